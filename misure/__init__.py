@@ -1,0 +1,30 @@
+"""Explain image segmentation: one call, any network.
+
+Example:
+    >>> import misure
+    >>> explanation = misure.explain(network, image, target=1)  # doctest: +SKIP
+    >>> explanation.dice_explained, explanation.perturbation_ratio  # doctest: +SKIP
+    >>> explanation.plot().savefig("explanation.png")  # doctest: +SKIP
+"""
+
+from misure.api import explain
+from misure.compute import Compute
+from misure.errors import MisureError
+from misure.explainers import EXPLAINERS
+from misure.explanation import Explanation
+from misure.model import SegmentationModel
+from misure.target import EmptyTargetError, Target
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "EXPLAINERS",
+    "Compute",
+    "EmptyTargetError",
+    "Explanation",
+    "MisureError",
+    "SegmentationModel",
+    "Target",
+    "__version__",
+    "explain",
+]

@@ -1,0 +1,192 @@
+"""What every explainer shares: checked input, frozen network, timing, evaluation."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from misure.compute import Compute
+from misure.errors import MisureError
+from misure.explanation import Explanation
+from misure.metrics import Blanking, BlankingKind, Evaluation, evaluate, min_max
+from misure.model import FrozenNetwork, SegmentationModel, frozen
+from misure.target import Target, TargetBatch
+
+
+@dataclass(frozen=True)
+class SaliencyMaps:
+    """Raw result of a method for N images.
+
+    Attributes:
+        saliency: float, N x H x W.
+        sufficient_region: bool, N x H x W, or None.
+        n_dilations: int64, N, or None.
+        curves: Loss per iteration, iterations x N, or None.
+    """
+
+    saliency: Tensor
+    sufficient_region: Tensor | None = None
+    n_dilations: Tensor | None = None
+    curves: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explainer(ABC):
+    """A method and its parameters. Subclasses implement :meth:`saliency_maps`.
+
+    Attributes:
+        thresholds: Where the min-max scaled map is cut for evaluation; an empty tuple means that the
+            map itself, within [0, 1], is the mask.
+        blanking: What a switched-off pixel becomes, see :class:`misure.metrics.Blanking`.
+        blur_sigma: Standard deviation for ``blanking="blur"``, in pixels.
+        seed: Key of everything random.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+
+    thresholds: tuple[float, ...] = ()
+    blanking: BlankingKind = "zero"
+    blur_sigma: float = 10.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "thresholds", tuple(self.thresholds))
+        Blanking(self.blanking, self.blur_sigma)
+
+    @classmethod
+    def parameter_names(cls) -> tuple[str, ...]:
+        """Names of the constructor's parameters."""
+        return tuple(f.name for f in fields(cls))
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters as plain values."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @property
+    def fill(self) -> Blanking:
+        """What switched-off pixels become."""
+        return Blanking(self.blanking, self.blur_sigma)
+
+    @abstractmethod
+    def saliency_maps(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> SaliencyMaps:
+        """Compute raw maps for a batch; the result must not depend on how images are batched."""
+
+    def explain(
+        self, model: SegmentationModel, images: Tensor, targets: Sequence[Target], compute: Compute | None = None
+    ) -> list[Explanation]:
+        """Explain a batch of images.
+
+        Args:
+            model: The adapted network; it is given back exactly as it was.
+            images: float, N x C x H x W, in the network's input space.
+            targets: One per image.
+            compute: Precision and batch size.
+
+        Returns:
+            One explanation per image.
+
+        Raises:
+            MisureError: On images that no network can be explained on (see :func:`check_images`).
+        """
+        images = check_images(images, model)
+        if len(targets) != len(images):
+            raise MisureError(f"{len(images)} images but {len(targets)} targets: pass one target per image")
+        with frozen(model, compute or Compute(), images.device) as network:
+            network.batches(images[0])
+            batch = TargetBatch.stack(targets, images.device)
+            started = _now(images.device)
+            maps = self.saliency_maps(network, images, batch)
+            seconds = (_now(images.device) - started) / len(images)
+            if not bool(maps.saliency.isfinite().all()):
+                raise MisureError(f"{self.name} gave a map that is not finite: the network returned NaN or infinity")
+            evaluations = [self._evaluate(network, images, batch, maps, t) for t in self.thresholds or (None,)]
+            return [
+                self._explanation(i, images, targets[i], maps, tuple(e[i] for e in evaluations), seconds, network)
+                for i in range(len(images))
+            ]
+
+    def _evaluate(
+        self, network: FrozenNetwork, images: Tensor, batch: TargetBatch, maps: SaliencyMaps, threshold: float | None
+    ) -> list[Evaluation]:
+        masks = maps.saliency if threshold is None else (min_max(maps.saliency) > threshold).to(images.dtype)
+        return evaluate(
+            network,
+            images,
+            batch,
+            masks,
+            threshold=threshold,
+            support=maps.sufficient_region,
+            blanking=self.fill,
+        )
+
+    def _explanation(
+        self,
+        i: int,
+        images: Tensor,
+        target: Target,
+        maps: SaliencyMaps,
+        evaluations: tuple[Evaluation, ...],
+        seconds: float,
+        network: FrozenNetwork,
+    ) -> Explanation:
+        return Explanation(
+            method=self.name,
+            parameters=self.parameters,
+            image=images[i].cpu(),
+            target=target,
+            saliency=maps.saliency[i].cpu(),
+            evaluations=evaluations,
+            seconds=seconds,
+            batch_size=len(images),
+            precision=network.precision,
+            sufficient_region=None if maps.sufficient_region is None else maps.sufficient_region[i].cpu(),
+            n_dilations=None if maps.n_dilations is None else int(maps.n_dilations[i]),
+            curve=() if maps.curves is None else tuple(maps.curves[:, i].tolist()),
+        )
+
+
+def check_images(images: Tensor, model: SegmentationModel) -> Tensor:
+    """Return a batch of valid images on the network's device.
+
+    Raises:
+        MisureError: On a wrong rank, type or channel count, and on NaN or infinite pixels.
+    """
+    if not isinstance(images, Tensor) or images.ndim != 4 or not len(images):
+        shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise MisureError(f"images have shape {shape}: expected N x C x H x W (or C x H x W for one image)")
+    if not images.is_floating_point():
+        raise MisureError(f"images have type {images.dtype}: convert and normalise them as for the network's training")
+    if model.in_channels is not None and images.shape[1] != model.in_channels:
+        raise MisureError(f"images have {images.shape[1]} channels, the network takes {model.in_channels}")
+    if not bool(images.isfinite().all()):
+        bad = (~images.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+        raise MisureError(f"image {bad[0]} of the batch has NaN or infinite pixels: clean it before explaining")
+    return images.detach().to(model.device or images.device)
+
+
+def check_at_least(name: str, value: float, low: float) -> None:
+    """Raise a MisureError unless ``value`` is a finite number of at least ``low``."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value < float("inf"):
+        raise MisureError(f"{name}={value} is not a number of at least {low}")
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise a MisureError unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise MisureError(f"{name}={value} is not known: choose {' or '.join(choices)}")
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+

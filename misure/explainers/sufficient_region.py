@@ -1,0 +1,105 @@
+"""Stage 1 of MiSuRe: dilate the predicted object until it suffices (paper 3.1, Algorithm 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d
+
+from misure.errors import MisureError
+from misure.explainers.base import Explainer, SaliencyMaps, check_at_least
+from misure.metrics import Blanking, dice, keep
+from misure.model import FrozenNetwork
+from misure.target import TargetBatch
+
+FOOTPRINT_ROW_WIDTHS = (1, 5, 7, 7, 7, 5, 1)
+"""Widths of the rows of OpenCV's elliptical 7 x 7 structuring element: 33 pixels in all."""
+
+
+def dilate(masks: Tensor) -> Tensor:
+    """Dilate boolean masks once with the 33-pixel elliptical 7 x 7 footprint.
+
+    Args:
+        masks: bool, N x H x W.
+
+    Returns:
+        bool, N x H x W; a pixel is set where the footprint centred on it meets the mask.
+    """
+    widths = torch.tensor(FOOTPRINT_ROW_WIDTHS, device=masks.device)
+    offsets = torch.arange(len(widths), device=masks.device) - len(widths) // 2
+    footprint = (offsets.abs()[None] <= (widths // 2)[:, None]).float()
+    counts = conv2d(masks[:, None].float(), footprint[None, None], padding=len(widths) // 2)
+    return counts[:, 0] > 0.5  # counts are whole numbers up to 33
+
+
+@torch.no_grad()
+def find_sufficient_region(
+    network: FrozenNetwork, images: Tensor, targets: TargetBatch, *, tau: float, blanking: Blanking
+) -> tuple[Tensor, Tensor]:
+    """Dilate each object until the Dice with its reference prediction exceeds ``tau``.
+
+    Args:
+        network: The frozen network.
+        images: N x C x H x W.
+        targets: What is explained.
+        tau: Stop above this Dice, 0 <= tau < 1.
+        blanking: What switched-off pixels become.
+
+    Returns:
+        The masks M_SR (bool, N x H x W) and the number of dilations (int64, N).
+
+    Raises:
+        MisureError: If not even the whole image reaches ``tau``, which only a network that is not
+            deterministic can do.
+    """
+    masks = targets.regions.clone()
+    n_dilations = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+    pending = torch.arange(len(images), device=images.device)
+    batches = network.batches(images[0])
+
+    def insufficient(part: slice) -> Tensor:
+        chosen = pending[part]
+        x, batch = images[chosen], targets[chosen]
+        hits = batch.hits(network(keep(x, masks[chosen], blanking.baseline(network, x))))
+        return chosen[dice(hits, batch.regions) <= tau]
+
+    while True:
+        pending = torch.cat([left for _, left in batches.attempt(insufficient, len(pending))])
+        if not len(pending):
+            return masks, n_dilations
+        whole = masks[pending].flatten(1).all(1)
+        if bool(whole.any()):
+            raise MisureError(
+                f"the whole image gives a Dice of at most {tau} with the network's own prediction: the network is "
+                "not deterministic in evaluation mode"
+            )
+        masks[pending] = dilate(masks[pending])
+        n_dilations[pending] += 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class SufficientRegion(Explainer):
+    """Stage 1 alone, as an explanation of its own (X_SR of paper 3.1).
+
+    Attributes:
+        tau: Dice that has to be exceeded.
+    """
+
+    name: ClassVar[str] = "sufficient_region"
+    title: ClassVar[str] = "SR"
+
+    tau: float = 0.9
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least("tau", self.tau, 0)
+        if self.tau >= 1:
+            raise MisureError(f"tau={self.tau} can never be exceeded: choose a value below 1")
+
+    def saliency_maps(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> SaliencyMaps:
+        """Return the masks M_SR as maps of zeros and ones."""
+        masks, n_dilations = find_sufficient_region(network, images, targets, tau=self.tau, blanking=self.fill)
+        return SaliencyMaps(masks.to(images.dtype), masks, n_dilations)

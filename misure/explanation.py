@@ -1,0 +1,131 @@
+"""The result of explaining one image; it can show and save itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from misure.errors import MisureError
+from misure.metrics import Evaluation
+from misure.target import Target
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Everything one method says about one image. Tensors are on the CPU.
+
+    Attributes:
+        method: Name of the explainer.
+        parameters: Its parameters, as plain values.
+        image: float, C x H x W, as the network saw it.
+        target: What was explained.
+        saliency: float, H x W, raw: never scaled for display.
+        evaluations: Metrics, one per threshold.
+        seconds: Wall time per image of the explanation itself, without evaluation.
+        batch_size: Images explained together (the time is shared between them).
+        precision: ``"32"`` or ``"bf16"``.
+        sufficient_region: bool, H x W: stage 1 of MiSuRe, where the method has one.
+        n_dilations: Dilations stage 1 needed, where the method has one.
+        curve: Loss per iteration, where the method optimises.
+    """
+
+    method: str
+    parameters: Mapping[str, Any]
+    image: Tensor
+    target: Target
+    saliency: Tensor
+    evaluations: tuple[Evaluation, ...]
+    seconds: float
+    batch_size: int
+    precision: str
+    sufficient_region: Tensor | None = None
+    n_dilations: int | None = None
+    curve: tuple[float, ...] = field(default=(), repr=False)
+
+    @property
+    def dice_explained(self) -> float:
+        """Dice explained at the method's first threshold (paper 3.4)."""
+        return self.evaluations[0].dice_explained
+
+    @property
+    def perturbation_ratio(self) -> float:
+        """Perturbation ratio at the method's first threshold (paper 3.4)."""
+        return self.evaluations[0].perturbation_ratio
+
+    def summary(self) -> dict[str, Any]:
+        """Return the numbers without the arrays, ready for JSON."""
+        return {
+            "method": self.method,
+            "class_id": self.target.class_id,
+            "prediction_size": self.target.size,
+            "n_dilations": self.n_dilations,
+            "evaluations": [asdict(e) for e in self.evaluations],
+            "seconds": self.seconds,
+            "batch_size": self.batch_size,
+            "precision": self.precision,
+            "parameters": dict(self.parameters),
+        }
+
+    def plot(self) -> Figure:
+        """Draw the image, the prediction, the sufficient region if there is one, and the map."""
+        from misure.plotting import plot_explanation
+
+        return plot_explanation(self)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``saliency.npy``, ``arrays.npz``, ``explanation.png`` and ``manifest.json``.
+
+        The folder appears whole or not at all, and replaces one of the same name.
+
+        Args:
+            folder: Where to write; its parent is made when missing.
+
+        Returns:
+            The folder.
+
+        Raises:
+            MisureError: If the place cannot be written.
+        """
+        from misure import __version__
+
+        folder = Path(folder)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        except OSError as error:
+            raise MisureError(f"cannot write {folder}: {error.strerror}; choose another folder") from error
+        try:
+            np.save(partial / "saliency.npy", self.saliency.numpy())
+            np.savez_compressed(partial / "arrays.npz", allow_pickle=False, **self._arrays())
+            self.plot().savefig(partial / "explanation.png", dpi=150)
+            versions = {"misure": __version__, "torch": torch.__version__}
+            manifest = {"schema": SCHEMA_VERSION, "versions": versions, **self.summary(), "curve": list(self.curve)}
+            (partial / "manifest.json").write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+            if folder.exists():
+                shutil.rmtree(folder)
+            partial.rename(folder)
+        except OSError as error:
+            raise MisureError(f"cannot write {folder}: {error.strerror}; free space or choose another folder") from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        return folder
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        arrays = {"image": self.image, "region": self.target.region, "saliency": self.saliency}
+        if self.sufficient_region is not None:
+            arrays["sufficient_region"] = self.sufficient_region
+        return {name: array.cpu().numpy() for name, array in arrays.items()}

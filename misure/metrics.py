@@ -1,0 +1,156 @@
+"""Dice, Dice explained and the perturbation ratio (paper 3.4), batched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
+
+from misure.errors import MisureError
+from misure.model import FrozenNetwork
+from misure.target import TargetBatch
+
+BlankingKind = Literal["zero", "black", "mean", "blur"]
+_BLANKING_KINDS = ("zero", "black", "mean", "blur")
+
+
+@dataclass(frozen=True)
+class Blanking:
+    """What a switched-off pixel becomes. The paper zeroes the network's input (footnote 2).
+
+    Attributes:
+        kind: ``"zero"`` in the network's input space (the paper), ``"black"`` before normalisation,
+            ``"mean"`` colour of the image, or a Gaussian ``"blur"`` of it.
+        sigma: Standard deviation of the blur, in pixels.
+    """
+
+    kind: BlankingKind = "zero"
+    sigma: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in _BLANKING_KINDS:
+            raise MisureError(f"blanking={self.kind} is not known: choose {', '.join(_BLANKING_KINDS)}")
+
+    def baseline(self, network: FrozenNetwork, images: Tensor) -> Tensor | None:
+        """Return what replaces switched-off pixels, broadcastable to the images; None means zero."""
+        if self.kind == "zero":
+            return None
+        if self.kind == "mean":
+            return images.mean(dim=tuple(range(2, images.ndim)), keepdim=True)
+        if self.kind == "black":
+            mean, std = (images.new_tensor(v) for v in (network.model.mean, network.model.std))
+            return (-mean / std).view(1, -1, *(1,) * (images.ndim - 2))
+        size = 2 * min(int(3 * self.sigma), (min(images.shape[-2:]) - 1) // 2) + 1
+        return gaussian_blur(images, [size, size], [self.sigma, self.sigma])
+
+
+def keep(images: Tensor, mask: Tensor, baseline: Tensor | None = None) -> Tensor:
+    """Switch pixels off: ``X * M``, or ``X * M + baseline * (1 - M)``.
+
+    Args:
+        images: N x C x H x W.
+        mask: N x H x W in [0, 1], or bool.
+        baseline: Broadcastable to the images; None means zero.
+    """
+    mask = mask[:, None].to(images.dtype)
+    return images * mask if baseline is None else images * mask + baseline * (1 - mask)
+
+
+def dice(first: Tensor, second: Tensor) -> Tensor:
+    """Dice score of boolean maps, N x H x W each; two empty maps score 1.
+
+    Returns:
+        float64, N, in [0, 1].
+    """
+    axes = tuple(range(1, first.ndim))
+    overlap = (first & second).sum(axes)
+    total = first.sum(axes) + second.sum(axes)
+    return torch.where(total == 0, 1.0, 2.0 * overlap.double() / total.clamp(min=1))
+
+
+def perturbation_ratio(maps: Tensor, regions: Tensor) -> Tensor:
+    """Non-zero pixels of the map over pixels of the object (paper 3.4).
+
+    Args:
+        maps: N x H x W, any sign.
+        regions: bool, N x H x W, none empty.
+
+    Returns:
+        float64, N, >= 0; lower means that less of the image was kept.
+    """
+    axes = tuple(range(1, maps.ndim))
+    return (maps != 0).sum(axes).double() / regions.sum(axes)
+
+
+def min_max(maps: Tensor) -> Tensor:
+    """Scale each map to [0, 1]; a map that is zero everywhere stays zero, another constant becomes one."""
+    axes = tuple(range(1, maps.ndim))
+    low, high = maps.amin(axes, keepdim=True), maps.amax(axes, keepdim=True)
+    flat = torch.where(high != 0, torch.ones_like(high), torch.zeros_like(high))
+    return torch.where(high > low, (maps - low) / (high - low), flat)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics of one map at one threshold.
+
+    Attributes:
+        threshold: On the map min-max scaled per image; None where the map itself is the mask.
+        dice_explained: Dice of the prediction on the masked image with the reference, 0..1, higher is better.
+        perturbation_ratio: Non-zero pixels of the mask over pixels of the object, lower is better.
+        region_ratio: The same, counting only pixels where the masked image differs from its blanked self.
+        binary_dice_explained: Dice explained when every non-zero mask value is set to one.
+    """
+
+    threshold: float | None
+    dice_explained: float
+    perturbation_ratio: float
+    region_ratio: float
+    binary_dice_explained: float
+
+
+@torch.no_grad()
+def evaluate(
+    network: FrozenNetwork,
+    images: Tensor,
+    targets: TargetBatch,
+    masks: Tensor,
+    *,
+    threshold: float | None,
+    support: Tensor | None = None,
+    blanking: Blanking | None = None,
+) -> list[Evaluation]:
+    """Measure masks on the network they explain.
+
+    Args:
+        network: The frozen network.
+        images: N x C x H x W.
+        targets: The same targets the explainer had.
+        masks: N x H x W in [0, 1].
+        threshold: The threshold the masks came from, for the record.
+        support: bool, N x H x W; what the image was restricted to beforehand (X_SR), or None.
+        blanking: What replaces switched-off pixels.
+
+    Returns:
+        One evaluation per image.
+    """
+    blanking = blanking or Blanking()
+    allowed = torch.ones_like(masks, dtype=torch.bool) if support is None else support
+
+    def work(part: slice) -> Tensor:
+        x, batch, mask, inside = images[part], targets[part], masks[part], allowed[part]
+        baseline = blanking.baseline(network, x)
+        soft = keep(x, mask * inside, baseline)
+        explained = dice(batch.hits(network(soft)), batch.regions)
+        binary = (mask != 0) & inside
+        same = bool((mask == binary).all())
+        binary_explained = explained if same else dice(batch.hits(network(keep(x, binary, baseline))), batch.regions)
+        differs = (x != (0 if baseline is None else baseline)).any(1)
+        region_ratio = perturbation_ratio(binary & differs, batch.regions)
+        return torch.stack([explained, perturbation_ratio(mask, batch.regions), region_ratio, binary_explained], 1)
+
+    rows = [row for _, part in network.batches(images[0]).attempt(work, len(images)) for row in part.tolist()]
+    return [Evaluation(threshold, *row) for row in rows]

@@ -1,0 +1,224 @@
+"""The adapter: whatever a network returns becomes logits, and it comes back exactly as it was lent."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from misure.compute import Batches, Compute, Precision, automatic_batch_size
+from misure.errors import MisureError, did_you_mean
+
+Reshape = Callable[[Tensor], Tensor]
+"""Turns a layer's tokens (N x T x C) into a feature map (N x C x H x W)."""
+
+_UNKNOWN_ACTIVATIONS = 400
+"""Activations per input value assumed for a callable that is no module (a VGG-16 U-Net has about 350)."""
+
+
+class SegmentationModel:
+    """Any segmentation network seen as ``images -> logits``.
+
+    Accepts a network that returns a tensor, a dict with ``out`` or ``logits``, an object with
+    ``.logits`` or a sequence whose first entry is one of these. Logits smaller than the image are
+    upsampled bilinearly. A one-channel (sigmoid) head ``z`` becomes the two logits ``(0, z)``,
+    whose softmax is exactly the sigmoid.
+
+    Args:
+        network: An ``nn.Module`` or any callable; inputs are N x C x H x W.
+        bottleneck: Name of the layer that CAM methods use unless told otherwise.
+        reshape: Turns that layer's tokens into a feature map, for transformers.
+        class_names: Names by class index.
+        in_channels: Number of image channels, checked when given.
+        mean: Per-channel mean that was subtracted from images in [0, 1].
+        std: Per-channel divisor applied after that.
+    """
+
+    def __init__(
+        self,
+        network: Callable[[Tensor], Any],
+        *,
+        bottleneck: str | None = None,
+        reshape: Reshape | None = None,
+        class_names: Sequence[str] | None = None,
+        in_channels: int | None = None,
+        mean: Sequence[float] = (0.0,),
+        std: Sequence[float] = (1.0,),
+    ) -> None:
+        self.network = network
+        self.bottleneck = bottleneck
+        self.reshape = reshape
+        self.class_names = tuple(class_names) if class_names else None
+        self.in_channels = in_channels
+        self.mean = tuple(mean)
+        self.std = tuple(std)
+
+    @classmethod
+    def of(cls, network: SegmentationModel | Callable[[Tensor], Any]) -> SegmentationModel:
+        """Wrap a network unless it is wrapped already."""
+        return network if isinstance(network, SegmentationModel) else cls(network)
+
+    @property
+    def module(self) -> nn.Module | None:
+        """The network as a module, or None for a plain callable."""
+        return self.network if isinstance(self.network, nn.Module) else None
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where the network's parameters live, or None if it has none."""
+        parameter = next(self.module.parameters(), None) if self.module else None
+        return None if parameter is None else parameter.device
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return logits, N x L x H x W with L >= 2, for images N x C x H x W."""
+        return to_logits(self.network(images), images)
+
+    def layer(self, name: str | None = None) -> nn.Module:
+        """Find a layer by its dotted name.
+
+        Args:
+            name: The layer, or None for the bottleneck.
+
+        Raises:
+            MisureError: If the network is no module, no name is known, or the name is unknown.
+        """
+        name = name or self.bottleneck
+        if self.module is None:
+            raise MisureError("this network is a plain callable, not an nn.Module, so it has no layers to explain at")
+        if name is None:
+            raise MisureError("no layer is named: pass layer=..., for a U-Net the deepest encoder stage")
+        try:
+            return self.module.get_submodule(name)
+        except AttributeError as error:
+            known = [n for n, _ in self.module.named_modules() if n]
+            raise MisureError(f"the network has no layer {name!r}{did_you_mean(name, known)}") from error
+
+
+def to_logits(output: Any, images: Tensor) -> Tensor:
+    """Normalise a network's output to logits N x L x H x W of the images' size (see the class above).
+
+    Raises:
+        MisureError: If no logits can be found in the output, or their shape does not fit.
+    """
+    logits = _find_tensor(output)
+    if logits.ndim == images.ndim - 1 and logits.shape[0] == images.shape[0]:
+        logits = logits[:, None]
+    if logits.ndim != images.ndim or logits.shape[0] != images.shape[0]:
+        raise MisureError(
+            f"the network returned shape {tuple(logits.shape)} for images {tuple(images.shape)}: expected N x classes x H x W"
+        )
+    if logits.shape[2:] != images.shape[2:]:
+        mode = "bilinear" if images.ndim == 4 else "trilinear"
+        logits = interpolate(logits, size=images.shape[2:], mode=mode, align_corners=False)
+    if logits.shape[1] == 1:
+        logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
+    return logits
+
+
+def _find_tensor(output: Any) -> Tensor:
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping):
+        for key in ("out", "logits"):
+            if key in output:
+                return _find_tensor(output[key])
+    elif hasattr(output, "logits"):
+        return _find_tensor(output.logits)
+    elif isinstance(output, Sequence) and output and not isinstance(output, str):
+        return _find_tensor(output[0])
+    keys = f" with keys {sorted(output)}" if isinstance(output, Mapping) else ""
+    raise MisureError(
+        f"the network returned {type(output).__name__}{keys}; expected logits as a tensor, under 'out' or as .logits"
+    )
+
+
+class FrozenNetwork:
+    """A network lent for explanation: evaluation mode, no parameter gradients, chosen precision.
+
+    Made by :func:`frozen`. Calling it returns float32 logits (float64 for float64 images).
+    """
+
+    def __init__(self, model: SegmentationModel, compute: Compute, device: torch.device) -> None:
+        self.model = model
+        self.compute = compute
+        self.device = device
+        self.precision: Precision = compute.resolve_precision(device)
+        self._batches: Batches | None = None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        if self.compute.channels_last and images.ndim == 4:
+            images = images.contiguous(memory_format=torch.channels_last)
+        lowered = self.precision == "bf16" and images.dtype == torch.float32
+        with torch.autocast(self.device.type, torch.bfloat16) if lowered else nullcontext():
+            logits = self.model(images)
+        return logits.to(images.dtype)
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Tensor:
+        """Return the predicted class of every pixel, N x H x W."""
+        return self(images).argmax(1)
+
+    def batches(self, image: Tensor) -> Batches:
+        """Return the batch cutter, sized on first use for images like this one (C x H x W)."""
+        if self._batches is None:
+            size = self.compute.batch_size
+            if size == "auto":
+                size = automatic_batch_size(self.device, self._activation_bytes(image))
+            self._batches = Batches(int(size))
+        return self._batches
+
+    @torch.no_grad()
+    def _activation_bytes(self, image: Tensor) -> int:
+        module = self.model.module
+        if module is None:
+            return image.numel() * image.element_size() * _UNKNOWN_ACTIVATIONS
+        total = 0
+
+        def add(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            nonlocal total
+            total += output.numel() * output.element_size() if isinstance(output, Tensor) else 0
+
+        with ExitStack() as hooks:
+            for leaf in module.modules():
+                if not any(leaf.children()):
+                    hooks.callback(leaf.register_forward_hook(add).remove)
+            self(image[None])
+        return 2 * total
+
+
+@contextmanager
+def frozen(model: SegmentationModel, compute: Compute, device: torch.device) -> Iterator[FrozenNetwork]:
+    """Lend a network for explanation and give it back exactly as it was.
+
+    Training flags, ``requires_grad``, gradients, weight storage and the random state of torch,
+    NumPy and Python are restored, also after an exception.
+    """
+    with ExitStack() as undo:
+        undo.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
+        undo.callback(random.setstate, random.getstate())
+        undo.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002 - the user's global state
+        if model.module is not None:
+            undo.callback(_restore_flags, [(m, m.training) for m in model.module.modules()])
+            model.module.eval()
+            for parameter in model.module.parameters():
+                undo.callback(_restore_parameter, parameter, parameter.requires_grad, parameter.data)
+                parameter.requires_grad_(False)
+                if compute.channels_last and parameter.ndim == 4:
+                    parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        yield FrozenNetwork(model, compute, device)
+
+
+def _restore_flags(flags: list[tuple[nn.Module, bool]]) -> None:
+    for module, training in flags:
+        module.training = training
+
+
+def _restore_parameter(parameter: nn.Parameter, requires_grad: bool, data: Tensor) -> None:  # noqa: FBT001
+    parameter.data = data
+    parameter.requires_grad_(requires_grad)

@@ -1,0 +1,1 @@
+"""The paper: its numbers, tables and figures, remade from records alone."""

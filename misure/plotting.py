@@ -1,0 +1,68 @@
+"""Pictures of explanations. Display scaling happens here and nowhere else."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from torch import Tensor
+
+from misure.explanation import Explanation
+
+MAP_COLOURS = "cividis"
+"""Perceptually uniform and readable with every common colour-vision deficiency."""
+
+
+def displayable(image: Tensor) -> np.ndarray:
+    """Scale an image (C x H x W) to [0, 1] for display: H x W for one channel, else H x W x 3."""
+    array = image.detach().cpu().float().numpy()
+    low, high = float(array.min()), float(array.max())
+    array = (array - low) / (high - low) if high > low else np.zeros_like(array)
+    return array[:3].transpose(1, 2, 0) if len(array) >= 3 else array[0]
+
+
+def show_image(axes: Axes, image: Tensor) -> None:
+    """Draw an image without ticks."""
+    axes.imshow(displayable(image), cmap="gray")
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def show_region(axes: Axes, image: Tensor, region: Tensor) -> None:
+    """Draw what of an image lies inside a region (the rest is black)."""
+    show_image(axes, image)
+    shown = displayable(image) * np.expand_dims(region.numpy(), -1) if len(image) >= 3 else displayable(image) * region.numpy()
+    axes.imshow(shown, cmap="gray", vmin=0, vmax=1)
+
+
+def show_map(axes: Axes, saliency: Tensor, *, high: float | None = None) -> AxesImage:
+    """Draw a saliency map on a scale from zero to ``high`` (its maximum by default)."""
+    top = high if high is not None else float(saliency.max())
+    drawn = axes.imshow(saliency.numpy(), cmap=MAP_COLOURS, vmin=0, vmax=top if top > 0 else 1)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    return drawn
+
+
+def plot_explanation(explanation: Explanation) -> Figure:
+    """Draw the image, the prediction, the sufficient region if there is one, and the saliency map."""
+    panels = 3 + (explanation.sufficient_region is not None)
+    figure = Figure(figsize=(3 * panels + 0.8, 3.4), layout="constrained")
+    axes = list(figure.subplots(1, panels))
+    show_image(axes[0], explanation.image)
+    axes[0].set_title("Image")
+    axes[1].imshow(explanation.target.region.cpu().numpy(), cmap="gray", vmin=0, vmax=1)
+    axes[1].set_title(f"Prediction, class {explanation.target.class_id}")
+    if explanation.sufficient_region is not None:
+        show_region(axes[2], explanation.image, explanation.sufficient_region)
+        axes[2].set_title(f"Sufficient region, {explanation.n_dilations} dilations")
+    drawn = show_map(axes[-1], explanation.saliency)
+    axes[-1].set_title(
+        f"{explanation.method}: Dice {explanation.dice_explained:.3f}, ratio {explanation.perturbation_ratio:.2f}"
+    )
+    for single in axes:
+        single.set_xticks([])
+        single.set_yticks([])
+    figure.colorbar(drawn, ax=axes[-1], label="saliency (not scaled)")
+    return figure

@@ -1,0 +1,1 @@
+"""What must be computed, computing it, and keeping it."""
