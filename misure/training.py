@@ -1,0 +1,236 @@
+"""Training a segmentation network with Lightning, within a budget of images and of time."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import Logger
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, one_hot
+
+from misure.compute import Compute
+from misure.datasets.datamodule import SegmentationData
+from misure.errors import MisureError
+from misure.metrics import dice
+from misure.model import to_logits
+from misure.networks.checkpoint import CheckpointInfo, save_checkpoint
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
+
+    Attributes:
+        batch_size: Images per step.
+        lr: Peak learning rate of AdamW.
+        weight_decay: AdamW's.
+        warmup: Share of the budget with a linearly rising learning rate; a cosine follows.
+        max_epochs: Epochs of ``samples_per_epoch`` images at most.
+        max_minutes: Wall time at most, resumed sessions added up. Whichever budget is closer to its
+            end drives the schedule, so a slow machine still anneals the learning rate.
+        samples_per_epoch: Images between two saved states.
+        validate_every: Epochs between two validations.
+        validation_samples: Images of such a validation.
+        gradient_clip: Largest gradient norm.
+        precision: As in :class:`misure.compute.Compute`.
+        seed: Key of initialisation and order.
+        workers: Data-loading processes.
+    """
+
+    batch_size: int = 4
+    lr: float = 5e-4
+    weight_decay: float = 0.01
+    warmup: float = 0.05
+    max_epochs: int = 40
+    max_minutes: float = math.inf
+    samples_per_epoch: int = 140
+    validate_every: int = 1
+    validation_samples: int = 60
+    gradient_clip: float = 1.0
+    precision: str = "auto"
+    seed: int = 0
+    workers: int = 0
+
+
+def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """One minus the soft Dice, averaged over foreground classes and computed over the batch.
+
+    Args:
+        logits: N x L x H x W.
+        masks: int64, N x H x W, values 0..L-1.
+    """
+    probabilities = logits.float().softmax(1)
+    truth = one_hot(masks, logits.shape[1]).movedim(-1, 1).to(probabilities.dtype)
+    axes = (0, *range(2, logits.ndim))
+    overlap = (probabilities * truth).sum(axes)
+    total = probabilities.sum(axes) + truth.sum(axes)
+    return 1 - ((2 * overlap + 1) / (total + 1))[1:].mean()
+
+
+class SegmentationTask(pl.LightningModule):
+    """Cross-entropy + Dice, AdamW, warm-up and cosine; validation Dice per image, mean over present classes."""
+
+    def __init__(self, network: nn.Module, recipe: Recipe) -> None:
+        super().__init__()
+        self.network = network
+        self.recipe = recipe
+        self.elapsed = 0.0
+        self.scores: list[Tensor] = []
+        self._started = 0.0
+
+    def training_step(self, batch: Mapping[str, Tensor], _index: int) -> Tensor:
+        """Return the loss of one batch."""
+        logits = to_logits(self.network(batch["image"]), batch["image"])
+        loss = cross_entropy(logits.float(), batch["mask"]) + dice_loss(logits, batch["mask"])
+        self.log("train_loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Mapping[str, Tensor], _index: int) -> None:
+        """Collect the Dice of every image and class that is present or predicted."""
+        logits = to_logits(self.network(batch["image"]), batch["image"])
+        self.scores.append(image_dice(logits.argmax(1), batch["mask"], logits.shape[1]))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean validation Dice."""
+        if self.scores:
+            self.log("val_dice", torch.cat(self.scores).float().mean(), prog_bar=True)
+        self.scores.clear()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW; its learning rate is set before every step."""
+        return torch.optim.AdamW(self.parameters(), lr=self.recipe.lr, weight_decay=self.recipe.weight_decay)
+
+    def on_fit_start(self) -> None:
+        """Start the clock."""
+        self._started = time.monotonic() - self.elapsed
+
+    def on_train_batch_start(self, _batch: Any, _index: int) -> None:
+        """Set the learning rate by how much of the budget is used."""
+        self.elapsed = time.monotonic() - self._started
+        rate = self.recipe.lr * schedule(self.progress, self.recipe.warmup)
+        for group in self.optimizers().optimizer.param_groups:  # type: ignore[union-attr]
+            group["lr"] = rate
+        if self.progress >= 1:
+            self.trainer.should_stop = True
+
+    def on_train_batch_end(self, outputs: Any, _batch: Any, _index: int) -> None:
+        """Stop on a loss that is not finite, once an epoch at most costing a synchronisation."""
+        if self.trainer.is_last_batch and not bool(torch.isfinite(outputs["loss"])):
+            raise MisureError("the training loss became NaN or infinite: lower lr or use precision=32")
+
+    @property
+    def progress(self) -> float:
+        """Share of the budget used, 0..1 and beyond."""
+        recipe = self.recipe
+        steps = recipe.max_epochs * max(1, recipe.samples_per_epoch // recipe.batch_size)
+        return max(self.global_step / steps, self.elapsed / (60 * recipe.max_minutes))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the clock for a resumed run."""
+        checkpoint["elapsed"] = self.elapsed
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on from the saved clock."""
+        self.elapsed = float(checkpoint["elapsed"])
+
+
+def schedule(progress: float, warmup: float) -> float:
+    """Learning-rate factor: linear from 0 to 1 over ``warmup``, then a cosine down to 0 at 1."""
+    if progress < warmup:
+        return max(progress / warmup, 0.02)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup))))
+
+
+def image_dice(predicted: Tensor, truth: Tensor, n_classes: int) -> Tensor:
+    """Dice per image, averaged over the foreground classes that are present or predicted in it.
+
+    Args:
+        predicted: int64, N x H x W.
+        truth: int64, N x H x W.
+        n_classes: With background.
+
+    Returns:
+        float64, N; an image with neither true nor predicted foreground scores 1.
+    """
+    per_class = torch.stack([dice(predicted == c, truth == c) for c in range(1, n_classes)], 1)
+    present = torch.stack([((predicted == c) | (truth == c)).flatten(1).any(1) for c in range(1, n_classes)], 1)
+    mean = (per_class * present).sum(1) / present.sum(1).clamp(min=1)
+    return torch.where(present.any(1), mean, 1.0)
+
+
+class BestWeights(pl.Callback):
+    """Keeps the weights of the best validation Dice as safetensors and JSON."""
+
+    def __init__(self, path: Path, info: CheckpointInfo) -> None:
+        self.path = path
+        self.info = info
+        self.best = -1.0
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save when the Dice improved."""
+        score = float(trainer.callback_metrics.get("val_dice", -1.0))
+        if trainer.sanity_checking or score <= self.best or not isinstance(pl_module, SegmentationTask):
+            return
+        self.best = score
+        metrics = {"val_dice": score, "val_images": float(pl_module.recipe.validation_samples)}
+        training = {**asdict(pl_module.recipe), "steps": pl_module.global_step, "seconds": pl_module.elapsed}
+        self.info = save_checkpoint(self.path, pl_module.network, replace(self.info, metrics=metrics, training=training))
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on comparing with the best so far."""
+        self.best = float(state_dict["best"])
+
+
+def train(
+    network: nn.Module, data: SegmentationData, recipe: Recipe, path: Path, info: CheckpointInfo, logger: Logger | bool
+) -> CheckpointInfo:
+    """Train, keeping the best weights at ``path``; an interrupted training goes on where it was.
+
+    The resumable state lies beside the checkpoint in a folder that goes away when training is complete.
+
+    Returns:
+        The description of the best weights.
+
+    Raises:
+        MisureError: If the loss is not finite or the checkpoint cannot be written.
+    """
+    state = path.with_suffix(".state")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    lowered = Compute(recipe.precision).resolve_precision(device) == "bf16"
+    best = BestWeights(state / path.name, info)
+    trainer = pl.Trainer(
+        max_epochs=recipe.max_epochs,
+        check_val_every_n_epoch=recipe.validate_every,
+        accelerator="gpu" if device.type == "cuda" else "cpu",
+        devices=1,
+        precision="bf16-mixed" if lowered else "32-true",
+        gradient_clip_val=recipe.gradient_clip,
+        callbacks=[best, ModelCheckpoint(state, filename="last", save_top_k=1, every_n_epochs=1, enable_version_counter=False)],
+        logger=logger,
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        log_every_n_steps=5,
+    )
+    last = state / "last.ckpt"
+    if device.type == "cuda":
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trainer.fit(
+        SegmentationTask(network, recipe), data, ckpt_path=last if last.exists() else None, weights_only=True
+    )
+    for suffix in (".safetensors", ".json"):
+        (state / path.name).with_suffix(suffix).replace(path.with_suffix(suffix))
+    shutil.rmtree(state)
+    return best.info
