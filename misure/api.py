@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any
 
 from torch import Tensor
@@ -58,12 +59,13 @@ def explain(
     compute = Compute(precision, batch_size)
     single = isinstance(image, Tensor) and image.ndim == 3
     images = check_images(image[None] if single else image, wrapped)
-    if isinstance(target, Target):
-        targets: Sequence[Target] = [target]
-    elif target is None or isinstance(target, int | str):
+    wanted: Any = int(target) if isinstance(target, Integral) else target  # NumPy's integers too
+    if isinstance(wanted, Target):
+        targets: Sequence[Target] = [wanted]
+    elif wanted is None or isinstance(wanted, int | str):
         with frozen(wrapped, compute, images.device) as network:
-            targets = make_targets(network, images, target, region)
+            targets = make_targets(network, images, wanted, region)
     else:
-        targets = target
+        targets = wanted
     explanations = explainer.explain(wrapped, images, targets, compute)
     return explanations[0] if single else explanations

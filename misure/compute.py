@@ -83,7 +83,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Say whether an exception means that memory ran out, on any device."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    words = ("out of memory", "not enough memory", "can't allocate memory")
+    words = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
     return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
 
 
@@ -133,4 +133,4 @@ class Batches:
                 "out of memory with a single image: use a smaller image or network, or precision=bf16"
             ) from error
         self.size //= 2
-        warnings.warn(f"out of memory: going on with batches of {self.size}", ResourceWarning, stacklevel=3)
+        warnings.warn(f"out of memory: going on with batches of {self.size}", RuntimeWarning, stacklevel=3)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -89,7 +89,8 @@ class Explanation:
     def save(self, folder: str | Path) -> Path:
         """Write ``saliency.npy``, ``arrays.npz``, ``explanation.png`` and ``manifest.json``.
 
-        The folder appears whole or not at all, and replaces one of the same name.
+        The folder appears whole or not at all. It replaces an explanation saved there before, and
+        nothing else.
 
         Args:
             folder: Where to write; its parent is made when missing.
@@ -98,28 +99,30 @@ class Explanation:
             The folder.
 
         Raises:
-            MisureError: If the place cannot be written.
+            MisureError: If the place cannot be written or holds something else.
         """
         from misure import __version__
 
-        folder = Path(folder)
+        folder = Path(folder).absolute()
+        if folder.exists() and not _is_replaceable(folder):
+            raise MisureError(f"cannot write {folder}: it holds something else; choose another folder")
+        partial = folder.with_name(f".{folder.name}.{uuid4().hex}")
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+            partial.mkdir(parents=True)
         except OSError as error:
             raise MisureError(f"cannot write {folder}: {error.strerror}; choose another folder") from error
         try:
             np.save(partial / "saliency.npy", self.saliency.numpy())
-            np.savez_compressed(partial / "arrays.npz", allow_pickle=False, **self._arrays())
+            np.savez_compressed(partial / "arrays.npz", **self._arrays())
             self.plot().savefig(partial / "explanation.png", dpi=150)
             versions = {"misure": __version__, "torch": torch.__version__}
             manifest = {"schema": SCHEMA_VERSION, "versions": versions, **self.summary(), "curve": list(self.curve)}
             (partial / "manifest.json").write_text(json.dumps(manifest, indent=2), encoding="utf-8")
-            if folder.exists():
-                shutil.rmtree(folder)
-            partial.rename(folder)
+            _move_into_place(partial, folder)
         except OSError as error:
-            raise MisureError(f"cannot write {folder}: {error.strerror}; free space or choose another folder") from error
+            raise MisureError(
+                f"cannot write {folder}: {error.strerror}; free space or choose another folder"
+            ) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return folder
@@ -129,3 +132,22 @@ class Explanation:
         if self.sufficient_region is not None:
             arrays["sufficient_region"] = self.sufficient_region
         return {name: array.cpu().numpy() for name, array in arrays.items()}
+
+
+def _is_replaceable(folder: Path) -> bool:
+    """Say whether a folder is empty or an explanation saved earlier."""
+    return folder.is_dir() and ((folder / "manifest.json").is_file() or not any(folder.iterdir()))
+
+
+def _move_into_place(partial: Path, folder: Path) -> None:
+    """Rename a finished folder, putting aside what it replaces until it is there."""
+    old = partial.with_name(f"{partial.name}.old")
+    if folder.exists():
+        folder.rename(old)
+    try:
+        partial.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -155,7 +155,7 @@ class FrozenNetwork:
         if self.compute.channels_last and images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)
         lowered = self.precision == "bf16" and images.dtype == torch.float32
-        with torch.autocast(self.device.type, torch.bfloat16) if lowered else nullcontext():
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=lowered):
             logits = self.model(images)
         return logits.to(images.dtype)
 
@@ -200,6 +200,8 @@ def frozen(model: SegmentationModel, compute: Compute, device: torch.device) -> 
     NumPy and Python are restored, also after an exception.
     """
     with ExitStack() as undo:
+        undo.enter_context(torch.inference_mode(mode=False))
+        undo.enter_context(torch.enable_grad())
         undo.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
         undo.callback(random.setstate, random.getstate())
         undo.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002 - the user's global state

@@ -71,6 +71,11 @@ class Target:
         """Number of pixels that are explained."""
         return int(self.region.sum())
 
+    def cpu(self) -> Target:
+        """Return the same target with its tensors on the CPU."""
+        tensors = (self.region, self.ignored, self.background, self.reference)
+        return Target(self.class_id, *(t.cpu() for t in tensors))
+
 
 @dataclass(frozen=True)
 class TargetBatch:

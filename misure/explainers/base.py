@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import torch
@@ -57,7 +58,14 @@ class Explainer(ABC):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        given: Any = self.thresholds
+        if not isinstance(given, Iterable) or isinstance(given, str):
+            raise MisureError(f"thresholds={self.thresholds} is not a list of numbers")
         object.__setattr__(self, "thresholds", tuple(self.thresholds))
+        for threshold in self.thresholds:
+            check_between("threshold", threshold, 0, 1)
+        check_at_least("blur_sigma", self.blur_sigma, 0.1)
+        check_whole("seed", self.seed, 0)
         Blanking(self.blanking, self.blur_sigma)
 
     @classmethod
@@ -99,6 +107,8 @@ class Explainer(ABC):
         images = check_images(images, model)
         if len(targets) != len(images):
             raise MisureError(f"{len(images)} images but {len(targets)} targets: pass one target per image")
+        if any(target.region.shape != images.shape[2:] for target in targets):
+            raise MisureError(f"a target was made for another image size than {tuple(images.shape[2:])}: make it anew")
         with frozen(model, compute or Compute(), images.device) as network:
             network.batches(images[0])
             batch = TargetBatch.stack(targets, images.device)
@@ -141,7 +151,7 @@ class Explainer(ABC):
             method=self.name,
             parameters=self.parameters,
             image=images[i].cpu(),
-            target=target,
+            target=target.cpu(),
             saliency=maps.saliency[i].cpu(),
             evaluations=evaluations,
             seconds=seconds,
@@ -169,13 +179,27 @@ def check_images(images: Tensor, model: SegmentationModel) -> Tensor:
     if not bool(images.isfinite().all()):
         bad = (~images.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
         raise MisureError(f"image {bad[0]} of the batch has NaN or infinite pixels: clean it before explaining")
+    with torch.inference_mode(mode=False):
+        images = images.clone() if images.is_inference() else images
     return images.detach().to(model.device or images.device)
 
 
-def check_at_least(name: str, value: float, low: float) -> None:
+def check_at_least(name: str, value: Any, low: float) -> None:
     """Raise a MisureError unless ``value`` is a finite number of at least ``low``."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value < float("inf"):
+    if isinstance(value, bool) or not isinstance(value, Real) or not low <= float(value) < float("inf"):
         raise MisureError(f"{name}={value} is not a number of at least {low}")
+
+
+def check_between(name: str, value: Any, low: float, high: float) -> None:
+    """Raise a MisureError unless ``value`` is a number from ``low`` to ``high``."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not low <= float(value) <= high:
+        raise MisureError(f"{name}={value} is not a number from {low} to {high}")
+
+
+def check_whole(name: str, value: Any, low: int) -> None:
+    """Raise a MisureError unless ``value`` is a whole number of at least ``low``."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < low:
+        raise MisureError(f"{name}={value} is not a whole number of at least {low}")
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -188,5 +212,3 @@ def _now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
-
-

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from misure.errors import MisureError
-from misure.explainers.base import SaliencyMaps, check_at_least, check_choice
+from misure.explainers.base import SaliencyMaps, check_at_least, check_between, check_choice, check_whole
 from misure.explainers.sufficient_region import SufficientRegion, find_sufficient_region
 from misure.metrics import keep
 from misure.model import FrozenNetwork
@@ -80,7 +80,10 @@ class MSR(SufficientRegion):
         for name in ("lr", "alpha_foreground", "alpha_background", "tv_weight", "tv_beta", "weight_decay"):
             check_at_least(name, getattr(self, name), 0)
         for name in ("n_iterations", "mask_size", "softmax_passes"):
-            check_at_least(name, getattr(self, name), 1)
+            check_whole(name, getattr(self, name), 1)
+        check_whole("clamp_start", self.clamp_start, 0)
+        for name in ("clamp_low", "context_value"):
+            check_between(name, getattr(self, name), 0, 1)
         check_choice("dice_target", self.dice_target, ("hard", "soft"))
         check_choice("returned", self.returned, ("last", "last_forward", "best"))
         check_choice("initial_support", self.initial_support, ("sufficient_region", "positive_first_channel"))
@@ -120,7 +123,12 @@ class MSR(SufficientRegion):
             if self.returned != "last":
                 seen = mask.detach().clone()
             upsampled = upsample(mask, images.shape[2:])
-            loss = loss_of(network(keep(sufficient, upsampled, baseline)), upsampled)
+            logits = network(keep(sufficient, upsampled, baseline))
+            if not logits.requires_grad:
+                raise MisureError(
+                    "the network gives no gradients to optimise with: choose another method, such as rise"
+                )
+            loss = loss_of(logits, upsampled)
             (mask.grad,) = torch.autograd.grad(loss.sum(), mask)
             losses.append(loss.detach())
             if self.returned == "best":
@@ -162,8 +170,10 @@ class _Objective:
             reference = targets.references * targets.counted[:, None]
         self.reference = reference.flatten(2)
         is_background = targets.class_ids == 0
-        background_weight = torch.where(is_background, 0.0, msr.alpha_background)
-        self.weights = torch.stack([background_weight, torch.full_like(background_weight, msr.alpha_foreground)], 1)
+        self.weights = self.reference.new_tensor([msr.alpha_background, msr.alpha_foreground]).repeat(
+            len(is_background), 1
+        )
+        self.weights[is_background, 0] = 0
 
     def __call__(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Return losses, N, for logits N x L x H x W of the masked images and masks N x H x W."""
@@ -198,4 +208,3 @@ def upsample(mask: Tensor, size: torch.Size) -> Tensor:
     if mask.shape[1:] == size:
         return mask
     return interpolate(mask[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
-

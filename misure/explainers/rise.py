@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from misure.explainers.base import Explainer, SaliencyMaps, check_at_least, check_choice
+from misure.explainers.base import Explainer, SaliencyMaps, check_between, check_choice, check_whole
 from misure.metrics import dice, keep
 from misure.model import FrozenNetwork
 from misure.randomness import integers, uniform
@@ -47,9 +47,9 @@ class RISE(Explainer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least("n_masks", self.n_masks, 1)
-        check_at_least("grid", self.grid, 1)
-        check_at_least("keep_probability", self.keep_probability, 1e-6)
+        check_whole("n_masks", self.n_masks, 1)
+        check_whole("grid", self.grid, 1)
+        check_between("keep_probability", self.keep_probability, 1e-6, 1)
         check_choice("style", self.style, ("hard", "bilinear"))
 
     @torch.no_grad()
@@ -100,9 +100,9 @@ class RISE(Explainer):
         if self.shift:
             offset = integers(0, cell - 1, self.seed, numbers, _SHIFT, axis)
         pixel = torch.arange(length, device=numbers.device)[None] + offset[:, None]
-        centre = (pixel + 0.5) * self.grid / ((self.grid + 1) * cell) - 0.5  # in units of grid cells
-        if self.style == "hard":
-            centre = centre.round()
-        centre = centre.clamp(0, self.grid - 1)
+        stretched = (self.grid + 1) * cell
         cells = torch.arange(self.grid, device=numbers.device)
+        if self.style == "hard":
+            return (pixel[..., None] * self.grid // stretched == cells).float()
+        centre = ((pixel + 0.5) * self.grid / stretched - 0.5).clamp(0, self.grid - 1)  # in units of grid cells
         return (1 - (centre[..., None] - cells).abs()).clamp(min=0).float()

@@ -49,10 +49,11 @@ class SegGradCAM(Explainer):
 
         def capture(_module: Any, _inputs: Any, output: Any) -> Any:
             activation = output[0] if isinstance(output, tuple) else output
-            if not activation.requires_grad:
-                activation = activation.detach().requires_grad_()
-            captured.append(activation)
-            return (activation, *output[1:]) if isinstance(output, tuple) else activation
+            if not isinstance(activation, Tensor):
+                raise MisureError(f"the layer gives a {type(activation).__name__}, not a tensor: name another")
+            captured.append(activation.detach().requires_grad_())
+            passed_on = captured[-1].clone()  # the next layer may work in place
+            return (passed_on, *output[1:]) if isinstance(output, tuple) else passed_on
 
         handle = layer.register_forward_hook(capture)
         try:
@@ -64,13 +65,13 @@ class SegGradCAM(Explainer):
             raise MisureError(f"layer {self.layer or network.model.bottleneck} ran {len(captured)} times: name another")
         rows = torch.arange(len(images), device=images.device)
         score = (logits[rows, targets.class_ids] * targets.regions).sum()
-        (gradient,) = torch.autograd.grad(score, captured[0], allow_unused=True)
+        gradient = torch.autograd.grad(score, captured, allow_unused=True)[0] if score.requires_grad else None
         if gradient is None:
             raise MisureError(f"layer {self.layer or network.model.bottleneck} does not influence the logits")
-        activation, gradient = (_feature_map(network, t.detach()) for t in (captured[0], gradient))
+        activation, gradient = (_feature_map(network, t.detach().to(images.dtype)) for t in (captured[0], gradient))
         weights = gradient.mean(dim=(2, 3), keepdim=True)
         maps = (weights * activation).sum(1, keepdim=True).relu()
-        return interpolate(maps, size=images.shape[2:], mode="bilinear", align_corners=False)[:, 0].to(images.dtype)
+        return interpolate(maps, size=images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
 
 
 def _feature_map(network: FrozenNetwork, activation: Tensor) -> Tensor:
