@@ -1,0 +1,1 @@
+"""Speed: each explainer against the version one would write first."""
