@@ -83,6 +83,11 @@ class Explainer(ABC):
         """What switched-off pixels become."""
         return Blanking(self.blanking, self.blur_sigma)
 
+    @property
+    def passes(self) -> tuple[int, int]:
+        """Typical cost per image: forward passes, and forward passes followed by a gradient."""
+        return (0, 0)
+
     @abstractmethod
     def saliency_maps(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> SaliencyMaps:
         """Compute raw maps for a batch; the result must not depend on how images are batched."""

@@ -88,6 +88,11 @@ class MSR(SufficientRegion):
         check_choice("returned", self.returned, ("last", "last_forward", "best"))
         check_choice("initial_support", self.initial_support, ("sufficient_region", "positive_first_channel"))
 
+    @property
+    def passes(self) -> tuple[int, int]:
+        """Stage 1's forward passes and one gradient per iteration."""
+        return (super().passes[0], self.n_iterations)
+
     def saliency_maps(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> SaliencyMaps:
         """Return the upsampled masks M_MSR, in [0, 1]."""
         regions, n_dilations = find_sufficient_region(network, images, targets, tau=self.tau, blanking=self.fill)

@@ -52,6 +52,11 @@ class RISE(Explainer):
         check_between("keep_probability", self.keep_probability, 1e-6, 1)
         check_choice("style", self.style, ("hard", "bilinear"))
 
+    @property
+    def passes(self) -> tuple[int, int]:
+        """One forward pass per mask."""
+        return (self.n_masks, 0)
+
     @torch.no_grad()
     def saliency_maps(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> SaliencyMaps:
         """Return Dice-weighted sums of masks; every image sees the same masks."""

@@ -34,6 +34,11 @@ class SegGradCAM(Explainer):
     thresholds: tuple[float, ...] = (0.05, 0.1)
     layer: str | None = None
 
+    @property
+    def passes(self) -> tuple[int, int]:
+        """A single gradient."""
+        return (0, 1)
+
     def saliency_maps(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> SaliencyMaps:
         """Return maps >= 0 that are not scaled."""
 

@@ -18,6 +18,8 @@ from misure.target import TargetBatch
 FOOTPRINT_ROW_WIDTHS = (1, 5, 7, 7, 7, 5, 1)
 """Widths of the rows of OpenCV's elliptical 7 x 7 structuring element: 33 pixels in all."""
 
+_TYPICAL_DILATIONS = 4
+
 
 def dilate(masks: Tensor) -> Tensor:
     """Dilate boolean masks once with the 33-pixel elliptical 7 x 7 footprint.
@@ -98,6 +100,11 @@ class SufficientRegion(Explainer):
         check_at_least("tau", self.tau, 0)
         if self.tau >= 1:
             raise MisureError(f"tau={self.tau} can never be exceeded: choose a value below 1")
+
+    @property
+    def passes(self) -> tuple[int, int]:
+        """One forward pass per dilation; a handful is typical."""
+        return (_TYPICAL_DILATIONS, 0)
 
     def saliency_maps(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> SaliencyMaps:
         """Return the masks M_SR as maps of zeros and ones."""

@@ -1,0 +1,126 @@
+"""The seam to Hydra: composing, checking and instantiating configurations happens here alone."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from misure.compute import Compute
+from misure.errors import MisureError
+from misure.explainers.base import Explainer
+
+CONFIG_FOLDER = str(Path(__file__).resolve().parents[1] / "configs")
+
+
+def build(node: DictConfig | Mapping[str, Any], **extra: Any) -> Any:
+    """Instantiate a config node; a MisureError inside it comes out as itself.
+
+    Raises:
+        MisureError: If the node cannot be resolved or its constructor refuses it.
+    """
+    try:
+        return instantiate(node, _convert_="all", **extra)
+    except (HydraException, OmegaConfBaseException, TypeError) as error:
+        if isinstance(error.__cause__, MisureError):
+            raise error.__cause__ from None
+        raise MisureError(f"configuration error: {' '.join(str(error).split())}") from error
+
+
+def number(cfg: DictConfig, key: str, low: float = 0.0) -> float:
+    """Read a number of at least ``low``, such as ``lambda``, which YAML would also accept as text.
+
+    Raises:
+        MisureError: If it is anything else.
+    """
+    value = cfg[key]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < low:
+        raise MisureError(f"{key}={value} is not a number of at least {low:g}: for example {key}=0.01")
+    return float(value)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One method on one dataset and network.
+
+    Attributes:
+        cfg: The composed configuration, for building the dataset and the network.
+        explainer: The method.
+        n_samples: How many validation samples are explained.
+        input_noise: Standard deviation of noise on the images, usually 0.
+    """
+
+    cfg: DictConfig
+    explainer: Explainer
+    n_samples: int
+    input_noise: float
+
+    @classmethod
+    def of(cls, cfg: DictConfig) -> Experiment:
+        """Check and build an experiment.
+
+        Raises:
+            MisureError: If a value is out of range.
+        """
+        for key in ("lr", "lambda", "input_noise"):
+            number(cfg, key)
+        for key in ("n_samples", "mask_size"):
+            number(cfg, key, 1)
+        explainer = build(cfg.explainer)
+        return cls(cfg, explainer, int(cfg.n_samples), float(cfg.input_noise))
+
+    @property
+    def subject(self) -> str:
+        """Which dataset and network it explains."""
+        return f"{self.cfg.dataset.name}-{self.cfg.model.name}"
+
+    @property
+    def label(self) -> str:
+        """A short description for progress bars."""
+        given = self.explainer.parameters
+        shown = [f"{k}={given[k]}" for k in ("lr", "lam", "mask_size", "n_masks") if k in given]
+        return " ".join([self.subject, self.explainer.name, *shown] + (["noise floor"] if self.input_noise else []))
+
+
+def compute_of(cfg: DictConfig) -> Compute:
+    """Build the compute settings of a configuration."""
+    compute = build(cfg.runner.compute)
+    if not isinstance(compute, Compute):
+        raise MisureError("runner.compute does not describe a Compute")
+    return compute
+
+
+def expand_sweep(name: str, overrides: list[str]) -> Iterator[Experiment]:
+    """Compose every experiment of ``configs/sweep/<name>.yaml``; needs an initialised Hydra.
+
+    Args:
+        name: The table or figure.
+        overrides: Command-line style overrides that hold for all of them.
+
+    Raises:
+        MisureError: If a configuration does not compose.
+    """
+    try:
+        sweep = compose("run", [f"+sweep={name}", *overrides], return_hydra_config=True)
+        grid = OmegaConf.to_container(sweep.hydra.sweeper.params) or {}
+        axes = [[f"{key}={value}" for value in _split(str(values))] for key, values in grid.items()]  # type: ignore[union-attr]
+        for choice in itertools.product(*axes):
+            yield Experiment.of(compose("run", [f"+sweep={name}", *choice, *overrides]))
+    except HydraException as error:
+        raise MisureError(f"sweep {name}: {' '.join(str(error).split())}") from error
+
+
+def _split(values: str) -> list[str]:
+    """Split a sweep's values the way Hydra's sweeper would."""
+    override = OverridesParser.create().parse_override(f"key={values}")
+    return list(override.sweep_string_iterator()) if override.is_sweep_override() else [values]

@@ -1,0 +1,112 @@
+"""What must be computed, in which order, and how long it will take."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from omegaconf import DictConfig
+from torch import nn
+
+from misure.config import Experiment, build, compute_of
+from misure.model import SegmentationModel, frozen
+
+
+def merge(experiments: Sequence[Experiment]) -> list[Experiment]:
+    """Drop repeated experiments, keeping the larger number of samples; the first one's place counts."""
+    merged: dict[str, Experiment] = {}
+    for experiment in experiments:
+        key = json.dumps([experiment.subject, experiment.explainer.name, experiment.explainer.parameters, experiment.input_noise])
+        known = merged.get(key)
+        most = max(experiment.n_samples, known.n_samples if known else 0)
+        merged[key] = replace(known or experiment, n_samples=most)
+    return list(merged.values())
+
+
+def rounds(experiments: Sequence[Experiment], step: int) -> Iterator[tuple[Experiment, range]]:
+    """Order the work so that stopping early leaves every experiment with the same first samples.
+
+    Args:
+        experiments: Merged experiments.
+        step: Samples explained together.
+
+    Yields:
+        An experiment and the ranks of the samples it explains next.
+    """
+    for start in itertools.count(0, step):
+        due = [e for e in experiments if start < e.n_samples]
+        if not due:
+            return
+        for experiment in due:
+            yield experiment, range(start, min(start + step, experiment.n_samples))
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Measured seconds per image of a network on this machine.
+
+    Attributes:
+        forward: Of a forward pass.
+        gradient: Of a forward pass and the gradient to the image.
+        step: Of a training step (forward pass and gradients to all weights).
+    """
+
+    forward: float
+    gradient: float
+    step: float
+
+    def explaining(self, experiment: Experiment) -> float:
+        """Estimate the seconds of one explanation, evaluation included."""
+        forwards, gradients = experiment.explainer.passes
+        n_evaluations = 2 + len(experiment.explainer.thresholds)
+        return (forwards + n_evaluations) * self.forward + gradients * self.gradient
+
+    def training(self, cfg: DictConfig) -> float:
+        """Estimate the seconds of training, validation included."""
+        recipe = build(cfg.training)
+        validations = recipe.max_epochs / recipe.validate_every * recipe.validation_samples
+        seconds = recipe.max_epochs * recipe.samples_per_epoch * self.step + validations * self.forward
+        return float(min(seconds, 60 * recipe.max_minutes))
+
+
+def measure_pace(cfg: DictConfig, model: SegmentationModel | None = None) -> Pace:
+    """Time a network on this machine; an untrained one serves as well.
+
+    Args:
+        cfg: A run configuration.
+        model: The network; by default one is built with random weights.
+    """
+    if model is None:
+        model = SegmentationModel(build(cfg.model.network, pretrained=None))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network: nn.Module = model.network.to(device)  # type: ignore[union-attr]
+    size = cfg.dataset.layout.canvas
+    images = torch.rand(8 if device.type == "cuda" else 1, cfg.dataset.in_channels, size, size, device=device)
+    with frozen(model, compute_of(cfg), device) as lent:
+        forward = _seconds(lambda: lent.predict(images), device)
+        leaf = images.clone().requires_grad_()
+        gradient = _seconds(lambda: torch.autograd.grad(lent(leaf).sum(), leaf), device)
+    # Gradients to the weights cost about as much as those to the activations.
+    return Pace(*(t / len(images) for t in (forward, gradient, 2 * gradient - forward)))
+
+
+def _seconds(work: object, device: torch.device) -> float:
+    def timed() -> float:
+        started = time.perf_counter()
+        work()  # type: ignore[operator]
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - started
+
+    return min(timed() for _ in range(3))
+
+
+def duration(seconds: float) -> str:
+    """Write a duration for people: ``42 s``, ``3 min``, ``1.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

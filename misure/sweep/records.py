@@ -1,0 +1,133 @@
+"""Records: one small file per explanation, written whole or not at all.
+
+Read them with pandas in one line::
+
+    records = pd.concat(pd.read_json(f, lines=True) for f in Path("outputs/records").rglob("*.jsonl"))
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from misure.errors import MisureError
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The identity of one explanation: equal units are never computed twice.
+
+    Attributes:
+        dataset: Name of the dataset.
+        dataset_fingerprint: Identity of the images.
+        model: Name of the network.
+        weights: Fingerprint of its weights.
+        explainer: Name of the method.
+        parameters: All parameters of the method.
+        sample: Index in the validation split.
+        class_id: The class explained.
+        input_noise: Standard deviation of noise added to the image (for the noise floor), usually 0.
+    """
+
+    dataset: str
+    dataset_fingerprint: str
+    model: str
+    weights: str
+    explainer: str
+    parameters: Mapping[str, Any]
+    sample: int
+    class_id: int
+    input_noise: float = 0.0
+
+    @property
+    def id(self) -> str:
+        """20 hexadecimal digits that depend on every attribute."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:20]
+
+    def columns(self) -> dict[str, Any]:
+        """The identity as flat columns; lists become JSON text."""
+        identity = {k: v for k, v in asdict(self).items() if k != "parameters"}
+        flat = {k: json.dumps(v) if isinstance(v, list) else v for k, v in self.parameters.items()}
+        return {"unit": self.id, **identity, **{f"param_{k}": v for k, v in flat.items()}}
+
+
+class RecordStore:
+    """A folder of records that several processes may write to at once.
+
+    Each unit has a file of its own, written under another name and then renamed, so that a reader or
+    a restarted run sees it whole or not at all.
+
+    Args:
+        folder: Made when missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def maps_folder(self) -> Path:
+        """Where the maps of the first few samples lie, as ``<unit>.npz``."""
+        return self.folder / "maps"
+
+    def path(self, unit: Unit) -> Path:
+        """Where a unit's record lies."""
+        return self.folder / f"{unit.dataset}-{unit.model}" / unit.explainer / f"{unit.id}.jsonl"
+
+    def has(self, unit: Unit) -> bool:
+        """Say whether a unit needs no work."""
+        return self.path(unit).exists()
+
+    def write(
+        self, unit: Unit, rows: list[Mapping[str, Any]], maps: Mapping[str, np.ndarray] | None = None
+    ) -> None:
+        """Write one unit: a line per row (threshold), and its maps first.
+
+        Raises:
+            MisureError: If the folder cannot be written or the disk is full; earlier records are intact.
+        """
+        lines = "".join(json.dumps({**unit.columns(), **row}, allow_nan=False) + "\n" for row in rows)
+        if maps is not None:
+            _write_atomically(self.maps_folder / f"{unit.id}.npz", maps)
+        _write_atomically(self.path(unit), lines)
+
+    def load(self) -> pd.DataFrame:
+        """Read all records, one row per unit and threshold; a damaged file is named and left out."""
+        rows: list[dict[str, Any]] = []
+        for path in sorted(self.folder.rglob("*.jsonl")):
+            try:
+                rows.extend(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+            except (OSError, ValueError) as error:
+                warnings.warn(f"record {path} is damaged and left out ({error}): delete it to redo it", stacklevel=2)
+        return pd.DataFrame(rows)
+
+
+def _write_atomically(path: Path, content: str | Mapping[str, np.ndarray]) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as stream:
+            if isinstance(content, str):
+                stream.write(content.encode())
+            else:
+                np.savez_compressed(stream, allow_pickle=False, **content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise MisureError(
+            f"cannot write {path.parent}: {error.strerror or error}; free space or set outputs=<another folder>; "
+            "records written so far are intact"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)

@@ -1,0 +1,131 @@
+"""The whole job: plan, train, explain, write tables and figures."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from misure.config import Experiment, compute_of, expand_sweep
+from misure.errors import MisureError
+from misure.paper.tables import console_table, write_all
+from misure.sweep.plan import Pace, duration, measure_pace, merge
+from misure.sweep.records import RecordStore
+from misure.sweep.runner import Runner, Tally
+from misure.sweep.subject import checkpoint_path, is_trained, prepare
+
+
+def reproduce(cfg: DictConfig) -> None:
+    """Run every sweep of the configuration, then write and print the tables.
+
+    Raises:
+        MisureError: On data, network or output that cannot be used.
+    """
+    started = time.monotonic()
+    overrides = [o for o in HydraConfig.get().overrides.task if not o.startswith("sweeps=")]
+    experiments = merge([e for name in cfg.sweeps for e in expand_sweep(name, overrides)])
+    check_writable(Path(cfg.outputs))
+    paces = _announce(cfg, experiments)
+    tally = _execute(cfg, experiments, paces, 60 * cfg.profile.max_minutes - (time.monotonic() - started))
+    write_outputs(cfg)
+    _say(f"\n{tally.done} explanations made, {tally.present} were there, {tally.skipped} samples had nothing to explain")
+    if tally.left:
+        _say(
+            f"{tally.left} explanations did not fit into the profile's {cfg.profile.max_minutes:g} minutes: "
+            "the same command goes on with them"
+        )
+    _say(f"this took {duration(time.monotonic() - started)}; records, tables and figures are in {cfg.outputs}/")
+
+
+def run_one(cfg: DictConfig) -> None:
+    """Run one experiment and print the means of its records.
+
+    Raises:
+        MisureError: On values, data or output that cannot be used.
+    """
+    experiment = Experiment.of(cfg)
+    check_writable(Path(cfg.outputs))
+    paces = _announce(cfg, [experiment])
+    _execute(cfg, [experiment], paces, float("inf"))
+    _say(console_table(_store(cfg).load(), cfg.profile.name))
+
+
+def write_outputs(cfg: DictConfig) -> None:
+    """Write and print tables and figures from the records alone.
+
+    Raises:
+        MisureError: If there are no records of the profile.
+    """
+    records = _store(cfg).load()
+    if records.empty or cfg.profile.name not in set(records["profile"]):
+        raise MisureError(f"{_store(cfg).folder} has no records of profile {cfg.profile.name}: run make reproduce first")
+    written = write_all(records, Path(cfg.outputs), cfg.profile.name)
+    _say("\n" + console_table(records, cfg.profile.name))
+    _say("\n".join(str(path) for path in written))
+
+
+def check_writable(folder: Path) -> None:
+    """Raise a MisureError unless files can be made in a folder; it is made when missing."""
+    probe = folder / f".probe-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"0" * 4096)
+    except OSError as error:
+        raise MisureError(f"cannot write {folder}: {error.strerror}; free space or set outputs=<another folder>") from error
+    finally:
+        try:
+            probe.unlink(missing_ok=True)
+        except OSError:
+            pass
+
+
+def _store(cfg: DictConfig) -> RecordStore:
+    return RecordStore(Path(cfg.outputs) / "records")
+
+
+def _announce(cfg: DictConfig, experiments: Sequence[Experiment]) -> dict[str, Pace]:
+    """Print the plan: what there is to do and about how long it takes."""
+    compute = compute_of(cfg)
+    paces: dict[str, Pace] = {}
+    training = 0.0
+    for experiment in experiments:
+        if experiment.subject not in paces:
+            paces[experiment.subject] = measure_pace(experiment.cfg)
+            trained = is_trained(experiment.cfg)
+            needed = 0.0 if trained else paces[experiment.subject].training(experiment.cfg)
+            training += needed
+            state = "trained" if trained else f"to train, about {duration(needed)}"
+            _say(f"network {experiment.subject}: {state} ({checkpoint_path(experiment.cfg)})")
+    seconds = sum(paces[e.subject].explaining(e) * e.n_samples for e in experiments)
+    units = sum(e.n_samples for e in experiments)
+    _say(f"plan: profile {cfg.profile.name}, {len(experiments)} experiments, {units} explanations at most")
+    for experiment in experiments:
+        each = paces[experiment.subject].explaining(experiment)
+        _say(f"  {experiment.label}: {experiment.n_samples} samples, about {duration(each)} each")
+    limit = 60 * cfg.profile.max_minutes
+    bounded = f", of which the profile allows {duration(limit)}" if training + seconds > limit else ""
+    _say(f"estimate on this machine (precision {compute.precision}): {duration(training + seconds)}{bounded}")
+    return paces
+
+
+def _execute(cfg: DictConfig, experiments: Sequence[Experiment], paces: dict[str, Pace], seconds: float) -> Tally:
+    started = time.monotonic()
+    subjects = {}
+    for experiment in experiments:
+        if experiment.subject not in subjects:
+            subject = prepare(experiment.cfg)
+            subjects[experiment.subject] = subject
+            score = subject.info.metrics.get("val_dice", float("nan"))
+            _say(f"{subject.name}: validation Dice {score:.3f}, images from {subject.source}")
+    runner = Runner(_store(cfg), subjects, paces, seconds - (time.monotonic() - started))
+    return runner.run(experiments)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,211 @@
+"""Explaining what is planned and keeping a record of each explanation."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from misure import __version__
+from misure.config import Experiment, compute_of
+from misure.explanation import Explanation
+from misure.metrics import dice
+from misure.model import frozen
+from misure.randomness import normal
+from misure.sweep.plan import Pace, duration, rounds
+from misure.sweep.records import RecordStore, Unit
+from misure.sweep.subject import Subject
+from misure.target import EmptyTargetError, Target, make_targets
+
+_EXPLAINED_CLASS = 1
+_NOISE_KEY = 104729  # keeps the noise floor's draws apart from everything else keyed by the seed
+
+
+@dataclass
+class Tally:
+    """What a run did.
+
+    Attributes:
+        done: Explanations computed now.
+        present: Explanations that had a record already.
+        skipped: Samples without anything to explain.
+        left: Explanations that did not fit into the time.
+    """
+
+    done: int = 0
+    present: int = 0
+    skipped: int = 0
+    left: int = 0
+
+
+@dataclass
+class Runner:
+    """Runs experiments on prepared subjects.
+
+    Args:
+        store: Where records go.
+        subjects: By name.
+        paces: Measured speed by subject name, for the bar's time left.
+        seconds: Time allowed; what does not fit is left for another run.
+    """
+
+    store: RecordStore
+    subjects: dict[str, Subject]
+    paces: dict[str, Pace]
+    seconds: float = float("inf")
+    tally: Tally = field(default_factory=Tally)
+    _samples: dict[tuple[str, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def run(self, experiments: Sequence[Experiment]) -> Tally:
+        """Explain every pending sample, in rounds, while the time lasts."""
+        work = [(e, ranks, self._pending(e, ranks)) for e, ranks in rounds(experiments, images_per_step(experiments))]
+        estimates = [len(pending) * self.paces[e.subject].explaining(e) for e, _, pending in work]
+        self.tally.present = sum(len(ranks) - len(pending) for _, ranks, pending in work)
+        started, correction, spent_estimate = time.monotonic(), 1.0, 0.0
+        bar_format = "{desc}: {percentage:3.0f}%|{bar:24}| {elapsed} spent, {remaining} left"
+        with tqdm(total=max(sum(estimates), 1e-9), bar_format=bar_format, desc="explaining") as bar:
+            for (experiment, _, pending), estimate in zip(work, estimates, strict=True):
+                if not pending:
+                    continue
+                elapsed = time.monotonic() - started
+                if elapsed + correction * estimate > self.seconds:
+                    self.tally.left += len(pending)
+                    continue
+                bar.set_description_str(experiment.label)
+                self._explain(experiment, pending)
+                bar.update(estimate)
+                spent_estimate += estimate
+                correction = max(1.0, (time.monotonic() - started) / max(spent_estimate, 1e-9))
+        return self.tally
+
+    def _unit(self, experiment: Experiment, sample: int) -> Unit:
+        subject = self.subjects[experiment.subject]
+        cfg, explainer = experiment.cfg, experiment.explainer
+        return Unit(
+            cfg.dataset.name,
+            subject.fingerprint,
+            cfg.model.name,
+            subject.info.fingerprint,
+            explainer.name,
+            explainer.parameters,
+            sample,
+            _EXPLAINED_CLASS,
+            experiment.input_noise,
+        )
+
+    def _pending(self, experiment: Experiment, ranks: range) -> list[int]:
+        order = self.subjects[experiment.subject].order(experiment.cfg.seed)
+        samples = [order[rank] for rank in ranks if rank < len(order)]
+        return [s for s in samples if not self.store.has(self._unit(experiment, s))]
+
+    def _explain(self, experiment: Experiment, samples: list[int]) -> None:
+        subject = self.subjects[experiment.subject]
+        chosen: list[tuple[int, Tensor, Target, float]] = []
+        for sample in samples:
+            image, truth = self._sample(experiment, sample)
+            try:
+                target = self._target(experiment, image)
+            except EmptyTargetError as error:
+                row = {"status": "skipped", "reason": str(error), **self._circumstances(experiment)}
+                self.store.write(self._unit(experiment, sample), [row])
+                self.tally.skipped += 1
+                continue
+            score = float(dice(target.region[None].cpu(), (truth == _EXPLAINED_CLASS)[None]))
+            chosen.append((sample, image, target, score))
+        if not chosen:
+            return
+        images = torch.stack([image for _, image, _, _ in chosen])
+        explanations = experiment.explainer.explain(
+            subject.model, images, [target for _, _, target, _ in chosen], compute_of(experiment.cfg)
+        )
+        for (sample, _, _, score), explanation in zip(chosen, explanations, strict=True):
+            self._keep(experiment, sample, score, explanation)
+
+    def _sample(self, experiment: Experiment, sample: int) -> tuple[Tensor, Tensor]:
+        entry = self.subjects[experiment.subject].dataset[sample]
+        image = entry["image"]
+        if experiment.input_noise:
+            pixels = torch.arange(image.numel())
+            noise = normal(experiment.cfg.seed, _NOISE_KEY, sample, pixels).view_as(image)
+            image = image + experiment.input_noise * noise.to(image.dtype)
+        return image, entry["mask"]
+
+    def _target(self, experiment: Experiment, image: Tensor) -> Target:
+        model = self.subjects[experiment.subject].model
+        device = model.device or image.device
+        with frozen(model, compute_of(experiment.cfg), device) as network:
+            return make_targets(network, image[None].to(device), _EXPLAINED_CLASS)[0]
+
+    def _keep(self, experiment: Experiment, sample: int, truth_dice: float, explanation: Explanation) -> None:
+        shared = {
+            "status": "done",
+            "reason": None,
+            "truth_dice": truth_dice,
+            **{k: v for k, v in explanation.summary().items() if k not in {"method", "evaluations", "parameters"}},
+            **self._circumstances(experiment),
+        }
+        rows = [{**asdict(evaluation), **shared} for evaluation in explanation.evaluations]
+        order = self.subjects[experiment.subject].order(experiment.cfg.seed)
+        saved = sample in order[: experiment.cfg.profile.saved_maps]
+        self.store.write(self._unit(experiment, sample), rows, _maps(explanation) if saved else None)
+        self.tally.done += 1
+
+    def _circumstances(self, experiment: Experiment) -> dict[str, Any]:
+        subject = self.subjects[experiment.subject]
+        device = subject.model.device or torch.device("cpu")
+        return {
+            "created": datetime.now(UTC).isoformat(timespec="microseconds"),
+            "profile": experiment.cfg.profile.name,
+            "dataset_source": subject.source,
+            "stand_in": False,
+            "val_dice": subject.info.metrics.get("val_dice"),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads",
+            "code_version": code_version(),
+        }
+
+
+def images_per_step(experiments: Sequence[Experiment]) -> int:
+    """How many images are explained together: many on a GPU, one on a CPU, or what the configuration says."""
+    wanted = experiments[0].cfg.runner.images_per_step if experiments else 1
+    if wanted == "auto":
+        return 32 if torch.cuda.is_available() else 1
+    return int(wanted)
+
+
+def code_version() -> str:
+    """The package version, with the git commit where there is one."""
+    if not _commit:
+        folder = Path(__file__).resolve().parent
+        command = ["git", "-C", str(folder), "describe", "--always", "--dirty"]
+        try:
+            found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5)  # noqa: S603
+            _commit.append(f"{__version__}+{found.stdout.strip()}")
+        except (OSError, subprocess.SubprocessError):
+            _commit.append(__version__)
+    return _commit[0]
+
+
+_commit: list[str] = []
+
+
+def _maps(explanation: Explanation) -> dict[str, np.ndarray]:
+    maps = {
+        "image": explanation.image.numpy().astype(np.float16),
+        "region": explanation.target.region.cpu().numpy(),
+        "saliency": explanation.saliency.numpy().astype(np.float16),
+    }
+    if explanation.sufficient_region is not None:
+        maps["sufficient_region"] = explanation.sufficient_region.numpy()
+    return maps
+
+
+__all__ = ["Runner", "Tally", "code_version", "duration", "images_per_step"]
