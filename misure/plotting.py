@@ -29,11 +29,28 @@ def show_image(axes: Axes, image: Tensor) -> None:
     axes.set_yticks([])
 
 
+def show_mask(axes: Axes, mask: Tensor) -> None:
+    """Draw a boolean map, H x W, white on black."""
+    axes.imshow(mask.cpu().numpy(), cmap="gray", vmin=0, vmax=1)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
 def show_region(axes: Axes, image: Tensor, region: Tensor) -> None:
     """Draw what of an image lies inside a region (the rest is black)."""
-    show_image(axes, image)
-    shown = displayable(image) * np.expand_dims(region.numpy(), -1) if len(image) >= 3 else displayable(image) * region.numpy()
-    axes.imshow(shown, cmap="gray", vmin=0, vmax=1)
+    shown, inside = displayable(image), region.cpu().numpy()
+    axes.imshow(shown * (inside if shown.ndim == 2 else inside[..., None]), cmap="gray", vmin=0, vmax=1)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def show_empty(axes: Axes, reason: str, *, aspect: float | None = None) -> None:
+    """Leave a panel empty and say why; ``aspect`` is its height over its width."""
+    axes.set_box_aspect(aspect)
+    axes.set_facecolor("0.95")
+    axes.text(0.5, 0.5, reason, ha="center", va="center", fontsize=8, color="0.3", transform=axes.transAxes)
+    axes.set_xticks([])
+    axes.set_yticks([])
 
 
 def show_map(axes: Axes, saliency: Tensor, *, high: float | None = None) -> AxesImage:

@@ -1,0 +1,111 @@
+"""The paper's printed numbers, and which of our datasets and models they belong to.
+
+A dataset joins the tables and figures with one more line in :data:`PAIRS`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from omegaconf import OmegaConf
+
+DASH = "–"  # noqa: RUF001 - an en dash, as in printed tables
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A dataset and model of the paper, and where the paper shows them.
+
+    Attributes:
+        dataset_label: The paper's spelling of the dataset.
+        model_label: The paper's spelling of the model.
+        dataset: Our name of the dataset, as in records.
+        model: Our name of the model, as in records.
+        lr_lambda_key: Its block in the reference's ``lr_lambda``.
+        lr_lambda_table: Number of the table with learning rate against lambda.
+        qualitative_figure: Number of the figure with sample maps.
+        size_figure: Number of the figure with the prediction size.
+    """
+
+    dataset_label: str
+    model_label: str
+    dataset: str
+    model: str
+    lr_lambda_key: str
+    lr_lambda_table: int
+    qualitative_figure: int
+    size_figure: int
+
+    @property
+    def label(self) -> str:
+        """Dataset and model for titles."""
+        return f"{self.dataset_label}, {self.model_label}"
+
+    @property
+    def paper_samples(self) -> int:
+        """How many samples the paper's means are over."""
+        return int(reference()["samples"][self.dataset_label])
+
+
+PAIRS = (
+    Pair(
+        "Triangle",
+        "U-Net",
+        "triangle",
+        "unet_vgg16",
+        lr_lambda_key="table2_triangle_unet",
+        lr_lambda_table=2,
+        qualitative_figure=1,
+        size_figure=6,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class PaperValue:
+    """What the paper prints for one row or cell; None where it prints nothing."""
+
+    dice_explained: float | None = None
+    perturbation_ratio: float | None = None
+    seconds: float | None = None
+
+
+@cache
+def reference() -> dict[str, Any]:
+    """Return the paper's tables as in ``reference.yaml``."""
+    text = resources.files("misure.paper").joinpath("reference.yaml").read_text(encoding="utf-8")
+    loaded = OmegaConf.to_container(OmegaConf.create(text))
+    assert isinstance(loaded, dict)  # noqa: S101 - the shipped file is a mapping
+    return {str(key): value for key, value in loaded.items()}
+
+
+def table1_reference(pair: Pair) -> dict[tuple[str, float | None], PaperValue]:
+    """Return the paper's Table 1 by method and threshold, in printed order."""
+    return {
+        (method, threshold): PaperValue(*numbers)
+        for dataset, model, method, threshold, *numbers in reference()["table1"]
+        if (dataset, model) == (pair.dataset_label, pair.model_label)
+    }
+
+
+def lr_lambda_reference(pair: Pair) -> dict[tuple[float, float], PaperValue]:
+    """Return the paper's values by (lambda, learning rate), in printed order."""
+    tables = reference()["lr_lambda"]
+    block = tables[pair.lr_lambda_key]
+    return {
+        (lam, lr): PaperValue(block["dice_explained"][row][column], block["perturbation_ratio"][row][column])
+        for row, lam in enumerate(tables["lambda"])
+        for column, lr in enumerate(tables["learning_rate"])
+    }
+
+
+def table6_reference(pair: Pair) -> dict[int, PaperValue]:
+    """Return the paper's Table 6 by mask size, in printed order."""
+    return {
+        size: PaperValue(*numbers)
+        for dataset, model, size, *numbers in reference()["table6"]
+        if (dataset, model) == (pair.dataset_label, pair.model_label)
+    }

@@ -1,0 +1,194 @@
+"""Which records a table or figure is made from.
+
+A sample is a (dataset, model, sample number, class). Numbers of different profiles, weights or
+datasets are never mixed, and no sample counts twice.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from misure.errors import MisureError, did_you_mean
+from misure.explainers import EXPLAINERS
+
+METRICS = ("dice_explained", "perturbation_ratio", "region_ratio", "binary_dice_explained")
+
+COLUMNS = [
+    "unit",
+    "status",
+    "reason",
+    "created",
+    "dataset",
+    "dataset_fingerprint",
+    "dataset_source",
+    "stand_in",
+    "model",
+    "weights",
+    "profile",
+    "explainer",
+    "sample",
+    "class_id",
+    "input_noise",
+    "threshold",
+    "dice_explained",
+    "perturbation_ratio",
+    "region_ratio",
+    "binary_dice_explained",
+    "prediction_size",
+    "n_dilations",
+    "truth_dice",
+    "seconds",
+    "batch_size",
+    "precision",
+    "device",
+    "code_version",
+]
+"""What every record has, besides one ``param_<name>`` column per explainer parameter."""
+
+SAMPLE = ["dataset", "model", "sample", "class_id"]
+"""The columns that name a sample."""
+
+_FREE = ("seed", "n_masks", "thresholds")
+"""Parameters that a profile or a user may change without leaving the paper's setting."""
+
+_COUNTED_FREE = ["param_seed", "param_n_masks"]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Samples that have no numbers.
+
+    Attributes:
+        skipped: Samples skipped, because there was nothing to explain.
+        failed: Samples whose computation failed.
+    """
+
+    skipped: int
+    failed: int
+
+
+def latest_run(records: pd.DataFrame, profile: str) -> pd.DataFrame:
+    """Keep one profile and, for each dataset and model, only what was made with the newest weights.
+
+    Where the same weights met several versions of a dataset (other fingerprints), the newest stays.
+
+    Args:
+        records: One row per unit and threshold, see :data:`COLUMNS`.
+        profile: ``"smoke"``, ``"quick"`` or ``"paper"``.
+
+    Returns:
+        Rows in the order of the samples; no rows where the profile was not run.
+
+    Raises:
+        MisureError: If the records lack a column.
+    """
+    missing = [name for name in COLUMNS if name not in records.columns]
+    if missing and len(records):
+        raise MisureError(f"the records lack the columns {', '.join(missing)}: they were not written by this version")
+    run = records[records["profile"] == profile] if not missing else records.reindex(columns=COLUMNS)
+    run = run.assign(created=_times(run["created"]))
+    kept = []
+    for _, group in run.groupby(["dataset", "model"], sort=True):
+        newest = group.sort_values("created", kind="stable").iloc[-1]
+        same = group["weights"].eq(newest["weights"]) & group["dataset_fingerprint"].eq(newest["dataset_fingerprint"])
+        kept.append(group[same])
+    chosen = pd.concat(kept) if kept else run
+    return chosen.sort_values([*SAMPLE, "explainer", "threshold", "unit"], ignore_index=True)
+
+
+def select(records: pd.DataFrame, explainer: str, **overrides: Any) -> pd.DataFrame:
+    """Select the results of an explainer at its default parameters, except for overrides.
+
+    The seed, the thresholds and the number of RISE masks are not compared unless overridden, because
+    a profile may change them. Where several seeds or mask counts are left, the one with the most
+    samples is taken (the newest of equals).
+
+    Args:
+        records: As :func:`latest_run` returns them.
+        explainer: A name from ``misure.EXPLAINERS``.
+        **overrides: Parameters that differ from the defaults, such as ``lr=0.01``.
+
+    Returns:
+        Rows without input noise whose status is ``"done"``, one per sample and threshold.
+
+    Raises:
+        MisureError: If the explainer or a parameter does not exist.
+    """
+    rows = _at_parameters(records, explainer, overrides)
+    done = _one_setting(rows[rows["status"] == "done"], overrides)
+    newest = done.sort_values("created", kind="stable").drop_duplicates([*SAMPLE, "threshold"], keep="last")
+    return newest.sort_values([*SAMPLE, "threshold"], ignore_index=True)
+
+
+def tally(records: pd.DataFrame, explainer: str, **overrides: Any) -> Tally:
+    """Count the samples that :func:`select` has no numbers for."""
+    rows = _at_parameters(records, explainer, overrides)
+    done = _samples(select(records, explainer, **overrides))
+    skipped = _samples(rows[rows["status"] == "skipped"]) - done
+    failed = _samples(rows[rows["status"] == "failed"]) - done - skipped
+    return Tally(len(skipped), len(failed))
+
+
+def at_threshold(rows: pd.DataFrame, threshold: float | None) -> pd.DataFrame:
+    """Keep the rows evaluated at a threshold; None means that the map itself was the mask."""
+    if threshold is None:
+        return rows[rows["threshold"].isna()]
+    return rows[np.isclose(rows["threshold"].astype(float), threshold)]
+
+
+def of_pair(records: pd.DataFrame, dataset: str, model: str) -> pd.DataFrame:
+    """Keep the rows of one dataset and model."""
+    return records[(records["dataset"] == dataset) & (records["model"] == model)]
+
+
+def _at_parameters(records: pd.DataFrame, explainer: str, overrides: dict[str, Any]) -> pd.DataFrame:
+    if explainer not in EXPLAINERS:
+        raise MisureError(f"there is no method {explainer!r}{did_you_mean(explainer, EXPLAINERS)}")
+    wanted = EXPLAINERS[explainer]().parameters
+    for name in overrides:
+        if name not in wanted:
+            raise MisureError(f"{explainer} has no parameter {name!r}{did_you_mean(name, wanted)}")
+    wanted = {name: value for name, value in wanted.items() if name not in _FREE} | overrides
+    rows = records[(records["explainer"] == explainer) & (records["input_noise"] == 0)]
+    for name, value in wanted.items():
+        column = rows.get(f"param_{name}", pd.Series(np.nan, index=rows.index))
+        rows = rows[_equals(column, value)]
+    return rows
+
+
+def _one_setting(rows: pd.DataFrame, overrides: dict[str, Any]) -> pd.DataFrame:
+    free = [name for name in _COUNTED_FREE if name in rows.columns and name.removeprefix("param_") not in overrides]
+    if not free or rows.empty:
+        return rows
+    kept = []
+    for _, group in rows.groupby(["dataset", "model"]):
+        settings = [part for _, part in group.groupby(free, dropna=False)]
+        kept.append(max(settings, key=lambda part: (len(_samples(part)), part["created"].max())))
+    return pd.concat(kept)
+
+
+def _samples(rows: pd.DataFrame) -> set[tuple[Any, ...]]:
+    return set(rows[SAMPLE].itertuples(index=False, name=None))
+
+
+def _equals(column: pd.Series, value: Any) -> pd.Series:
+    if value is None:
+        return column.isna()
+    if isinstance(value, list | tuple):
+        return column.map(lambda text: isinstance(text, str) and json.loads(text) == list(value)).astype(bool)
+    if isinstance(value, int | float):
+        numbers = pd.to_numeric(column, errors="coerce").astype(float)
+        return pd.Series(np.isclose(numbers, float(value), rtol=1e-9, atol=0), index=column.index)
+    return column.eq(value).fillna(False).astype(bool)
+
+
+def _times(column: pd.Series) -> pd.Series:
+    try:
+        return pd.to_datetime(column, utc=True, format="ISO8601")
+    except (ValueError, TypeError) as error:
+        raise MisureError(f"a record has a creation time that is not ISO 8601: {error}") from error

@@ -1,0 +1,107 @@
+"""Mean, median and a bootstrap interval over samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from misure.errors import MisureError
+
+N_RESAMPLES = 10_000
+CONFIDENCE = 0.95
+
+_RESAMPLES_AT_ONCE = 1_000
+"""Keeps the index array small: 1,000 x samples."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One metric over samples.
+
+    Attributes:
+        n: Number of samples.
+        mean: NaN where there is no sample.
+        median: NaN where there is no sample.
+        low: Lower end of the 95 % bootstrap interval of the mean; NaN below two samples.
+        high: Upper end of it.
+    """
+
+    n: int
+    mean: float
+    median: float
+    low: float
+    high: float
+
+
+NOTHING = Summary(0, *(float("nan"),) * 4)
+"""The summary of no samples."""
+
+
+def summarise(values: Iterable[float], seed: int = 0) -> Summary:
+    """Summarise a metric, one value per sample.
+
+    Args:
+        values: Finite numbers; all NaN means that the metric was not measured.
+        seed: Of the resampling. The same values and seed give the same interval.
+
+    Returns:
+        Mean, median and the percentile bootstrap interval of the mean.
+
+    Raises:
+        MisureError: If only some of the values are finite.
+    """
+    array = np.asarray(list(values), dtype=np.float64)
+    if not len(array) or bool(np.isnan(array).all()):
+        return NOTHING
+    if not bool(np.isfinite(array).all()):
+        bad = int((~np.isfinite(array)).sum())
+        raise MisureError(f"{bad} of {len(array)} recorded values are not finite: delete those records and run again")
+    low, high = bootstrap_interval(array, seed)
+    return Summary(len(array), float(array.mean()), float(np.median(array)), low, high)
+
+
+def bootstrap_interval(values: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
+    """Return the 95 % percentile bootstrap interval of the mean (10,000 resamples).
+
+    Args:
+        values: One finite number per sample.
+        seed: Of the resampling.
+
+    Returns:
+        Lower and upper end; both NaN for fewer than two samples, which say nothing about their spread.
+    """
+    n = len(values)
+    if n < 2:
+        return float("nan"), float("nan")
+    generator = np.random.default_rng(seed)
+    means = np.concatenate(
+        [
+            values[generator.integers(0, n, size=(_RESAMPLES_AT_ONCE, n))].mean(axis=1)
+            for _ in range(N_RESAMPLES // _RESAMPLES_AT_ONCE)
+        ]
+    )
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(means, (tail, 1 - tail))
+    return float(low), float(high)
+
+
+def spearman(first: Iterable[float], second: Iterable[float]) -> float:
+    """Return Spearman's rank correlation, with average ranks for ties.
+
+    Returns:
+        -1..1; NaN where either side is constant or there are fewer than two pairs.
+    """
+    ranks = [_average_ranks(np.asarray(list(side), dtype=np.float64)) for side in (first, second)]
+    if len(ranks[0]) < 2 or any(np.ptp(side) == 0 for side in ranks):
+        return float("nan")
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
+def _average_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    _, position, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks: NDArray[np.float64] = (last - (counts - 1) / 2)[position]
+    return ranks

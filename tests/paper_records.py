@@ -1,0 +1,73 @@
+"""Synthetic record frames and maps for the tests of tables and figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from misure.explainers import EXPLAINERS
+
+_UNIT: dict[str, Any] = {
+    "status": "done",
+    "reason": None,
+    "created": "2026-11-20T10:00:00+00:00",
+    "dataset": "triangle",
+    "dataset_fingerprint": "f" * 16,
+    "dataset_source": "shipped Fashion-MNIST subset",
+    "stand_in": False,
+    "model": "unet_vgg16",
+    "weights": "0123456789abcdef",
+    "profile": "quick",
+    "class_id": 1,
+    "input_noise": 0.0,
+    "dice_explained": 0.9,
+    "perturbation_ratio": 0.5,
+    "region_ratio": 0.4,
+    "binary_dice_explained": 0.8,
+    "prediction_size": 1000,
+    "n_dilations": float("nan"),
+    "truth_dice": 0.95,
+    "seconds": 2.0,
+    "batch_size": 4,
+    "precision": "32",
+    "device": "toy device",
+    "code_version": "0.1.0",
+}
+_COLUMNS = ["unit", "explainer", "sample", "threshold", *_UNIT]
+
+
+def unit(explainer: str, sample: int, parameters: dict[str, Any] | None = None, **columns: Any) -> list[dict[str, Any]]:
+    """Return the rows of one unit: one per threshold if done, else a single one without numbers."""
+    settings = EXPLAINERS[explainer]().parameters | (parameters or {})
+    row = _UNIT | {"explainer": explainer, "sample": sample} | columns
+    stored = {f"param_{k}": json.dumps(v) if isinstance(v, list) else v for k, v in settings.items()}
+    key = [row[name] for name in ("created", "dataset", "model", "weights", "profile", "class_id", "input_noise")]
+    name = f"{abs(hash(json.dumps([explainer, sample, key, stored], default=str))):016x}"
+    thresholds = (settings["thresholds"] or [float("nan")]) if row["status"] == "done" else [float("nan")]
+    if row["status"] != "done":
+        row |= dict.fromkeys(("dice_explained", "perturbation_ratio", "region_ratio", "seconds"), float("nan"))
+    return [{"unit": name} | row | stored | {"threshold": threshold} for threshold in thresholds]
+
+
+def frame(*units: list[dict[str, Any]]) -> pd.DataFrame:
+    """Join units into a frame with every column of every explainer."""
+    parameters = {f"param_{name}": None for cls in EXPLAINERS.values() for name in cls.parameter_names()}
+    rows = [row for rows in units for row in rows]
+    return pd.DataFrame(rows, columns=[*_COLUMNS, *parameters])
+
+
+def save_map(folder: Path, unit_name: str, saliency: np.ndarray, *, sufficient: bool = True) -> None:
+    """Write one unit's maps as a run does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    size = saliency.shape
+    image = np.random.default_rng(0).random((1, *size)).astype(np.float16)
+    region = np.zeros(size, bool)
+    region[: size[0] // 2, : size[1] // 2] = True
+    arrays = {"image": image, "region": region, "saliency": saliency.astype(np.float16)}
+    if sufficient:
+        arrays["sufficient_region"] = region
+    np.savez(folder / f"{unit_name}.npz", allow_pickle=False, **arrays)
