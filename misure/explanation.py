@@ -127,7 +127,7 @@ class Explanation:
             shutil.rmtree(partial, ignore_errors=True)
         return folder
 
-    def _arrays(self) -> dict[str, np.ndarray]:
+    def _arrays(self) -> dict[str, Any]:
         arrays = {"image": self.image, "region": self.target.region, "saliency": self.saliency}
         if self.sufficient_region is not None:
             arrays["sufficient_region"] = self.sufficient_region

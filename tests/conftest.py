@@ -1,0 +1,40 @@
+"""Shared fixtures. One thread: the tests are small, and it makes sums repeat exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+from torch import Tensor
+
+mpl.use("Agg")
+settings.register_profile("tests", deadline=None, max_examples=40, derandomize=True)
+settings.load_profile("tests")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def make_images() -> Callable[..., Tensor]:
+    """Random images in float64: ``make_images(n, channels, height, width, seed=0)``."""
+
+    def make(n: int, channels: int, height: int, width: int, seed: int = 0) -> Tensor:
+        values = np.random.default_rng(seed).normal(size=(n, channels, height, width))
+        return torch.from_numpy(values)
+
+    return make
+
+
+@pytest.fixture
+def block() -> Tensor:
+    """A 17 x 23 map with a 3 x 4 object."""
+    region = torch.zeros(17, 23, dtype=torch.bool)
+    region[7:10, 5:9] = True
+    return region

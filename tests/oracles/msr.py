@@ -1,0 +1,122 @@
+"""Stage 2 (equation 1) of one image: every derivative by hand, autograd only through the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from oracles.resizing import bilinear_matrix, nearest
+
+Network = Callable[[np.ndarray], tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]]
+"""Image C x H x W to logits L x H x W and a function from d loss/d logits to d loss/d image."""
+
+
+@dataclass
+class Settings:
+    lr: float = 0.1
+    lam: float = 0.01
+    n_iterations: int = 20
+    mask_size: int = 12
+    alpha_foreground: float = 2.0
+    alpha_background: float = 1.0
+    tv_weight: float = 0.0
+    tv_beta: float = 3.0
+    weight_decay: float = 0.01
+    clamp_low: float = 0.2
+    clamp_start: int = 0
+    dice_target: str = "hard"
+    softmax_passes: int = 1
+    context_value: float = 1.0
+    initial_support: str = "sufficient_region"
+    returned: str = "last"
+
+
+def softmax(values: np.ndarray) -> np.ndarray:
+    exponentials = np.exp(values - values.max(axis=0, keepdims=True))
+    return exponentials / exponentials.sum(axis=0, keepdims=True)
+
+
+def dice_loss(
+    logits: np.ndarray, reference_logits: np.ndarray, class_id: int, region: np.ndarray, s: Settings
+) -> tuple[float, np.ndarray]:
+    """Return ``1 - sum of alpha_i Dice_i`` and its derivative by the logits."""
+    predicted = reference_logits.argmax(axis=0)
+    counted = ~((predicted == class_id) & ~region)
+    passes = [logits]
+    for _ in range(s.softmax_passes):
+        passes.append(softmax(passes[-1]))
+    probabilities = passes[-1]
+    loss, slope = 1.0, np.zeros_like(logits)
+    terms = [(class_id, s.alpha_foreground)] + ([(0, s.alpha_background)] if class_id != 0 else [])
+    for i, alpha in terms:
+        reference = (region if i == class_id else predicted == 0).astype(float)
+        if s.dice_target == "soft":
+            reference = softmax(reference_logits)[i] * counted
+        p = probabilities[i] * counted
+        above = 2 * (p * reference).sum() + 1e-7
+        below = p.sum() + reference.sum() + 1e-7
+        loss -= alpha * above / below
+        slope[i] -= alpha * counted * (2 * reference * below - above) / below**2
+    for p in reversed(passes[1:]):
+        slope = p * (slope - (p * slope).sum(axis=0, keepdims=True))
+    return loss, slope
+
+
+def total_variation(mask: np.ndarray, beta: float) -> tuple[float, np.ndarray]:
+    total, slope = 0.0, np.zeros_like(mask)
+    height, width = mask.shape
+    for y in range(height):
+        for x in range(width):
+            for down, right in ((1, 0), (0, 1)):
+                if y + down < height and x + right < width:
+                    step = mask[y + down, x + right] - mask[y, x]
+                    total += abs(step) ** beta
+                    pull = beta * abs(step) ** (beta - 1) * np.sign(step)
+                    slope[y + down, x + right] += pull
+                    slope[y, x] -= pull
+    return total, slope
+
+
+def minimally_sufficient_region(
+    network: Network,
+    image: np.ndarray,
+    class_id: int,
+    region: np.ndarray,
+    sufficient: np.ndarray,
+    fill: np.ndarray,
+    s: Settings,
+) -> tuple[np.ndarray, list[float]]:
+    """Return the upsampled mask (H x W) and the loss of every iteration."""
+    height, width = region.shape
+    rows, columns = bilinear_matrix(height, s.mask_size), bilinear_matrix(width, s.mask_size)
+    reference_logits, _ = network(image)
+    start = image * sufficient + fill * ~sufficient
+    mask = np.zeros(region.shape)
+    mask[sufficient] = s.context_value
+    mask[region & sufficient] = 1.0
+    if s.initial_support == "positive_first_channel":
+        mask[image[0] <= 0] = 0.0
+    mask = nearest(mask, s.mask_size, s.mask_size)
+    first, second = np.zeros_like(mask), np.zeros_like(mask)
+    iterates, losses = [], []
+    for t in range(1, s.n_iterations + 1):
+        iterates.append(mask.copy())
+        large = rows @ mask @ columns.T
+        logits, pull_back = network(start * large + fill * (1 - large))
+        loss, slope = dice_loss(logits, reference_logits, class_id, region, s)
+        large_slope = (pull_back(slope) * (start - fill)).sum(axis=0)
+        large_slope = large_slope + s.lam / large.size * np.sign(large)
+        tv, tv_slope = total_variation(large, s.tv_beta) if s.tv_weight else (0.0, 0.0)
+        losses.append(loss + s.lam * np.abs(large).mean() + s.tv_weight * tv)
+        gradient = rows.T @ (large_slope + s.tv_weight * tv_slope) @ columns
+        mask = mask - s.lr * s.weight_decay * mask
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient**2
+        mask = mask - s.lr * (first / (1 - 0.9**t)) / (np.sqrt(second / (1 - 0.999**t)) + 1e-8)
+        mask = np.minimum(np.maximum(mask, 0.0), 1.0)
+        if t - 1 >= s.clamp_start:
+            mask = np.where(mask < s.clamp_low, 0.0, mask)
+    chosen = {"last": mask, "last_forward": iterates[-1], "best": iterates[int(np.argmin(losses))]}[s.returned]
+    return rows @ chosen @ columns.T, losses

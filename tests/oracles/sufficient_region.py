@@ -1,0 +1,36 @@
+"""Algorithm 1 of the paper, one image at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.ndimage import binary_dilation
+
+from oracles.metrics import blank, dice
+
+FOOTPRINT = np.array(
+    [
+        [0, 0, 0, 1, 0, 0, 0],
+        [0, 1, 1, 1, 1, 1, 0],
+        [1, 1, 1, 1, 1, 1, 1],
+        [1, 1, 1, 1, 1, 1, 1],
+        [1, 1, 1, 1, 1, 1, 1],
+        [0, 1, 1, 1, 1, 1, 0],
+        [0, 0, 0, 1, 0, 0, 0],
+    ],
+    dtype=bool,
+)
+
+Predict = Callable[[np.ndarray], np.ndarray]
+"""Image C x H x W to predicted classes H x W."""
+
+
+def sufficient_region(
+    predict: Predict, image: np.ndarray, class_id: int, region: np.ndarray, fill: np.ndarray, tau: float
+) -> tuple[np.ndarray, int]:
+    outside = (predict(image) == class_id) & ~region
+    mask, steps = region.copy(), 0
+    while dice((predict(blank(image, mask.astype(image.dtype), fill)) == class_id) & ~outside, region) <= tau:
+        mask, steps = binary_dilation(mask, FOOTPRINT), steps + 1
+    return mask, steps

@@ -1,0 +1,112 @@
+"""Toy networks: some with answers known by hand, some random, every kind of output."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+
+class PerPixel(nn.Module):
+    """Class 1 where the first channel exceeds ``threshold``: every pixel depends on itself alone."""
+
+    def __init__(self, threshold: float = 0.5, gain: float = 4.0) -> None:
+        super().__init__()
+        self.threshold, self.gain = threshold, gain
+
+    def forward(self, images: Tensor) -> Tensor:
+        logit = self.gain * (images[:, 0] - self.threshold)
+        return torch.stack([torch.zeros_like(logit), logit], 1)
+
+
+class Trigger(nn.Module):
+    """Predicts a fixed block as class 1 exactly if one pixel is bright; nothing else matters."""
+
+    def __init__(self, block: Tensor, pixel: tuple[int, int], gain: float = 4.0) -> None:
+        super().__init__()
+        self.block, self.pixel, self.gain = block, pixel, gain
+
+    def forward(self, images: Tensor) -> Tensor:
+        switch = self.gain * (images[:, 0, self.pixel[0], self.pixel[1]] - 0.5)
+        logit = torch.where(self.block, switch.view(-1, 1, 1), images.new_tensor(-self.gain))
+        return torch.stack([torch.zeros_like(logit), logit], 1)
+
+
+class Convolutional(nn.Module):
+    """A small random network with batch normalisation, dropout, in-place layers and a stride-4 bottleneck.
+
+    Args:
+        channels: Image channels.
+        classes: Channels of the logits.
+        output: ``tensor``, ``dict``, ``quarter`` (an object whose ``.logits`` are at H/4) or ``sigmoid``.
+        seed: Of the weights.
+    """
+
+    def __init__(self, channels: int = 1, classes: int = 3, output: str = "tensor", seed: int = 0) -> None:
+        super().__init__()
+        self.output = output
+        self.features = nn.Sequential(
+            nn.Conv2d(channels, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(inplace=True), nn.Dropout(0.5)
+        )
+        self.bottleneck = nn.Conv2d(6, 5, 3, stride=4, padding=1)
+        self.head = nn.Conv2d(5 if output == "quarter" else 11, 1 if output == "sigmoid" else classes, 1)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.8)
+
+    def forward(self, images: Tensor):
+        fine = self.features(images)
+        coarse = torch.tanh(self.bottleneck(fine))
+        if self.output == "quarter":
+            return SimpleNamespace(logits=self.head(coarse), hidden_states=None)
+        logits = self.head(torch.cat([fine, interpolate(coarse, size=fine.shape[2:], mode="nearest")], 1))
+        return {"aux": None, "out": logits} if self.output == "dict" else logits
+
+
+class Tokens(nn.Module):
+    """Patches become tokens (N x T x C), a linear layer, and logits at H/4."""
+
+    def __init__(self, channels: int = 1, classes: int = 3, seed: int = 0) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(channels, 7, 4, stride=4, padding=2)
+        self.mixer = nn.Linear(7, 7)
+        self.head = nn.Linear(7, classes)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.6)
+
+    def forward(self, images: Tensor) -> Tensor:
+        patches = self.embed(images)
+        tokens = torch.tanh(self.mixer(patches.flatten(2).transpose(1, 2)))
+        return self.head(tokens).transpose(1, 2).reshape(len(images), -1, *patches.shape[2:])
+
+    @staticmethod
+    def grid(height: int, width: int) -> tuple[int, int]:
+        return height // 4 + 1, width // 4 + 1
+
+
+def as_numpy_network(network):
+    """See :data:`oracles.msr.Network`; the network returns a tensor of the image's size."""
+
+    def run(image: np.ndarray):
+        x = torch.from_numpy(np.ascontiguousarray(image))[None].requires_grad_()
+        with torch.enable_grad():
+            logits = network(x)[0]
+
+        def pull_back(slope: np.ndarray) -> np.ndarray:
+            return torch.autograd.grad(logits, x, torch.from_numpy(slope))[0][0].numpy()
+
+        return logits.detach().numpy(), pull_back
+
+    return run
+
+
+def as_numpy_predict(network):
+    """Image C x H x W to predicted classes, in NumPy."""
+    run = as_numpy_network(network)
+    return lambda image: run(image)[0].argmax(axis=0)

@@ -1,0 +1,111 @@
+"""What is explained: a class within a region, frozen on the unperturbed image."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from oracles.toys import PerPixel
+
+from misure.compute import Compute
+from misure.errors import MisureError
+from misure.model import SegmentationModel, frozen
+from misure.target import EmptyTargetError, Target, TargetBatch, make_targets
+
+CPU = torch.device("cpu")
+PREDICTED = torch.tensor([[0, 1, 1], [0, 2, 1]])
+LOGITS = 5 * torch.nn.functional.one_hot(PREDICTED, 4).permute(2, 0, 1).double()
+
+
+def test_the_whole_class_is_the_default_region():
+    target = Target.from_logits(LOGITS, 1)
+    assert torch.equal(target.region, PREDICTED == 1)
+    assert not target.ignored.any()
+    assert torch.equal(target.background, PREDICTED == 0)
+    torch.testing.assert_close(target.reference, LOGITS.softmax(0)[[0, 1]], rtol=0, atol=0)
+    assert target.size == 3
+
+
+def test_a_region_is_cut_to_the_prediction_and_the_rest_is_ignored():
+    chosen = torch.tensor([[True, True, False], [False, True, False]])
+    target = Target.from_logits(LOGITS, 1, chosen)
+    assert target.region.nonzero().tolist() == [[0, 1]]
+    assert target.ignored.nonzero().tolist() == [[0, 2], [1, 2]]
+
+
+def test_ignored_pixels_never_hit():
+    target = Target.from_logits(LOGITS, 1, torch.tensor([[True, True, False], [False, True, False]]))
+    everywhere = torch.zeros(1, 4, 2, 3)
+    everywhere[:, 1] = 1
+    assert torch.equal(TargetBatch.stack([target]).hits(everywhere)[0], ~target.ignored)
+
+
+def test_each_image_of_a_batch_hits_its_own_class():
+    targets = TargetBatch.stack([Target.from_logits(LOGITS, c) for c in (1, 2, 0)])
+    hits = targets.hits(LOGITS.expand(3, -1, -1, -1))
+    assert torch.equal(hits, torch.stack([PREDICTED == c for c in (1, 2, 0)]))
+    assert torch.equal(targets[1:].hits(LOGITS.expand(2, -1, -1, -1)), hits[1:])
+    assert torch.equal(targets[torch.tensor([2, 0])].hits(LOGITS.expand(2, -1, -1, -1)), hits[[2, 0]])
+
+
+@pytest.mark.parametrize(
+    ("class_id", "region", "kind", "message"),
+    [
+        (3, None, EmptyTargetError, r"class 3 was not predicted in this image; predicted classes: \[0, 1, 2\]"),
+        (4, None, MisureError, "class 4 does not exist: the network has classes 0 to 3"),
+        (-1, None, MisureError, "class -1 does not exist"),
+        (1, torch.zeros(2, 3), EmptyTargetError, "not predicted inside the region"),
+        (1, torch.ones(3, 2), MisureError, r"region has shape \(3, 2\), the image \(2, 3\)"),
+    ],
+)
+def test_targets_that_cannot_be_explained(class_id, region, kind, message):
+    with pytest.raises(kind, match=message) as caught:
+        Target.from_logits(LOGITS, class_id, region)
+    assert "\n" not in str(caught.value)
+
+
+def resolve(network, images, target=None, region=None, **names):
+    with frozen(SegmentationModel(network, **names), Compute("32", 1), CPU) as frozen_network:
+        return make_targets(frozen_network, images, target, region)
+
+
+BRIGHT = torch.tensor([[[[0.9, 0.1, 0.9]]], [[[0.9, 0.8, 0.1]]]])
+
+
+def test_a_single_foreground_class_needs_no_name():
+    assert [t.class_id for t in resolve(PerPixel(), BRIGHT)] == [1, 1]
+
+
+def test_a_class_can_be_named():
+    assert resolve(PerPixel(), BRIGHT, "cell", class_names=("none", "cell"))[0].class_id == 1
+
+
+def test_one_region_serves_all_images_and_several_serve_one_each():
+    first = torch.tensor([[True, False, False]])
+    assert [t.size for t in resolve(PerPixel(), BRIGHT, 1, first)] == [1, 1]
+    assert [t.size for t in resolve(PerPixel(), BRIGHT, 1, torch.stack([first, ~first]))] == [1, 1]
+    assert resolve(PerPixel(), BRIGHT, 1, torch.stack([first, ~first]))[1].region.tolist() == [[False, True, False]]
+
+
+@pytest.mark.parametrize(
+    ("images", "target", "message"),
+    [
+        (torch.zeros(1, 1, 1, 3), None, "only background was predicted"),
+        (BRIGHT, "cel", "no class named 'cel'; close names: cell"),
+    ],
+)
+def test_targets_that_cannot_be_resolved(images, target, message):
+    with pytest.raises(MisureError, match=message):
+        resolve(PerPixel(), images, target, class_names=("none", "cell"))
+
+
+def test_several_classes_need_a_choice():
+    with pytest.raises(
+        MisureError, match=r"several classes are predicted: choose one with target=..., out of \[1, 2\]"
+    ):
+        resolve(lambda x: LOGITS[None], torch.zeros(1, 1, 2, 3))
+
+
+def test_a_target_moves_to_the_cpu_whole():
+    moved = Target.from_logits(LOGITS, 2).cpu()
+    assert (moved.class_id, moved.size) == (2, 1)
+    assert torch.equal(moved.background, PREDICTED == 0)
