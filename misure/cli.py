@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import warnings
 from collections.abc import Callable
@@ -23,6 +24,7 @@ def entry_point(task: Callable[[DictConfig], None]) -> Callable[[DictConfig], No
     @functools.wraps(task)
     def wrapped(cfg: DictConfig) -> None:
         warnings.formatwarning = _one_line
+        logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # its tips and device report
         try:
             task(cfg)
         except MisureError as error:

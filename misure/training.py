@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -84,6 +85,7 @@ class SegmentationTask(pl.LightningModule):
         self.network = network
         self.recipe = recipe
         self.elapsed = 0.0
+        self.steps_done = 0
         self.scores: list[Tensor] = []
         self._started = 0.0
 
@@ -123,7 +125,8 @@ class SegmentationTask(pl.LightningModule):
             self.trainer.should_stop = True
 
     def on_train_batch_end(self, outputs: Any, _batch: Any, _index: int) -> None:
-        """Stop on a loss that is not finite, once an epoch at most costing a synchronisation."""
+        """Count steps; stop on a loss that is not finite, checked once an epoch to spare synchronisations."""
+        self.steps_done += 1
         if self.trainer.is_last_batch and not bool(torch.isfinite(outputs["loss"])):
             raise MisureError("the training loss became NaN or infinite: lower lr or use precision=32")
 
@@ -132,15 +135,17 @@ class SegmentationTask(pl.LightningModule):
         """Share of the budget used, 0..1 and beyond."""
         recipe = self.recipe
         steps = recipe.max_epochs * max(1, recipe.samples_per_epoch // recipe.batch_size)
-        return max(self.global_step / steps, self.elapsed / (60 * recipe.max_minutes))
+        return max(self.steps_done / steps, self.elapsed / (60 * recipe.max_minutes))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the clock for a resumed run."""
+        """Keep the clock and the step count for a resumed run."""
         checkpoint["elapsed"] = self.elapsed
+        checkpoint["steps_done"] = self.steps_done
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on from the saved clock."""
         self.elapsed = float(checkpoint["elapsed"])
+        self.steps_done = int(checkpoint["steps_done"])
 
 
 def schedule(progress: float, warmup: float) -> float:
@@ -174,15 +179,19 @@ class BestWeights(pl.Callback):
         self.path = path
         self.info = info
         self.best = -1.0
+        self.validated_at = -1
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save when the Dice improved."""
+        if trainer.sanity_checking or not isinstance(pl_module, SegmentationTask):
+            return
+        self.validated_at = pl_module.steps_done
         score = float(trainer.callback_metrics.get("val_dice", -1.0))
-        if trainer.sanity_checking or score <= self.best or not isinstance(pl_module, SegmentationTask):
+        if score <= self.best:
             return
         self.best = score
         metrics = {"val_dice": score, "val_images": float(pl_module.recipe.validation_samples)}
-        training = {**asdict(pl_module.recipe), "steps": pl_module.global_step, "seconds": pl_module.elapsed}
+        training = {**asdict(pl_module.recipe), "steps": pl_module.steps_done, "seconds": pl_module.elapsed}
         self.info = save_checkpoint(self.path, pl_module.network, replace(self.info, metrics=metrics, training=training))
 
     def state_dict(self) -> dict[str, Any]:
@@ -192,6 +201,13 @@ class BestWeights(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on comparing with the best so far."""
         self.best = float(state_dict["best"])
+
+
+_LIGHTNING_CHATTER = (
+    ".*treespec, LeafSpec.*",  # Lightning's use of a torch function that newer versions deprecate
+    ".*does not have many workers.*",  # samples take milliseconds, a step takes a second
+    ".*Checkpoint directory .* exists and is not empty.*",  # on resume it should be
+)
 
 
 def train(
@@ -227,9 +243,13 @@ def train(
     last = state / "last.ckpt"
     if device.type == "cuda":
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    trainer.fit(
-        SegmentationTask(network, recipe), data, ckpt_path=last if last.exists() else None, weights_only=True
-    )
+    task = SegmentationTask(network, recipe)
+    with warnings.catch_warnings():
+        for message in _LIGHTNING_CHATTER:
+            warnings.filterwarnings("ignore", message=message)
+        trainer.fit(task, data, ckpt_path=last if last.exists() else None, weights_only=True)
+        if best.validated_at != task.steps_done:
+            trainer.validate(task, data, verbose=False)
     for suffix in (".safetensors", ".json"):
         (state / path.name).with_suffix(suffix).replace(path.with_suffix(suffix))
     shutil.rmtree(state)

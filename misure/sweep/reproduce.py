@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -13,7 +14,8 @@ from omegaconf import DictConfig
 
 from misure.config import Experiment, compute_of, expand_sweep
 from misure.errors import MisureError
-from misure.paper.tables import console_table, write_all
+from misure.paper.markdown import console_table
+from misure.paper.outputs import write_all
 from misure.sweep.plan import Pace, duration, measure_pace, merge
 from misure.sweep.records import RecordStore
 from misure.sweep.runner import Runner, Tally
@@ -78,10 +80,8 @@ def check_writable(folder: Path) -> None:
     except OSError as error:
         raise MisureError(f"cannot write {folder}: {error.strerror}; free space or set outputs=<another folder>") from error
     finally:
-        try:
+        with contextlib.suppress(OSError):
             probe.unlink(missing_ok=True)
-        except OSError:
-            pass
 
 
 def _store(cfg: DictConfig) -> RecordStore:

@@ -1,0 +1,45 @@
+# Everything installs itself into .venv; only Python >= 3.11 and make are needed.
+PYTHON ?= python3
+PROFILE ?= quick
+VENV := .venv
+RUN := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install reproduce smoke tables test lint bench clean
+
+help: ## List the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@echo "PROFILE=smoke|quick|paper chooses how much 'make reproduce' runs (default: quick)"
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "misure needs Python 3.11 or newer: make PYTHON=<path to it>" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --editable '.[all]'
+	@touch $@
+
+install: $(INSTALLED) ## Make .venv and install the project with its extras
+
+reproduce: $(INSTALLED) ## Train, explain, write tables and figures; goes on where it was interrupted
+	$(RUN) scripts/reproduce.py profile=$(PROFILE)
+
+smoke: $(INSTALLED) ## The same on a tiny Triangle subset, into outputs/smoke
+	$(RUN) scripts/reproduce.py profile=smoke outputs=outputs/smoke
+
+tables: $(INSTALLED) ## Remake tables and figures from the records alone
+	$(RUN) scripts/tables.py profile=$(PROFILE)
+
+test: $(INSTALLED) ## Run the tests
+	$(RUN) -m pytest
+
+lint: $(INSTALLED) ## Check formatting, style and types
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+
+bench: $(INSTALLED) ## Time every explainer against its literal version
+	$(RUN) scripts/bench.py
+
+clean: ## Remove the environment and caches; data and outputs stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis
