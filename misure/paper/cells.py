@@ -17,6 +17,8 @@ READING = (
     f"{DASH} means no value, with the reason where a result of ours is missing."
 )
 
+_PROFILE_NOTES = {"smoke": " (checks that everything runs, at a tiny size: its numbers mean nothing)"}
+
 _REASONS_SHOWN = 3
 
 
@@ -70,7 +72,7 @@ def head_note(run: pd.DataFrame, profile: str, pairs: Sequence[Pair] = PAIRS) ->
         profile: Of the run.
         pairs: Datasets and models shown.
     """
-    lines = [f"- Profile: `{profile}`"]
+    lines = [f"- Profile: `{profile}`{_PROFILE_NOTES.get(profile, '')}"]
     for pair in pairs:
         records = of_pair(run, pair.dataset, pair.model)
         lines += [f"- {pair.label}: {'; '.join(_provenance(records)) if len(records) else 'no records'}"]

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -81,13 +82,12 @@ def size_figure(run: pd.DataFrame, profile: str, pair: Pair) -> Figure:
         Two scatter plots with Spearman's rank correlation where there are three samples or more.
     """
     rows = at_threshold(select(of_pair(run, pair.dataset, pair.model), "msr"), None)
-    figure = Figure(figsize=(8.4, 3.7), layout="constrained")
+    figure = Figure(figsize=(8.4, 3.7), layout=ConstrainedLayoutEngine(w_pad=0.12))
     left, right = figure.subplots(1, 2)
     _scatter(left, rows, "n_dilations", "Number of dilations")
     _scatter(right, rows, "perturbation_ratio", "Perturbation ratio of MSR")
     if len(rows):
         left.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    figure.get_layout_engine().set(w_pad=0.15)
     figure.supxlabel(caption(run, profile, pair), fontsize=7, color="0.35")
     return figure
 

@@ -23,9 +23,8 @@ _RUN_COLUMNS = [
     "class_id",
     "precision",
     "device",
-    "code_version",
 ]
-"""With the parameters, all that has to be equal for two units to differ by input noise alone."""
+"""With the parameters, what has to be equal for two units to differ by input noise alone."""
 
 
 def load_maps(folder: Path, unit: str) -> dict[str, NDArray[Any]] | None:
@@ -42,7 +41,7 @@ def load_maps(folder: Path, unit: str) -> dict[str, NDArray[Any]] | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             loaded = {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise MisureError(f"cannot read {path}: {error}; delete it and its record and run again") from error
@@ -83,7 +82,7 @@ class NoiseFloor:
 def noise_floor(records: pd.DataFrame, maps_folder: Path) -> NoiseFloor:
     """Compare MSR runs with input noise to their twins without.
 
-    A twin has the same parameters, sample, weights, precision, device and code version. Pairs without
+    A twin has the same parameters, dataset, sample, weights, profile, precision and device. Pairs without
     saved maps do not count.
 
     Args:

@@ -129,7 +129,7 @@ def console_table(records: pd.DataFrame, profile: str) -> str:
 
 
 def _console_rows(frame: pd.DataFrame) -> str:
-    groups = ["", "", "Dice", "explained", "Perturb.", "ratio", "Seconds", "", "", ""]
+    groups = ["", "", "Dice", "Dice explained", "Ratio", "Perturbation ratio", "Seconds", "Seconds", "", ""]
     headers = ["", "thr.", "paper", "ours [95 % CI]", "paper", "ours [95 % CI]", "paper", "ours", "n", "skipped"]
     rows = [groups, headers]
     for _, row in frame.iterrows():

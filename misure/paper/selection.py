@@ -18,10 +18,9 @@ from misure.explainers import EXPLAINERS
 
 METRICS = ("dice_explained", "perturbation_ratio", "region_ratio", "binary_dice_explained")
 
-COLUMNS = [
+IDENTITY = (
     "unit",
     "status",
-    "reason",
     "created",
     "dataset",
     "dataset_fingerprint",
@@ -34,11 +33,13 @@ COLUMNS = [
     "sample",
     "class_id",
     "input_noise",
+)
+"""What every record has."""
+
+RESULTS = (
+    "reason",
     "threshold",
-    "dice_explained",
-    "perturbation_ratio",
-    "region_ratio",
-    "binary_dice_explained",
+    *METRICS,
     "prediction_size",
     "n_dilations",
     "truth_dice",
@@ -47,8 +48,8 @@ COLUMNS = [
     "precision",
     "device",
     "code_version",
-]
-"""What every record has, besides one ``param_<name>`` column per explainer parameter."""
+)
+"""What a finished record has besides; the parameters are columns named ``param_<name>``."""
 
 SAMPLE = ["dataset", "model", "sample", "class_id"]
 """The columns that name a sample."""
@@ -78,7 +79,7 @@ def latest_run(records: pd.DataFrame, profile: str) -> pd.DataFrame:
     Where the same weights met several versions of a dataset (other fingerprints), the newest stays.
 
     Args:
-        records: One row per unit and threshold, see :data:`COLUMNS`.
+        records: One row per unit and threshold, see :data:`IDENTITY` and :data:`RESULTS`.
         profile: ``"smoke"``, ``"quick"`` or ``"paper"``.
 
     Returns:
@@ -87,10 +88,11 @@ def latest_run(records: pd.DataFrame, profile: str) -> pd.DataFrame:
     Raises:
         MisureError: If the records lack a column.
     """
-    missing = [name for name in COLUMNS if name not in records.columns]
+    missing = [name for name in IDENTITY if name not in records.columns]
     if missing and len(records):
         raise MisureError(f"the records lack the columns {', '.join(missing)}: they were not written by this version")
-    run = records[records["profile"] == profile] if not missing else records.reindex(columns=COLUMNS)
+    records = records.reindex(columns=list(dict.fromkeys([*records.columns, *IDENTITY, *RESULTS])))
+    run = records[records["profile"] == profile]
     run = run.assign(created=_times(run["created"]))
     kept = []
     for _, group in run.groupby(["dataset", "model"], sort=True):
