@@ -12,7 +12,6 @@ from misure.compute import Compute
 from misure.errors import MisureError
 from misure.explainers import make_explainer
 from misure.explainers.base import Explainer, check_images
-from misure.explanation import Explanation
 from misure.model import SegmentationModel, frozen
 from misure.target import Target, make_targets
 

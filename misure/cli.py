@@ -35,5 +35,5 @@ def entry_point(task: Callable[[DictConfig], None]) -> Callable[[DictConfig], No
     return wrapped
 
 
-def _one_line(message: Warning | str, category: type[Warning], *_: object) -> str:
+def _one_line(message: Warning | str, category: type[Warning], *_: object, **__: object) -> str:
     return f"{category.__name__}: {message}\n"

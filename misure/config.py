@@ -13,7 +13,7 @@ from hydra import compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from misure.compute import Compute
@@ -111,11 +111,11 @@ def expand_sweep(name: str, overrides: list[str]) -> Iterator[Experiment]:
         MisureError: If a configuration does not compose.
     """
     try:
-        sweep = compose("run", [f"+sweep={name}", *overrides], return_hydra_config=True)
-        grid = OmegaConf.to_container(sweep.hydra.sweeper.params) or {}
-        axes = [[f"{key}={value}" for value in _split(str(values))] for key, values in grid.items()]  # type: ignore[union-attr]
+        sweep = compose("run", [f"sweep={name}", *overrides], return_hydra_config=True)
+        grid: dict[str, Any] = dict(sweep.hydra.sweeper.params or {})
+        axes = [[f"{key}={value}" for value in _split(str(values))] for key, values in grid.items()]
         for choice in itertools.product(*axes):
-            yield Experiment.of(compose("run", [f"+sweep={name}", *choice, *overrides]))
+            yield Experiment.of(compose("run", [f"sweep={name}", *choice, *overrides]))
     except HydraException as error:
         raise MisureError(f"sweep {name}: {' '.join(str(error).split())}") from error
 

@@ -37,9 +37,7 @@ def is_reachable(url: str, timeout: float = CONNECT_TIMEOUT) -> bool:
         return False
 
 
-def fetch(
-    url: str, path: Path, *, digest: str, algorithm: str = "sha256", timeout: float = CONNECT_TIMEOUT
-) -> Path:
+def fetch(url: str, path: Path, *, digest: str, algorithm: str = "sha256", timeout: float = CONNECT_TIMEOUT) -> Path:
     """Download one file unless it is already there with the right digest.
 
     Args:

@@ -44,7 +44,8 @@ class Blanking:
             mean, std = (images.new_tensor(v) for v in (network.model.mean, network.model.std))
             return (-mean / std).view(1, -1, *(1,) * (images.ndim - 2))
         size = 2 * min(int(3 * self.sigma), (min(images.shape[-2:]) - 1) // 2) + 1
-        return gaussian_blur(images, [size, size], [self.sigma, self.sigma])
+        blurred: Tensor = gaussian_blur(images, [size, size], [self.sigma, self.sigma])
+        return blurred
 
 
 def keep(images: Tensor, mask: Tensor, baseline: Tensor | None = None) -> Tensor:

@@ -75,6 +75,12 @@ class SegmentationModel:
         parameter = next(self.module.parameters(), None) if self.module else None
         return None if parameter is None else parameter.device
 
+    def to(self, device: torch.device) -> SegmentationModel:
+        """Move the network, if it is a module, and return the model."""
+        if self.module is not None:
+            self.module.to(device)
+        return self
+
     def __call__(self, images: Tensor) -> Tensor:
         """Return logits, N x L x H x W with L >= 2, for images N x C x H x W."""
         return to_logits(self.network(images), images)
@@ -111,7 +117,8 @@ def to_logits(output: Any, images: Tensor) -> Tensor:
         logits = logits[:, None]
     if logits.ndim != images.ndim or logits.shape[0] != images.shape[0]:
         raise MisureError(
-            f"the network returned shape {tuple(logits.shape)} for images {tuple(images.shape)}: expected N x classes x H x W"
+            f"the network returned shape {tuple(logits.shape)} for images {tuple(images.shape)}: "
+            "expected N x classes x H x W"
         )
     if logits.shape[2:] != images.shape[2:]:
         mode = "bilinear" if images.ndim == 4 else "trilinear"
@@ -152,6 +159,7 @@ class FrozenNetwork:
         self._batches: Batches | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
+        """Return logits, N x L x H x W, of the images' type."""
         if self.compute.channels_last and images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)
         lowered = self.precision == "bf16" and images.dtype == torch.float32
@@ -221,6 +229,6 @@ def _restore_flags(flags: list[tuple[nn.Module, bool]]) -> None:
         module.training = training
 
 
-def _restore_parameter(parameter: nn.Parameter, requires_grad: bool, data: Tensor) -> None:  # noqa: FBT001
+def _restore_parameter(parameter: nn.Parameter, requires_grad: bool, data: Tensor) -> None:
     parameter.data = data
     parameter.requires_grad_(requires_grad)

@@ -54,7 +54,8 @@ def integers(low: int, high: int, *key: int | Tensor) -> Tensor:
 
 def normal(*key: int | Tensor) -> Tensor:
     """Draw standard normal numbers, keyed like :func:`uniform`."""
-    return torch.special.ndtri(uniform(*key).clamp(2.0**-_MANTISSA_BITS, 1 - 2.0**-_MANTISSA_BITS))
+    normals: Tensor = torch.special.ndtri(uniform(*key).clamp(2.0**-_MANTISSA_BITS, 1 - 2.0**-_MANTISSA_BITS))
+    return normals
 
 
 def permutation(n: int, *key: int | Tensor) -> Tensor:

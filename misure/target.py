@@ -53,7 +53,7 @@ class Target:
         predicted = logits.argmax(0)
         chosen = predicted == class_id
         if not chosen.any():
-            present = predicted.unique().tolist()
+            present = torch.unique(predicted).tolist()
             raise EmptyTargetError(f"class {class_id} was not predicted in this image; predicted classes: {present}")
         if region is None:
             region = chosen
@@ -157,7 +157,7 @@ def _class_index(model: SegmentationModel, target: int | str | None, logits: Ten
         return names.index(target)
     if target is not None:
         return int(target)
-    present = [c for c in logits.argmax(0).unique().tolist() if c != 0]
+    present = [c for c in torch.unique(logits.argmax(0)).tolist() if c != 0]
     if len(present) == 1:
         return int(present[0])
     if not present:

@@ -192,7 +192,9 @@ class BestWeights(pl.Callback):
         self.best = score
         metrics = {"val_dice": score, "val_images": float(pl_module.recipe.validation_samples)}
         training = {**asdict(pl_module.recipe), "steps": pl_module.steps_done, "seconds": pl_module.elapsed}
-        self.info = save_checkpoint(self.path, pl_module.network, replace(self.info, metrics=metrics, training=training))
+        self.info = save_checkpoint(
+            self.path, pl_module.network, replace(self.info, metrics=metrics, training=training)
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs."""
@@ -211,7 +213,13 @@ _LIGHTNING_CHATTER = (
 
 
 def train(
-    network: nn.Module, data: SegmentationData, recipe: Recipe, path: Path, info: CheckpointInfo, logger: Logger | bool
+    network: nn.Module,
+    data: SegmentationData,
+    recipe: Recipe,
+    *,
+    path: Path,
+    info: CheckpointInfo,
+    logger: Logger | bool,
 ) -> CheckpointInfo:
     """Train, keeping the best weights at ``path``; an interrupted training goes on where it was.
 
@@ -234,7 +242,10 @@ def train(
         devices=1,
         precision="bf16-mixed" if lowered else "32-true",
         gradient_clip_val=recipe.gradient_clip,
-        callbacks=[best, ModelCheckpoint(state, filename="last", save_top_k=1, every_n_epochs=1, enable_version_counter=False)],
+        callbacks=[
+            best,
+            ModelCheckpoint(state, filename="last", save_top_k=1, every_n_epochs=1, enable_version_counter=False),
+        ],
         logger=logger,
         num_sanity_val_steps=0,
         enable_model_summary=False,
@@ -242,7 +253,7 @@ def train(
     )
     last = state / "last.ckpt"
     if device.type == "cuda":
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(memory_format=torch.channels_last)
     task = SegmentationTask(network, recipe)
     with warnings.catch_warnings():
         for message in _LIGHTNING_CHATTER:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol, cast
 
 import pytorch_lightning as pl
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
 from misure.randomness import permutation
@@ -41,12 +42,28 @@ class KeyedSampler(Sampler[int]):
             yield passes[number][rank]
 
 
+class SegmentationDataset(Protocol):
+    """What every dataset of the project offers. Entries hold ``image`` (C x H x W) and ``mask`` (H x W)."""
+
+    @property
+    def source(self) -> str:
+        """Where the images came from, in one line."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the images, 16 hexadecimal digits."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]: ...
+
+
 class SegmentationData(pl.LightningDataModule):
     """Training and validation images of one dataset.
 
     Args:
-        train: Entries are dicts with ``image`` (C x H x W) and ``mask`` (H x W).
-        val: The same.
+        train: Training images.
+        val: Validation images.
         batch_size: Images per training step.
         samples_per_epoch: See :class:`KeyedSampler`.
         validation_samples: How many validation images are used while training (the first ones).
@@ -56,8 +73,8 @@ class SegmentationData(pl.LightningDataModule):
 
     def __init__(
         self,
-        train: Dataset[dict[str, Any]],
-        val: Dataset[dict[str, Any]],
+        train: SegmentationDataset,
+        val: SegmentationDataset,
         *,
         batch_size: int,
         samples_per_epoch: int,
@@ -76,13 +93,21 @@ class SegmentationData(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Batches in keyed order."""
-        sampler = KeyedSampler(len(self.train), self.samples_per_epoch, self.seed)  # type: ignore[arg-type]
-        return DataLoader(self.train, self.batch_size, sampler=sampler, drop_last=True, **self._loading)
+        sampler = KeyedSampler(len(self.train), self.samples_per_epoch, self.seed)
+        return DataLoader(
+            cast("Dataset[dict[str, Any]]", self.train),
+            self.batch_size,
+            sampler=sampler,
+            drop_last=True,
+            **self._loading,
+        )
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         """The first validation images, in order."""
-        count = min(self.validation_samples, len(self.val))  # type: ignore[arg-type]
-        return DataLoader(Subset(self.val, range(count)), max(self.batch_size, 4), **self._loading)
+        count = min(self.validation_samples, len(self.val))
+        return DataLoader(
+            Subset(cast("Dataset[dict[str, Any]]", self.val), range(count)), max(self.batch_size, 4), **self._loading
+        )
 
     @property
     def _loading(self) -> dict[str, Any]:

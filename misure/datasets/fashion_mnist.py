@@ -133,7 +133,9 @@ def load_items(split: Split, classes: Sequence[int], data_root: Path, *, downloa
         raise MisureError(f"{folder}: {len(images)} images but {len(labels)} labels; replace both files")
     kept = images[np.isin(labels, list(classes))]
     if not len(kept):
-        raise MisureError(f"{source} holds no {split} item of classes {list(classes)}: choose among {np.unique(labels)}")
+        raise MisureError(
+            f"{source} holds no {split} item of classes {list(classes)}: choose among {np.unique(labels)}"
+        )
     return Items(torch.from_numpy(kept), source, hashlib.sha256(kept.tobytes()).hexdigest()[:16])
 
 

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from misure.datasets.fashion_mnist import Items, Split, load_items
 from misure.errors import MisureError
-from misure.randomness import integers, normal, permutation, uniform
+from misure.randomness import integers, normal, uniform
 
 CLASS_NAMES = ("background", "triangle")
 _SPLIT_KEY: dict[Split, int] = {"train": 0, "val": 1}
@@ -95,6 +95,11 @@ class TriangleDataset(Dataset[dict[str, Tensor]]):
         self.items: Items = load_items(split, self.layout.classes, Path(data_root), download=download)
 
     @property
+    def source(self) -> str:
+        """Where the clothing items came from."""
+        return self.items.source
+
+    @property
     def fingerprint(self) -> str:
         """Identity of the data: layout, seed, split and the very items used (16 hex digits)."""
         identity = [asdict(self.layout), self.seed, self.split, self.items.fingerprint]
@@ -155,8 +160,3 @@ class TriangleDataset(Dataset[dict[str, Tensor]]):
             size = (self.layout.item, self.layout.item)
             item = interpolate(item[None, None], size, mode="bilinear", align_corners=False)[0, 0]
         return item
-
-
-def sample_order(n: int, seed: int) -> list[int]:
-    """The order in which validation samples are explained: a small profile takes the first few."""
-    return [int(i) for i in permutation(n, seed)]

@@ -36,6 +36,15 @@ class SaliencyMaps:
     n_dilations: Tensor | None = None
     curves: Tensor | None = None
 
+    def of_image(self, i: int) -> dict[str, Any]:
+        """Return one image's share as fields of an explanation, on the CPU."""
+        return {
+            "saliency": self.saliency[i].cpu(),
+            "sufficient_region": None if self.sufficient_region is None else self.sufficient_region[i].cpu(),
+            "n_dilations": None if self.n_dilations is None else int(self.n_dilations[i]),
+            "curve": () if self.curves is None else tuple(self.curves[:, i].tolist()),
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class Explainer(ABC):
@@ -123,10 +132,23 @@ class Explainer(ABC):
             if not bool(maps.saliency.isfinite().all()):
                 raise MisureError(f"{self.name} gave a map that is not finite: the network returned NaN or infinity")
             evaluations = [self._evaluate(network, images, batch, maps, t) for t in self.thresholds or (None,)]
-            return [
-                self._explanation(i, images, targets[i], maps, tuple(e[i] for e in evaluations), seconds, network)
-                for i in range(len(images))
-            ]
+            shared = {
+                "method": self.name,
+                "parameters": self.parameters,
+                "seconds": seconds,
+                "batch_size": len(images),
+                "precision": network.precision,
+            }
+        return [
+            Explanation(
+                image=images[i].cpu(),
+                target=target,
+                evaluations=tuple(rows[i] for rows in evaluations),
+                **maps.of_image(i),
+                **shared,
+            )
+            for i, target in enumerate(targets)
+        ]
 
     def _evaluate(
         self, network: FrozenNetwork, images: Tensor, batch: TargetBatch, maps: SaliencyMaps, threshold: float | None
@@ -140,31 +162,6 @@ class Explainer(ABC):
             threshold=threshold,
             support=maps.sufficient_region,
             blanking=self.fill,
-        )
-
-    def _explanation(
-        self,
-        i: int,
-        images: Tensor,
-        target: Target,
-        maps: SaliencyMaps,
-        evaluations: tuple[Evaluation, ...],
-        seconds: float,
-        network: FrozenNetwork,
-    ) -> Explanation:
-        return Explanation(
-            method=self.name,
-            parameters=self.parameters,
-            image=images[i].cpu(),
-            target=target.cpu(),
-            saliency=maps.saliency[i].cpu(),
-            evaluations=evaluations,
-            seconds=seconds,
-            batch_size=len(images),
-            precision=network.precision,
-            sufficient_region=None if maps.sufficient_region is None else maps.sufficient_region[i].cpu(),
-            n_dilations=None if maps.n_dilations is None else int(maps.n_dilations[i]),
-            curve=() if maps.curves is None else tuple(maps.curves[:, i].tolist()),
         )
 
 

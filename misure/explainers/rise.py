@@ -67,7 +67,7 @@ class RISE(Explainer):
             """Score (mask, image) pairs; pair p is mask p // N on image p % N."""
             pair = torch.arange(pairs.start, pairs.stop, device=images.device)
             number, image = pair // len(images), pair % len(images)
-            distinct, position = number.unique(return_inverse=True)
+            distinct, position = torch.unique(number, return_inverse=True)
             masks = self.masks(distinct, images.shape[2:])[position]
             fill = baseline if baseline is None or len(baseline) == 1 else baseline[image]
             batch = targets[image]

@@ -139,7 +139,9 @@ def _build(info: CheckpointInfo) -> nn.Module:
     arguments = dict(info.network)
     module, _, name = str(arguments.pop("_target_", "")).rpartition(".")
     if not module.startswith("misure.networks"):
-        raise MisureError(f"checkpoint {info.name} names the builder {module}.{name}, which is not one of misure.networks")
+        raise MisureError(
+            f"checkpoint {info.name} names the builder {module}.{name}, which is not one of misure.networks"
+        )
     arguments["pretrained"] = None
     with torch.random.fork_rng(devices=[]):
         network = getattr(importlib.import_module(module), name)(**arguments)

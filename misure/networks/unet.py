@@ -63,6 +63,8 @@ def _hub_is_useful(encoder: str, pretrained: str) -> bool:
 
     settings = encoders[encoder]["pretrained_settings"].get(pretrained)
     if settings is None:
-        raise MisureError(f"{encoder} has no weights {pretrained!r}: use one of {list(encoders[encoder]['pretrained_settings'])}")
+        raise MisureError(
+            f"{encoder} has no weights {pretrained!r}: use one of {list(encoders[encoder]['pretrained_settings'])}"
+        )
     cached = try_to_load_from_cache(settings["repo_id"], "model.safetensors", revision=settings["revision"])
     return isinstance(cached, str) or is_reachable(_HUB)

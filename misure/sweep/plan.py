@@ -5,12 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from omegaconf import DictConfig
-from torch import nn
 
 from misure.config import Experiment, build, compute_of
 from misure.model import SegmentationModel, frozen
@@ -20,7 +19,9 @@ def merge(experiments: Sequence[Experiment]) -> list[Experiment]:
     """Drop repeated experiments, keeping the larger number of samples; the first one's place counts."""
     merged: dict[str, Experiment] = {}
     for experiment in experiments:
-        key = json.dumps([experiment.subject, experiment.explainer.name, experiment.explainer.parameters, experiment.input_noise])
+        key = json.dumps(
+            [experiment.subject, experiment.explainer.name, experiment.explainer.parameters, experiment.input_noise]
+        )
         known = merged.get(key)
         most = max(experiment.n_samples, known.n_samples if known else 0)
         merged[key] = replace(known or experiment, n_samples=most)
@@ -83,7 +84,7 @@ def measure_pace(cfg: DictConfig, model: SegmentationModel | None = None) -> Pac
     if model is None:
         model = SegmentationModel(build(cfg.model.network, pretrained=None))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network: nn.Module = model.network.to(device)  # type: ignore[union-attr]
+    model.to(device)
     size = cfg.dataset.layout.canvas
     images = torch.rand(8 if device.type == "cuda" else 1, cfg.dataset.in_channels, size, size, device=device)
     with frozen(model, compute_of(cfg), device) as lent:
@@ -94,10 +95,10 @@ def measure_pace(cfg: DictConfig, model: SegmentationModel | None = None) -> Pac
     return Pace(*(t / len(images) for t in (forward, gradient, 2 * gradient - forward)))
 
 
-def _seconds(work: object, device: torch.device) -> float:
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
     def timed() -> float:
         started = time.perf_counter()
-        work()  # type: ignore[operator]
+        work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         return time.perf_counter() - started

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ class RecordStore:
         return self.path(unit).exists()
 
     def write(
-        self, unit: Unit, rows: list[Mapping[str, Any]], maps: Mapping[str, np.ndarray] | None = None
+        self, unit: Unit, rows: Sequence[Mapping[str, Any]], maps: Mapping[str, np.ndarray] | None = None
     ) -> None:
         """Write one unit: a line per row (threshold), and its maps first.
 

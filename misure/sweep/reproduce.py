@@ -35,7 +35,9 @@ def reproduce(cfg: DictConfig) -> None:
     paces = _announce(cfg, experiments)
     tally = _execute(cfg, experiments, paces, 60 * cfg.profile.max_minutes - (time.monotonic() - started))
     write_outputs(cfg)
-    _say(f"\n{tally.done} explanations made, {tally.present} were there, {tally.skipped} samples had nothing to explain")
+    _say(
+        f"\n{tally.done} explanations made, {tally.present} were there, {tally.skipped} samples had nothing to explain"
+    )
     if tally.left:
         _say(
             f"{tally.left} explanations did not fit into the profile's {cfg.profile.max_minutes:g} minutes: "
@@ -65,7 +67,9 @@ def write_outputs(cfg: DictConfig) -> None:
     """
     records = _store(cfg).load()
     if records.empty or cfg.profile.name not in set(records["profile"]):
-        raise MisureError(f"{_store(cfg).folder} has no records of profile {cfg.profile.name}: run make reproduce first")
+        raise MisureError(
+            f"{_store(cfg).folder} has no records of profile {cfg.profile.name}: run make reproduce first"
+        )
     written = write_all(records, Path(cfg.outputs), cfg.profile.name)
     _say("\n" + console_table(records, cfg.profile.name))
     _say("\n".join(str(path) for path in written))
@@ -78,7 +82,9 @@ def check_writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"0" * 4096)
     except OSError as error:
-        raise MisureError(f"cannot write {folder}: {error.strerror}; free space or set outputs=<another folder>") from error
+        raise MisureError(
+            f"cannot write {folder}: {error.strerror}; free space or set outputs=<another folder>"
+        ) from error
     finally:
         with contextlib.suppress(OSError):
             probe.unlink(missing_ok=True)

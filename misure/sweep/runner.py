@@ -168,7 +168,9 @@ class Runner:
             "dataset_source": subject.source,
             "stand_in": False,
             "val_dice": subject.info.metrics.get("val_dice"),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads",
+            "device": torch.cuda.get_device_name(device)
+            if device.type == "cuda"
+            else f"CPU, {torch.get_num_threads()} threads",
             "code_version": code_version(),
         }
 

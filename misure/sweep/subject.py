@@ -11,11 +11,9 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
-from torch.utils.data import Dataset
 
 from misure.config import build
-from misure.datasets.datamodule import SegmentationData
+from misure.datasets.datamodule import SegmentationData, SegmentationDataset
 from misure.errors import MisureError
 from misure.model import SegmentationModel
 from misure.networks.checkpoint import CheckpointInfo, load_checkpoint, read_info
@@ -37,7 +35,7 @@ class Subject:
     """
 
     name: str
-    dataset: Dataset[dict[str, Tensor]]
+    dataset: SegmentationDataset
     source: str
     fingerprint: str
     model: SegmentationModel
@@ -45,7 +43,7 @@ class Subject:
 
     def order(self, seed: int) -> list[int]:
         """Sample indices in the order they are explained: a small profile takes the first few."""
-        return [int(i) for i in permutation(len(self.dataset), seed)]  # type: ignore[arg-type]
+        return [int(i) for i in permutation(len(self.dataset), seed)]
 
 
 def checkpoint_path(cfg: DictConfig) -> Path:
@@ -80,11 +78,10 @@ def prepare(cfg: DictConfig) -> Subject:
             "choose the model it was trained as, or train another with scripts/train.py"
         )
     model = load_checkpoint(path)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model.network.to(device)  # type: ignore[union-attr]
+    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     dataset = build(cfg.dataset.val)
     name = f"{cfg.dataset.name}-{cfg.model.name}"
-    return Subject(name, dataset, dataset.items.source, dataset.fingerprint, model, info)
+    return Subject(name, dataset, dataset.source, dataset.fingerprint, model, info)
 
 
 def train_network(cfg: DictConfig) -> CheckpointInfo:
@@ -104,19 +101,20 @@ def train_network(cfg: DictConfig) -> CheckpointInfo:
         seed=recipe.seed,
         workers=recipe.workers,
     )
-    print(f"data: {cfg.dataset.name} from {data.train.items.source}", flush=True)  # noqa: T201
+    print(f"data: {cfg.dataset.name} from {data.train.source}", flush=True)
     info = CheckpointInfo(
         name=checkpoint_name(cfg),
         network=_plain(cfg.model.network),
         bottleneck=cfg.model.bottleneck,
         class_names=tuple(cfg.dataset.class_names),
         in_channels=cfg.dataset.in_channels,
-        data={"dataset": cfg.dataset.name, "source": data.train.items.source, "fingerprint": data.train.fingerprint},
+        data={"dataset": cfg.dataset.name, "source": data.train.source, "fingerprint": data.train.fingerprint},
         metrics={},
         training={},
         versions=versions(),
     )
-    return train(build(cfg.model.network), data, recipe, checkpoint_path(cfg), info, build(cfg.logger))
+    network, logger = build(cfg.model.network), build(cfg.logger)
+    return train(network, data, recipe, path=checkpoint_path(cfg), info=info, logger=logger)
 
 
 def versions() -> dict[str, str]:
