@@ -11,11 +11,13 @@ import pytest
 from paper_records import frame, save_map, unit
 
 from misure.errors import MisureError
+from misure.explainers import EXPLAINERS
 from misure.paper.figures import qualitative_figure, size_figure
 from misure.paper.outputs import write_all, write_atomically
 from misure.paper.reference import PAIRS
-from misure.paper.selection import latest_run
+from misure.paper.selection import IDENTITY, RESULTS, latest_run
 from misure.paper.tables import NOT_RUN, table1
+from misure.sweep.records import RecordStore, Unit
 
 PAIR = PAIRS[0]
 COLUMN_TITLES = ["Image", "Prediction", "Dilation ($X_{SR}$)", "MSR", "RISE (300 masks)", "Seg-Grad-CAM"]
@@ -59,6 +61,19 @@ def test_everything_is_written_and_reads_back(tmp_path: Path) -> None:
     document = (tmp_path / "tables" / "table1.md").read_text(encoding="utf-8")
     assert sum(line.startswith("| Triangle") for line in document.splitlines()) == len(expected)
     assert "not measured" in document
+
+
+def test_records_of_the_sweep_are_understood(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path)
+    circumstances = {k: v for k, v in unit("msr", 0)[0].items() if k in {*RESULTS, *IDENTITY}}
+    for name, cls in EXPLAINERS.items():
+        explainer = cls()
+        identity = Unit("triangle", "f", "unet_vgg16", "w", name, explainer.parameters, 7, 1)
+        shared = {k: v for k, v in circumstances.items() if k not in {"threshold", *identity.columns()}}
+        shared |= {"n_dilations": None, "created": "2026-11-20T10:00:00.123456+00:00"}
+        store.write(identity, [shared | {"threshold": t} for t in explainer.thresholds or (None,)])
+    table = table1(latest_run(store.load(), "quick"))
+    assert table["n_samples"].tolist() == [1] * len(table)
 
 
 def test_writing_twice_gives_the_same_tables_and_pictures(tmp_path: Path) -> None:
