@@ -13,6 +13,9 @@ from omegaconf import DictConfig
 
 from misure.errors import MisureError
 
+_CHATTY_LOGGERS = ("pytorch_lightning", "fontTools", "matplotlib", "httpx")
+"""Packages that report tips, devices and font tables at the level of information."""
+
 
 class UserError(CompactHydraException):
     """Hydra prints such an exception's message alone, unless HYDRA_FULL_ERROR=1 asks for the traceback."""
@@ -24,7 +27,8 @@ def entry_point(task: Callable[[DictConfig], None]) -> Callable[[DictConfig], No
     @functools.wraps(task)
     def wrapped(cfg: DictConfig) -> None:
         warnings.formatwarning = _one_line
-        logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # its tips and device report
+        for chatty in _CHATTY_LOGGERS:
+            logging.getLogger(chatty).setLevel(logging.ERROR)
         try:
             task(cfg)
         except MisureError as error:

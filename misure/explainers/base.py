@@ -132,7 +132,7 @@ class Explainer(ABC):
             if not bool(maps.saliency.isfinite().all()):
                 raise MisureError(f"{self.name} gave a map that is not finite: the network returned NaN or infinity")
             evaluations = [self._evaluate(network, images, batch, maps, t) for t in self.thresholds or (None,)]
-            shared = {
+            shared: dict[str, Any] = {
                 "method": self.name,
                 "parameters": self.parameters,
                 "seconds": seconds,

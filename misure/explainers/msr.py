@@ -146,7 +146,7 @@ class MSR(SufficientRegion):
         curves = torch.stack(losses)
         if not bool(curves.isfinite().all()):
             raise MisureError("the loss became NaN or infinite: try precision=32 or a smaller lr")
-        return upsample(final, images.shape[2:]), curves
+        return upsample(final, images.shape[2:]).clamp(0, 1), curves  # interpolating ones can round above 1
 
     def _initial_mask(self, images: Tensor, objects: Tensor, regions: Tensor) -> Tensor:
         start = torch.where(objects, 1.0, self.context_value).to(images.dtype) * regions

@@ -20,6 +20,7 @@ from misure.paper.cells import (
 from misure.paper.maps import NoiseFloor
 from misure.paper.reference import DASH, PAIRS, Pair
 from misure.paper.selection import latest_run, of_pair
+from misure.paper.statistics import summarise
 from misure.paper.tables import distinct, summary_of, table1
 
 _METRIC_TITLES = {
@@ -126,6 +127,26 @@ def console_table(records: pd.DataFrame, profile: str) -> str:
         title = f"Table 1: {pair.label}, profile {profile}, data: {marked}; the paper: {pair.paper_samples} samples"
         parts.append(f"{title}\n{_console_rows(mine)}")
     return "\n\n".join(parts)
+
+
+def experiment_summary(rows: pd.DataFrame) -> str:
+    """Write one experiment's means over samples for a terminal, a line per threshold.
+
+    Args:
+        rows: The experiment's records, one row per unit and threshold.
+    """
+    done = rows[rows["status"] == "done"]
+    skipped = rows.loc[rows["status"] == "skipped", "unit"].nunique()
+    lines = []
+    for threshold, group in done.groupby("threshold", dropna=False) if len(done) else []:
+        cells = [
+            f"{label} {measured(summary.mean)} {interval(summary)}, median {measured(summary.median)}"
+            for label, metric in (("Dice explained", "dice_explained"), ("perturbation ratio", "perturbation_ratio"))
+            for summary in [summarise(group[metric])]
+        ]
+        at = "" if pd.isna(threshold) else f"threshold {threshold:g}: "
+        lines.append(f"{at}{'; '.join(cells)}; {duration(group['seconds'].mean())} s an image; n = {len(group)}")
+    return "\n".join([*lines, *([f"{skipped} samples had nothing to explain"] if skipped else [])])
 
 
 def _console_rows(frame: pd.DataFrame) -> str:

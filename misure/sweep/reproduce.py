@@ -14,12 +14,12 @@ from omegaconf import DictConfig
 
 from misure.config import Experiment, compute_of, expand_sweep
 from misure.errors import MisureError
-from misure.paper.markdown import console_table
+from misure.paper.markdown import console_table, experiment_summary
 from misure.paper.outputs import write_all
 from misure.sweep.plan import Pace, duration, measure_pace, merge
 from misure.sweep.records import RecordStore
-from misure.sweep.runner import Runner, Tally
-from misure.sweep.subject import checkpoint_path, is_trained, prepare
+from misure.sweep.runner import Runner
+from misure.sweep.subject import Subject, checkpoint_path, is_trained, prepare
 
 
 def reproduce(cfg: DictConfig) -> None:
@@ -33,7 +33,8 @@ def reproduce(cfg: DictConfig) -> None:
     experiments = merge([e for name in cfg.sweeps for e in expand_sweep(name, overrides)])
     check_writable(Path(cfg.outputs))
     paces = _announce(cfg, experiments)
-    tally = _execute(cfg, experiments, paces, 60 * cfg.profile.max_minutes - (time.monotonic() - started))
+    runner = _prepared(cfg, experiments, paces, started + 60 * cfg.profile.max_minutes)
+    tally = runner.run(experiments)
     write_outputs(cfg)
     _say(
         f"\n{tally.done} explanations made, {tally.present} were there, {tally.skipped} samples had nothing to explain"
@@ -55,8 +56,12 @@ def run_one(cfg: DictConfig) -> None:
     experiment = Experiment.of(cfg)
     check_writable(Path(cfg.outputs))
     paces = _announce(cfg, [experiment])
-    _execute(cfg, [experiment], paces, float("inf"))
-    _say(console_table(_store(cfg).load(), cfg.profile.name))
+    runner = _prepared(cfg, [experiment], paces, float("inf"))
+    runner.run([experiment])
+    units = {runner.unit(experiment, s).id for s in runner.samples(experiment, range(experiment.n_samples))}
+    records = runner.store.load()
+    _say(f"\n{experiment.label}\n{experiment_summary(records[records['unit'].isin(units)])}")
+    _say(f"records: {runner.store.folder}")
 
 
 def write_outputs(cfg: DictConfig) -> None:
@@ -119,17 +124,16 @@ def _announce(cfg: DictConfig, experiments: Sequence[Experiment]) -> dict[str, P
     return paces
 
 
-def _execute(cfg: DictConfig, experiments: Sequence[Experiment], paces: dict[str, Pace], seconds: float) -> Tally:
-    started = time.monotonic()
-    subjects = {}
+def _prepared(cfg: DictConfig, experiments: Sequence[Experiment], paces: dict[str, Pace], deadline: float) -> Runner:
+    """Train what is not trained, load what is explained."""
+    subjects: dict[str, Subject] = {}
     for experiment in experiments:
         if experiment.subject not in subjects:
             subject = prepare(experiment.cfg)
             subjects[experiment.subject] = subject
             score = subject.info.metrics.get("val_dice", float("nan"))
             _say(f"{subject.name}: validation Dice {score:.3f}, images from {subject.source}")
-    runner = Runner(_store(cfg), subjects, paces, seconds - (time.monotonic() - started))
-    return runner.run(experiments)
+    return Runner(_store(cfg), subjects, paces, deadline - time.monotonic())
 
 
 def _say(line: str) -> None:

@@ -27,6 +27,7 @@ from misure.sweep.subject import Subject
 from misure.target import EmptyTargetError, Target, make_targets
 
 _EXPLAINED_CLASS = 1
+_ENOUGH_TO_JUDGE = 5.0  # seconds of estimated work after which estimates are corrected by what it really took
 _NOISE_KEY = 104729  # keeps the noise floor's draws apart from everything else keyed by the seed
 
 
@@ -84,10 +85,12 @@ class Runner:
                 self._explain(experiment, pending)
                 bar.update(estimate)
                 spent_estimate += estimate
-                correction = max(1.0, (time.monotonic() - started) / max(spent_estimate, 1e-9))
+                if spent_estimate >= _ENOUGH_TO_JUDGE:
+                    correction = (time.monotonic() - started) / spent_estimate
         return self.tally
 
-    def _unit(self, experiment: Experiment, sample: int) -> Unit:
+    def unit(self, experiment: Experiment, sample: int) -> Unit:
+        """The identity of one sample's explanation."""
         subject = self.subjects[experiment.subject]
         cfg, explainer = experiment.cfg, experiment.explainer
         return Unit(
@@ -102,10 +105,13 @@ class Runner:
             experiment.input_noise,
         )
 
-    def _pending(self, experiment: Experiment, ranks: range) -> list[int]:
+    def samples(self, experiment: Experiment, ranks: range) -> list[int]:
+        """The validation samples at some ranks of the order in which samples are explained."""
         order = self.subjects[experiment.subject].order(experiment.cfg.seed)
-        samples = [order[rank] for rank in ranks if rank < len(order)]
-        return [s for s in samples if not self.store.has(self._unit(experiment, s))]
+        return [order[rank] for rank in ranks if rank < len(order)]
+
+    def _pending(self, experiment: Experiment, ranks: range) -> list[int]:
+        return [s for s in self.samples(experiment, ranks) if not self.store.has(self.unit(experiment, s))]
 
     def _explain(self, experiment: Experiment, samples: list[int]) -> None:
         subject = self.subjects[experiment.subject]
@@ -116,7 +122,7 @@ class Runner:
                 target = self._target(experiment, image)
             except EmptyTargetError as error:
                 row = {"status": "skipped", "reason": str(error), **self._circumstances(experiment)}
-                self.store.write(self._unit(experiment, sample), [row])
+                self.store.write(self.unit(experiment, sample), [row])
                 self.tally.skipped += 1
                 continue
             score = float(dice(target.region[None].cpu(), (truth == _EXPLAINED_CLASS)[None]))
@@ -155,8 +161,9 @@ class Runner:
         }
         rows = [{**asdict(evaluation), **shared} for evaluation in explanation.evaluations]
         order = self.subjects[experiment.subject].order(experiment.cfg.seed)
-        saved = sample in order[: experiment.cfg.profile.saved_maps]
-        self.store.write(self._unit(experiment, sample), rows, _maps(explanation) if saved else None)
+        profile = experiment.cfg.profile
+        saved = sample in order[: max(profile.saved_maps, profile.noise_floor_samples)]
+        self.store.write(self.unit(experiment, sample), rows, _maps(explanation) if saved else None)
         self.tally.done += 1
 
     def _circumstances(self, experiment: Experiment) -> dict[str, Any]:
