@@ -144,9 +144,13 @@ def test_a_lent_network_comes_back_exactly_as_it_was(channels_last):
 def test_it_also_comes_back_after_an_exception():
     toy = lived_in()
     before = snapshot(toy)
-    with pytest.raises(KeyError), frozen(SegmentationModel(toy), Compute("32"), CPU) as network:
-        disturb(network)
-        raise KeyError
+
+    def fail() -> None:
+        with frozen(SegmentationModel(toy), Compute("32"), CPU) as network:
+            disturb(network)
+            raise KeyError
+
+    pytest.raises(KeyError, fail)
     assert snapshot(toy) == before
 
 

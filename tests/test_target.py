@@ -36,7 +36,8 @@ def test_ignored_pixels_never_hit():
     target = Target.from_logits(LOGITS, 1, torch.tensor([[True, True, False], [False, True, False]]))
     everywhere = torch.zeros(1, 4, 2, 3)
     everywhere[:, 1] = 1
-    assert torch.equal(TargetBatch.stack([target]).hits(everywhere)[0], ~target.ignored)
+    hits = TargetBatch.stack([target]).hits(everywhere)
+    assert torch.equal(hits, ~target.ignored[None])
 
 
 def test_each_image_of_a_batch_hits_its_own_class():

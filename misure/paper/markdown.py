@@ -144,7 +144,7 @@ def experiment_summary(rows: pd.DataFrame) -> str:
             for label, metric in (("Dice explained", "dice_explained"), ("perturbation ratio", "perturbation_ratio"))
             for summary in [summarise(group[metric])]
         ]
-        at = "" if pd.isna(threshold) else f"threshold {threshold:g}: "
+        at = "" if pd.isna(threshold) else f"threshold {threshold!s}: "
         lines.append(f"{at}{'; '.join(cells)}; {duration(group['seconds'].mean())} s an image; n = {len(group)}")
     return "\n".join([*lines, *([f"{skipped} samples had nothing to explain"] if skipped else [])])
 

@@ -83,6 +83,7 @@ def minimally_sufficient_region(
     network: Network,
     image: np.ndarray,
     class_id: int,
+    *,
     region: np.ndarray,
     sufficient: np.ndarray,
     fill: np.ndarray,

@@ -11,7 +11,7 @@ def bilinear_matrix(n_out: int, n_in: int) -> np.ndarray:
     matrix = np.zeros((n_out, n_in))
     for i in range(n_out):
         position = max((i + 0.5) * n_in / n_out - 0.5, 0.0)
-        left = min(int(math.floor(position)), n_in - 1)
+        left = min(math.floor(position), n_in - 1)
         right = min(left + 1, n_in - 1)
         share = position - left
         matrix[i, left] += 1 - share

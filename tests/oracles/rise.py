@@ -25,7 +25,14 @@ def rise_mask(
 
 
 def rise(
-    predict: Predict, image: np.ndarray, class_id: int, region: np.ndarray, fill: np.ndarray, n_masks: int, **settings
+    predict: Predict,
+    image: np.ndarray,
+    class_id: int,
+    *,
+    region: np.ndarray,
+    fill: np.ndarray,
+    n_masks: int,
+    **settings,
 ) -> np.ndarray:
     outside = (predict(image) == class_id) & ~region
     total = np.zeros(region.shape)

@@ -27,7 +27,7 @@ Predict = Callable[[np.ndarray], np.ndarray]
 
 
 def sufficient_region(
-    predict: Predict, image: np.ndarray, class_id: int, region: np.ndarray, fill: np.ndarray, tau: float
+    predict: Predict, image: np.ndarray, class_id: int, *, region: np.ndarray, fill: np.ndarray, tau: float
 ) -> tuple[np.ndarray, int]:
     outside = (predict(image) == class_id) & ~region
     mask, steps = region.copy(), 0

@@ -35,6 +35,26 @@ class Trigger(nn.Module):
         return torch.stack([torch.zeros_like(logit), logit], 1)
 
 
+class Shifts(nn.Module):
+    """Three classes from shifted copies of the image, without convolutions or matrix products.
+
+    Every pixel is computed by the same scalar operations whatever the batch, which PyTorch's
+    convolutions do not promise: results must be equal to the last bit.
+    """
+
+    def __init__(self, channels: int = 1) -> None:
+        super().__init__()
+        self.bottleneck = nn.Tanh()
+        self.weights = [0.3 + 0.1 * c for c in range(channels)]
+
+    def forward(self, images: Tensor) -> Tensor:
+        grey = sum(w * images[:, c : c + 1] for c, w in enumerate(self.weights))
+        shifted = [grey.roll(s, dims=(2, 3)) for s in ((0, 0), (1, 0), (0, 2), (-3, -1))]
+        features = self.bottleneck(torch.cat(shifted, 1))
+        a, b, c, d = features.unbind(1)
+        return torch.stack([0.1 - a * d, 2 * a + b - 0.5 * d, c - a], 1)
+
+
 class Convolutional(nn.Module):
     """A small random network with batch normalisation, dropout, in-place layers and a stride-4 bottleneck.
 
