@@ -150,7 +150,8 @@ def test_it_also_comes_back_after_an_exception():
             disturb(network)
             raise KeyError
 
-    pytest.raises(KeyError, fail)
+    with pytest.raises(KeyError):
+        fail()
     assert snapshot(toy) == before
 
 

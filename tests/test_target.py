@@ -37,13 +37,13 @@ def test_ignored_pixels_never_hit():
     everywhere = torch.zeros(1, 4, 2, 3)
     everywhere[:, 1] = 1
     hits = TargetBatch.stack([target]).hits(everywhere)
-    assert torch.equal(hits, ~target.ignored[None])
+    assert torch.equal(hits[0], ~target.ignored)
 
 
 def test_each_image_of_a_batch_hits_its_own_class():
     targets = TargetBatch.stack([Target.from_logits(LOGITS, c) for c in (1, 2, 0)])
     hits = targets.hits(LOGITS.expand(3, -1, -1, -1))
-    assert torch.equal(hits, torch.stack([PREDICTED == c for c in (1, 2, 0)]))
+    assert torch.equal(hits, torch.stack([c == PREDICTED for c in (1, 2, 0)]))
     assert torch.equal(targets[1:].hits(LOGITS.expand(2, -1, -1, -1)), hits[1:])
     assert torch.equal(targets[torch.tensor([2, 0])].hits(LOGITS.expand(2, -1, -1, -1)), hits[[2, 0]])
 

@@ -1,0 +1,142 @@
+"""RISE: masks by number alone, and maps that equal a loop over them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import metrics
+from oracles.rise import rise, rise_mask
+from oracles.toys import Convolutional, Trigger, as_numpy_predict
+from torch.nn.functional import interpolate
+
+import misure
+from misure.errors import MisureError
+from misure.explainers import RISE
+
+SIZES = [(14, 21), (13, 17), (9, 30), (5, 6)]
+numbers = st.lists(st.integers(0, 5000), min_size=1, max_size=6)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("shift", [False, True])
+@pytest.mark.parametrize("style", ["hard", "bilinear"])
+def test_masks_equal_the_stretched_and_cropped_grid(style, shift, size):
+    explainer = RISE(style=style, shift=shift, grid=4, seed=11)
+    masks = explainer.masks(torch.arange(6), torch.Size(size)).numpy()
+    for number, mask in enumerate(masks):
+        expected = rise_mask(number, *size, seed=11, grid=4, keep=0.54, style=style, shift=shift)
+        np.testing.assert_allclose(mask, expected, rtol=0, atol=0 if style == "hard" else 1e-6)  # float32 rounding
+
+
+@pytest.mark.parametrize("size", [(224, 224), (97, 130)])
+def test_masks_equal_torch_s_own_upsampling(size):
+    """Without a shift a mask is the upper left of the interpolated grid, at real sizes too."""
+    height, width = (8 * -(-length // 7) for length in size)
+    for style, options in (("hard", {"mode": "nearest"}), ("bilinear", {"mode": "bilinear", "align_corners": False})):
+        masks = RISE(grid=7, shift=False, style=style).masks(torch.arange(3), torch.Size(size))
+        grid = masks.new_tensor(_grid(3))
+        expected = interpolate(grid[:, None], size=(height, width), **options)[:, 0, : size[0], : size[1]]
+        torch.testing.assert_close(masks, expected, rtol=0, atol=1e-5)  # torch rounds pixel positions to float32
+
+
+def _grid(n: int) -> list[list[list[float]]]:
+    from oracles.randomness import uniform
+
+    return [[[float(uniform(0, k, 0, 7 * i + j) < 0.54) for j in range(7)] for i in range(7)] for k in range(n)]
+
+
+@given(numbers, st.sampled_from(["hard", "bilinear"]), st.integers(0, 3))
+def test_a_mask_depends_on_seed_and_number_alone(chosen, style, seed):
+    explainer = RISE(style=style, seed=seed, grid=3)
+    together = explainer.masks(torch.tensor(chosen), torch.Size((8, 11)))
+    for number, mask in zip(chosen, together, strict=True):
+        assert torch.equal(mask, explainer.masks(torch.tensor([number]), torch.Size((8, 11)))[0])
+
+
+def test_hard_masks_are_zeros_and_ones_kept_with_the_given_chance():
+    masks = RISE(grid=5, keep_probability=0.3).masks(torch.arange(500), torch.Size((15, 20)))
+    assert set(masks.unique().tolist()) == {0.0, 1.0}
+    assert abs(masks.mean() - 0.3) < 0.025  # five standard errors of 500 x 25 cells
+
+
+def test_more_masks_begin_with_the_same_masks():
+    assert torch.equal(
+        RISE(n_masks=5).masks(torch.arange(5), torch.Size((9, 9))),
+        RISE(n_masks=50).masks(torch.arange(50), torch.Size((9, 9)))[:5],
+    )
+
+
+def test_a_network_that_looks_at_one_cell(block):
+    """The score of a mask is one exactly where it keeps that cell: the map is the mean of those masks."""
+    explainer = RISE(n_masks=300, grid=4, shift=False)
+    network = Trigger(block, (12, 20))
+    explanation = misure.explain(network, torch.ones(1, 17, 23, dtype=torch.float64), target=1, method=explainer)
+    masks = explainer.masks(torch.arange(300), torch.Size((17, 23))).double()
+    kept = masks[masks[:, 12, 20] == 1]
+    torch.testing.assert_close(
+        explanation.saliency, kept.sum(0) / (300 * 0.54), rtol=0, atol=1e-12
+    )  # the order of a sum
+    cell = (masks == masks[:, 12:13, 20:21]).all(0)
+    assert torch.equal(explanation.saliency == explanation.saliency.max(), cell)
+    assert 0 < cell.sum() <= 7 * 8
+
+
+@pytest.mark.parametrize("blanking", ["zero", "mean", "blur"])
+@pytest.mark.parametrize("style", ["hard", "bilinear"])
+def test_maps_equal_a_loop_over_masks(style, blanking, make_images):
+    toy, images = Convolutional(2, seed=4).double().eval(), make_images(2, 2, 13, 18)
+    settings = {"seed": 5, "grid": 3, "style": style, "shift": True}
+    half = torch.arange(18).expand(13, 18) < 11
+    explanations = misure.explain(
+        toy,
+        images,
+        1,
+        "rise",
+        region=half,
+        n_masks=40,
+        keep_probability=0.6,
+        blanking=blanking,
+        blur_sigma=1.5,
+        **settings,
+    )
+    predict = as_numpy_predict(toy)
+    for image, explanation in zip(images.numpy(), explanations, strict=True):
+        fill = metrics.baseline(blanking, image, (0, 0), (1, 1), 1.5)
+        region = (predict(image) == 1) & half.numpy()
+        expected = rise(predict, image, 1, region=region, fill=fill, n_masks=40, keep=0.6, **settings)
+        tolerance = 1e-12 if style == "hard" else 1e-6  # masks are float32: exact for zeros and ones only
+        np.testing.assert_allclose(explanation.saliency.numpy(), expected, rtol=0, atol=tolerance)
+        for evaluation, threshold in zip(explanation.evaluations, (0.2, 0.4), strict=True):
+            binary = metrics.binarise(explanation.saliency.numpy(), threshold)
+            hits = (predict(metrics.blank(image, binary.astype(float), fill)) == 1) & (
+                half.numpy() | (predict(image) != 1)
+            )
+            assert evaluation.threshold == threshold
+            assert evaluation.dice_explained == metrics.dice(hits, region)
+            assert evaluation.perturbation_ratio == metrics.perturbation_ratio(binary, region)
+
+
+def test_a_keep_probability_of_one_keeps_everything(make_images):
+    explanation = misure.explain(
+        Convolutional(seed=4).double(), make_images(1, 1, 9, 9)[0], 1, "rise", n_masks=3, keep_probability=1
+    )
+    assert torch.equal(explanation.saliency, torch.ones(9, 9, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        ("n_masks", 0),
+        ("n_masks", 2.5),
+        ("grid", 0),
+        ("keep_probability", 0),
+        ("keep_probability", 1.1),
+        ("style", "soft"),
+    ],
+)
+def test_impossible_parameters_are_refused(parameter, value):
+    with pytest.raises(MisureError, match=f"{parameter}={value} is not"):
+        RISE(**{parameter: value})

@@ -1,0 +1,143 @@
+"""Stage 1: dilation, and the number of dilations a network needs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from oracles import metrics
+from oracles.sufficient_region import FOOTPRINT, sufficient_region
+from oracles.toys import Convolutional, PerPixel, Trigger, as_numpy_predict
+from scipy.ndimage import binary_dilation
+
+import misure
+from misure.errors import MisureError
+from misure.explainers.sufficient_region import dilate
+
+maps = arrays(bool, st.tuples(st.just(2), st.integers(1, 12), st.integers(1, 12)))
+pairs = st.tuples(st.integers(1, 12), st.integers(1, 12)).flatmap(
+    lambda size: st.tuples(arrays(bool, (1, *size)), arrays(bool, (1, *size)))
+)
+
+
+@given(maps)
+def test_dilation_equals_scipy(masks):
+    expected = np.stack([binary_dilation(mask, FOOTPRINT) for mask in masks])
+    assert np.array_equal(dilate(torch.from_numpy(masks)).numpy(), expected)
+
+
+@given(maps)
+def test_dilation_only_adds(masks):
+    assert dilate(torch.from_numpy(masks))[torch.from_numpy(masks)].all()
+
+
+@given(pairs)
+def test_dilation_is_monotone_and_commutes_with_union(pair):
+    a, b = (torch.from_numpy(m) for m in pair)
+    assert torch.equal(dilate(a | b), dilate(a) | dilate(b))
+    assert not (dilate(a & b) & ~dilate(a)).any()
+
+
+def test_a_single_pixel_becomes_the_33_pixel_footprint():
+    point = torch.zeros(1, 9, 9, dtype=torch.bool)
+    point[0, 4, 4] = True
+    assert np.array_equal(dilate(point)[0, 1:8, 1:8].numpy(), FOOTPRINT)
+    assert dilate(point).sum() == FOOTPRINT.sum() == 33
+
+
+def explain(network, images, **parameters):
+    return misure.explain(network, images, target=1, method="sufficient_region", precision="32", **parameters)
+
+
+def test_a_network_that_looks_at_single_pixels_needs_no_dilation(make_images):
+    for explanation in explain(PerPixel(0.3), make_images(3, 1, 11, 8)):
+        assert explanation.n_dilations == 0
+        assert torch.equal(explanation.sufficient_region, explanation.target.region)
+        assert torch.equal(explanation.saliency != 0, explanation.target.region)
+        assert (explanation.dice_explained, explanation.perturbation_ratio) == (1, 1)
+
+
+@pytest.mark.parametrize(("distance", "needed"), [(0, 0), (1, 1), (3, 1), (4, 2), (6, 2), (7, 3), (12, 4)])
+def test_a_network_that_needs_k_dilations_gets_k(block, distance, needed):
+    network = Trigger(block, (8, 8 + distance))  # 8 is the block's last column, a dilation adds 3 columns
+    explanation = explain(network, torch.ones(1, 17, 23, dtype=torch.float64))
+    assert explanation.n_dilations == needed
+    assert explanation.dice_explained == 1
+    expected = binary_dilation(block.numpy(), FOOTPRINT, iterations=needed) if needed else block.numpy()
+    assert np.array_equal(explanation.sufficient_region.numpy(), expected)
+
+
+def test_images_of_a_batch_stop_on_their_own():
+    near, far = torch.zeros(2, 1, 17, 23, dtype=torch.float64)
+    region = torch.zeros(17, 23, dtype=torch.bool)
+    region[7:10, 5:9] = True
+
+    def network(images):  # predicts the block if any pixel of row 8 right of it is bright
+        switch = images[:, 0, 8, 9:].amax(1) - 0.5
+        return torch.stack([torch.zeros(len(images), 17, 23), torch.where(region, switch.view(-1, 1, 1), -1.0)], 1)
+
+    near[0, 8, 10], far[0, 8, 16] = 1, 1
+    images = torch.stack([near, far, near])
+    assert [e.n_dilations for e in explain(network, images)] == [1, 3, 1]
+
+
+@pytest.mark.parametrize("blanking", ["zero", "black", "mean", "blur"])
+@pytest.mark.parametrize("size", [(13, 17), (24, 9)])
+def test_stage_one_equals_the_oracle(blanking, size, make_images):
+    toy, images = Convolutional(2, seed=3).double().eval(), make_images(4, 2, *size)
+    mean, std = (0.3, 0.6), (0.5, 0.7)
+    model = misure.SegmentationModel(toy, mean=mean, std=std)
+    explanations = explain(model, images, blanking=blanking, blur_sigma=1.3, tau=0.8)
+    for image, explanation in zip(images.numpy(), explanations, strict=True):
+        predict, fill = as_numpy_predict(toy), metrics.baseline(blanking, image, mean, std, 1.3)
+        mask, steps = sufficient_region(predict, image, 1, region=predict(image) == 1, fill=fill, tau=0.8)
+        assert explanation.n_dilations == steps
+        assert np.array_equal(explanation.sufficient_region.numpy(), mask)
+    assert max(e.n_dilations for e in explanations) > 0
+
+
+def test_pixels_of_the_class_outside_the_region_count_neither_way(make_images):
+    toy, image = Convolutional(1, seed=3).double().eval(), make_images(1, 1, 15, 14)[0]
+    half = torch.zeros(15, 14, dtype=torch.bool)
+    half[:, :7] = True
+    predict, fill = as_numpy_predict(toy), np.zeros((1, 15, 14))
+    region = (predict(image.numpy()) == 1) & half.numpy()
+    mask, steps = sufficient_region(predict, image.numpy(), 1, region=region, fill=fill, tau=0.9)
+    explanation = explain(toy, image, region=half)
+    assert np.array_equal(explanation.target.region.numpy(), region)
+    assert explanation.n_dilations == steps
+    assert np.array_equal(explanation.sufficient_region.numpy(), mask)
+
+
+@pytest.mark.parametrize(("tau", "needed"), [(0.3, 0), (0.5, 1), (0.6, 1)])
+def test_the_dice_has_to_exceed_tau(tau, needed):
+    def network(
+        images,
+    ):  # on the image alone: 3 pixels; without the fourth pixel only 1 of them, Dice 2 / (1 + 3) = 0.5
+        whole = (images[:, 0, 0, 3] > 0.5).double().view(-1, 1)
+        logit = torch.cat([whole * 0 + 1, 2 * whole - 1, 2 * whole - 1, whole * 0 - 1], 1)[:, None]
+        return torch.stack([torch.zeros_like(logit), logit], 1)
+
+    assert explain(network, torch.ones(1, 1, 4, dtype=torch.float64), tau=tau).n_dilations == needed
+
+
+def test_a_network_that_is_not_deterministic_is_named(block):
+    class Moody:
+        calls = 0
+
+        def __call__(self, images):
+            self.calls += 1
+            switch = torch.where(block, 1.0 if self.calls == 1 else -1.0, -1.0).expand(len(images), -1, -1)
+            return torch.stack([torch.zeros_like(switch), switch], 1)
+
+    with pytest.raises(MisureError, match="not deterministic in evaluation mode"):
+        explain(Moody(), torch.ones(1, 17, 23))
+
+
+@pytest.mark.parametrize("tau", [1, 1.5])
+def test_a_dice_that_cannot_be_exceeded_is_refused(tau):
+    with pytest.raises(MisureError, match="can never be exceeded"):
+        misure.EXPLAINERS["sufficient_region"](tau=tau)
