@@ -22,6 +22,11 @@ def test_the_prediction_explains_a_network_of_single_pixels(make_images):
     assert explanation.dice_explained == 1
 
 
+def test_a_map_is_cut_above_its_threshold_not_at_it(make_images):
+    explanation = misure.explain(PerPixel(0.2), make_images(1, 1, 9, 14)[0], method="prediction", thresholds=(0, 1))
+    assert [e.perturbation_ratio for e in explanation.evaluations] == [1, 0]
+
+
 def test_the_random_map_is_keyed_by_seed_and_pixel(make_images):
     images = make_images(2, 1, 6, 7)
     explanations = misure.explain(PerPixel(0.2), images, method="random_map", seed=3)

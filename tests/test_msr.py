@@ -9,7 +9,7 @@ import pytest
 import torch
 from oracles import metrics, msr
 from oracles.resizing import bilinear, nearest
-from oracles.toys import Convolutional, PerPixel, Trigger, as_numpy_network
+from oracles.toys import Convolutional, PerPixel, Trigger, as_numpy_network, as_numpy_predict
 
 import misure
 from misure.errors import MisureError
@@ -56,30 +56,50 @@ def test_every_pixel_of_the_object_is_kept_where_each_decides_for_itself(make_im
     assert (explanation.dice_explained, explanation.perturbation_ratio) == (1, 1)
 
 
-def compare_with_the_oracle(images, *, blanking="zero", region=None, seed=8, **parameters):
+def compare_with_the_oracle(images, *, blanking="zero", region=None, seed=8, target=1, **parameters):
     """Explain images of a random network both ways; return the explanations for further checks."""
     settings = msr.Settings(**parameters)
     toy = Convolutional(images.shape[1], seed=seed).double().eval()
     model = misure.SegmentationModel(toy, mean=MEAN[: images.shape[1]], std=STD[: images.shape[1]])
     chosen = {f.name: getattr(settings, f.name) for f in fields(settings)}
-    explanations = explain(model, images, region=region, blanking=blanking, blur_sigma=SIGMA, **chosen)
+    explanations = explain(model, images, target, region=region, blanking=blanking, blur_sigma=SIGMA, **chosen)
     network = as_numpy_network(toy)
     for image, explanation in zip(images.numpy(), explanations, strict=True):
+        fill = metrics.baseline(blanking, image, MEAN, STD, SIGMA)
         mask, losses = msr.minimally_sufficient_region(
             network,
             image,
-            1,
+            target,
             region=explanation.target.region.numpy(),
             sufficient=explanation.sufficient_region.numpy(),
-            fill=metrics.baseline(blanking, image, MEAN, STD, SIGMA),
+            fill=fill,
             s=settings,
         )
         # float64 rounding, which AdamW's division by its own gradients can enlarge a million times
         np.testing.assert_allclose(explanation.curve, losses, rtol=0, atol=1e-9)
         np.testing.assert_allclose(explanation.saliency.numpy(), mask, rtol=0, atol=1e-9)
+        check_metrics(toy, explanation, image, fill)
         assert len(np.unique(mask)) > 10
     assert any(e.n_dilations > 0 for e in explanations)
     return explanations
+
+
+def check_metrics(toy, explanation, image, fill):
+    """What is measured is the sufficient region times the mask, although the map may reach beyond the region."""
+    predict, class_id = as_numpy_predict(toy), explanation.target.class_id
+    region, inside = explanation.target.region.numpy(), explanation.sufficient_region.numpy()
+    mask = explanation.saliency.numpy() * inside
+    counted = region | (predict(image) != class_id)
+    shown = (image != fill).any(axis=0) & (mask != 0)
+    soft, hard = (
+        metrics.dice((predict(metrics.blank(image, m, fill)) == class_id) & counted, region)
+        for m in (mask, (mask != 0).astype(float))
+    )
+    (evaluation,) = explanation.evaluations
+    assert evaluation.dice_explained == soft
+    assert evaluation.binary_dice_explained == hard
+    assert evaluation.region_ratio == metrics.perturbation_ratio(shown, region)
+    assert evaluation.perturbation_ratio == metrics.perturbation_ratio(explanation.saliency.numpy(), region)
 
 
 KEYS = [
@@ -120,6 +140,10 @@ def test_every_blanking_equals_the_oracle(blanking, make_images):
 @pytest.mark.parametrize(("size", "mask_size"), [((13, 19), 8), ((21, 10), 12), ((9, 11), 16)])
 def test_images_that_are_not_square_equal_the_oracle(size, mask_size, make_images):
     compare_with_the_oracle(make_images(2, 2, *size), mask_size=mask_size)
+
+
+def test_the_background_can_be_explained_and_counts_once(make_images):
+    compare_with_the_oracle(make_images(2, 1, 12, 12), target=0, seed=6)
 
 
 def test_a_region_equals_the_oracle(make_images):
@@ -164,6 +188,16 @@ def test_the_context_can_start_lower(make_images):
 def test_the_start_can_be_cut_to_positive_pixels(make_images):
     explanation = start_of(make_images, size=(13, 13), mask_size=13, initial_support="positive_first_channel")
     assert torch.equal(explanation.saliency != 0, explanation.sufficient_region & (explanation.image[0] > 0))
+
+
+def test_pixels_that_are_zero_are_not_positive():
+    image = torch.tensor([[[1.0, 0.0], [-1.0, 1.0]]])
+
+    def network(images):  # the whole image is predicted, whatever it shows
+        return torch.stack([images[:, 0] * 0, images[:, 0] * 0 + 1], 1)
+
+    explanation = explain(network, image, mask_size=2, n_iterations=1, initial_support="positive_first_channel")
+    assert (explanation.saliency != 0).tolist() == [[True, False], [False, True]]
 
 
 def test_a_small_mask_starts_nearest_and_is_shown_bilinearly(make_images):
