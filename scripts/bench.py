@@ -20,7 +20,7 @@ from torch import Tensor
 from misure.bench.compare import METHODS, run_bench
 from misure.bench.report import markdown, write
 from misure.compute import Compute
-from misure.datasets.triangle import CLASS_NAMES, TriangleDataset, sample_order
+from misure.datasets.triangle import CLASS_NAMES, TriangleDataset
 from misure.errors import MisureError
 from misure.model import SegmentationModel, frozen
 from misure.target import EmptyTargetError, Target, make_targets
@@ -49,7 +49,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def load_model(checkpoint: Path | None) -> tuple[SegmentationModel, str]:
     """Load a network, or make an untrained one; also say which."""
     if checkpoint is not None:
-        from misure.networks.checkpoint import load_checkpoint  # noqa: PLC0415 - only where it is needed
+        from misure.networks.checkpoint import load_checkpoint
 
         return load_checkpoint(checkpoint), f"Weights: checkpoint {checkpoint.name}."
     torch.manual_seed(0)
@@ -59,11 +59,11 @@ def load_model(checkpoint: Path | None) -> tuple[SegmentationModel, str]:
 
 
 def load_samples(model: SegmentationModel, n_images: int, data_root: Path, device: str) -> tuple[Tensor, list[Target]]:
-    """Take the first validation images, in the order of the sweeps, on which the network predicts anything."""
+    """Take the first validation images; where no triangle is predicted, the background is explained."""
     dataset = TriangleDataset("val", 600, data_root)
     images: list[Tensor] = []
     targets: list[Target] = []
-    for index in sample_order(len(dataset), seed=0):
+    for index in range(len(dataset)):
         if len(images) == n_images:
             break
         image = dataset[index]["image"][None].to(device)

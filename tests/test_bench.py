@@ -116,7 +116,7 @@ def judged(bench: pd.DataFrame, hardware: str = "some CPU") -> dict[tuple[str, s
 
 def eight_images(times_faster: float, correlation: float, precision: str = "32") -> pd.DataFrame:
     """Rows of a benchmark with known results; the ratio of ours is 4 % below the literal one."""
-    common = {"device": "cpu", "n_masks": 2000, "n_iterations": 100, "dice_explained": 0.9}
+    common = {"device": "cpu", "n_masks": 2000, "n_iterations": 100, "dice_explained": 0.9, "others_share": 0.0}
     ours = {"version": "misure", "precision": precision, "times_faster": times_faster, "correlation": correlation}
     literal = {"version": "literal", "precision": "32", "times_faster": 1.0, "correlation": 1.0}
     return pd.DataFrame(
@@ -153,7 +153,13 @@ def test_bars_for_bfloat16_and_an_h100() -> None:
 def test_few_images_are_said_to_be_few() -> None:
     bench = eight_images(times_faster=2.5, correlation=1.0)
     found = judged(bench[bench["image"] < 4])
-    assert found["MSR, times faster", "32"][1] == "met (on 4 images; the bar asks for 8)"
+    assert found["MSR, times faster", "32"][1] == "met (on 4 images, the bar asks for 8)"
+
+
+def test_times_taken_beside_other_programs_are_doubted() -> None:
+    found = judged(eight_images(times_faster=2.5, correlation=1.0).assign(others_share=0.5))
+    assert found["MSR, times faster", "32"][1] == "met (other programs took 50 % of the processor: measure again)"
+    assert found["RISE, lowest correlation of the maps", "32"][1] == "met"
 
 
 def test_a_map_without_variation_does_not_pass_as_correlated() -> None:

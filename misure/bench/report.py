@@ -20,6 +20,9 @@ from misure.explainers import EXPLAINERS
 BAR_IMAGES = 8
 """Images over which the bars' means are asked for."""
 
+DISTURBED = 0.1
+"""Share of the processor that other programs may take before a time says little."""
+
 MET, MISSED, NOT_HERE = "met", "missed", "cannot be measured here"
 
 Measure = Callable[[pd.DataFrame, pd.DataFrame], float]
@@ -143,8 +146,12 @@ def _verdict(
         return math.nan, {"verdict": f"{NOT_HERE} ({obstacle})"}
     measured = bar.measure(ours, literal)
     reached = measured >= bar.limit if bar.at_least else measured <= bar.limit
-    few = f" (on {len(ours)} images; the bar asks for {BAR_IMAGES})" if len(ours) < BAR_IMAGES else ""
-    return measured, {"verdict": (MET if reached else MISSED) + few}
+    doubts = [f"on {len(ours)} images, the bar asks for {BAR_IMAGES}"] if len(ours) < BAR_IMAGES else []
+    share = float(frame["others_share"].iloc[0])
+    if bar.measure in (_times_faster, _seconds) and share > DISTURBED:
+        doubts.append(f"other programs took {100 * share:.0f} % of the processor: measure again")
+    doubt = f" ({'; '.join(doubts)})" if doubts else ""
+    return measured, {"verdict": (MET if reached else MISSED) + doubt}
 
 
 def _obstacle(bar: Bar, ours: pd.DataFrame, frame: pd.DataFrame, hardware: str) -> str | None:
