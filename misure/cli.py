@@ -5,38 +5,71 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable
 
-from hydra.errors import CompactHydraException
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
+from misure.config import CONFIG_FOLDER
 from misure.errors import MisureError
 
 _CHATTY_LOGGERS = ("pytorch_lightning", "fontTools", "matplotlib", "httpx")
 """Packages that report tips, devices and font tables at the level of information."""
 
-
-class UserError(CompactHydraException):
-    """Hydra prints such an exception's message alone, unless HYDRA_FULL_ERROR=1 asks for the traceback."""
+_FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
-def entry_point(task: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
-    """Decorate a Hydra task so that a MisureError is printed as one line and the exit code is non-zero."""
+def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
+    """Make a Hydra entry point whose user errors are one line on stderr and a non-zero exit code.
 
-    @functools.wraps(task)
-    def wrapped(cfg: DictConfig) -> None:
-        warnings.formatwarning = _one_line
-        for chatty in _CHATTY_LOGGERS:
-            logging.getLogger(chatty).setLevel(logging.ERROR)
-        try:
-            task(cfg)
-        except MisureError as error:
-            if os.environ.get("HYDRA_FULL_ERROR") == "1":
-                raise
-            raise UserError(f"misure: {error}") from error
+    A job of a multirun that fails does not stop the others. ``HYDRA_FULL_ERROR=1`` brings the traceback.
 
-    return wrapped
+    Args:
+        config_name: The primary configuration, ``configs/<config_name>.yaml``.
+    """
+
+    def decorate(task: Callable[[DictConfig], None]) -> Callable[[], None]:
+        traceback_wanted = os.environ.get(_FULL_ERROR) == "1"
+
+        @functools.wraps(task)
+        def job(cfg: DictConfig) -> None:
+            warnings.formatwarning = _one_line
+            for chatty in _CHATTY_LOGGERS:
+                logging.getLogger(chatty).setLevel(logging.ERROR)
+            try:
+                task(cfg)
+            except MisureError as error:
+                if traceback_wanted or HydraConfig.get().mode == RunMode.MULTIRUN:
+                    raise
+                sys.exit(_message(error))
+
+        run = hydra.main(config_path=CONFIG_FOLDER, config_name=config_name, version_base="1.3")(job)
+
+        @functools.wraps(task)
+        def main() -> None:
+            os.environ[_FULL_ERROR] = "1"  # Hydra then hands exceptions over instead of printing its own report
+            try:
+                run()
+            except (MisureError, HydraException, OmegaConfBaseException) as error:
+                if traceback_wanted:
+                    raise
+                sys.exit(_message(error))
+
+        return main
+
+    return decorate
+
+
+def _message(error: Exception) -> str:
+    """Write an error as one line, without Hydra's list of the places it searched."""
+    text, _, _ = str(error).partition("Config search path:")
+    return f"misure: {' '.join(text.split())}"
 
 
 def _one_line(message: Warning | str, category: type[Warning], *_: object, **__: object) -> str:

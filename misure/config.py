@@ -45,7 +45,7 @@ def number(cfg: DictConfig, key: str, low: float = 0.0) -> float:
     """
     value = cfg[key]
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < low:
-        raise MisureError(f"{key}={value} is not a number of at least {low:g}: for example {key}=0.01")
+        raise MisureError(f"{key}={value} is not a number of at least {low:g}: for example {key}={low or 0.01:g}")
     return float(value)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import http.client
 import os
 import urllib.error
 import urllib.parse
@@ -31,9 +33,10 @@ def is_reachable(url: str, timeout: float = CONNECT_TIMEOUT) -> bool:
     try:
         with urllib.request.urlopen(request, timeout=timeout):  # noqa: S310
             return True
-    except urllib.error.HTTPError:
+    except urllib.error.HTTPError as answer:
+        answer.close()
         return True
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         return False
 
 
@@ -57,9 +60,9 @@ def fetch(url: str, path: Path, *, digest: str, algorithm: str = "sha256", timeo
         return path
     if urllib.parse.urlsplit(url).scheme not in {"http", "https"}:
         raise MisureError(f"cannot download {url}: only http and https addresses are supported")
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         _stream_to(url, partial, timeout)
         found = file_digest(partial, algorithm)
         if found != digest:
@@ -68,10 +71,14 @@ def fetch(url: str, path: Path, *, digest: str, algorithm: str = "sha256", timeo
                 "try again or place the right file by hand"
             )
         partial.replace(path)
-    except (urllib.error.URLError, OSError) as error:
-        raise MisureError(f"cannot download {url}: {error}; place the file at {path} by hand") from error
+    except (OSError, http.client.HTTPException) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
+        reason = " ".join(str(error).split())
+        raise MisureError(f"cannot download {url}: {reason}; place the file at {path} by hand") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
     return path
 
 

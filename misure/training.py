@@ -114,6 +114,7 @@ class SegmentationTask(pl.LightningModule):
     def on_fit_start(self) -> None:
         """Start the clock."""
         self._started = time.monotonic() - self.elapsed
+        self._tell_data()
 
     def on_train_batch_start(self, _batch: Any, _index: int) -> None:
         """Set the learning rate by how much of the budget is used."""
@@ -123,6 +124,15 @@ class SegmentationTask(pl.LightningModule):
             group["lr"] = rate
         if self.progress >= 1:
             self.trainer.should_stop = True
+
+    def on_train_epoch_end(self) -> None:
+        """Tell the data how much of the budget is used, for its curriculum."""
+        self._tell_data()
+
+    def _tell_data(self) -> None:
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, SegmentationData):
+            data.progress = self.progress
 
     def on_train_batch_end(self, outputs: Any, _batch: Any, _index: int) -> None:
         """Count steps; stop on a loss that is not finite, checked once an epoch to spare synchronisations."""
@@ -237,6 +247,7 @@ def train(
     best = BestWeights(state / path.name, info)
     trainer = pl.Trainer(
         max_epochs=recipe.max_epochs,
+        reload_dataloaders_every_n_epochs=1 if data.curriculum else 0,
         check_val_every_n_epoch=recipe.validate_every,
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=1,

@@ -1,15 +1,12 @@
 """Train a dataset's network: ``python scripts/train.py dataset=triangle model=unet_vgg16``."""
 
-import hydra
 from omegaconf import DictConfig
 
 from misure.cli import entry_point
-from misure.config import CONFIG_FOLDER
 from misure.sweep.subject import checkpoint_path, train_network
 
 
-@hydra.main(config_path=CONFIG_FOLDER, config_name="train", version_base="1.3")
-@entry_point
+@entry_point("train")
 def main(cfg: DictConfig) -> None:
     """Train, keep the best weights, and say where they are."""
     info = train_network(cfg)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import pytorch_lightning as pl
@@ -58,11 +59,25 @@ class SegmentationDataset(Protocol):
     def __getitem__(self, index: int) -> dict[str, Tensor]: ...
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A part of a curriculum.
+
+    Attributes:
+        until: Share of the training budget at which the stage ends.
+        dataset: The images of this part.
+    """
+
+    until: float
+    dataset: SegmentationDataset
+
+
 class SegmentationData(pl.LightningDataModule):
     """Training and validation images of one dataset.
 
     Args:
         train: Training images.
+        curriculum: Easier or cheaper images for the first parts of the budget, in order.
         val: Validation images.
         batch_size: Images per training step.
         samples_per_epoch: See :class:`KeyedSampler`.
@@ -81,6 +96,7 @@ class SegmentationData(pl.LightningDataModule):
         validation_samples: int,
         seed: int = 0,
         workers: int = 0,
+        curriculum: Sequence[Stage] = (),
     ) -> None:
         super().__init__()
         self.train = train
@@ -90,12 +106,15 @@ class SegmentationData(pl.LightningDataModule):
         self.validation_samples = validation_samples
         self.seed = seed
         self.workers = workers
+        self.curriculum = tuple(curriculum)
+        self.progress = 0.0
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """Batches in keyed order."""
-        sampler = KeyedSampler(len(self.train), self.samples_per_epoch, self.seed)
+        """Batches in keyed order, from the stage the budget has reached."""
+        dataset = next((stage.dataset for stage in self.curriculum if self.progress < stage.until), self.train)
+        sampler = KeyedSampler(len(dataset), self.samples_per_epoch, self.seed)
         return DataLoader(
-            cast("Dataset[dict[str, Any]]", self.train),
+            cast("Dataset[dict[str, Any]]", dataset),
             self.batch_size,
             sampler=sampler,
             drop_last=True,

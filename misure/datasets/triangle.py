@@ -54,11 +54,18 @@ class TriangleLayout:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
-        reach = self.item // 2 + self.jitter
-        if self.anchor_low < reach or self.anchor_high + self.side + reach > self.canvas:
+        before, after = self.item // 2 + self.jitter, self.item - self.item // 2 + self.jitter
+        if self.anchor_low < before or self.anchor_high + self.side + after > self.canvas:
             raise MisureError(
                 f"triangle items would leave the {self.canvas} px canvas: reduce anchor_high, side or jitter"
             )
+        if self.anchor_low > self.anchor_high:
+            raise MisureError(f"anchor_low={self.anchor_low} is above anchor_high={self.anchor_high}: swap them")
+        for name, low in (("item", 1), ("distractors", 0), ("jitter", 0), ("noise", 0)):
+            if getattr(self, name) < low:
+                raise MisureError(f"layout.{name}={getattr(self, name)} is not a number of at least {low}")
+        if not self.classes:
+            raise MisureError("layout.classes is empty: name at least one Fashion-MNIST class, 0 to 9")
 
 
 class TriangleDataset(Dataset[dict[str, Tensor]]):

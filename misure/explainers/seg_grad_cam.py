@@ -80,7 +80,7 @@ class SegGradCAM(Explainer):
 
 
 def _feature_map(network: FrozenNetwork, activation: Tensor) -> Tensor:
-    if network.model.reshape is not None:
+    if activation.ndim != 4 and network.model.reshape is not None:
         activation = network.model.reshape(activation)
     if activation.ndim != 4:
         raise MisureError(

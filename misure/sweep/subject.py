@@ -13,7 +13,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from misure.config import build
-from misure.datasets.datamodule import SegmentationData, SegmentationDataset
+from misure.datasets.datamodule import SegmentationData, SegmentationDataset, Stage
 from misure.errors import MisureError
 from misure.model import SegmentationModel
 from misure.networks.checkpoint import CheckpointInfo, load_checkpoint, read_info
@@ -100,6 +100,7 @@ def train_network(cfg: DictConfig) -> CheckpointInfo:
         validation_samples=recipe.validation_samples,
         seed=recipe.seed,
         workers=recipe.workers,
+        curriculum=_curriculum(cfg),
     )
     print(f"data: {cfg.dataset.name} from {data.train.source}", flush=True)
     info = CheckpointInfo(
@@ -115,6 +116,13 @@ def train_network(cfg: DictConfig) -> CheckpointInfo:
     )
     network, logger = build(cfg.model.network), build(cfg.logger)
     return train(network, data, recipe, path=checkpoint_path(cfg), info=info, logger=logger)
+
+
+def _curriculum(cfg: DictConfig) -> list[Stage]:
+    """The training images with each stage's changes to the dataset's layout."""
+    train = _plain(cfg.dataset.train)
+    stages = cfg.dataset.curriculum or []
+    return [Stage(s.until, build({**train, "layout": {**train["layout"], **_plain(s.layout)}})) for s in stages]
 
 
 def versions() -> dict[str, str]:
