@@ -1,0 +1,141 @@
+"""Small pieces the tests of the pipeline share, and a server that runs entry points in forked processes.
+
+Importing torch takes seconds; ``python tests/pipeline.py`` imports it once and forks for every command.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+TINY_LAYOUT = {"canvas": 64, "item": 8, "side": 28, "anchor_low": 8, "anchor_high": 20, "distractors": 2}
+"""A Triangle small enough to train on in a second."""
+
+TINY = [
+    "profile=smoke",
+    *(f"dataset.layout.{key}={value}" for key, value in TINY_LAYOUT.items()),
+    "model.network.encoder=mobilenet_v2",
+    "model.network.pretrained=null",
+    "model.bottleneck=encoder",
+    "profile.triangle.max_epochs=1",
+    "profile.triangle.samples_per_epoch=8",
+    "profile.triangle.validation_samples=4",
+]
+"""Overrides that make a whole run, training included, a matter of seconds."""
+
+
+def shipped_root(folder: Path) -> Path:
+    """Make a data root that holds the shipped subset: the same items on any machine."""
+    from misure.datasets.fashion_mnist import SHIPPED_FOLDER
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "fashion-mnist").symlink_to(SHIPPED_FOLDER, target_is_directory=True)
+    return folder
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def message(self) -> str:
+        """What a user is told on stderr, without progress bars and warnings."""
+        lines = [line for raw in self.err.splitlines() for line in raw.split("\r") if line.strip()]
+        return "\n".join(line for line in lines if "Warning: " not in line and "it/s]" not in line and "|" not in line)
+
+
+class EntryPoints:
+    """Runs the project's scripts as processes of their own, without importing torch anew for each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.server = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
+        )
+
+    def run(self, script: str, arguments: Sequence[str], **extra_environment: str) -> Finished:
+        """Run ``scripts/<script>.py`` in the folder."""
+        assert self.server.stdin is not None
+        assert self.server.stdout is not None
+        with tempfile.TemporaryDirectory() as captured:
+            request = {
+                "script": script,
+                "arguments": list(arguments),
+                "cwd": str(self.folder),
+                "captured": captured,
+                "environment": extra_environment,
+            }
+            self.server.stdin.write(json.dumps(request) + "\n")
+            self.server.stdin.flush()
+            code = int(self.server.stdout.readline())
+            out, err = (Path(captured, name).read_text(encoding="utf-8") for name in ("out", "err"))
+        return Finished(code, out, err)
+
+    def close(self) -> None:
+        """End the server."""
+        assert self.server.stdin is not None
+        assert self.server.stdout is not None
+        self.server.stdin.close()
+        self.server.wait()
+        self.server.stdout.close()
+
+
+def environment() -> dict[str, str]:
+    """Return this process's environment with one thread and as little from outside as possible."""
+    hidden = ("HYDRA_FULL_ERROR", "MISURE_DATA", "WANDB_MODE")
+    kept = {key: value for key, value in os.environ.items() if key not in hidden}
+    return {**kept, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+
+
+def _serve() -> None:
+    """Answer every request line with the exit code of a forked process."""
+    import misure.sweep.reproduce  # noqa: F401
+
+    for line in sys.stdin:
+        request = json.loads(line)
+        process = os.fork()
+        if process == 0:
+            _become(request)
+        print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
+
+
+def _become(request: dict[str, Any]) -> None:
+    """Be the script, as if Python had been started with it."""
+    code = 1
+    try:
+        for name, stream in (("out", 1), ("err", 2)):
+            file = os.open(Path(request["captured"], name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(file, stream)
+        os.chdir(request["cwd"])
+        os.environ.update(request["environment"])
+        script = str(PROJECT / "scripts" / f"{request['script']}.py")
+        sys.argv = [script, *request["arguments"]]
+        runpy.run_path(script, run_name="__main__")
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:  # noqa: BLE001 - what Python itself would do with it
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,179 @@
+"""Fashion-MNIST: the IDX format, damaged files, and where items are taken from."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.server
+import threading
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from pipeline import shipped_root
+from torchvision.datasets import FashionMNIST
+
+from misure.datasets import fashion_mnist
+from misure.datasets.fashion_mnist import SHIPPED_FOLDER, find_folder, load_items, read_idx, write_idx
+from misure.errors import MisureError
+
+STEMS = [stem for pair in fashion_mnist._STEMS.values() for stem in pair]
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch) -> Path:
+    """An empty data root on a machine without system package and without network."""
+    monkeypatch.setattr(fashion_mnist, "SYSTEM_FOLDER", tmp_path / "no_system_package")
+    monkeypatch.setattr(FashionMNIST, "mirrors", ["http://127.0.0.1:1/"])  # nothing listens on port 1
+    return tmp_path / "data"
+
+
+def make_source(folder: Path, fill: int) -> Path:
+    """Write four small official-looking files whose pixels are all ``fill``."""
+    folder.mkdir(parents=True)
+    for stem in STEMS:
+        labels = "labels" in stem
+        write_idx(folder / f"{stem}.gz", np.arange(4) % 3 if labels else np.full((4, 28, 28), fill))
+    return folder
+
+
+@given(data=arrays(np.uint8, array_shapes(min_dims=1, max_dims=4, max_side=6)), zipped=st.booleans())
+def test_what_is_written_is_read(tmp_path_factory, data, zipped):
+    path = tmp_path_factory.mktemp("idx") / "file.gz"
+    write_idx(path, data)
+    if not zipped:
+        path = path.with_suffix("")
+        path.write_bytes(gzip.decompress(path.with_suffix(".gz").read_bytes()))
+    found = read_idx(path)
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, data)
+
+
+def test_equal_arrays_give_equal_files(tmp_path):
+    for name in ("a.gz", "b.gz"):
+        write_idx(tmp_path / name, np.eye(5))
+    assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
+
+
+def cut(content: bytes) -> bytes:
+    return content[:-1]
+
+
+def garbled(content: bytes) -> bytes:
+    return content[:20] + bytes(len(content) - 40) + content[-20:]
+
+
+@pytest.mark.parametrize(
+    ("zipped", "damage", "message"),
+    [
+        (True, cut, "cannot be read"),
+        (True, garbled, "cannot be read"),
+        (True, lambda content: content[:7], "cannot be read"),
+        (True, lambda _: b"<html>not found</html>", "cannot be read"),
+        (False, cut, "truncated"),
+        (False, lambda content: content + b"\0", "truncated"),
+        (False, lambda content: b"\0\0\x0b" + content[3:], "not an IDX"),
+        (False, lambda content: content[:6], "not an IDX"),
+        (False, lambda _: b"", "not an IDX"),
+    ],
+)
+def test_a_damaged_file_gets_one_line(tmp_path, zipped, damage, message):
+    path = tmp_path / "file.gz"
+    write_idx(path, np.random.default_rng(0).integers(0, 256, (3, 28, 28)))
+    content = path.read_bytes()
+    if not zipped:
+        path, content = path.with_suffix(""), gzip.decompress(content)
+    path.write_bytes(damage(content))
+    with pytest.raises(MisureError, match=message) as caught:
+        read_idx(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_gets_one_line(tmp_path):
+    with pytest.raises(MisureError, match="cannot be read"):
+        read_idx(tmp_path / "nothing.gz")
+
+
+@pytest.mark.parametrize("name", ["fashion-mnist", "fashion_mnist", "FashionMNIST/raw"])
+def test_the_data_root_comes_first(offline, monkeypatch, name):
+    monkeypatch.setattr(fashion_mnist, "SYSTEM_FOLDER", make_source(offline / "system", 9))
+    make_source(offline / name, 7)
+    items = load_items("train", [0, 1], offline)
+    assert items.images.unique().tolist() == [7]
+    assert len(items.images) == 3  # labels are 0, 1, 2, 0
+    assert "data root" in items.source
+
+
+def test_an_incomplete_data_root_is_passed_over_for_the_system_package(offline, monkeypatch):
+    monkeypatch.setattr(fashion_mnist, "SYSTEM_FOLDER", make_source(offline / "system", 9))
+    (make_source(offline / "fashion-mnist", 7) / f"{STEMS[3]}.gz").unlink()
+    items = load_items("train", [0], offline)
+    assert items.images.unique().tolist() == [9]
+    assert "system package" in items.source
+
+
+def test_torchvisions_mirrors_come_before_the_subset(offline, monkeypatch):
+    remote = make_source(offline / "remote", 5)
+    handler = partial(QuietHandler, directory=str(remote))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        monkeypatch.setattr(FashionMNIST, "mirrors", ["http://127.0.0.1:1/", f"http://127.0.0.1:{server.server_port}/"])
+        resources = [(f.name, hashlib.md5(f.read_bytes()).hexdigest()) for f in sorted(remote.iterdir())]
+        monkeypatch.setattr(FashionMNIST, "resources", resources)
+        assert find_folder(offline, download=False)[0] == SHIPPED_FOLDER
+        items = load_items("val", [0, 1, 2], offline)
+        server.shutdown()
+        thread.join()
+    assert items.images.unique().tolist() == [5]
+    assert items.source == "torchvision download"
+    assert "data root" in load_items("val", [0], offline).source
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_args) -> None:
+        pass
+
+
+@pytest.mark.parametrize("download", [False, True])
+def test_the_shipped_subset_serves_where_nothing_else_does(offline, download):
+    folder, source = find_folder(offline, download=download)
+    assert folder == SHIPPED_FOLDER
+    assert "shipped" in source
+    assert not offline.exists()
+
+
+@pytest.mark.parametrize(("download", "reason"), [(True, "network is unreachable"), (False, "switched off")])
+def test_no_source_at_all_says_what_to_do(offline, monkeypatch, download, reason):
+    monkeypatch.setattr(fashion_mnist, "SHIPPED_FOLDER", offline / "nothing_shipped")
+    with pytest.raises(MisureError, match=reason) as caught:
+        find_folder(offline, download=download)
+    assert str(offline / "fashion-mnist") in str(caught.value)
+
+
+def test_the_shipped_subset_has_disjoint_splits_of_1500_and_300(tmp_path):
+    root = shipped_root(tmp_path / "data")
+    train, val = (load_items(split, [0, 1, 2], root).images for split in ("train", "val"))
+    assert train.shape == (1500, 28, 28)
+    assert val.shape == (300, 28, 28)
+    known = {item.numpy().tobytes() for item in train}
+    assert len(known) == 1500
+    assert not known & {item.numpy().tobytes() for item in val}
+    per_class = [len(load_items("val", [label], root).images) for label in range(3)]
+    assert per_class == [100, 100, 100]
+
+
+def test_classes_that_are_not_there_are_named(tmp_path):
+    with pytest.raises(MisureError, match=r"no train item of classes \[7\]"):
+        load_items("train", [7], shipped_root(tmp_path / "data"))
+
+
+def test_images_and_labels_that_do_not_belong_together_are_refused(offline):
+    write_idx(make_source(offline / "fashion-mnist", 7) / f"{STEMS[1]}.gz", np.zeros(3))
+    with pytest.raises(MisureError, match="4 images but 3 labels"):
+        load_items("train", [0], offline)
