@@ -75,6 +75,12 @@ class SegmentationModel:
         parameter = next(self.module.parameters(), None) if self.module else None
         return None if parameter is None else parameter.device
 
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The floating type of the network's parameters, or None if it has none."""
+        parameters = self.module.parameters() if self.module else iter(())
+        return next((p.dtype for p in parameters if p.is_floating_point()), None)
+
     def to(self, device: torch.device) -> SegmentationModel:
         """Move the network, if it is a module, and return the model."""
         if self.module is not None:

@@ -166,7 +166,7 @@ class Explainer(ABC):
 
 
 def check_images(images: Tensor, model: SegmentationModel) -> Tensor:
-    """Return a batch of valid images on the network's device.
+    """Return a batch of valid images on the network's device and in its floating type.
 
     Raises:
         MisureError: On a wrong rank, type or channel count, and on NaN or infinite pixels.
@@ -183,7 +183,7 @@ def check_images(images: Tensor, model: SegmentationModel) -> Tensor:
         raise MisureError(f"image {bad[0]} of the batch has NaN or infinite pixels: clean it before explaining")
     with torch.inference_mode(mode=False):
         images = images.clone() if images.is_inference() else images
-    return images.detach().to(model.device or images.device)
+    return images.detach().to(model.device or images.device, model.dtype or images.dtype)
 
 
 def check_at_least(name: str, value: Any, low: float) -> None:
