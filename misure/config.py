@@ -72,11 +72,10 @@ class Experiment:
         Raises:
             MisureError: If a value is out of range.
         """
-        for key in ("lr", "lambda", "input_noise"):
-            number(cfg, key)
-        for key in ("n_samples", "mask_size"):
-            number(cfg, key, 1)
+        for key, low in (("lr", 0), ("lambda", 0), ("input_noise", 0), ("mask_size", 1)):
+            number(cfg, key, low)
         explainer = build(cfg.explainer)
+        number(cfg, "n_samples", 1)  # by default the profile's number for this method
         return cls(cfg, explainer, int(cfg.n_samples), float(cfg.input_noise))
 
     @property

@@ -23,7 +23,7 @@ from misure.datasets.datamodule import SegmentationData
 from misure.errors import MisureError
 from misure.metrics import dice
 from misure.model import to_logits
-from misure.networks.checkpoint import CheckpointInfo, save_checkpoint
+from misure.networks.checkpoint import CheckpointInfo, read_info, save_checkpoint
 
 
 @dataclass(frozen=True)
@@ -202,9 +202,7 @@ class BestWeights(pl.Callback):
         self.best = score
         metrics = {"val_dice": score, "val_images": float(pl_module.recipe.validation_samples)}
         training = {**asdict(pl_module.recipe), "steps": pl_module.steps_done, "seconds": pl_module.elapsed}
-        self.info = save_checkpoint(
-            self.path, pl_module.network, replace(self.info, metrics=metrics, training=training)
-        )
+        save_checkpoint(self.path, pl_module.network, replace(self.info, metrics=metrics, training=training))
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs."""
@@ -273,6 +271,8 @@ def train(
         if best.validated_at != task.steps_done:
             trainer.validate(task, data, verbose=False)
     for suffix in (".safetensors", ".json"):
-        (state / path.name).with_suffix(suffix).replace(path.with_suffix(suffix))
+        kept = (state / path.name).with_suffix(suffix)
+        if kept.exists():  # otherwise an earlier run was stopped right here, after moving it
+            kept.replace(path.with_suffix(suffix))
     shutil.rmtree(state)
-    return best.info
+    return read_info(path)

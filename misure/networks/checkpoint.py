@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
+import inspect
 import json
 import os
 from collections.abc import Mapping
@@ -21,6 +23,9 @@ from misure.errors import MisureError
 from misure.model import SegmentationModel
 
 FORMAT_VERSION = 1
+
+_BUILDER_MODULES = ("misure.networks.unet",)
+"""Only functions defined here are called because a JSON names them."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,8 @@ def save_checkpoint(path: Path, network: nn.Module, info: CheckpointInfo) -> Che
     except (OSError, SafetensorError) as error:
         raise MisureError(f"cannot write checkpoint {path}: {error}; free space or choose another folder") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
     return info
 
 
@@ -94,7 +100,7 @@ def read_info(path: Path) -> CheckpointInfo:
     description = path.with_suffix(".json")
     try:
         raw = json.loads(description.read_text(encoding="utf-8"))
-        info = CheckpointInfo(**{**raw, "class_names": tuple(raw["class_names"])})
+        info = CheckpointInfo(**{**raw, "class_names": tuple(raw["class_names"]), "network": dict(raw["network"])})
     except FileNotFoundError as error:
         raise MisureError(f"there is no checkpoint {path}: train it with scripts/train.py") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -138,13 +144,17 @@ def _build(info: CheckpointInfo) -> nn.Module:
     """Build the network a JSON describes; only builders of this package are called."""
     arguments = dict(info.network)
     module, _, name = str(arguments.pop("_target_", "")).rpartition(".")
-    if not module.startswith("misure.networks"):
+    builder = vars(importlib.import_module(module)).get(name) if module in _BUILDER_MODULES else None
+    if not inspect.isfunction(builder) or builder.__module__ != module:
         raise MisureError(
             f"checkpoint {info.name} names the builder {module}.{name}, which is not one of misure.networks"
         )
     arguments["pretrained"] = None
-    with torch.random.fork_rng(devices=[]):
-        network = getattr(importlib.import_module(module), name)(**arguments)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            network = builder(**arguments)
+    except TypeError as error:
+        raise MisureError(f"checkpoint {info.name} does not fit its builder {module}.{name}: {error}") from error
     if not isinstance(network, nn.Module):
         raise MisureError(f"checkpoint {info.name}: {module}.{name} did not build a network")
     return network

@@ -70,7 +70,7 @@ class Runner:
         """Explain every pending sample, in rounds, while the time lasts."""
         work = [(e, ranks, self._pending(e, ranks)) for e, ranks in rounds(experiments, images_per_step(experiments))]
         estimates = [len(pending) * self.paces[e.subject].explaining(e) for e, _, pending in work]
-        self.tally.present = sum(len(ranks) - len(pending) for _, ranks, pending in work)
+        self.tally.present = sum(len(self.samples(e, ranks)) - len(pending) for e, ranks, pending in work)
         started, correction, spent_estimate = time.monotonic(), 1.0, 0.0
         bar_format = "{desc}: {percentage:3.0f}%|{bar:24}| {elapsed} spent, {remaining} left"
         with tqdm(total=max(sum(estimates), 1e-9), bar_format=bar_format, desc="explaining") as bar:

@@ -1,0 +1,242 @@
+"""Every shipped configuration composes and builds what it says; wrong values get one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import get_class, get_method
+from pipeline import TINY, shipped_root
+
+from misure.config import CONFIG_FOLDER, Experiment, build, compute_of, expand_sweep, number
+from misure.datasets.triangle import TriangleDataset
+from misure.errors import MisureError
+from misure.explainers import EXPLAINERS, Explainer
+from misure.sweep.plan import merge
+from misure.training import Recipe
+
+
+def files(group: str) -> list[str]:
+    return sorted(path.stem for path in Path(CONFIG_FOLDER, group).glob("*.yaml"))
+
+
+GROUPS = sorted(path.name for path in Path(CONFIG_FOLDER).iterdir() if path.is_dir())
+PROFILES, SWEEPS, DATASETS = files("profile"), files("sweep"), files("dataset")
+
+
+@pytest.fixture(autouse=True)
+def _hydra() -> Iterator[None]:
+    with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
+        yield
+
+
+def composed(*overrides: str, config: str = "run"):
+    return compose(config, list(overrides))
+
+
+def test_no_group_is_forgotten_here():
+    assert GROUPS == ["dataset", "explainer", "logger", "model", "profile", "runner", "sweep", "training"]
+    assert files(".") == ["reproduce", "run", "train"]
+    assert all(files(group) for group in GROUPS)
+
+
+@pytest.mark.parametrize("config", files("."))
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_entry_point_composes_with_every_profile(config, profile):
+    cfg = composed(f"profile={profile}", config=config)
+    assert cfg.profile.name == profile
+    assert isinstance(build(cfg.training), Recipe)
+    assert set(cfg.profile.n_samples) == set(EXPLAINERS)
+
+
+@pytest.mark.parametrize("name", files("explainer"))
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_explainer_builds(name, profile):
+    cfg = composed(f"explainer={name}", f"profile={profile}")
+    experiment = Experiment.of(cfg)
+    assert isinstance(experiment.explainer, Explainer)
+    assert experiment.explainer.name == cfg.explainer.method
+    assert experiment.n_samples == cfg.profile.n_samples[cfg.explainer.method]
+
+
+def test_every_explainer_has_a_file():
+    assert set(EXPLAINERS) <= set(files("explainer"))
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_every_dataset_builds_and_names_itself(name, tmp_path):
+    cfg = composed(f"dataset={name}", f"data_root={shipped_root(tmp_path / 'data')}")
+    assert cfg.dataset.name == name
+    for split in ("train", "val"):
+        dataset = build(cfg.dataset[split])
+        assert dataset[0]["image"].shape[0] == cfg.dataset.in_channels
+        assert len(dataset) > 0
+    assert len(cfg.dataset.class_names) == cfg.model.network.classes
+
+
+def test_triangle_is_as_in_the_paper(tmp_path):
+    cfg = composed(f"data_root={shipped_root(tmp_path / 'data')}")
+    train, val = build(cfg.dataset.train), build(cfg.dataset.val)
+    assert isinstance(train, TriangleDataset)
+    assert (len(train), len(val), train.layout.canvas, train.layout.distractors) == (1400, 600, 224, 5)
+    assert (train.split, val.split) == ("train", "val")
+
+
+@pytest.mark.parametrize("name", files("model"))
+def test_every_model_names_a_builder_that_exists(name):
+    cfg = composed(f"model={name}")
+    assert cfg.model.name == name
+    assert callable(get_method(cfg.model.network._target_))
+
+
+@pytest.mark.parametrize("name", files("model"))
+def test_every_model_has_its_bottleneck(name):
+    cfg = composed(f"model={name}")
+    network = build(cfg.model.network, pretrained=None)
+    assert network.get_submodule(cfg.model.bottleneck) is not None
+
+
+@pytest.mark.parametrize("name", files("logger"))
+def test_every_logger_names_a_class_that_exists(name):
+    if name == "wandb":
+        pytest.importorskip("wandb")
+    assert get_class(composed(f"logger={name}").logger._target_)
+
+
+def test_the_csv_logger_builds(tmp_path):
+    assert build(composed(f"outputs={tmp_path}").logger).save_dir == f"{tmp_path}/logs"
+
+
+@pytest.mark.parametrize("name", files("runner"))
+def test_every_runner_builds(name):
+    assert compute_of(composed(f"runner={name}")).precision in {"32", "bf16", "auto"}
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_dataset_chooses_its_model_and_the_command_line_overrides_it(name, tmp_path):
+    folder = tmp_path / "more" / "model"
+    folder.mkdir(parents=True)
+    (folder / "another.yaml").write_text("name: another\nnetwork: {classes: 2}\n")
+    search = f"hydra.searchpath=[file://{folder.parent}]"
+    assert composed(f"dataset={name}", search).model.name in files("model")
+    assert composed(f"dataset={name}", "model=another", search).model.name == "another"
+    assert composed("model=another", f"dataset={name}", search).model.name == "another"
+
+
+def test_a_dataset_without_a_say_leaves_the_default_model(tmp_path):
+    folder = tmp_path / "more" / "dataset"
+    folder.mkdir(parents=True)
+    (folder.parent / "model").mkdir()
+    (folder.parent / "training").mkdir()
+    (folder.parent / "model" / "another.yaml").write_text("name: another\n")
+    (folder.parent / "training" / "other.yaml").write_text("lr: 1\n")
+    (folder / "other.yaml").write_text("defaults:\n- override /model@_global_.model: another\n\nname: other\n")
+    cfg = composed("dataset=other", f"hydra.searchpath=[file://{folder.parent}]")
+    assert (cfg.dataset.name, cfg.model.name, cfg.training.lr) == ("other", "another", 1)
+
+
+def test_top_level_keys_reach_the_explainer():
+    explainer = Experiment.of(composed("lr=0.001", "lambda=0.3", "mask_size=56", "blanking=mean", "seed=5")).explainer
+    given = explainer.parameters
+    assert [given[k] for k in ("lr", "lam", "mask_size", "blanking", "seed")] == [0.001, 0.3, 56, "mean", 5]
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "lambda=abc",
+        "lambda=-1",
+        "lambda=true",
+        "lambda=null",
+        "lambda=.nan",
+        "lambda=.inf",
+        "lambda=[1]",
+        "lr=-0.1",
+        "mask_size=0",
+        "mask_size=56.5",
+        "n_samples=0",
+        "input_noise=-1",
+        "blanking=pink",
+        "seed=-1",
+        "explainer.tau=2",
+        "+explainer.lamda=1",
+        "explainer.method=mrs",
+        "explainer=rise explainer.style=soft",
+        "explainer=seg_grad_cam explainer.thresholds=0.5",
+    ],
+)
+def test_a_wrong_value_is_one_line(override):
+    with pytest.raises(MisureError) as caught:
+        Experiment.of(composed(*override.split()))
+    assert "\n" not in str(caught.value)
+    key = override.split()[-1].lstrip("+").partition("=")[0].removeprefix("explainer.")
+    assert {"method": "mrs"}.get(key, key) in str(caught.value)
+
+
+@pytest.mark.parametrize("override", ["runner.precision=foo", "runner.batch_size=0", "runner.batch_size=many"])
+def test_wrong_resources_are_one_line(override):
+    with pytest.raises(MisureError, match=override.replace("runner.", "")):
+        compute_of(composed(override))
+
+
+def test_an_impossible_layout_is_one_line():
+    with pytest.raises(MisureError, match="would leave the 50 px canvas"):
+        build(composed("dataset.layout.canvas=50").dataset.val)
+
+
+def test_a_node_that_does_not_exist_is_one_line():
+    with pytest.raises(MisureError, match="configuration error") as caught:
+        build({"_target_": "misure.nothing.here"})
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_of_at_least():
+    assert number(composed("lambda=0"), "lambda") == 0.0
+    assert number(composed("mask_size=1"), "mask_size", 1) == 1.0
+    with pytest.raises(MisureError, match="for example mask_size=1"):
+        number(composed("mask_size=0"), "mask_size", 1)
+
+
+EXPECTED = {"table1": 6, "table2": 9, "table6": 3, "noise_floor": 1}
+
+
+def test_every_sweep_expands_as_its_table_needs():
+    found = {name: len(list(expand_sweep(name, ["profile=quick"]))) for name in SWEEPS}
+    assert found == EXPECTED
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_overrides_hold_for_a_whole_sweep(name):
+    for experiment in expand_sweep(name, [*TINY, "seed=3"]):
+        assert experiment.cfg.seed == 3
+        assert experiment.cfg.dataset.layout.canvas == 64
+        assert experiment.explainer.seed == 3
+
+
+def test_cells_that_tables_share_are_one_experiment():
+    everything = [e for name in SWEEPS for e in expand_sweep(name, ["profile=quick"])]
+    merged = merge(everything)
+    # Table 1's MSR is also the cell (0.1, 0.01) of table 2 and mask size 224 of table 6; the noise floor is not.
+    assert len(everything) - len(merged) == 2
+    shared = [
+        e
+        for e in merged
+        if e.explainer.name == "msr"
+        and not e.input_noise
+        and [e.explainer.parameters[k] for k in ("lr", "lam", "mask_size")] == [0.1, 0.01, 224]
+    ]
+    assert [e.n_samples for e in shared] == [12]
+
+
+def test_reproduce_names_sweeps_that_exist():
+    assert set(composed(config="reproduce").sweeps) == set(SWEEPS)
+
+
+def test_an_unknown_sweep_is_one_line():
+    with pytest.raises(MisureError, match="sweep table99") as caught:
+        list(expand_sweep("table99", []))
+    assert "\n" not in str(caught.value)
+    assert not HydraConfig.initialized()

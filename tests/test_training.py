@@ -1,0 +1,271 @@
+"""Training: what it minimises, that it improves, stops in time and resumes where it was."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pipeline import TINY_LAYOUT, environment, shipped_root
+from safetensors.torch import load_file
+from torch import nn
+
+from misure import training
+from misure.datasets.datamodule import KeyedSampler, SegmentationData, Stage
+from misure.datasets.triangle import TriangleDataset, TriangleLayout
+from misure.errors import MisureError
+from misure.networks.checkpoint import CheckpointInfo, read_info
+from misure.training import Recipe, dice_loss, image_dice, schedule, train
+
+INFO = CheckpointInfo("toy", {}, None, ("background", "triangle"), 1, {}, {}, {}, {})
+RECIPE = Recipe(
+    batch_size=4, lr=0.02, max_epochs=4, samples_per_epoch=20, validation_samples=8, precision="32", warmup=0.1
+)
+
+
+def toy_network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 6, 5, padding=2), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 2, 5, padding=2))
+
+
+def make_data(root: Path, recipe: Recipe = RECIPE, **extra) -> SegmentationData:
+    layout = TriangleLayout(**{**TINY_LAYOUT, "distractors": 0})
+    return SegmentationData(
+        TriangleDataset("train", 30, root, layout),
+        TriangleDataset("val", 8, root, layout),
+        batch_size=recipe.batch_size,
+        samples_per_epoch=recipe.samples_per_epoch,
+        validation_samples=recipe.validation_samples,
+        **extra,
+    )
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    return shipped_root(tmp_path_factory.mktemp("training") / "data")
+
+
+def run(root: Path, path: Path, recipe: Recipe = RECIPE, network: nn.Module | None = None, **extra) -> CheckpointInfo:
+    network = network or toy_network()
+    return train(network, make_data(root, recipe, **extra), recipe, path=path, info=INFO, logger=False)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(root, tmp_path_factory):
+    path = tmp_path_factory.mktemp("uninterrupted") / "toy.safetensors"
+    return path, run(root, path)
+
+
+# The order of images
+
+
+@given(n=st.integers(1, 30), size=st.integers(1, 40), seed=st.integers(0, 5), epochs=st.integers(1, 4))
+def test_epochs_are_slices_of_shuffled_passes(n, size, seed, epochs):
+    order: list[int] = []
+    for epoch in range(epochs):
+        sampler = KeyedSampler(n, size, seed)  # as a resumed run makes it
+        sampler.set_epoch(epoch)
+        drawn = list(sampler)
+        assert len(drawn) == len(sampler) == size
+        order += drawn
+    for start in range(0, len(order) - n + 1, n):
+        assert sorted(order[start : start + n]) == list(range(n))
+
+
+def test_another_seed_and_another_pass_give_another_order():
+    orders = [list(KeyedSampler(50, 50, seed)) for seed in (0, 0, 1)]
+    double = list(KeyedSampler(50, 100, 0))
+    assert orders[0] == orders[1] == double[:50]
+    assert orders[0] != orders[2]
+    assert double[:50] != double[50:]
+
+
+# Losses and scores by hand
+
+
+def test_dice_loss_by_hand():
+    # Softmax of logits (0, log 3) is (1/4, 3/4); of (0, 0) it is (1/2, 1/2). Two pixels, truth (1, 0).
+    logits = torch.tensor([[[[0.0, 0.0]], [[math.log(3), 0.0]]]])
+    masks = torch.tensor([[[1, 0]]])
+    overlap, total = 3 / 4, (3 / 4 + 1 / 2) + 1
+    expected = 1 - (2 * overlap + 1) / (total + 1)
+    assert dice_loss(logits, masks).item() == pytest.approx(expected, abs=1e-6)  # float32
+
+
+def test_dice_loss_is_averaged_over_foreground_and_taken_over_the_batch():
+    confident = 100.0
+    masks = torch.tensor([[[1, 0]], [[0, 2]]])
+    logits = torch.zeros(2, 3, 1, 2)
+    logits[0, 1, 0, 0] = logits[0, 0, 0, 1] = logits[1, 0, 0, 0] = confident
+    logits[1, 0, 0, 1] = confident  # class 2 is missed: Dice (0 + 1) / (0 + 1 + 1)
+    assert dice_loss(logits, masks).item() == pytest.approx(1 - (1 + 0.5) / 2, abs=1e-6)  # float32
+
+
+def test_image_dice_by_hand():
+    predicted = torch.tensor([[[1, 1, 0, 2]], [[0, 0, 0, 0]], [[0, 0, 0, 0]], [[1, 1, 1, 1]]])
+    truth = torch.tensor([[[1, 0, 0, 2]], [[0, 0, 0, 0]], [[0, 2, 0, 0]], [[1, 1, 1, 1]]])
+    assert image_dice(predicted, truth, 4).tolist() == [(2 / 3 + 1) / 2, 1.0, 0.0, 1.0]
+
+
+def test_schedule():
+    assert schedule(0.0, 0.1) == 0.02
+    assert schedule(0.05, 0.1) == pytest.approx(0.5)
+    assert schedule(0.1, 0.1) == 1.0
+    assert schedule(0.55, 0.1) == pytest.approx(0.5)
+    assert schedule(1.0, 0.1) == pytest.approx(0.0)
+    assert schedule(7.0, 0.1) == pytest.approx(0.0)
+    assert schedule(0.0, 0.0) == 1.0
+
+
+@given(progress=st.floats(0, 2), warmup=st.floats(0, 0.9))
+def test_schedule_stays_between_zero_and_one(progress, warmup):
+    assert 0 <= schedule(progress, warmup) <= 1
+
+
+# Whole trainings
+
+
+def test_training_improves_and_leaves_two_files(uninterrupted, root, tmp_path):
+    path, info = uninterrupted
+    before = run(root, tmp_path / "toy.safetensors", Recipe(**{**vars(RECIPE), "lr": 0.0, "max_epochs": 1}))
+    assert info.metrics["val_dice"] > max(0.9, before.metrics["val_dice"] + 0.1)
+    assert info.metrics["val_images"] == 8
+    assert info.training["steps"] in {5, 10, 15, 20}
+    assert sorted(p.name for p in path.parent.iterdir()) == ["toy.json", "toy.safetensors"]
+    assert read_info(path) == info
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    first, second = load_file(a), load_file(b)
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+class Interrupted(nn.Sequential):
+    """A network that is cut short at a training step."""
+
+    def __init__(self, network: nn.Sequential, step: int) -> None:
+        super().__init__(*network)
+        self.left = step
+
+    def forward(self, images):
+        self.left -= self.training
+        if self.left < 0:
+            raise RuntimeError("power cut")
+        return super().forward(images)
+
+
+@pytest.mark.parametrize("step", [2, 7, 13, 19])
+def test_an_interrupted_training_ends_with_the_same_weights(uninterrupted, root, tmp_path, step):
+    path = tmp_path / "toy.safetensors"
+    with pytest.raises(RuntimeError, match="power cut"):
+        run(root, path, network=Interrupted(toy_network(), step))
+    assert not path.exists()
+    info = run(root, path)
+    assert same_weights(path, uninterrupted[0])
+    assert info.weights == uninterrupted[1].weights
+    assert info.metrics == uninterrupted[1].metrics
+    assert info.training["steps"] == uninterrupted[1].training["steps"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["toy.json", "toy.safetensors"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import torch
+torch.set_num_threads(1)
+from test_training import Interrupted, run, toy_network
+
+class Killed(Interrupted):
+    def forward(self, images):
+        self.left -= self.training
+        if self.left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return torch.nn.Sequential.forward(self, images)
+
+run(Path({root!r}), Path({path!r}), network=Killed(toy_network(), 8))
+"""
+
+
+def test_a_killed_training_ends_with_the_same_weights(uninterrupted, root, tmp_path):
+    path = tmp_path / "toy.safetensors"
+    code = KILLED.format(tests=str(Path(__file__).parent), root=str(root), path=str(path))
+    ended = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, check=False)
+    assert ended.returncode == -9, ended.stderr
+    assert (tmp_path / "toy.state" / "last.ckpt").exists()
+    run(root, path)
+    assert same_weights(path, uninterrupted[0])
+
+
+def test_a_training_stopped_while_moving_its_result_is_complete(uninterrupted, root, tmp_path, monkeypatch):
+    path = tmp_path / "toy.safetensors"
+    move = Path.replace
+
+    def stop_at_json(self, target):
+        if self.parent.suffix == ".state" and Path(target) == path.with_suffix(".json"):
+            raise RuntimeError("power cut")
+        return move(self, target)
+
+    monkeypatch.setattr(Path, "replace", stop_at_json)
+    with pytest.raises(RuntimeError, match="power cut"):
+        run(root, path)
+    monkeypatch.undo()
+    assert run(root, path).metrics == uninterrupted[1].metrics
+    assert same_weights(path, uninterrupted[0])
+
+
+class Watching(nn.Sequential):
+    """A network that notes the size of every training image."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__(*layers)
+        self.sizes: list[int] = []
+
+    def forward(self, images):
+        if self.training:
+            self.sizes.append(images.shape[-1])
+        return super().forward(images)
+
+
+class Clock:
+    """Every look at the time takes six seconds."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 6.0
+        return self.now
+
+
+def test_a_time_budget_ends_training(root, tmp_path, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=clock.monotonic))
+    recipe = Recipe(**{**vars(RECIPE), "max_minutes": 0.75, "max_epochs": 1000})
+    network = Watching(*toy_network())
+    info = run(root, tmp_path / "toy.safetensors", recipe, network)
+    assert len(network.sizes) == 8  # the eighth step starts after 48 s of 45
+    assert math.isfinite(info.metrics["val_dice"])
+
+
+def test_a_loss_that_is_not_finite_stops_training(root, tmp_path):
+    network = toy_network()
+    with torch.no_grad():
+        network[0].weight.fill_(math.nan)
+    with pytest.raises(MisureError, match="NaN or infinite"):
+        run(root, tmp_path / "toy.safetensors", network=network)
+    assert not (tmp_path / "toy.safetensors").exists()
+
+
+def test_a_curriculum_shows_its_stages_in_order(root, tmp_path):
+    network = Watching(*toy_network())
+    small = TriangleLayout(48, 8, 24, 8, 10, 0)
+    stage = Stage(0.5, TriangleDataset("train", 30, root, small))
+    run(root, tmp_path / "toy.safetensors", network=network, curriculum=[stage])
+    assert network.sizes == [48] * 10 + [64] * 10
