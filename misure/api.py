@@ -27,6 +27,7 @@ def explain(
     region: Tensor | None = None,
     precision: str = "auto",
     batch_size: int | str = "auto",
+    winograd: bool | str = "auto",
     **parameters: Any,
 ) -> Any:
     """Explain why a network segments an object in one image or a batch.
@@ -40,6 +41,7 @@ def explain(
         region: bool, H x W or N x H x W: explain only this part of the predicted class.
         precision: ``"32"``, ``"bf16"`` or ``"auto"``.
         batch_size: Perturbed images per forward pass, or ``"auto"``.
+        winograd: See :class:`misure.compute.Compute`.
         **parameters: The method's parameters, such as ``lr`` and ``lam`` of MSR.
 
     Returns:
@@ -55,7 +57,7 @@ def explain(
     else:
         explainer = make_explainer(method, **parameters)
     wrapped = SegmentationModel.of(model)
-    compute = Compute(precision, batch_size)
+    compute = Compute(precision, batch_size, winograd=winograd)
     single = isinstance(image, Tensor) and image.ndim == 3
     images = check_images(image[None] if single else image, wrapped)
     wanted: Any = int(target) if isinstance(target, Integral) else target  # NumPy's integers too

@@ -31,13 +31,18 @@ class Compute:
             fast at it (CUDA compute capability 8 or later, CPUs with AVX512-BF16 or AMX).
         batch_size: Perturbed images per forward pass, or ``"auto"`` to choose by free memory.
         channels_last: Lend the network channels-last weights while it explains (4-D weights only).
+        winograd: Whether methods of many float32 passes on a CPU may use :mod:`misure.winograd`;
+            ``"auto"`` only where it was measured to pay off.
     """
 
     precision: str = "auto"
     batch_size: int | str = "auto"
     channels_last: bool = True
+    winograd: bool | str = "auto"
 
     def __post_init__(self) -> None:
+        if self.winograd not in {True, False, "auto"}:
+            raise MisureError(f"winograd={self.winograd} is not known: choose true, false or auto")
         object.__setattr__(self, "precision", str(self.precision))
         if self.precision not in {"32", "bf16", "auto"}:
             raise MisureError(f"precision={self.precision} is not known: choose 32, bf16 or auto")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch.nn.functional import interpolate
 
 from misure.compute import Batches, Compute, Precision, automatic_batch_size
 from misure.errors import MisureError, did_you_mean
+from misure.winograd import pays_off, winograd
 
 Reshape = Callable[[Tensor], Tensor]
 """Turns a layer's tokens (N x T x C) into a feature map (N x C x H x W)."""
@@ -172,6 +173,17 @@ class FrozenNetwork:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=lowered):
             logits = self.model(images)
         return logits.to(images.dtype)
+
+    @contextmanager
+    def sustained(self) -> Iterator[None]:
+        """Announce so many passes that preparing the weights for them pays off."""
+        wanted = self.compute.winograd
+        if wanted == "auto":
+            wanted = pays_off(self.device)
+        module = self.model.module
+        usable = self.device.type == "cpu" and self.precision == "32"
+        with winograd(module) if wanted and usable and module is not None else nullcontext():
+            yield
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:

@@ -67,15 +67,17 @@ class RISE(Explainer):
             """Score (mask, image) pairs; pair p is mask p // N on image p % N."""
             pair = torch.arange(pairs.start, pairs.stop, device=images.device)
             number, image = pair // len(images), pair % len(images)
-            distinct, position = torch.unique(number, return_inverse=True)
-            masks = self.masks(distinct, images.shape[2:])[position]
+            first, last = pairs.start // len(images), (pairs.stop - 1) // len(images)
+            distinct = torch.arange(first, last + 1, device=images.device)
+            masks = self.masks(distinct, images.shape[2:])[number - first]
             fill = baseline if baseline is None or len(baseline) == 1 else baseline[image]
             batch = targets[image]
             hits = batch.hits(network(keep(images[image], masks.to(images.dtype), fill)))
             return image, dice(hits, batch.regions), masks
 
-        for _, (image, score, masks) in network.batches(images[0]).attempt(work, self.n_masks * len(images)):
-            total.index_add_(0, image, score[:, None, None] * masks)
+        with network.sustained():
+            for _, (image, score, masks) in network.batches(images[0]).attempt(work, self.n_masks * len(images)):
+                total.index_add_(0, image, score[:, None, None] * masks)
         return SaliencyMaps((total / (self.n_masks * self.keep_probability)).to(images.dtype))
 
     def masks(self, numbers: Tensor, size: torch.Size) -> Tensor:
