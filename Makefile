@@ -39,7 +39,7 @@ lint: $(INSTALLED) ## Check formatting, style and types
 	$(RUN) -m mypy
 
 bench: $(INSTALLED) ## Time every explainer against its literal version
-	$(RUN) scripts/bench.py
+	$(RUN) scripts/bench.py profile=$(PROFILE)
 
 clean: ## Remove the environment and caches; data and outputs stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis

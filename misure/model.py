@@ -59,6 +59,7 @@ class SegmentationModel:
         self.in_channels = in_channels
         self.mean = tuple(mean)
         self.std = tuple(std)
+        self.activation_bytes: dict[torch.Size, int] = {}  # by image shape, measured when first needed
 
     @classmethod
     def of(cls, network: SegmentationModel | Callable[[Tensor], Any]) -> SegmentationModel:
@@ -195,7 +196,10 @@ class FrozenNetwork:
         if self._batches is None:
             size = self.compute.batch_size
             if size == "auto":
-                size = automatic_batch_size(self.device, self._activation_bytes(image))
+                known = self.model.activation_bytes
+                if image.shape not in known:
+                    known[image.shape] = self._activation_bytes(image)
+                size = automatic_batch_size(self.device, known[image.shape])
             self._batches = Batches(int(size))
         return self._batches
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.loggers import Logger
+from pytorch_lightning.loggers import Logger, WandbLogger
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
@@ -270,6 +270,9 @@ def train(
         trainer.fit(task, data, ckpt_path=last if last.exists() else None, weights_only=True)
         if best.validated_at != task.steps_done:
             trainer.validate(task, data, verbose=False)
+    for used in trainer.loggers:
+        if isinstance(used, WandbLogger):
+            used.experiment.finish()  # else the next job of a multirun writes into this run
     for suffix in (".safetensors", ".json"):
         kept = (state / path.name).with_suffix(suffix)
         if kept.exists():  # otherwise an earlier run was stopped right here, after moving it

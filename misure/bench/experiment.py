@@ -1,0 +1,61 @@
+"""The benchmark on a trained network and validation images, from a configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from misure.bench.compare import run_bench
+from misure.bench.report import markdown, write
+from misure.compute import Compute
+from misure.errors import MisureError
+from misure.model import frozen
+from misure.sweep.subject import Subject, prepare
+from misure.target import EmptyTargetError, Target, make_targets
+
+
+def bench(cfg: DictConfig) -> str:
+    """Run the benchmark, write ``bench.md`` and ``bench.csv`` to the outputs folder and return the text.
+
+    Raises:
+        MisureError: If the network predicts its class in too few images.
+    """
+    subject = prepare(cfg)
+    images, targets = explained_images(subject, cfg.bench.images, cfg.seed)
+    frame = run_bench(
+        subject.model,
+        images,
+        targets,
+        n_masks=cfg.bench.masks,
+        n_iterations=cfg.bench.iterations,
+        methods=list(cfg.bench.methods),
+        precisions=[str(p) for p in cfg.bench.precisions] if cfg.bench.precisions else None,
+        images_per_round=cfg.bench.images_per_round,
+        batch_size=cfg.runner.batch_size,
+    )
+    score = subject.info.metrics.get("val_dice", float("nan"))
+    note = f"Network: {subject.info.name}, weights {subject.info.fingerprint}, validation Dice {score:.3f}."
+    text = markdown(frame, title=f"Speed on {cfg.dataset.title}", notes=(note,))
+    write(frame, Path(cfg.outputs), text)
+    return text
+
+
+def explained_images(subject: Subject, count: int, seed: int) -> tuple[Tensor, list[Target]]:
+    """Take the first validation images in which the class is predicted, in the order of the sweeps."""
+    device = subject.model.device or torch.device("cpu")
+    images: list[Tensor] = []
+    targets: list[Target] = []
+    with frozen(subject.model, Compute("32", 1), device) as network:
+        for sample in subject.order(seed):
+            if len(images) == count:
+                return torch.cat(images), targets
+            image = subject.dataset[sample]["image"][None].to(device)
+            try:
+                targets += make_targets(network, image, 1)
+            except EmptyTargetError:
+                continue
+            images.append(image)
+    raise MisureError(f"the class is predicted in {len(images)} images only: set bench.images={len(images)}")
