@@ -5,6 +5,8 @@ Importing torch takes seconds; ``python tests/pipeline.py`` imports it once and 
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import runpy
@@ -56,43 +58,55 @@ class Finished:
     def message(self) -> str:
         """What a user is told on stderr, without progress bars and warnings."""
         lines = [line for raw in self.err.splitlines() for line in raw.split("\r") if line.strip()]
-        return "\n".join(line for line in lines if "Warning: " not in line and "it/s]" not in line and "|" not in line)
+        return "\n".join(line for line in lines if "Warning: " not in line and "% |" not in line and "%|" not in line)
 
 
-class EntryPoints:
-    """Runs the project's scripts as processes of their own, without importing torch anew for each."""
+class _Server:
+    """The process that imports torch once and forks for every command."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.server = subprocess.Popen(
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
         )
+        atexit.register(self.close)
 
-    def run(self, script: str, arguments: Sequence[str], **extra_environment: str) -> Finished:
-        """Run ``scripts/<script>.py`` in the folder."""
-        assert self.server.stdin is not None
-        assert self.server.stdout is not None
-        with tempfile.TemporaryDirectory() as captured:
-            request = {
-                "script": script,
-                "arguments": list(arguments),
-                "cwd": str(self.folder),
-                "captured": captured,
-                "environment": extra_environment,
-            }
-            self.server.stdin.write(json.dumps(request) + "\n")
-            self.server.stdin.flush()
-            code = int(self.server.stdout.readline())
-            out, err = (Path(captured, name).read_text(encoding="utf-8") for name in ("out", "err"))
-        return Finished(code, out, err)
+    def ask(self, request: dict[str, Any]) -> int:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
 
     def close(self) -> None:
-        """End the server."""
-        assert self.server.stdin is not None
-        assert self.server.stdout is not None
-        self.server.stdin.close()
-        self.server.wait()
-        self.server.stdout.close()
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+_server = functools.cache(_Server)
+
+
+def run_script(script: str | Path, arguments: Sequence[str], folder: Path, **extra_environment: str) -> Finished:
+    """Run a Python file in a folder as a process of its own.
+
+    Args:
+        script: Its path, or a name such as ``"run.py"`` for one of the project's entry points.
+        arguments: Its command line.
+        folder: Where it runs.
+        **extra_environment: Further variables.
+    """
+    with tempfile.TemporaryDirectory() as captured:
+        request = {
+            "script": str(PROJECT / "scripts" / script),
+            "arguments": list(arguments),
+            "cwd": str(folder),
+            "captured": captured,
+            "environment": extra_environment,
+        }
+        code = _server().ask(request)
+        return Finished(code, *(Path(captured, name).read_text(encoding="utf-8") for name in ("out", "err")))
 
 
 def environment() -> dict[str, str]:
@@ -123,12 +137,13 @@ def _become(request: dict[str, Any]) -> None:
             os.dup2(file, stream)
         os.chdir(request["cwd"])
         os.environ.update(request["environment"])
-        script = str(PROJECT / "scripts" / f"{request['script']}.py")
-        sys.argv = [script, *request["arguments"]]
-        runpy.run_path(script, run_name="__main__")
+        sys.argv = [request["script"], *request["arguments"]]
+        runpy.run_path(request["script"], run_name="__main__")
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
     except BaseException:  # noqa: BLE001 - what Python itself would do with it
         traceback.print_exc()
     finally:

@@ -39,7 +39,7 @@ def composed(*overrides: str, config: str = "run"):
 
 def test_no_group_is_forgotten_here():
     assert GROUPS == ["dataset", "explainer", "logger", "model", "profile", "runner", "sweep", "training"]
-    assert files(".") == ["reproduce", "run", "train"]
+    assert {"reproduce", "run", "train"} <= set(files("."))
     assert all(files(group) for group in GROUPS)
 
 

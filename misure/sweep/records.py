@@ -105,10 +105,17 @@ class RecordStore:
         rows: list[dict[str, Any]] = []
         for path in sorted(self.folder.rglob("*.jsonl")):
             try:
-                rows.extend(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
-            except (OSError, ValueError) as error:
+                rows.extend(_read(path))
+            except (OSError, ValueError, TypeError) as error:
                 warnings.warn(f"record {path} is damaged and left out ({error}): delete it to redo it", stacklevel=2)
         return pd.DataFrame(rows)
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    rows = [dict(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    if not rows:
+        raise ValueError("it is empty")
+    return rows
 
 
 def _write_atomically(path: Path, content: str | Mapping[str, np.ndarray]) -> None:

@@ -1,0 +1,193 @@
+"""The command line: one line for a user's error, resuming after a kill, sweeps that go on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pipeline import PROJECT, TINY, Finished, environment, run_script, shipped_root
+
+from misure.sweep.records import RecordStore
+
+BASE = [*TINY, "data_root=data", "outputs=out"]
+CHECKPOINT = "triangle-unet_vgg16-smoke"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> tuple[Path, Finished]:
+    """A folder in which a first run trained a network and explained two samples; a real process, no fork."""
+    folder = tmp_path_factory.mktemp("cli")
+    shipped_root(folder / "data")
+    command = [sys.executable, str(PROJECT / "scripts" / "run.py"), *BASE, "explainer=prediction"]
+    ended = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return folder, Finished(ended.returncode, ended.stdout, ended.stderr)
+
+
+@pytest.fixture
+def folder(trained, tmp_path) -> Path:
+    """A folder of its own with that network and those records."""
+    for name in ("data", "out"):
+        shutil.copytree(trained[0] / name, tmp_path / name, symlinks=True)
+    return tmp_path
+
+
+def run(folder: Path, *arguments: str, script: str = "run.py", **extra: str) -> Finished:
+    flags = [argument for argument in arguments if argument.startswith("-")]
+    return run_script(script, [*flags, *BASE, *arguments[len(flags) :]], folder, **extra)
+
+
+def records(folder: Path) -> dict[str, tuple[int, bytes]]:
+    found = (folder / "out" / "records").rglob("*.jsonl")
+    return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in found}
+
+
+def assert_one_line(ended: Finished, *words: str) -> None:
+    assert ended.code != 0
+    assert "Traceback" not in ended.err
+    assert ended.message.startswith("misure: "), ended.err
+    assert len(ended.message.splitlines()) == 1, ended.err
+    for word in words:
+        assert word in ended.message
+
+
+def test_a_run_prints_plan_source_and_means(trained):
+    folder, ended = trained
+    assert "Traceback" not in ended.err
+    assert "to train" in ended.out
+    assert "images from data root (fashion-mnist)" in ended.out
+    assert "plan: profile smoke, 1 experiments, 2 explanations at most" in ended.out
+    assert "Dice explained" in ended.out
+    assert "n = 2" in ended.out
+    found = RecordStore(folder / "out" / "records").load()
+    assert found["status"].tolist() == ["done", "done"]
+    assert sorted(p.name for p in (folder / "out" / "checkpoints").iterdir()) == [
+        f"{CHECKPOINT}.json",
+        f"{CHECKPOINT}.safetensors",
+    ]
+    assert sorted(path.name for path in folder.iterdir()) == ["data", "out"]
+
+
+def test_a_second_run_computes_nothing(folder):
+    before = records(folder)
+    ended = run(folder, "explainer=prediction")
+    assert ended.code == 0, ended.err
+    assert "trained" in ended.out
+    assert "n = 2" in ended.out
+    assert records(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["lambda=abc"], ["lambda=abc"]),
+        (["lambda=-0.5"], ["lambda=-0.5"]),
+        (["mask_size=0"], ["mask_size=0"]),
+        (["runner.precision=foo"], ["precision=foo", "32, bf16 or auto"]),
+        (
+            ["explainer=seg_grad_cam", "explainer.layer=encodr.features.0"],
+            ["encodr", "close names: encoder.features.0"],
+        ),
+        (["explainer=mrs"], ["explainer/mrs", "msr"]),
+        (["lamda=1"], ["lamda"]),
+        (["lambda=[1"], ["'[1'"]),
+        (["outputs=data/file/below"], ["cannot write data/file/below", "outputs=<another folder>"]),
+        (["model.network.encoder=mobilenet_v9"], ["mobilenet_v9", "mobilenet_v2"]),
+        (["dataset.layout.canvas=40"], ["40 px canvas"]),
+        (["dataset.layout.classes=[7]", "explainer=prediction"], ["classes [7]"]),
+        (["model.network.classes=3", "explainer=prediction"], ["classes", "train"]),
+        (["checkpoint=nothing.json.safetensors", "data_root=/dev/null/x", "dataset.layout.canvas=30"], ["30 px"]),
+    ],
+)
+def test_a_users_error_is_one_line(folder, arguments, words):
+    (folder / "data" / "file").write_text("")
+    before = records(folder)
+    assert_one_line(run(folder, *arguments), *words)
+    assert records(folder) == before
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "json"])
+def test_a_damaged_checkpoint_is_one_line(folder, suffix):
+    path = folder / "out" / "checkpoints" / f"{CHECKPOINT}.{suffix}"
+    path.write_bytes(path.read_bytes()[:-20])
+    assert_one_line(run(folder, "explainer=prediction"), CHECKPOINT, "train")
+
+
+def test_the_traceback_comes_when_asked_for(folder):
+    ended = run(folder, "lambda=abc", HYDRA_FULL_ERROR="1")
+    assert ended.code != 0
+    assert "Traceback" in ended.err
+    assert "lambda=abc is not a number" in ended.err
+
+
+def test_tables_without_records_say_what_to_do(folder):
+    shutil.rmtree(folder / "out" / "records")
+    assert_one_line(run(folder, script="tables.py"), "no records of profile smoke", "make reproduce")
+
+
+KILLED = f"""
+import os, runpy, signal, sys
+
+done = 0
+fsync = os.fsync
+
+def fsync_or_die(descriptor):
+    global done
+    if done == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    done += 1
+    fsync(descriptor)
+
+os.fsync = fsync_or_die
+sys.argv[0] = {str(PROJECT / "scripts" / "run.py")!r}
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_a_killed_run_goes_on_where_it_was(folder):
+    script = folder / "killed.py"
+    script.write_text(KILLED)
+    wanted = ["explainer=random_map", "n_samples=6", "profile.saved_maps=0"]
+    given = records(folder)
+    ended = run_script(script, [*BASE, *wanted], folder)
+    assert ended.code == -9, ended.err
+    partly = records(folder)
+    assert len(given) < len(partly) < len(given) + 6
+    ended = run(folder, *wanted)
+    assert ended.code == 0, ended.err
+    finished = records(folder)
+    assert len(finished) == len(given) + 6
+    assert {name: finished[name] for name in partly} == partly
+    assert "n = 6" in ended.out
+
+
+def test_a_multirun_runs_every_explainer(folder):
+    ended = run(folder, "-m", "explainer=prediction,random_map")
+    assert ended.code == 0, ended.err
+    assert ended.out.count("records: out") == 2
+    found = RecordStore(folder / "out" / "records").load()
+    assert found.groupby("explainer")["unit"].nunique().to_dict() == {"prediction": 2, "random_map": 2}
+
+
+def test_a_multirun_goes_on_after_a_failure_and_says_so(folder):
+    ended = run(folder, "-m", "explainer=random_map", "lambda=-1,0.1")
+    assert ended.code != 0
+    assert "Traceback" not in ended.err
+    assert "misure: lambda=-1 is not a number of at least 0" in ended.err.splitlines()[-1]
+    found = RecordStore(folder / "out" / "records").load()
+    assert found.groupby("explainer")["unit"].nunique().to_dict() == {"prediction": 2, "random_map": 2}
+
+
+def test_training_says_where_its_weights_are(folder):
+    shutil.rmtree(folder / "out" / "checkpoints")
+    ended = run(folder, script="train.py")
+    assert ended.code == 0, ended.err
+    assert f"checkpoint: out/checkpoints/{CHECKPOINT}.safetensors" in ended.out
+    description = json.loads((folder / "out" / "checkpoints" / f"{CHECKPOINT}.json").read_text())
+    assert f"validation Dice {description['metrics']['val_dice']:.4f} on 4 images" in ended.out
+    assert description["data"]["source"] == "data root (fashion-mnist)"
+    assert description["training"]["samples_per_epoch"] == 8

@@ -1,0 +1,209 @@
+"""Records: one identity per explanation, whole or not there at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from pipeline import run_script
+
+from misure.errors import MisureError
+from misure.sweep import records as module
+from misure.sweep.records import RecordStore, Unit
+
+UNIT = Unit("triangle", "f" * 16, "unet", "1234567890123456", "msr", {"lr": 0.1, "thresholds": [0.2, 0.4]}, 7, 1)
+ROWS = [{"threshold": t, "dice_explained": 0.1 + t, "status": "done", "reason": None} for t in (0.2, 0.4)]
+
+
+def test_the_identity_depends_on_every_attribute():
+    changed = [
+        replace(UNIT, dataset="synapse"),
+        replace(UNIT, dataset_fingerprint="e" * 16),
+        replace(UNIT, model="other"),
+        replace(UNIT, weights="0" * 16),
+        replace(UNIT, explainer="rise"),
+        replace(UNIT, parameters={"lr": 0.1, "thresholds": [0.2]}),
+        replace(UNIT, parameters={"lr": 0.01, "thresholds": [0.2, 0.4]}),
+        replace(UNIT, parameters={**UNIT.parameters, "seed": 0}),
+        replace(UNIT, sample=8),
+        replace(UNIT, class_id=2),
+        replace(UNIT, input_noise=1e-6),
+    ]
+    varied = {f.name for unit in changed for f in fields(Unit) if getattr(unit, f.name) != getattr(UNIT, f.name)}
+    assert varied == {f.name for f in fields(Unit)}
+    assert len({UNIT.id, *(unit.id for unit in changed)}) == len(changed) + 1
+
+
+def test_the_identity_does_not_depend_on_the_order_of_parameters():
+    assert replace(UNIT, parameters=dict(reversed(UNIT.parameters.items()))).id == UNIT.id
+    assert len(UNIT.id) == 20
+    assert int(UNIT.id, 16) >= 0
+
+
+def test_what_is_written_is_read(tmp_path):
+    store = RecordStore(tmp_path / "records")
+    assert store.load().empty
+    assert not store.has(UNIT)
+    store.write(UNIT, ROWS, {"saliency": np.eye(3, dtype=np.float16)})
+    assert store.has(UNIT)
+    assert not store.has(replace(UNIT, sample=8))
+    found = store.load()
+    assert found["threshold"].tolist() == [0.2, 0.4]
+    assert set(found["unit"]) == {UNIT.id}
+    assert set(found["param_lr"]) == {0.1}
+    assert set(found["param_thresholds"]) == {"[0.2, 0.4]"}
+    assert found["reason"].isna().all()
+    with np.load(store.maps_folder / f"{UNIT.id}.npz", allow_pickle=False) as maps:
+        assert maps.files == ["saliency"]
+        assert np.array_equal(maps["saliency"], np.eye(3))
+    assert not [path for path in store.folder.rglob("*") if "part" in path.name]
+
+
+def test_the_one_line_of_the_docstring_reads_the_same(tmp_path, monkeypatch):
+    store = RecordStore(tmp_path / "outputs" / "records")
+    for sample in range(3):
+        store.write(replace(UNIT, sample=sample), ROWS)
+    line = next(text.strip() for text in module.__doc__.splitlines() if "read_json" in text)
+    monkeypatch.chdir(tmp_path)
+    scope = {"pd": pd, "Path": Path}
+    exec(line, scope)
+    by_line = scope["records"].fillna({"reason": "none"}).sort_values(["sample", "threshold"], ignore_index=True)
+    loaded = store.load().fillna({"reason": "none"}).sort_values(["sample", "threshold"], ignore_index=True)
+    pd.testing.assert_frame_equal(by_line, loaded, check_dtype=False)
+    assert set(by_line["weights"]) == {"1234567890123456"}
+
+
+@pytest.mark.parametrize("damage", [lambda text: text[:-10], lambda _: "\0\0\0", lambda _: "", lambda _: "5\n"])
+def test_a_damaged_record_is_named_and_left_out(tmp_path, damage):
+    store = RecordStore(tmp_path)
+    other = replace(UNIT, sample=8)
+    store.write(UNIT, ROWS)
+    store.write(other, ROWS)
+    path = store.path(UNIT)
+    path.write_text(damage(path.read_text()))
+    with pytest.warns(UserWarning, match=UNIT.id):
+        found = store.load()
+    assert set(found["unit"]) == {other.id}
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MisureError, match=r"cannot write .*outputs=<another folder>"):
+        RecordStore(tmp_path / "file" / "records").write(UNIT, ROWS)
+    assert RecordStore(tmp_path / "file" / "records").load().empty
+
+
+def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):
+    store = RecordStore(tmp_path)
+    store.write(UNIT, ROWS)
+    before = store.path(UNIT).read_bytes()
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    for unit in (UNIT, replace(UNIT, sample=8)):
+        with pytest.raises(MisureError, match="No space left on device"):
+            store.write(unit, ROWS, {"saliency": np.zeros(3)})
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [store.path(UNIT)]
+    assert store.path(UNIT).read_bytes() == before
+
+
+def test_values_json_does_not_have_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        RecordStore(tmp_path).write(UNIT, [{"dice_explained": float("nan")}])
+    assert RecordStore(tmp_path).load().empty
+
+
+PREAMBLE = """
+import itertools, json, os, resource, signal, sys
+from dataclasses import replace
+from pathlib import Path
+from misure.errors import MisureError
+from misure.sweep.records import RecordStore, Unit
+
+store = RecordStore(Path("records"))
+unit = Unit("triangle", "f", "unet", "w", "msr", {"lr": 0.1}, 0, 1)
+rows = [{"row": i, "text": "x" * 500} for i in range(60)]
+"""
+
+KILLED_WRITERS = """
+for first in range(0, 10_000, 1000):
+    reading, writing = os.pipe()
+    writer = os.fork()
+    if writer == 0:
+        for sample in itertools.count(first):
+            store.write(replace(unit, sample=sample), rows)
+            os.write(writing, b".")
+    os.read(reading, 1)  # at least one record is written, the next is under way
+    os.kill(writer, signal.SIGKILL)
+    os.waitpid(writer, 0)
+    os.close(reading)
+    os.close(writing)
+"""
+
+TWO_WRITERS = """
+writers = []
+for own in range(2):
+    writers.append(os.fork())
+    if writers[-1] == 0:
+        for sample in range(60):
+            mine = sample if sample % 3 == 0 else 1000 * own + sample  # every third by both
+            store.write(replace(unit, sample=mine), rows)
+        os._exit(0)
+print(json.dumps([os.waitpid(writer, 0)[1] for writer in writers]))
+"""
+
+FULL_DISK = """
+store.write(unit, rows)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+try:
+    store.write(replace(unit, sample=1), rows)
+except MisureError as error:
+    print(error)
+store.write(replace(unit, sample=2), rows[:3])
+"""
+
+
+def forked(folder: Path, code: str):
+    script = folder / "script.py"
+    script.write_text(PREAMBLE + code)
+    ended = run_script(script, [], folder)
+    assert ended.code == 0, ended.err
+    return ended, RecordStore(folder / "records")
+
+
+def whole(frame: pd.DataFrame) -> bool:
+    return all(group["row"].tolist() == list(range(60)) for _, group in frame.groupby("unit"))
+
+
+def test_killed_writers_leave_whole_records(tmp_path):
+    _, store = forked(tmp_path, KILLED_WRITERS)
+    found = store.load()  # a damaged one would warn, and warnings are errors
+    assert {sample // 1000 for sample in found["sample"]} == set(range(10))
+    assert whole(found)
+
+
+def test_two_processes_lose_nothing(tmp_path):
+    ended, store = forked(tmp_path, TWO_WRITERS)
+    assert json.loads(ended.out) == [0, 0]
+    found = store.load()
+    expected = {1000 * own + sample for own in range(2) for sample in range(60) if sample % 3} | set(range(0, 60, 3))
+    assert set(found["sample"]) == expected
+    assert whole(found)
+    assert not list(store.folder.rglob("*.part"))
+
+
+def test_a_full_disk_keeps_earlier_records(tmp_path):
+    ended, store = forked(tmp_path, FULL_DISK)
+    assert "File too large" in ended.out
+    assert len(ended.out.splitlines()) == 1
+    found = store.load()
+    assert found.groupby("sample").size().to_dict() == {0: 60, 2: 3}
+    assert not list(store.folder.rglob("*.part"))
