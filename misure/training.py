@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import shutil
 import time
 import warnings
@@ -213,6 +214,19 @@ class BestWeights(pl.Callback):
         self.best = float(state_dict["best"])
 
 
+def _is_readable(state: Path) -> bool:
+    """Say whether there is a saved state to go on from; a damaged one is named and not used."""
+    if not state.exists():
+        return False
+    try:
+        torch.load(state, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        warnings.warn(f"{state} is damaged ({reason}): training starts from the beginning", stacklevel=2)
+        return False
+    return True
+
+
 _LIGHTNING_CHATTER = (
     ".*treespec, LeafSpec.*",  # Lightning's use of a torch function that newer versions deprecate
     ".*does not have many workers.*",  # samples take milliseconds, a step takes a second
@@ -267,7 +281,7 @@ def train(
     with warnings.catch_warnings():
         for message in _LIGHTNING_CHATTER:
             warnings.filterwarnings("ignore", message=message)
-        trainer.fit(task, data, ckpt_path=last if last.exists() else None, weights_only=True)
+        trainer.fit(task, data, ckpt_path=last if _is_readable(last) else None, weights_only=True)
         if best.validated_at != task.steps_done:
             trainer.validate(task, data, verbose=False)
     for used in trainer.loggers:

@@ -87,7 +87,7 @@ def test_a_second_run_computes_nothing(folder):
         (["lambda=abc"], ["lambda=abc"]),
         (["lambda=-0.5"], ["lambda=-0.5"]),
         (["mask_size=0"], ["mask_size=0"]),
-        (["runner.precision=foo"], ["precision=foo", "32, bf16 or auto"]),
+        (["precision=foo"], ["precision=foo", "32, bf16 or auto"]),
         (
             ["explainer=seg_grad_cam", "explainer.layer=encodr.features.0"],
             ["encodr", "close names: encoder.features.0"],

@@ -176,7 +176,7 @@ def test_a_wrong_value_is_one_line(override):
     assert {"method": "mrs"}.get(key, key) in str(caught.value)
 
 
-@pytest.mark.parametrize("override", ["runner.precision=foo", "runner.batch_size=0", "runner.batch_size=many"])
+@pytest.mark.parametrize("override", ["precision=foo", "runner.batch_size=0", "runner.batch_size=many"])
 def test_wrong_resources_are_one_line(override):
     with pytest.raises(MisureError, match=override.replace("runner.", "")):
         compute_of(composed(override))

@@ -56,7 +56,7 @@ def subject(weights: str = "a" * 64) -> Subject:
 
 
 def experiment(*overrides: str) -> Experiment:
-    return Experiment.of(compose("run", [*TINY, "runner.precision='32'", *overrides]))
+    return Experiment.of(compose("run", [*TINY, "precision='32'", *overrides]))
 
 
 def make_runner(tmp_path, seconds: float = float("inf"), **extra) -> Runner:

@@ -269,3 +269,13 @@ def test_a_curriculum_shows_its_stages_in_order(root, tmp_path):
     stage = Stage(0.5, TriangleDataset("train", 30, root, small))
     run(root, tmp_path / "toy.safetensors", network=network, curriculum=[stage])
     assert network.sizes == [48] * 10 + [64] * 10
+
+
+def test_damaged_state_is_named_and_not_used(tmp_path):
+    state = tmp_path / "last.ckpt"
+    assert not training._is_readable(state)
+    torch.save({"elapsed": 1.0, "weights": torch.rand(1000)}, state)
+    assert training._is_readable(state)
+    state.write_bytes(state.read_bytes()[:-500])
+    with pytest.warns(UserWarning, match="damaged.*from the beginning"):
+        assert not training._is_readable(state)

@@ -126,7 +126,7 @@ def _write_atomically(path: Path, content: str | Mapping[str, np.ndarray]) -> No
             if isinstance(content, str):
                 stream.write(content.encode())
             else:
-                np.savez_compressed(stream, allow_pickle=False, **content)
+                np.savez_compressed(stream, **dict[str, Any](content))
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(path)
