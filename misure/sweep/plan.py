@@ -87,7 +87,7 @@ def measure_pace(cfg: DictConfig, model: SegmentationModel | None = None) -> Pac
     model.to(device)
     size = cfg.dataset.layout.canvas
     images = torch.rand(8 if device.type == "cuda" else 1, cfg.dataset.in_channels, size, size, device=device)
-    with frozen(model, compute_of(cfg), device) as lent:
+    with frozen(model, compute_of(cfg), device) as lent, lent.sustained():
         forward = _seconds(lambda: lent.predict(images), device)
         leaf = images.clone().requires_grad_()
         gradient = _seconds(lambda: torch.autograd.grad(lent(leaf).sum(), leaf), device)
