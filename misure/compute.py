@@ -83,7 +83,7 @@ def automatic_batch_size(device: torch.device, bytes_per_image: int) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
     else:
-        free = min(psutil.virtual_memory().available, _CPU_WORKING_SET / _MEMORY_SHARE)
+        free = min(psutil.virtual_memory().available, int(_CPU_WORKING_SET / _MEMORY_SHARE))
     fitting = int(free * _MEMORY_SHARE / max(bytes_per_image, 1))
     return max(1, min(fitting, _LARGEST_AUTOMATIC_BATCH.get(device.type, 8)))
 

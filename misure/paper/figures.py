@@ -128,7 +128,7 @@ def _title(name: str, rows: pd.DataFrame) -> str:
 
 
 def _samples_with_maps(selected: dict[str, pd.DataFrame], maps_folder: Path) -> dict[tuple[int, int], dict[str, _Maps]]:
-    """Load the first few samples' maps by (sample, class) and explainer."""
+    """Load maps by (sample, class) and explainer, for the first few samples; those that MSR explained, where there are any."""
     units = {
         (int(sample), int(class_id), name): str(unit)
         for name, rows in selected.items()
@@ -139,10 +139,9 @@ def _samples_with_maps(selected: dict[str, pd.DataFrame], maps_folder: Path) -> 
         maps = load_maps(maps_folder, units[sample, class_id, name])
         if maps is None:
             continue
-        if (sample, class_id) not in found and len(found) == _MOST_ROWS:
-            break
         found.setdefault((sample, class_id), {})[name] = maps
-    return found
+    shown = {key: maps for key, maps in found.items() if "msr" in maps} or found
+    return dict(list(shown.items())[:_MOST_ROWS])
 
 
 def _draw_sample(line: Any, maps: dict[str, _Maps]) -> None:
