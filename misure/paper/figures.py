@@ -128,7 +128,7 @@ def _title(name: str, rows: pd.DataFrame) -> str:
 
 
 def _samples_with_maps(selected: dict[str, pd.DataFrame], maps_folder: Path) -> dict[tuple[int, int], dict[str, _Maps]]:
-    """Load maps by (sample, class) and explainer, for the first few samples; those that MSR explained, where there are any."""
+    """Load maps by (sample, class) and explainer, for the first few samples: those that MSR explained, if any."""
     units = {
         (int(sample), int(class_id), name): str(unit)
         for name, rows in selected.items()
