@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import time
 from collections.abc import Sequence
@@ -74,11 +75,13 @@ class Runner:
         started, correction, spent_estimate = time.monotonic(), 1.0, 0.0
         bar_format = "{desc}: {percentage:3.0f}%|{bar:24}| {elapsed} spent, {remaining} left"
         with tqdm(total=max(sum(estimates), 1e-9), bar_format=bar_format, desc="explaining") as bar:
-            for (experiment, _, pending), estimate in zip(work, estimates, strict=True):
+            last_round = math.inf
+            for (experiment, ranks, pending), estimate in zip(work, estimates, strict=True):
                 if not pending:
                     continue
                 elapsed = time.monotonic() - started
-                if elapsed + correction * estimate > self.seconds:
+                if ranks.start > last_round or elapsed + correction * estimate > self.seconds:
+                    last_round = min(last_round, ranks.start)  # later rounds would favour what is cheap
                     self.tally.left += len(pending)
                     continue
                 bar.set_description_str(experiment.label)
