@@ -22,7 +22,7 @@ from misure.explanation import Explanation
 from misure.metrics import dice
 from misure.model import frozen
 from misure.randomness import normal
-from misure.sweep.plan import Pace, duration, rounds
+from misure.sweep.plan import Pace, rounds
 from misure.sweep.records import RecordStore, Unit
 from misure.sweep.subject import Subject
 from misure.target import EmptyTargetError, Target, make_targets
@@ -65,7 +65,6 @@ class Runner:
     paces: dict[str, Pace]
     seconds: float = float("inf")
     tally: Tally = field(default_factory=Tally)
-    _samples: dict[tuple[str, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def run(self, experiments: Sequence[Experiment]) -> Tally:
         """Explain every pending sample, in rounds, while the time lasts."""
@@ -218,6 +217,3 @@ def _maps(explanation: Explanation) -> dict[str, np.ndarray]:
     if explanation.sufficient_region is not None:
         maps["sufficient_region"] = explanation.sufficient_region.numpy()
     return maps
-
-
-__all__ = ["Runner", "Tally", "code_version", "duration", "images_per_step"]
