@@ -24,7 +24,7 @@ from misure.model import SegmentationModel
 
 FORMAT_VERSION = 1
 
-_BUILDER_MODULES = ("misure.networks.unet",)
+_BUILDER_MODULES = ("misure.networks.unet", "misure.networks.transunet")
 """Only functions defined here are called because a JSON names them."""
 
 
