@@ -67,9 +67,10 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], None]], Ca
 
 
 def _message(error: Exception) -> str:
-    """Write an error as one line, without Hydra's list of the places it searched."""
+    """Write an error on one line (our own may have more), without Hydra's list of the places it searched."""
     text, _, _ = str(error).partition("Config search path:")
-    return f"misure: {' '.join(text.split())}"
+    lines = text.splitlines() if isinstance(error, MisureError) else [text]
+    return "misure: " + "\n".join(" ".join(line.split()) for line in lines)
 
 
 def _one_line(message: Warning | str, category: type[Warning], *_: object, **__: object) -> str:

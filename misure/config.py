@@ -57,12 +57,14 @@ class Experiment:
         cfg: The composed configuration, for building the dataset and the network.
         explainer: The method.
         n_samples: How many validation samples are explained.
+        sampling: Which ones, and in which order.
         input_noise: Standard deviation of noise on the images, usually 0.
     """
 
     cfg: DictConfig
     explainer: Explainer
     n_samples: int
+    sampling: Any
     input_noise: float
 
     @classmethod
@@ -76,7 +78,7 @@ class Experiment:
             number(cfg, key, low)
         explainer = build(cfg.explainer)
         number(cfg, "n_samples", 1)  # by default the profile's number for this method
-        return cls(cfg, explainer, int(cfg.n_samples), float(cfg.input_noise))
+        return cls(cfg, explainer, int(cfg.n_samples), build(cfg.dataset.sampling), float(cfg.input_noise))
 
     @property
     def subject(self) -> str:

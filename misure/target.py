@@ -71,6 +71,11 @@ class Target:
         """Number of pixels that are explained."""
         return int(self.region.sum())
 
+    @property
+    def confidence(self) -> float:
+        """Mean reference probability of the class over the region, 0..1."""
+        return float(self.reference[1][self.region].mean())
+
     def cpu(self) -> Target:
         """Return the same target with its tensors on the CPU."""
         tensors = (self.region, self.ignored, self.background, self.reference)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import pickle
 import shutil
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import Logger, WandbLogger
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, one_hot
 
 from misure.compute import Compute
 from misure.datasets.datamodule import SegmentationData
@@ -25,61 +23,11 @@ from misure.errors import MisureError
 from misure.metrics import dice
 from misure.model import to_logits
 from misure.networks.checkpoint import CheckpointInfo, read_info, save_checkpoint
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained.
-
-    Attributes:
-        batch_size: Images per step.
-        lr: Peak learning rate of AdamW.
-        weight_decay: AdamW's.
-        warmup: Share of the budget with a linearly rising learning rate; a cosine follows.
-        max_epochs: Epochs of ``samples_per_epoch`` images at most.
-        max_minutes: Wall time at most, resumed sessions added up. Whichever budget is closer to its
-            end drives the schedule, so a slow machine still anneals the learning rate.
-        samples_per_epoch: Images between two saved states.
-        validate_every: Epochs between two validations.
-        validation_samples: Images of such a validation.
-        gradient_clip: Largest gradient norm.
-        precision: As in :class:`misure.compute.Compute`.
-        seed: Key of initialisation and order.
-        workers: Data-loading processes.
-    """
-
-    batch_size: int = 4
-    lr: float = 5e-4
-    weight_decay: float = 0.01
-    warmup: float = 0.05
-    max_epochs: int = 40
-    max_minutes: float = math.inf
-    samples_per_epoch: int = 140
-    validate_every: int = 1
-    validation_samples: int = 60
-    gradient_clip: float = 1.0
-    precision: str = "auto"
-    seed: int = 0
-    workers: int = 0
-
-
-def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """One minus the soft Dice, averaged over foreground classes and computed over the batch.
-
-    Args:
-        logits: N x L x H x W.
-        masks: int64, N x H x W, values 0..L-1.
-    """
-    probabilities = logits.float().softmax(1)
-    truth = one_hot(masks, logits.shape[1]).movedim(-1, 1).to(probabilities.dtype)
-    axes = (0, *range(2, logits.ndim))
-    overlap = (probabilities * truth).sum(axes)
-    total = probabilities.sum(axes) + truth.sum(axes)
-    return 1 - ((2 * overlap + 1) / (total + 1))[1:].mean()
+from misure.recipe import Recipe
 
 
 class SegmentationTask(pl.LightningModule):
-    """Cross-entropy + Dice, AdamW, warm-up and cosine; validation Dice per image, mean over present classes."""
+    """Trains by a recipe; the validation Dice is per image, the mean over the classes present or predicted in it."""
 
     def __init__(self, network: nn.Module, recipe: Recipe) -> None:
         super().__init__()
@@ -93,7 +41,7 @@ class SegmentationTask(pl.LightningModule):
     def training_step(self, batch: Mapping[str, Tensor], _index: int) -> Tensor:
         """Return the loss of one batch."""
         logits = to_logits(self.network(batch["image"]), batch["image"])
-        loss = cross_entropy(logits.float(), batch["mask"]) + dice_loss(logits, batch["mask"])
+        loss = self.recipe.loss_of(logits, batch["mask"])
         self.log("train_loss", loss, prog_bar=True)
         return loss
 
@@ -109,8 +57,8 @@ class SegmentationTask(pl.LightningModule):
         self.scores.clear()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW; its learning rate is set before every step."""
-        return torch.optim.AdamW(self.parameters(), lr=self.recipe.lr, weight_decay=self.recipe.weight_decay)
+        """The recipe's optimiser; its learning rate is set before every step."""
+        return self.recipe.make_optimiser(self.parameters())
 
     def on_fit_start(self) -> None:
         """Start the clock."""
@@ -120,7 +68,7 @@ class SegmentationTask(pl.LightningModule):
     def on_train_batch_start(self, _batch: Any, _index: int) -> None:
         """Set the learning rate by how much of the budget is used."""
         self.elapsed = time.monotonic() - self._started
-        rate = self.recipe.lr * schedule(self.progress, self.recipe.warmup)
+        rate = self.recipe.lr_at(self.progress)
         for group in self.optimizers().optimizer.param_groups:  # type: ignore[union-attr]
             group["lr"] = rate
         if self.progress >= 1:
@@ -157,13 +105,6 @@ class SegmentationTask(pl.LightningModule):
         """Go on from the saved clock."""
         self.elapsed = float(checkpoint["elapsed"])
         self.steps_done = int(checkpoint["steps_done"])
-
-
-def schedule(progress: float, warmup: float) -> float:
-    """Learning-rate factor: linear from 0 to 1 over ``warmup``, then a cosine down to 0 at 1."""
-    if progress < warmup:
-        return max(progress / warmup, 0.02)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup))))
 
 
 def image_dice(predicted: Tensor, truth: Tensor, n_classes: int) -> Tensor:
@@ -264,7 +205,7 @@ def train(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=1,
         precision="bf16-mixed" if lowered else "32-true",
-        gradient_clip_val=recipe.gradient_clip,
+        gradient_clip_val=recipe.gradient_clip or None,
         callbacks=[
             best,
             ModelCheckpoint(state, filename="last", save_top_k=1, every_n_epochs=1, enable_version_counter=False),

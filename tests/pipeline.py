@@ -30,9 +30,9 @@ TINY = [
     "model.network.encoder=mobilenet_v2",
     "model.network.pretrained=null",
     "model.bottleneck=encoder",
-    "profile.triangle.max_epochs=1",
-    "profile.triangle.samples_per_epoch=8",
-    "profile.triangle.validation_samples=4",
+    "profile.triangle.training.max_epochs=1",
+    "profile.triangle.training.samples_per_epoch=8",
+    "profile.triangle.training.validation_samples=4",
 ]
 """Overrides that make a whole run, training included, a matter of seconds."""
 

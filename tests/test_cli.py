@@ -151,7 +151,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def test_a_killed_run_goes_on_where_it_was(folder):
     script = folder / "killed.py"
     script.write_text(KILLED)
-    wanted = ["explainer=random_map", "n_samples=6", "profile.saved_maps=0"]
+    wanted = ["explainer=random_map", "n_samples=6", "profile.triangle.saved_maps=0"]
     given = records(folder)
     ended = run_script(script, [*BASE, *wanted], folder)
     assert ended.code == -9, ended.err

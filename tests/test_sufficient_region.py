@@ -141,3 +141,41 @@ def test_a_network_that_is_not_deterministic_is_named(block):
 def test_a_dice_that_cannot_be_exceeded_is_refused(tau):
     with pytest.raises(MisureError, match="can never be exceeded"):
         misure.EXPLAINERS["sufficient_region"](tau=tau)
+
+
+@given(needed=st.integers(0, 14), others=st.lists(st.integers(0, 14), max_size=3), batch_size=st.integers(1, 9))
+def test_steps_tried_together_give_the_sequential_result(needed, others, batch_size):
+    """The network wants a bright pixel 3 k columns right of the object: k dilations, found in batches of any size."""
+    region = torch.zeros(9, 60, dtype=torch.bool)
+    region[3:6, 5:9] = True
+    images = torch.zeros(1 + len(others), 1, 9, 60, dtype=torch.float64)
+    for image, k in zip(images, [needed, *others], strict=True):
+        image[0, 4, 8 + 3 * k] = 1
+        image[0, 4, 5 + 3 * k : 8 + 3 * k] = -1  # a step too far hides nothing: only the first that suffices counts
+    largest = 0
+
+    def network(x):
+        nonlocal largest
+        largest = max(largest, len(x))
+        switch = x[:, 0, 4, 8:].amax(1) - 0.5
+        return torch.stack([torch.zeros(len(x), 9, 60), torch.where(region, switch.view(-1, 1, 1), -1.0)], 1)
+
+    found = explain(network, images, batch_size=batch_size)
+    assert [e.n_dilations for e in found] == [needed, *others]
+    assert largest <= batch_size  # never more masked images in memory than a batch
+
+
+def test_a_dice_that_falls_again_does_not_hide_the_first_step_that_suffices():
+    """Step 3 suffices, steps 4 to 7 do not, step 8 does again: tried together, the answer is still 3."""
+    region = torch.zeros(5, 60, dtype=torch.bool)
+    region[1:4, 2:4] = True
+
+    def network(x):
+        width = (x[:, 0, 2] != 0).sum(1)  # 2 columns and 3 more to the right with every dilation, 2 at the left once
+        step = torch.div(width - 4, 3, rounding_mode="floor")
+        good = (step == 3) | (step >= 8)
+        logit = torch.where(region, torch.where(good, 1.0, -1.0).view(-1, 1, 1), -1.0)
+        return torch.stack([torch.zeros_like(logit), logit], 1)
+
+    found = explain(network, torch.ones(1, 5, 60, dtype=torch.float64), batch_size=16)
+    assert found.n_dilations == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -16,10 +17,12 @@ from pipeline import TINY
 from misure.config import CONFIG_FOLDER, Experiment
 from misure.model import SegmentationModel
 from misure.networks.checkpoint import CheckpointInfo
+from misure.sweep import reproduce
 from misure.sweep import runner as module
 from misure.sweep.plan import Pace, duration, measure_pace, merge, rounds
 from misure.sweep.records import RecordStore
 from misure.sweep.runner import Runner, images_per_step
+from misure.sweep.samples import EveryImage, PredictedObjects
 from misure.sweep.subject import Subject
 
 NAME = "triangle-unet_vgg16"
@@ -38,6 +41,10 @@ class Images:
 
     source = "drawn by hand"
     fingerprint = "0123456789abcdef"
+    stand_in = False
+
+    def group(self, index: int) -> str:
+        return f"image {index}"
 
     def __len__(self) -> int:
         return 8
@@ -52,7 +59,7 @@ class Images:
 def subject(weights: str = "a" * 64) -> Subject:
     info = CheckpointInfo("toy", {}, None, ("background", "triangle"), 1, {}, {"val_dice": 0.75}, {}, {}, weights)
     images = Images()
-    return Subject(NAME, images, images.source, images.fingerprint, SegmentationModel(PerPixel()), info)
+    return Subject(NAME, images, SegmentationModel(PerPixel()), info)
 
 
 def experiment(*overrides: str) -> Experiment:
@@ -116,6 +123,7 @@ IDENTITY = {"unit", "dataset", "dataset_fingerprint", "model", "weights", "expla
 RESULT = {"threshold", "dice_explained", "perturbation_ratio", "region_ratio", "binary_dice_explained", "truth_dice"}
 CIRCUMSTANCES = {"status", "reason", "seconds", "precision", "batch_size", "created", "profile", "dataset_source"}
 CIRCUMSTANCES |= {"stand_in", "val_dice", "device", "code_version", "input_noise"}
+CIRCUMSTANCES |= {"class_name", "group", "draw", "confidence"}
 
 
 def test_records_have_every_column(tmp_path):
@@ -134,11 +142,11 @@ def test_records_have_every_column(tmp_path):
 
 def test_maps_are_kept_for_the_first_samples_alone(tmp_path):
     runner = make_runner(tmp_path)
-    runner.run([experiment("explainer=prediction", "n_samples=3", "profile.saved_maps=2")])
-    order = runner.subjects[NAME].order(0)
-    saved = {path.stem for path in runner.store.maps_folder.iterdir()}
+    runner.run([experiment("explainer=prediction", "n_samples=3", "profile.triangle.saved_maps=2")])
     planned = experiment("explainer=prediction")
-    assert saved == {runner.unit(planned, sample).id for sample in order[:2] if sample != EMPTY}
+    first = runner.samples(planned, range(2))
+    saved = {path.stem for path in runner.store.maps_folder.iterdir()}
+    assert saved == {runner.unit(planned, sample).id for sample in first if sample.image != EMPTY}
 
 
 def test_images_explained_together_give_the_same_records(tmp_path):
@@ -176,7 +184,7 @@ def test_a_time_budget_leaves_work_for_the_next_run(tmp_path, monkeypatch):
 def plain(name: str, n: int, noise: float = 0.0, **parameters) -> Experiment:
     explainer = SimpleNamespace(name=name, parameters=parameters)
     cfg = SimpleNamespace(dataset=SimpleNamespace(name="d"), model=SimpleNamespace(name="m"))
-    return Experiment(cfg, explainer, n, noise)
+    return Experiment(cfg, explainer, n, EveryImage(), noise)
 
 
 plans = st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 9), st.sampled_from([0.0, 1e-6])), max_size=6)
@@ -194,6 +202,40 @@ def test_merging_keeps_each_identity_once_with_most_samples(plan):
 
 def test_parameters_keep_experiments_apart():
     assert len(merge([plain("msr", 1, lr=0.1), plain("msr", 1, lr=0.01), plain("msr", 2, lr=0.1)])) == 2
+
+
+def test_another_draw_is_another_experiment():
+    wide = replace(plain("msr", 4), sampling=PredictedObjects(per_class=600))
+    narrow = replace(plain("msr", 2), sampling=PredictedObjects(per_class=50))
+    assert len(merge([wide, narrow, wide])) == 2
+
+
+# Sharing the time
+
+
+def shared(monkeypatch, minutes: dict[str, float], plan: list[tuple[str, str]], took: float) -> list[float]:
+    """Return how long each network may run, in minutes, when each really takes ``took`` minutes."""
+    clock = [1000.0]
+    monkeypatch.setattr(reproduce.time, "monotonic", lambda: clock[0])
+    experiments = []
+    for dataset, network in plan:
+        cfg = SimpleNamespace(
+            dataset=SimpleNamespace(name=dataset, counts=SimpleNamespace(max_minutes=minutes[dataset])),
+            model=SimpleNamespace(name=network),
+        )
+        experiments.append(Experiment(cfg, SimpleNamespace(name="x", parameters={}), 1, EveryImage(), 0.0))
+    allowed = []
+    for _, deadline in reproduce.shares(experiments, clock[0]):
+        allowed.append((deadline - clock[0]) / 60)
+        clock[0] += 60 * took
+    return allowed
+
+
+def test_networks_of_a_dataset_share_its_minutes(monkeypatch):
+    plan = [("a", "x"), ("b", "y"), ("b", "z"), ("b", "y")]
+    assert shared(monkeypatch, {"a": 26, "b": 30}, plan, took=0) == pytest.approx([26, 28, 56])
+    # 26 minutes taken by a; y has half of b's 30 and takes 10 minutes more, which are missing for z.
+    assert shared(monkeypatch, {"a": 26, "b": 30}, plan, took=25) == pytest.approx([26, 15.5, 6])
 
 
 @given(sizes=st.lists(st.integers(1, 9), max_size=4), step=st.integers(1, 5))

@@ -21,7 +21,8 @@ from misure.datasets.datamodule import KeyedSampler, SegmentationData, Stage
 from misure.datasets.triangle import TriangleDataset, TriangleLayout
 from misure.errors import MisureError
 from misure.networks.checkpoint import CheckpointInfo, read_info
-from misure.training import Recipe, dice_loss, image_dice, schedule, train
+from misure.recipe import Recipe
+from misure.training import image_dice, train
 
 INFO = CheckpointInfo("toy", {}, None, ("background", "triangle"), 1, {}, {}, {}, {})
 RECIPE = Recipe(
@@ -89,43 +90,10 @@ def test_another_seed_and_another_pass_give_another_order():
 # Losses and scores by hand
 
 
-def test_dice_loss_by_hand():
-    # Softmax of logits (0, log 3) is (1/4, 3/4); of (0, 0) it is (1/2, 1/2). Two pixels, truth (1, 0).
-    logits = torch.tensor([[[[0.0, 0.0]], [[math.log(3), 0.0]]]])
-    masks = torch.tensor([[[1, 0]]])
-    overlap, total = 3 / 4, (3 / 4 + 1 / 2) + 1
-    expected = 1 - (2 * overlap + 1) / (total + 1)
-    assert dice_loss(logits, masks).item() == pytest.approx(expected, abs=1e-6)  # float32
-
-
-def test_dice_loss_is_averaged_over_foreground_and_taken_over_the_batch():
-    confident = 100.0
-    masks = torch.tensor([[[1, 0]], [[0, 2]]])
-    logits = torch.zeros(2, 3, 1, 2)
-    logits[0, 1, 0, 0] = logits[0, 0, 0, 1] = logits[1, 0, 0, 0] = confident
-    logits[1, 0, 0, 1] = confident  # class 2 is missed: Dice (0 + 1) / (0 + 1 + 1)
-    assert dice_loss(logits, masks).item() == pytest.approx(1 - (1 + 0.5) / 2, abs=1e-6)  # float32
-
-
 def test_image_dice_by_hand():
     predicted = torch.tensor([[[1, 1, 0, 2]], [[0, 0, 0, 0]], [[0, 0, 0, 0]], [[1, 1, 1, 1]]])
     truth = torch.tensor([[[1, 0, 0, 2]], [[0, 0, 0, 0]], [[0, 2, 0, 0]], [[1, 1, 1, 1]]])
     assert image_dice(predicted, truth, 4).tolist() == [(2 / 3 + 1) / 2, 1.0, 0.0, 1.0]
-
-
-def test_schedule():
-    assert schedule(0.0, 0.1) == 0.02
-    assert schedule(0.05, 0.1) == pytest.approx(0.5)
-    assert schedule(0.1, 0.1) == 1.0
-    assert schedule(0.55, 0.1) == pytest.approx(0.5)
-    assert schedule(1.0, 0.1) == pytest.approx(0.0)
-    assert schedule(7.0, 0.1) == pytest.approx(0.0)
-    assert schedule(0.0, 0.0) == 1.0
-
-
-@given(progress=st.floats(0, 2), warmup=st.floats(0, 0.9))
-def test_schedule_stays_between_zero_and_one(progress, warmup):
-    assert 0 <= schedule(progress, warmup) <= 1
 
 
 # Whole trainings

@@ -11,6 +11,7 @@ from torch import Tensor
 from misure.bench.compare import run_bench
 from misure.bench.report import markdown, write
 from misure.compute import Compute
+from misure.config import Experiment, compute_of
 from misure.errors import MisureError
 from misure.model import frozen
 from misure.sweep.subject import Subject, prepare
@@ -24,7 +25,7 @@ def bench(cfg: DictConfig) -> str:
         MisureError: If the network predicts its class in too few images.
     """
     subject = prepare(cfg)
-    images, targets = explained_images(subject, cfg.bench.images, cfg.seed)
+    images, targets = explained_images(subject, Experiment.of(cfg), cfg.bench.images)
     frame = run_bench(
         subject.model,
         images,
@@ -43,19 +44,22 @@ def bench(cfg: DictConfig) -> str:
     return text
 
 
-def explained_images(subject: Subject, count: int, seed: int) -> tuple[Tensor, list[Target]]:
-    """Take the first validation images in which the class is predicted, in the order of the sweeps."""
+def explained_images(subject: Subject, experiment: Experiment, count: int) -> tuple[Tensor, list[Target]]:
+    """Take the first samples, in the order of the sweeps, in which the class is predicted."""
     device = subject.model.device or torch.device("cpu")
     images: list[Tensor] = []
     targets: list[Target] = []
+    order = subject.samples(experiment.sampling, experiment.cfg.seed, compute_of(experiment.cfg))
     with frozen(subject.model, Compute("32", 1), device) as network:
-        for sample in subject.order(seed):
+        for sample in order:
             if len(images) == count:
-                return torch.cat(images), targets
-            image = subject.dataset[sample]["image"][None].to(device)
+                break
+            image = subject.dataset[sample.image]["image"][None].to(device)
             try:
-                targets += make_targets(network, image, 1)
+                targets += make_targets(network, image, sample.class_id)
             except EmptyTargetError:
                 continue
             images.append(image)
-    raise MisureError(f"the class is predicted in {len(images)} images only: set bench.images={len(images)}")
+    if len(images) < count:
+        raise MisureError(f"only {len(images)} objects are predicted: set bench.images={len(images)}")
+    return torch.cat(images), targets

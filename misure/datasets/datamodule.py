@@ -54,6 +54,13 @@ class SegmentationDataset(Protocol):
     def fingerprint(self) -> str:
         """Identity of the images, 16 hexadecimal digits."""
 
+    @property
+    def stand_in(self) -> bool:
+        """Whether the images were generated in place of data that is absent."""
+
+    def group(self, index: int) -> str:
+        """Name the volume, patient or image that an entry belongs to: entries of one group are not independent."""
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> dict[str, Tensor]: ...

@@ -84,6 +84,7 @@ class TriangleDataset(Dataset[dict[str, Tensor]]):
     """
 
     class_names: Sequence[str] = CLASS_NAMES
+    stand_in = False
 
     def __init__(
         self,
@@ -111,6 +112,10 @@ class TriangleDataset(Dataset[dict[str, Tensor]]):
         """Identity of the data: layout, seed, split and the very items used (16 hex digits)."""
         identity = [asdict(self.layout), self.seed, self.split, self.items.fingerprint]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+    def group(self, index: int) -> str:
+        """Every image is a group of its own."""
+        return str(index)
 
     def __len__(self) -> int:
         return self.size

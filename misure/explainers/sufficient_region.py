@@ -43,6 +43,9 @@ def find_sufficient_region(
 ) -> tuple[Tensor, Tensor]:
     """Dilate each object until the Dice with its reference prediction exceeds ``tau``.
 
+    The next few dilations are tried in one batch. The result is the sequential one: the first step that exceeds
+    ``tau``. Masked images exist only for the batch that is being predicted.
+
     Args:
         network: The frozen network.
         images: N x C x H x W.
@@ -61,25 +64,50 @@ def find_sufficient_region(
     n_dilations = torch.zeros(len(images), dtype=torch.int64, device=images.device)
     pending = torch.arange(len(images), device=images.device)
     batches = network.batches(images[0])
-
-    def insufficient(part: slice) -> Tensor:
-        chosen = pending[part]
-        x, batch = images[chosen], targets[chosen]
-        hits = batch.hits(network(keep(x, masks[chosen], blanking.baseline(network, x))))
-        return chosen[dice(hits, batch.regions) <= tau]
-
-    while True:
-        pending = torch.cat([left for _, left in batches.attempt(insufficient, len(pending))])
-        if not len(pending):
-            return masks, n_dilations
-        whole = masks[pending].flatten(1).all(1)
-        if bool(whole.any()):
+    n_steps = 1
+    while len(pending):
+        steps = _dilations(masks[pending], n_steps)
+        enough = _dice_of_steps(network, images[pending], targets[pending], steps, blanking) > tau
+        done = enough.any(1)
+        if bool((~done & steps[:, -1].flatten(1).all(1)).any()):
             raise MisureError(
                 f"the whole image gives a Dice of at most {tau} with the network's own prediction: the network is "
                 "not deterministic in evaluation mode"
             )
+        first = torch.where(done, enough.int().argmax(1), n_steps - 1)
+        masks[pending] = steps[torch.arange(len(pending), device=images.device), first]
+        n_dilations[pending] += first
+        pending = pending[~done]
         masks[pending] = dilate(masks[pending])
         n_dilations[pending] += 1
+        # Tries at most as many steps as were needed so far, so that little is tried in vain.
+        n_steps = max(1, min(2 * n_steps, batches.size // max(1, len(pending))))
+    return masks, n_dilations
+
+
+def _dilations(masks: Tensor, n_steps: int) -> Tensor:
+    """Dilate masks (N x H x W) 0 to ``n_steps`` - 1 times: N x n_steps x H x W."""
+    steps = [masks]
+    for _ in range(n_steps - 1):
+        steps.append(dilate(steps[-1]))
+    return torch.stack(steps, 1)
+
+
+def _dice_of_steps(
+    network: FrozenNetwork, images: Tensor, targets: TargetBatch, steps: Tensor, blanking: Blanking
+) -> Tensor:
+    """Score masks (N x n_steps x H x W) of N images by the Dice that they preserve: N x n_steps."""
+    n_steps = steps.shape[1]
+    flat = steps.flatten(0, 1)
+
+    def work(part: slice) -> Tensor:
+        image = torch.arange(part.start, part.stop, device=images.device) // n_steps
+        x, batch = images[image], targets[image]
+        hits = batch.hits(network(keep(x, flat[part], blanking.baseline(network, x))))
+        return dice(hits, batch.regions)
+
+    tried = [score for _, score in network.batches(images[0]).attempt(work, len(flat))]
+    return torch.cat(tried).view(-1, n_steps)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from omegaconf import DictConfig
@@ -20,7 +20,13 @@ def merge(experiments: Sequence[Experiment]) -> list[Experiment]:
     merged: dict[str, Experiment] = {}
     for experiment in experiments:
         key = json.dumps(
-            [experiment.subject, experiment.explainer.name, experiment.explainer.parameters, experiment.input_noise]
+            [
+                experiment.subject,
+                asdict(experiment.sampling),
+                experiment.explainer.name,
+                experiment.explainer.parameters,
+                experiment.input_noise,
+            ]
         )
         known = merged.get(key)
         most = max(experiment.n_samples, known.n_samples if known else 0)
@@ -85,7 +91,7 @@ def measure_pace(cfg: DictConfig, model: SegmentationModel | None = None) -> Pac
         model = SegmentationModel(build(cfg.model.network, pretrained=None))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
-    size = cfg.dataset.layout.canvas
+    size = cfg.dataset.size
     images = torch.rand(8 if device.type == "cuda" else 1, cfg.dataset.in_channels, size, size, device=device)
     with frozen(model, compute_of(cfg), device) as lent, lent.sustained():
         forward = _seconds(lambda: lent.predict(images), device)

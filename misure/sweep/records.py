@@ -7,10 +7,8 @@ Read them with pandas in one line::
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +18,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from misure.errors import MisureError
+from misure.files import write_atomically
+
+_HINT = " (outputs=<another folder>); records written so far are intact"
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Unit:
         weights: Fingerprint of its weights.
         explainer: Name of the method.
         parameters: All parameters of the method.
-        sample: Index in the validation split.
+        sample: Index of the image in the validation split.
         class_id: The class explained.
         input_noise: Standard deviation of noise added to the image (for the noise floor), usually 0.
     """
@@ -97,8 +97,8 @@ class RecordStore:
         """
         lines = "".join(json.dumps({**unit.columns(), **row}, allow_nan=False) + "\n" for row in rows)
         if maps is not None:
-            _write_atomically(self.maps_folder / f"{unit.id}.npz", maps)
-        _write_atomically(self.path(unit), lines)
+            write_atomically(self.maps_folder / f"{unit.id}.npz", lambda path: _save_maps(path, maps), hint=_HINT)
+        write_atomically(self.path(unit), lambda path: path.write_text(lines, encoding="utf-8"), hint=_HINT)
 
     def load(self) -> pd.DataFrame:
         """Read all records, one row per unit and threshold; a damaged file is named and left out."""
@@ -111,30 +111,13 @@ class RecordStore:
         return pd.DataFrame(rows)
 
 
+def _save_maps(path: Path, maps: Mapping[str, np.ndarray]) -> None:
+    with path.open("wb") as stream:
+        np.savez_compressed(stream, **dict[str, Any](maps))
+
+
 def _read(path: Path) -> list[dict[str, Any]]:
     rows = [dict(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
     if not rows:
         raise ValueError("it is empty")
     return rows
-
-
-def _write_atomically(path: Path, content: str | Mapping[str, np.ndarray]) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as stream:
-            if isinstance(content, str):
-                stream.write(content.encode())
-            else:
-                np.savez_compressed(stream, **dict[str, Any](content))
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise MisureError(
-            f"cannot write {path.parent}: {error.strerror or error}; free space or set outputs=<another folder>; "
-            "records written so far are intact"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -18,7 +18,7 @@ from misure.paper.markdown import console_table, experiment_summary
 from misure.paper.outputs import write_all
 from misure.sweep.plan import Pace, duration, measure_pace, merge
 from misure.sweep.records import RecordStore
-from misure.sweep.runner import Runner
+from misure.sweep.runner import Runner, Tally
 from misure.sweep.subject import Subject, checkpoint_path, is_trained, prepare
 
 
@@ -33,18 +33,39 @@ def reproduce(cfg: DictConfig) -> None:
     experiments = merge([e for name in cfg.sweeps for e in expand_sweep(name, overrides)])
     check_writable(Path(cfg.outputs))
     paces = _announce(cfg, experiments)
-    runner = _prepared(cfg, experiments, paces, started + 60 * cfg.profile.max_minutes)
-    tally = runner.run(experiments)
+    tally = Tally()
+    for part, deadline in shares(experiments, started):
+        tally += _prepared(cfg, part, paces, deadline).run(part)
     write_outputs(cfg)
     _say(
         f"\n{tally.done} explanations made, {tally.present} were there, {tally.skipped} samples had nothing to explain"
     )
     if tally.left:
-        _say(
-            f"{tally.left} explanations did not fit into the profile's {cfg.profile.max_minutes:g} minutes: "
-            "the same command goes on with them"
-        )
+        _say(f"{tally.left} explanations did not fit into the profile's time: the same command goes on with them")
     _say(f"this took {duration(time.monotonic() - started)}; records, tables and figures are in {cfg.outputs}/")
+
+
+def shares(experiments: Sequence[Experiment], started: float) -> Iterator[tuple[list[Experiment], float]]:
+    """Divide the time: every dataset has its profile's minutes, and its networks share what is left of them.
+
+    Args:
+        experiments: What is planned; the order of datasets and networks is kept.
+        started: Monotonic time of the start.
+
+    Yields:
+        The experiments on one network, and the monotonic time at which they have to end. Time that one network
+        does not use is left to the next.
+    """
+    by_dataset: dict[str, dict[str, list[Experiment]]] = {}
+    for experiment in experiments:
+        networks = by_dataset.setdefault(experiment.cfg.dataset.name, {})
+        networks.setdefault(experiment.subject, []).append(experiment)
+    end = started
+    for networks in by_dataset.values():
+        end += 60 * next(iter(networks.values()))[0].cfg.dataset.counts.max_minutes
+        for rank, part in enumerate(networks.values()):
+            now = time.monotonic()
+            yield part, now + (end - now) / (len(networks) - rank)
 
 
 def run_one(cfg: DictConfig) -> None:
@@ -118,7 +139,7 @@ def _announce(cfg: DictConfig, experiments: Sequence[Experiment]) -> dict[str, P
     for experiment in experiments:
         each = paces[experiment.subject].explaining(experiment)
         _say(f"  {experiment.label}: {experiment.n_samples} samples, about {duration(each)} each")
-    limit = 60 * cfg.profile.max_minutes
+    limit = 60 * sum({e.cfg.dataset.name: e.cfg.dataset.counts.max_minutes for e in experiments}.values())
     bounded = f", of which the profile allows {duration(limit)}" if training + seconds > limit else ""
     _say(f"estimate on this machine (precision {compute.precision}): {duration(training + seconds)}{bounded}")
     return paces
@@ -132,8 +153,18 @@ def _prepared(cfg: DictConfig, experiments: Sequence[Experiment], paces: dict[st
             subject = prepare(experiment.cfg)
             subjects[experiment.subject] = subject
             score = subject.info.metrics.get("val_dice", float("nan"))
-            _say(f"{subject.name}: validation Dice {score:.3f}, images from {subject.source}")
+            _say(f"{subject.name}: validation Dice {score:.3f}, images from {subject.dataset.source}")
+            _say_what_is_missing(experiment, subject)
     return Runner(_store(cfg), subjects, paces, deadline - time.monotonic())
+
+
+def _say_what_is_missing(experiment: Experiment, subject: Subject) -> None:
+    """Name the classes that no sample can be drawn of, because they are not predicted anywhere."""
+    drawn = {s.class_id for s in subject.samples(experiment.sampling, experiment.cfg.seed, compute_of(experiment.cfg))}
+    wanted = experiment.sampling.classes(len(subject.info.class_names))
+    absent = [subject.info.class_names[c] for c in wanted if c not in drawn]
+    if absent:
+        _say(f"{subject.name}: not predicted in any validation image, so skipped: {', '.join(absent)}")
 
 
 def _say(line: str) -> None:

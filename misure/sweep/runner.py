@@ -6,7 +6,7 @@ import math
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,10 @@ from misure.model import frozen
 from misure.randomness import normal
 from misure.sweep.plan import Pace, rounds
 from misure.sweep.records import RecordStore, Unit
+from misure.sweep.samples import Sample
 from misure.sweep.subject import Subject
 from misure.target import EmptyTargetError, Target, make_targets
 
-_EXPLAINED_CLASS = 1
 _ENOUGH_TO_JUDGE = 5.0  # seconds of estimated work after which estimates are corrected by what it really took
 _NOISE_KEY = 104729  # keeps the noise floor's draws apart from everything else keyed by the seed
 
@@ -48,6 +48,9 @@ class Tally:
     skipped: int = 0
     left: int = 0
 
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
 
 @dataclass
 class Runner:
@@ -65,6 +68,7 @@ class Runner:
     paces: dict[str, Pace]
     seconds: float = float("inf")
     tally: Tally = field(default_factory=Tally)
+    _orders: dict[tuple[str, str, int], list[Sample]] = field(default_factory=dict, init=False, repr=False)
 
     def run(self, experiments: Sequence[Experiment]) -> Tally:
         """Explain every pending sample, in rounds, while the time lasts."""
@@ -84,98 +88,105 @@ class Runner:
                     self.tally.left += len(pending)
                     continue
                 bar.set_description_str(experiment.label)
-                self._explain(experiment, pending)
+                self._explain(experiment, [s for s in pending if not self.store.has(self.unit(experiment, s))])
                 bar.update(estimate)
                 spent_estimate += estimate
                 if spent_estimate >= _ENOUGH_TO_JUDGE:
                     correction = (time.monotonic() - started) / spent_estimate
         return self.tally
 
-    def unit(self, experiment: Experiment, sample: int) -> Unit:
+    def unit(self, experiment: Experiment, sample: Sample) -> Unit:
         """The identity of one sample's explanation."""
         subject = self.subjects[experiment.subject]
         cfg, explainer = experiment.cfg, experiment.explainer
         return Unit(
             cfg.dataset.name,
-            subject.fingerprint,
+            subject.dataset.fingerprint,
             cfg.model.name,
             subject.info.fingerprint,
             explainer.name,
             explainer.parameters,
-            sample,
-            _EXPLAINED_CLASS,
+            sample.image,
+            sample.class_id,
             experiment.input_noise,
         )
 
-    def samples(self, experiment: Experiment, ranks: range) -> list[int]:
-        """The validation samples at some ranks of the order in which samples are explained."""
-        order = self.subjects[experiment.subject].order(experiment.cfg.seed)
-        return [order[rank] for rank in ranks if rank < len(order)]
+    def samples(self, experiment: Experiment, ranks: range) -> list[Sample]:
+        """The samples at some ranks of the order in which samples are explained."""
+        key = (experiment.subject, repr(experiment.sampling), experiment.cfg.seed)
+        if key not in self._orders:
+            subject = self.subjects[experiment.subject]
+            self._orders[key] = subject.samples(experiment.sampling, experiment.cfg.seed, compute_of(experiment.cfg))
+        return self._orders[key][ranks.start : ranks.stop]
 
-    def _pending(self, experiment: Experiment, ranks: range) -> list[int]:
+    def _pending(self, experiment: Experiment, ranks: range) -> list[Sample]:
         return [s for s in self.samples(experiment, ranks) if not self.store.has(self.unit(experiment, s))]
 
-    def _explain(self, experiment: Experiment, samples: list[int]) -> None:
+    def _explain(self, experiment: Experiment, samples: list[Sample]) -> None:
         subject = self.subjects[experiment.subject]
-        chosen: list[tuple[int, Tensor, Target, float]] = []
+        chosen: list[tuple[Sample, Tensor, Target, Tensor]] = []
         for sample in samples:
-            image, truth = self._sample(experiment, sample)
+            image, mask = self._entry(experiment, sample)
             try:
-                target = self._target(experiment, image)
+                target = self._target(experiment, image, sample.class_id)
             except EmptyTargetError as error:
-                row = {"status": "skipped", "reason": str(error), **self._circumstances(experiment)}
+                row = {"status": "skipped", "reason": str(error), **self._circumstances(experiment, sample)}
                 self.store.write(self.unit(experiment, sample), [row])
                 self.tally.skipped += 1
                 continue
-            score = float(dice(target.region[None].cpu(), (truth == _EXPLAINED_CLASS)[None]))
-            chosen.append((sample, image, target, score))
+            chosen.append((sample, image, target, mask == sample.class_id))
         if not chosen:
             return
         images = torch.stack([image for _, image, _, _ in chosen])
         explanations = experiment.explainer.explain(
             subject.model, images, [target for _, _, target, _ in chosen], compute_of(experiment.cfg)
         )
-        for (sample, _, _, score), explanation in zip(chosen, explanations, strict=True):
-            self._keep(experiment, sample, score, explanation)
+        for (sample, _, _, truth), explanation in zip(chosen, explanations, strict=True):
+            self._keep(experiment, sample, truth, explanation)
 
-    def _sample(self, experiment: Experiment, sample: int) -> tuple[Tensor, Tensor]:
-        entry = self.subjects[experiment.subject].dataset[sample]
+    def _entry(self, experiment: Experiment, sample: Sample) -> tuple[Tensor, Tensor]:
+        entry = self.subjects[experiment.subject].dataset[sample.image]
         image = entry["image"]
         if experiment.input_noise:
             pixels = torch.arange(image.numel())
-            noise = normal(experiment.cfg.seed, _NOISE_KEY, sample, pixels).view_as(image)
+            noise = normal(experiment.cfg.seed, _NOISE_KEY, sample.image, pixels).view_as(image)
             image = image + experiment.input_noise * noise.to(image.dtype)
         return image, entry["mask"]
 
-    def _target(self, experiment: Experiment, image: Tensor) -> Target:
+    def _target(self, experiment: Experiment, image: Tensor, class_id: int) -> Target:
         model = self.subjects[experiment.subject].model
         device = model.device or image.device
         with frozen(model, compute_of(experiment.cfg), device) as network:
-            return make_targets(network, image[None].to(device), _EXPLAINED_CLASS)[0]
+            return make_targets(network, image[None].to(device), class_id)[0]
 
-    def _keep(self, experiment: Experiment, sample: int, truth_dice: float, explanation: Explanation) -> None:
+    def _keep(self, experiment: Experiment, sample: Sample, truth: Tensor, explanation: Explanation) -> None:
+        target = explanation.target
         shared = {
             "status": "done",
             "reason": None,
-            "truth_dice": truth_dice,
+            "truth_dice": float(dice(target.region[None].cpu(), truth[None])),
+            "confidence": target.confidence,
             **{k: v for k, v in explanation.summary().items() if k not in {"method", "evaluations", "parameters"}},
-            **self._circumstances(experiment),
+            **self._circumstances(experiment, sample),
         }
         rows = [{**asdict(evaluation), **shared} for evaluation in explanation.evaluations]
-        order = self.subjects[experiment.subject].order(experiment.cfg.seed)
-        profile = experiment.cfg.profile
-        saved = sample in order[: max(profile.saved_maps, profile.noise_floor_samples)]
-        self.store.write(self.unit(experiment, sample), rows, _maps(explanation) if saved else None)
+        counts = experiment.cfg.dataset.counts
+        kept = self.samples(experiment, range(max(counts.saved_maps, counts.noise_floor_samples)))
+        maps = {**_maps(explanation), "truth": truth.numpy()} if sample in kept else None
+        self.store.write(self.unit(experiment, sample), rows, maps)
         self.tally.done += 1
 
-    def _circumstances(self, experiment: Experiment) -> dict[str, Any]:
+    def _circumstances(self, experiment: Experiment, sample: Sample) -> dict[str, Any]:
         subject = self.subjects[experiment.subject]
         device = subject.model.device or torch.device("cpu")
         return {
             "created": datetime.now(UTC).isoformat(timespec="microseconds"),
             "profile": experiment.cfg.profile.name,
-            "dataset_source": subject.source,
-            "stand_in": False,
+            "dataset_source": subject.dataset.source,
+            "stand_in": subject.dataset.stand_in,
+            "class_name": experiment.cfg.dataset.class_names[sample.class_id],
+            "group": subject.dataset.group(sample.image),
+            "draw": sample.draw,
             "val_dice": subject.info.metrics.get("val_dice"),
             "device": torch.cuda.get_device_name(device)
             if device.type == "cuda"

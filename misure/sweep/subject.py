@@ -12,13 +12,16 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from misure.compute import Compute
 from misure.config import build
 from misure.datasets.datamodule import SegmentationData, SegmentationDataset, Stage
 from misure.errors import MisureError
 from misure.model import SegmentationModel
 from misure.networks.checkpoint import CheckpointInfo, load_checkpoint, read_info
-from misure.randomness import permutation
-from misure.training import Recipe, train
+from misure.recipe import Recipe
+from misure.sweep.samples import Sample, Sampling
+from misure.sweep.survey import Survey, take_survey
+from misure.training import train
 
 
 @dataclass(frozen=True)
@@ -28,22 +31,31 @@ class Subject:
     Attributes:
         name: ``dataset-model``.
         dataset: The validation images; entries are dicts with ``image`` and ``mask``.
-        source: Where the images came from.
-        fingerprint: Identity of the images.
         model: The network with its trained weights, on the device it runs on.
         info: The checkpoint's description.
+        surveys: Folder where surveys are kept; None keeps none.
     """
 
     name: str
     dataset: SegmentationDataset
-    source: str
-    fingerprint: str
     model: SegmentationModel
     info: CheckpointInfo
+    surveys: Path | None = None
 
-    def order(self, seed: int) -> list[int]:
-        """Sample indices in the order they are explained: a small profile takes the first few."""
-        return [int(i) for i in permutation(len(self.dataset), seed)]
+    def survey(self, compute: Compute) -> Survey:
+        """Return what the network predicts in all validation images, from a file where it was done before."""
+        if self.surveys is None:
+            return take_survey(self.model, self.dataset, compute)
+        path = self.surveys / f"{self.name}-{self.info.fingerprint}-{self.dataset.fingerprint}.npz"
+        known = Survey.load(path)
+        if known is None:
+            known = take_survey(self.model, self.dataset, compute)
+            known.save(path)
+        return known
+
+    def samples(self, sampling: Sampling, seed: int, compute: Compute) -> list[Sample]:
+        """Draw what is explained, in the order in which it is explained: a small profile takes the first few."""
+        return sampling.draw(len(self.dataset), lambda: self.survey(compute), seed)
 
 
 def checkpoint_path(cfg: DictConfig) -> Path:
@@ -81,7 +93,7 @@ def prepare(cfg: DictConfig) -> Subject:
     model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     dataset = build(cfg.dataset.val)
     name = f"{cfg.dataset.name}-{cfg.model.name}"
-    return Subject(name, dataset, dataset.source, dataset.fingerprint, model, info)
+    return Subject(name, dataset, model, info, Path(cfg.outputs) / "surveys")
 
 
 def train_network(cfg: DictConfig) -> CheckpointInfo:

@@ -1,0 +1,40 @@
+"""Writing files whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from misure.errors import MisureError
+
+
+def write_atomically(path: Path, write: Callable[[Path], object], *, hint: str = "") -> Path:
+    """Let ``write`` fill a temporary file beside ``path``, flush it to disk and rename it.
+
+    Args:
+        path: Where the file goes; its folder is made when missing.
+        write: Called with the temporary path, which ends like ``path``.
+        hint: Added to the error's advice.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        MisureError: If the place cannot be written; an older file stays as it was.
+    """
+    partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(partial)
+        with partial.open("rb") as stream:
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise MisureError(f"cannot write {path}: {reason}; free space or choose another folder{hint}") from error
+    finally:
+        with contextlib.suppress(OSError):  # the folder itself is unusable, which is reported above
+            partial.unlink(missing_ok=True)
+    return path
