@@ -12,9 +12,10 @@ from misure.reliability.model import (
     ReliabilityModel,
     fit,
 )
-from misure.reliability.scores import Estimate, Scores, score
+from misure.reliability.scores import Estimate, Scores, area_under_curve, roc_curve, score
 from misure.reliability.validation import (
     FEATURE_SETS,
+    N_FOLDS,
     PROTOCOLS,
     OutOfFold,
     Samples,
@@ -25,6 +26,7 @@ from misure.reliability.validation import (
 __all__ = [
     "FEATURES",
     "FEATURE_SETS",
+    "N_FOLDS",
     "PROTOCOLS",
     "RELIABLE_FROM",
     "Estimate",
@@ -34,8 +36,10 @@ __all__ = [
     "ReliabilityModel",
     "Samples",
     "Scores",
+    "area_under_curve",
     "cross_validate",
     "fit",
+    "roc_curve",
     "score",
     "usable_samples",
 ]

@@ -99,6 +99,11 @@ def score(out: OutOfFold, seed: int = 0) -> Scores:
     )
 
 
+def area_under_curve(out: OutOfFold) -> float:
+    """Return :class:`Scores`' AUROC without its interval; NaN where it is undefined."""
+    return float("nan") if out.reason else float(auroc(out, np.ones(len(out.reliable))))
+
+
 def auroc(out: OutOfFold, weights: _Floats) -> _Floats:
     """Return the area under the ROC curve over pairs within folds, ties counting half; NaN without such pairs."""
     won = pairs = np.zeros(weights.shape[:-1])

@@ -124,7 +124,7 @@ def fold_numbers(
     if protocol not in PROTOCOLS:
         raise MisureError(f"there is no protocol {protocol!r}{did_you_mean(protocol, PROTOCOLS)}")
     need_scikit_learn()
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # type: ignore[import-untyped]
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     inputs = np.zeros((len(reliable), 1))
     if protocol == "paper":
