@@ -16,7 +16,7 @@ from misure.datasets.triangle import TriangleDataset
 from misure.errors import MisureError
 from misure.explainers import EXPLAINERS, Explainer
 from misure.sweep.plan import merge
-from misure.training import Recipe
+from misure.recipe import Recipe
 
 
 def files(group: str) -> list[str]:
@@ -49,7 +49,9 @@ def test_every_entry_point_composes_with_every_profile(config, profile):
     cfg = composed(f"profile={profile}", config=config)
     assert cfg.profile.name == profile
     assert isinstance(build(cfg.training), Recipe)
-    assert set(cfg.profile.n_samples) == set(EXPLAINERS)
+    sections = {name: section for name, section in cfg.profile.items() if name != "name"}
+    assert set(sections) == set(DATASETS)
+    assert all(set(section.n_samples) == set(EXPLAINERS) for section in sections.values())
 
 
 @pytest.mark.parametrize("name", files("explainer"))
@@ -59,7 +61,7 @@ def test_every_explainer_builds(name, profile):
     experiment = Experiment.of(cfg)
     assert isinstance(experiment.explainer, Explainer)
     assert experiment.explainer.name == cfg.explainer.method
-    assert experiment.n_samples == cfg.profile.n_samples[cfg.explainer.method]
+    assert experiment.n_samples == cfg.profile.triangle.n_samples[cfg.explainer.method]
 
 
 def test_every_explainer_has_a_file():

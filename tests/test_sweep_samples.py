@@ -18,7 +18,8 @@ ORGANS = 3
 
 def survey(sizes: list[list[int]], groups: list[str]) -> Survey:
     predicted = np.array([[100, *row] for row in sizes], dtype=np.int64).reshape(len(sizes), 1 + ORGANS)
-    return Survey(predicted, predicted, predicted, tuple(groups))
+    unused = np.zeros((len(groups), 1, 1), np.uint8)
+    return Survey(unused, predicted, predicted, predicted, tuple(groups))
 
 
 def draw(found: Survey, seed: int = 0, **parameters):

@@ -48,6 +48,8 @@ def test_counts_are_exact(batch_size):
             assert found.true[i, c] == (images.masks[i] == c).sum()
             assert found.overlap[i, c] == ((images.predicted[i] == c) & (images.masks[i] == c)).sum()
     assert found.groups == tuple(f"volume {i // 3}" for i in range(N))
+    assert np.array_equal(found.predictions, images.predicted)
+    assert np.array_equal(found.of_group("volume 1"), images.predicted[3:6])
 
 
 def test_a_file_brings_it_back(tmp_path):
@@ -56,7 +58,7 @@ def test_a_file_brings_it_back(tmp_path):
     found.save(path)
     again = Survey.load(path)
     assert again is not None
-    for name in ("predicted", "true", "overlap"):
+    for name in ("predictions", "predicted", "true", "overlap"):
         assert np.array_equal(getattr(again, name), getattr(found, name))
     assert again.groups == found.groups
 

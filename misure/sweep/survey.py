@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,21 +20,30 @@ from misure.files import write_atomically
 from misure.model import SegmentationModel, frozen
 
 
+_ARRAYS = ("predictions", "predicted", "true", "overlap")
+
+
 @dataclass(frozen=True)
 class Survey:
-    """Pixel counts by image and class, N x L each, int64.
+    """What a network predicts in N images of one size, with L classes.
 
     Attributes:
-        predicted: Predicted pixels.
-        true: Annotated pixels.
-        overlap: Pixels that are both.
+        predictions: The predicted class of every pixel, N x H x W, the smallest unsigned type that holds it.
+        predicted: Predicted pixels by image and class, int64, N x L.
+        true: Annotated pixels, N x L.
+        overlap: Pixels that are both, N x L.
         groups: The volume, patient or image that each image belongs to.
     """
 
+    predictions: NDArray[np.unsignedinteger[Any]]
     predicted: NDArray[np.int64]
     true: NDArray[np.int64]
     overlap: NDArray[np.int64]
     groups: tuple[str, ...]
+
+    def of_group(self, name: str) -> NDArray[np.unsignedinteger[Any]]:
+        """Return the predictions in one volume, in the order of its slices: Z x H x W."""
+        return self.predictions[[group == name for group in self.groups]]
 
     def save(self, path: Path) -> None:
         """Write a .npz file, whole or not at all.
@@ -43,9 +52,8 @@ class Survey:
             MisureError: If the place cannot be written.
         """
         content = io.BytesIO()
-        np.savez_compressed(
-            content, predicted=self.predicted, true=self.true, overlap=self.overlap, groups=np.array(self.groups)
-        )
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        np.savez_compressed(content, groups=np.array(self.groups), **dict[str, Any](arrays))
         write_atomically(path, lambda partial: partial.write_bytes(content.getvalue()))
 
     @classmethod
@@ -54,7 +62,7 @@ class Survey:
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
                 groups = tuple(str(g) for g in stored["groups"])
-                return cls(stored["predicted"], stored["true"], stored["overlap"], groups)
+                return cls(**{name: stored[name] for name in _ARRAYS}, groups=groups)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
 
@@ -68,25 +76,28 @@ def take_survey(model: SegmentationModel, dataset: SegmentationDataset, compute:
         compute: Precision and batch size.
     """
     device = model.device or torch.device("cpu")
-    counts: list[Tensor] = []
     with (
         frozen(model, compute, device) as network,
         network.sustained(),
         tqdm(total=len(dataset), desc="survey", unit="image", leave=False) as bar,
     ):
 
-        def count(part: slice) -> Tensor:
+        def look(part: slice) -> tuple[Tensor, Tensor]:
             entries = [dataset[i] for i in range(len(dataset))[part]]
             images = torch.stack([entry["image"] for entry in entries]).to(device)
             with torch.no_grad():
                 logits = network(images)
             bar.update(len(entries))
             masks = torch.stack([entry["mask"] for entry in entries]).to(device)
-            return _class_counts(logits.argmax(1), masks, logits.shape[1]).cpu()
+            predictions = logits.argmax(1)
+            return predictions.cpu(), _class_counts(predictions, masks, logits.shape[1]).cpu()
 
-        counts = [found for _, found in network.batches(dataset[0]["image"].to(device)).attempt(count, len(dataset))]
-    predicted, true, overlap = torch.cat(counts).unbind(1)
-    return Survey(predicted.numpy(), true.numpy(), overlap.numpy(), tuple(_groups(dataset)))
+        seen = [found for _, found in network.batches(dataset[0]["image"].to(device)).attempt(look, len(dataset))]
+    predicted, true, overlap = torch.cat([counts for _, counts in seen]).unbind(1)
+    labels = torch.cat([predictions for predictions, _ in seen]).numpy()
+    groups = tuple(dataset.group(i) for i in range(len(dataset)))
+    small = labels.astype(np.min_scalar_type(predicted.shape[1] - 1))
+    return Survey(small, predicted.numpy(), true.numpy(), overlap.numpy(), groups)
 
 
 def _class_counts(predicted: Tensor, masks: Tensor, n_classes: int) -> Tensor:
@@ -102,7 +113,3 @@ def _class_counts(predicted: Tensor, masks: Tensor, n_classes: int) -> Tensor:
     return torch.stack(
         [per_class(predicted, everywhere), per_class(masks, valid), per_class(masks, valid & (predicted == masks))], 1
     )
-
-
-def _groups(dataset: SegmentationDataset) -> Sequence[str]:
-    return [dataset.group(i) for i in range(len(dataset))]
