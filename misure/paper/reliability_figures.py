@@ -86,7 +86,7 @@ def examples_figure(run: pd.DataFrame, maps_folder: Path, profile: str, pair: Pa
     """
     judged = judged_samples(run, pair)
     examples = choose_examples(judged[judged["unit"].isin(saved_units(maps_folder))])
-    size = (1.75 * len(_PICTURES) + 3.4, 1.75 * len(examples) + 0.75)
+    size = (1.75 * len(_PICTURES) + 3.4, 1.75 * len(examples) + 1.0)
     figure = Figure(figsize=size, layout="constrained")
     widths = [1.0] * len(_PICTURES) + [1.75]
     grid = figure.subplots(len(examples), len(widths), squeeze=False, width_ratios=widths)
