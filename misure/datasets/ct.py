@@ -16,6 +16,7 @@ import nibabel.orientations
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 
 from misure.errors import MisureError
 
@@ -64,7 +65,7 @@ def read_nifti(path: Path) -> Volume:
     try:
         image = _Nifti.from_bytes(_content(path))
         voxels = _numbers(image)
-    except (ImageFileError, HeaderDataError, OSError, ValueError) as error:
+    except (ImageFileError, HeaderDataError, WrapStructError, OSError, ValueError) as error:
         raise VolumeError(f"{path} is not a complete NIfTI file ({' '.join(str(error).split())})") from error
     if voxels is None:
         raise VolumeError(
