@@ -1,7 +1,7 @@
 """Dice and HD95 per volume and organ, by TransUNet's procedure.
 
-Every axial slice is zoomed to the network's size (order 3), segmented, and the prediction is zoomed back
-(order 0); both scores are of the whole 3-D object, with unit voxel spacing. Where an organ is empty in the
+Every axial slice is resized as in training (zoomed with order 3), segmented, and the prediction is zoomed
+back (order 0); both scores are of the whole 3-D object, with unit voxel spacing. Where an organ is empty in the
 prediction or in the truth, the scores are a matter of convention:
 
 ====================  ================================  ======================================
@@ -22,9 +22,9 @@ larger of the two directions' percentiles instead, which is another number.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -38,6 +38,7 @@ from misure.errors import MisureError
 from misure.model import FrozenNetwork, SegmentationModel, frozen
 
 Mask = NDArray[np.bool_]
+Resize = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 COLUMNS = (
     "case",
@@ -67,11 +68,9 @@ class VolumeDataset(Protocol):
 
     Attributes:
         class_names: By class index; 0 is the background and is not scored.
-        size: Side of the square slices that the network takes.
     """
 
     class_names: Sequence[str]
-    size: int
 
     @property
     def cases(self) -> Sequence[str]:
@@ -79,6 +78,9 @@ class VolumeDataset(Protocol):
 
     def volume(self, case: str) -> tuple[NDArray[np.float32], NDArray[Any]]:
         """Read one volume: image in [0, 1] and class indices, both Z x H x W at full resolution."""
+
+    def resize(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Bring a slice (H x W) to the size that the network was trained with."""
 
 
 def evaluate_volumes(
@@ -92,7 +94,7 @@ def evaluate_volumes(
     """Score a network on whole volumes; one volume is in memory at a time.
 
     Args:
-        model: The network; an n-channel one is given the grey slice n times.
+        model: The network; it is given N x 1 x size x size.
         dataset: The volumes.
         compute: Precision and batch size.
         empty_truth_counts: Score empty organs as TransUNet's code does (see the table above).
@@ -119,7 +121,7 @@ def evaluate_volumes(
         for case in bar:
             image, truth = dataset.volume(case)
             _check(case, image, truth, len(dataset.class_names))
-            prediction = predict_volume(network, image, dataset.size, len(dataset.class_names))
+            prediction = predict_volume(network, image, dataset.resize, len(dataset.class_names))
             for class_id, name in list(enumerate(dataset.class_names))[1:]:
                 predicted, true = prediction == class_id, truth == class_id
                 scores = score(predicted, true, empty_truth_counts=empty_truth_counts)
@@ -128,13 +130,15 @@ def evaluate_volumes(
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def predict_volume(network: FrozenNetwork, image: NDArray[np.float32], size: int, n_classes: int) -> NDArray[np.uint8]:
+def predict_volume(
+    network: FrozenNetwork, image: NDArray[np.float32], resize: Resize, n_classes: int
+) -> NDArray[np.uint8]:
     """Segment a volume slice by slice.
 
     Args:
         network: The frozen network.
         image: Z x H x W in [0, 1].
-        size: Side of the slices that the network takes.
+        resize: Brings a slice to the network's size.
         n_classes: How many classes it must have, at most 256.
 
     Returns:
@@ -144,8 +148,11 @@ def predict_volume(network: FrozenNetwork, image: NDArray[np.float32], size: int
         MisureError: If the network has another number of classes.
     """
 
+    def inputs(slices: NDArray[np.float32]) -> Tensor:
+        return torch.from_numpy(np.stack([resize(s) for s in slices])[:, None]).to(network.device)
+
     def work(part: slice) -> NDArray[np.uint8]:
-        logits = network(_inputs(network, image[part], size))
+        logits = network(inputs(image[part]))
         if logits.shape[1] != n_classes:
             raise MisureError(
                 f"the network predicts {logits.shape[1]} classes, the dataset has {n_classes}: use a matching pair"
@@ -153,7 +160,7 @@ def predict_volume(network: FrozenNetwork, image: NDArray[np.float32], size: int
         return logits.argmax(1).to(torch.uint8).cpu().numpy()
 
     with torch.no_grad():
-        example = _inputs(network, image[:1], size)[0]
+        example = inputs(image[:1])[0]
         return _assemble(network.batches(example).attempt(work, len(image)), image.shape)
 
 
@@ -190,27 +197,19 @@ def hd95(first: Mask, second: Mask) -> float:
     return float(medpy_hd95(first[box], second[box]))
 
 
-def _inputs(network: FrozenNetwork, slices: NDArray[np.float32], size: int) -> Tensor:
-    """Zoom slices to N x C x size x size and normalise them as the network expects."""
-    model = network.model
-    grey = torch.from_numpy(np.stack([_zoom(s, (size, size), order=3) for s in slices])).to(network.device)
-    mean, std = (grey.new_tensor(v).view(1, -1, 1, 1) for v in (model.mean, model.std))
-    return (grey[:, None].expand(-1, model.in_channels or 1, -1, -1) - mean) / std
-
-
 def _assemble(parts: Iterator[tuple[slice, NDArray[np.uint8]]], shape: tuple[int, ...]) -> NDArray[np.uint8]:
     volume = np.empty(shape, np.uint8)
     for part, predicted in parts:
-        volume[part] = np.stack([_zoom(p, shape[1:], order=0) for p in predicted])
+        volume[part] = np.stack([_zoom(p, shape[1:]) for p in predicted])
     return volume
 
 
-def _zoom(plane: NDArray[Any], shape: tuple[int, ...], order: Literal[0, 3]) -> NDArray[Any]:
+def _zoom(plane: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
     from scipy.ndimage import zoom
 
     if plane.shape == shape:
         return plane
-    return np.asarray(zoom(plane, [new / old for new, old in zip(shape, plane.shape, strict=True)], order=order))
+    return zoom(plane, [new / old for new, old in zip(shape, plane.shape, strict=True)], order=0)
 
 
 def _check(case: str, image: NDArray[Any], truth: NDArray[Any], n_classes: int) -> None:

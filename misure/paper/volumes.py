@@ -1,0 +1,210 @@
+"""Dice and HD95 per volume beside the published numbers: file, data frame, Markdown."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import OmegaConf
+
+from misure.errors import MisureError
+from misure.files import write_atomically
+from misure.paper.cells import markdown_table
+from misure.paper.reference import DASH
+from misure.paper.tables import distinct
+
+STAND_IN = "stand-in: phantom CT"
+
+_COLUMNS = (
+    "dataset",
+    "model",
+    "profile",
+    "case",
+    "class_id",
+    "class_name",
+    "dice",
+    "hd95",
+    "empty_truth_counts",
+    "source",
+    "stand_in",
+)
+_EVALUATION = ["dataset", "model", "profile", "empty_truth_counts"]
+
+
+def write_volumes(path: Path, scores: pd.DataFrame, meta: Mapping[str, object]) -> Path:
+    """Write one evaluation as JSON, ``{"meta": ..., "scores": [...]}``, whole or not at all.
+
+    Args:
+        path: Ends in ``.json``.
+        scores: As :func:`misure.volumes.evaluate_volumes` returns it.
+        meta: The same for every row: ``dataset``, ``model`` (its title), ``profile``, ``source``, ``stand_in``
+            and anything else worth keeping, such as ``weights``.
+
+    Raises:
+        MisureError: If a column is missing or the place cannot be written.
+    """
+    if missing := set(_COLUMNS) - {*scores, *meta}:
+        raise MisureError(f"volume scores lack {', '.join(sorted(missing))}: pass them as meta")
+    rows = scores.astype(object).where(scores.notna(), None).to_dict("records")
+    text = json.dumps({"meta": dict(meta), "scores": rows}, indent=1, allow_nan=False) + "\n"
+    return write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def read_volumes(path: Path) -> pd.DataFrame:
+    """Read what :func:`write_volumes` wrote, number for number.
+
+    Raises:
+        MisureError: If the file is missing or damaged.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        frame = pd.DataFrame(content["scores"]).assign(**content["meta"])
+        others = [name for name in frame if name not in _COLUMNS]
+        return frame[[*_COLUMNS, *others]].astype({"dice": float, "hd95": float})
+    except FileNotFoundError as error:
+        raise MisureError(f"there are no volume scores at {path}: evaluate the network first") from error
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise MisureError(f"{path} cannot be read ({error}): delete it and evaluate the network again") from error
+
+
+def volume_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Average over volumes, and put the published networks below.
+
+    Args:
+        frame: Evaluations as :func:`read_volumes` returns them, one below the other; may be empty.
+
+    Returns:
+        One row per evaluation (dataset, model, profile and ``empty_truth_counts``) and published network:
+        ``dice`` in per cent, ``hd95`` in voxels, how many of each are undefined, and the same per organ; NaN
+        where nothing is published. A mean per organ is over volumes, a mean of all over the volumes' own means;
+        undefined values are left out.
+
+    Raises:
+        MisureError: If a volume was scored twice in one evaluation, or a class is not that of Synapse.
+    """
+    groups = frame.groupby(_EVALUATION, sort=False) if len(frame) else ()
+    ours = [dict(zip(_EVALUATION, key, strict=True)) | _averages(scores) for key, scores in groups]
+    published = [
+        {
+            "dataset": "synapse",
+            "model": entry["model"],
+            "profile": "",
+            "empty_truth_counts": True,
+            "published": True,
+            "volumes": _reference()["volumes"],
+            "dice": entry["dice"],
+            "hd95": entry["hd95"],
+            **{f"dice_{organ}": value for organ, value in zip(_organs(), entry["organs"], strict=True)},
+            "source": entry["source"],
+            "stand_in": False,
+        }
+        for entry in _reference()["published"]
+    ]
+    return pd.DataFrame([*ours, *published], columns=_columns())
+
+
+def volume_document(table: pd.DataFrame) -> str:
+    """Lay out the table of :func:`volume_table` as a Markdown document."""
+    organs = _organs()
+    headers = ["Network", "Profile", "Volumes", "Dice (%)", "HD95 (voxels)", *organs, "Empty organs", "Source"]
+    rows = [
+        [
+            _network(row),
+            row["profile"] or DASH,
+            str(row["volumes"]),
+            _cell(row["dice"], row["undefined_dice"]),
+            _cell(row["hd95"], row["undefined_hd95"]),
+            *(_cell(row[f"dice_{organ}"], row[f"undefined_dice_{organ}"]) for organ in organs),
+            "original" if row["empty_truth_counts"] else "strict",
+            row["source"],
+        ]
+        for _, row in table.iterrows()
+    ]
+    parts = ["# Segmentation of Synapse CT volumes: Dice and HD95", markdown_table(headers, rows), _READING]
+    if table["published"].all():
+        parts.insert(1, "No network of ours has been evaluated on volumes yet.")
+    if table["stand_in"].any():
+        parts.insert(1, _STAND_IN_NOTE)
+    return "\n\n".join(parts) + "\n"
+
+
+_STAND_IN_NOTE = f"""\
+**Rows marked "{STAND_IN}" come from generated volumes.** They show that training and evaluation run; they cannot be
+compared with the published numbers, which are on the real 12 volumes."""
+
+_READING = f"""\
+Every slice is segmented at the network's input size and the prediction zoomed back; Dice (higher is better) and HD95
+(lower is better; 95th percentile of the surface distances in voxels, not millimetres) are those of the 3-D objects. The
+columns by organ are Dice in per cent, mean over volumes. The two overall columns are the mean over volumes of each
+volume's mean over organs, which is the published mean over organs where nothing is undefined. Undefined values are left
+out of every mean and counted in brackets; {DASH} means no value.
+
+Empty organs: TransUNet's original code counts an organ that is predicted in a volume without it as Dice 1 with HD95 0,
+and a missed organ, or one neither there nor predicted, as Dice 0 with HD95 0. "Strict" counts the first two as Dice 0
+without an HD95, and leaves the last one out.
+
+The published networks were trained on 18 and evaluated on 12 real volumes. MiSuRe's paper never reports the Dice of its
+networks, so none of these numbers is theirs."""
+
+
+def _averages(scores: pd.DataFrame) -> dict[str, Any]:
+    """Return one evaluation's means and counts."""
+    name = f"{scores['model'].iloc[0]}, profile {scores['profile'].iloc[0]}"
+    if scores.duplicated(["case", "class_id"]).any():
+        raise MisureError(f"{name}: a volume was scored twice; keep one evaluation of each network")
+    organs = dict(enumerate(_organs(), start=1))
+    for class_id, organ in set(zip(scores["class_id"], scores["class_name"], strict=True)):
+        if str(organ).lower() != organs.get(class_id, "").lower():
+            raise MisureError(
+                f"{name}: class {class_id}, {organ}, is not Synapse's: its classes are {', '.join(organs.values())}"
+            )
+    averages: dict[str, Any] = {
+        "published": False,
+        "volumes": scores["case"].nunique(),
+        "source": distinct(scores["source"]),
+        "stand_in": bool(scores["stand_in"].any()),
+    }
+    for metric, factor in (("dice", 100.0), ("hd95", 1.0)):
+        averages[metric] = factor * scores.groupby("case")[metric].mean().mean()
+        averages[f"undefined_{metric}"] = int(scores[metric].isna().sum())
+        for class_id, organ in organs.items():
+            values = scores.loc[scores["class_id"] == class_id, metric]
+            averages[f"{metric}_{organ}"] = factor * values.mean()
+            averages[f"undefined_{metric}_{organ}"] = int(values.isna().sum())
+    return averages
+
+
+def _columns() -> list[str]:
+    metrics = [f"{kind}{metric}" for metric in ("dice", "hd95") for kind in ("", "undefined_")]
+    by_organ = [f"{name}_{organ}" for name in metrics for organ in _organs()]
+    return [*_EVALUATION, "published", "volumes", *metrics, *by_organ, "source", "stand_in"]
+
+
+def _network(row: pd.Series) -> str:
+    if row["published"]:
+        return f"{row['model']}, published"
+    return f"{row['model']}, ours" + (f" **({STAND_IN})**" if row["stand_in"] else "")
+
+
+def _cell(value: float, undefined: float) -> str:
+    shown = DASH if math.isnan(value) else f"{value:.2f}"
+    return f"{shown} ({undefined:.0f} undefined)" if undefined > 0 else shown
+
+
+def _organs() -> list[str]:
+    """Names in the order of the class indices, from 1."""
+    return [str(name) for name in _reference()["organs"]]
+
+
+@cache
+def _reference() -> dict[str, Any]:
+    text = resources.files("misure.paper").joinpath("volume_reference.yaml").read_text(encoding="utf-8")
+    loaded = OmegaConf.to_container(OmegaConf.create(text))
+    assert isinstance(loaded, dict)  # noqa: S101 - the shipped file is a mapping
+    return {str(key): value for key, value in loaded.items()}
