@@ -104,6 +104,7 @@ def convert_folder(source: Path, folder: Path, labels: str = "btcv") -> dict[str
     numbered = dict(zip(case_ids(len(volumes)), volumes, strict=True))
     for case in sorted(record.keys() - numbered.keys()):
         _forget(folder, case, record)
+        _write_record(folder, record)
     for case, volume in tqdm(numbered.items(), desc="converting volumes", unit="volume", disable=None):
         stamp = volume.stamp(labels)
         if record.get(case) == stamp and all(path.is_file() for path in official_paths(folder, case)):
@@ -114,8 +115,7 @@ def convert_folder(source: Path, folder: Path, labels: str = "btcv") -> dict[str
             record[case] = stamp
         except VolumeError as error:
             rejected[volume.name] = str(error)
-        with replacing(folder / RECORD) as partial:
-            partial.write_text(json.dumps(record, indent=1) + "\n")
+        _write_record(folder, record)
     return rejected
 
 
@@ -178,6 +178,11 @@ def _read_record(folder: Path) -> dict[int, Any]:
         return {}
     except (OSError, ValueError, AttributeError) as error:
         raise MisureError(f"{folder / RECORD} is damaged: delete {folder} and run the command again") from error
+
+
+def _write_record(folder: Path, record: dict[int, Any]) -> None:
+    with replacing(folder / RECORD) as partial:
+        partial.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def _forget(folder: Path, case: int, record: dict[int, Any]) -> None:
