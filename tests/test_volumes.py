@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -235,6 +236,25 @@ def test_zooming_costs_little_on_a_large_object() -> None:
     scores = _scores(frame)
     assert scores["a", 1] > 0.9
     assert 0.9 < scores["a", 2] < 1  # rows and columns at its border are lost or won
+
+
+def test_transunets_own_files(tmp_path: Path) -> None:
+    """The Synapse dataset on a volume as TransUNet publishes it, with a network that reads grey values."""
+    h5py = pytest.importorskip("h5py")
+    synapse = pytest.importorskip("misure.datasets.synapse")
+    folder = tmp_path / "synapse"
+    (folder / "train_npz").mkdir(parents=True)
+    (folder / "test_vol_h5").mkdir()
+    truth = labels(3, 12, 12)
+    truth[0, :2, :2] = 8
+    with h5py.File(folder / "test_vol_h5" / "case0001.npy.h5", "w") as file:
+        file["image"], file["label"] = (truth / 10).astype(np.float32), truth.astype(np.float32)
+    dataset = synapse.SynapseDataset("val", tmp_path, size=12)
+    frame = evaluate_volumes(SegmentationModel(Reader(9)), dataset, COMPUTE, progress=False)
+    assert frame["class_name"].tolist()[::7] == ["aorta", "stomach"]
+    present = frame["class_id"].isin([1, 2, 8])
+    assert (frame.loc[present, "dice"] == 1).all()
+    assert frame.loc[~present, ["dice", "hd95"]].isna().all(axis=None)
 
 
 def test_the_network_comes_back_as_it_was() -> None:

@@ -147,7 +147,7 @@ out of every mean and counted in brackets; {DASH} means no value.
 
 Empty organs: TransUNet's original code counts an organ that is predicted in a volume without it as Dice 1 with HD95 0,
 and a missed organ, or one neither there nor predicted, as Dice 0 with HD95 0. "Strict" counts the first two as Dice 0
-without an HD95, and leaves the last one out.
+without an HD95, and leaves the last one out; its mean HD95 is over found organs only, so read it beside the Dice.
 
 The published networks were trained on 18 and evaluated on 12 real volumes. MiSuRe's paper never reports the Dice of its
 networks, so none of these numbers is theirs."""
