@@ -110,7 +110,7 @@ def table7_document(frame: pd.DataFrame, head: str) -> str:
         head: What it was made from, as :func:`misure.paper.cells.head_note` writes it.
     """
     parts = [heading("Table 7: post-hoc reliability", frame), head, _READING]
-    for (dataset, model), rows in frame.groupby(["dataset", "model"], sort=False) if len(frame) else []:
+    for (dataset, model), rows in frame.groupby(["dataset", "model"], sort=False):
         groups = [group for _, group in rows.groupby(["organ", "features"], sort=False)]
         parts += [f"## {dataset}, {model}", _printed_table(groups), f"### {dataset}, {model}: further scores"]
         parts += [_further_table(groups)]
