@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import timm
@@ -187,7 +188,7 @@ def test_wrong_arguments_get_one_line(options, message):
 
 @pytest.mark.parametrize("winograd", [False, True])
 def test_frozen_gives_the_same_logits_and_gradients_and_everything_back(network, winograd):
-    image = torch.rand(1, 1, 64, 64, requires_grad=True)
+    image = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(1)).requires_grad_()
     before = {name: (p.data_ptr(), p.requires_grad, p.stride()) for name, p in network.named_parameters()}
     reference = network(image)
     reference_gradient = torch.autograd.grad(reference[:, 1].sum(), image)[0]
@@ -195,9 +196,9 @@ def test_frozen_gives_the_same_logits_and_gradients_and_everything_back(network,
     with lent as borrowed, borrowed.sustained():
         logits = borrowed(image)
         gradient = torch.autograd.grad(logits[:, 1].sum(), image)[0]
-    # float32 sums in another order; Winograd's are accurate to about 1e-5 of the largest
+    # float32 sums in another order; a ReLU whose input is that close to 0 switches and moves single gradients
     torch.testing.assert_close(logits, reference, rtol=0, atol=1e-4 * reference.abs().max().item())
-    torch.testing.assert_close(gradient, reference_gradient, rtol=0, atol=1e-3 * reference_gradient.abs().max().item())
+    assert (gradient - reference_gradient).norm() < 0.01 * reference_gradient.norm()
     assert before == {name: (p.data_ptr(), p.requires_grad, p.stride()) for name, p in network.named_parameters()}
 
 
@@ -297,20 +298,19 @@ def test_msr_runs(network):
 
 
 @pytest.fixture
-def small_encoders(monkeypatch):
-    """The builder asks timm for the full encoder; it gets a small one, and what it asked for is noted."""
+def asked(monkeypatch):
+    """timm's encoders are replaced by a stub; what the builder asked for is noted."""
     asked = []
-    create = timm.create_model
 
-    def small(name, pretrained=False, **options):
+    def create(name, pretrained=False, **options):
         asked.append((name, pretrained))
-        return create(name.split(".")[0], **{**options, "depth": 1, "img_size": 64})
+        return SimpleNamespace(num_prefix_tokens=1, embed_dim=options["embed_dim"])
 
-    monkeypatch.setattr("timm.create_model", small)
+    monkeypatch.setattr("timm.create_model", create)
     return asked
 
 
-def test_unreachable_weights_warn_once_and_start_randomly(monkeypatch, small_encoders):
+def test_unreachable_weights_warn_once_and_start_randomly(monkeypatch, asked):
     monkeypatch.setattr(transunet, "is_reachable", lambda _url: False)
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_args, **_kwargs: None)
     with (
@@ -320,33 +320,33 @@ def test_unreachable_weights_warn_once_and_start_randomly(monkeypatch, small_enc
         build_transunet(1, 2)
     assert len(caught) == 1
     assert caught[0].filename == __file__
-    assert small_encoders == [("vit_base_r50_s16_224", False)]
+    assert asked == [("vit_base_r50_s16_224", False)]
 
 
 @pytest.mark.parametrize(("cached", "reachable"), [("/cache/model.safetensors", False), (None, True)])
-def test_cached_or_reachable_weights_are_used(monkeypatch, small_encoders, cached, reachable):
-    asked = []
+def test_cached_or_reachable_weights_are_used(monkeypatch, asked, cached, reachable):
+    looked_for = []
     monkeypatch.setattr(transunet, "is_reachable", lambda _url: reachable)
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *args: asked.append(args) or cached)
-    with torch.device("meta"):
-        build_transunet(1, 2)
-    assert asked == [("timm/vit_base_r50_s16_224.orig_in21k", "model.safetensors")]
-    assert small_encoders == [("vit_base_r50_s16_224.orig_in21k", True)]
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *names: looked_for.append(names) or cached)
+    build_transunet(1, 2)
+    assert looked_for == [("timm/vit_base_r50_s16_224.orig_in21k", "model.safetensors")]
+    assert asked == [("vit_base_r50_s16_224.orig_in21k", True)]
 
 
-def test_a_failing_download_warns_once(monkeypatch):
+def test_a_failing_download_warns_once(monkeypatch, asked):
     create = timm.create_model
 
     def fail(name, pretrained=False, **options):
         if pretrained:
             raise OSError("connection lost\nand more")
-        return create(name, **{**options, "depth": 1})
+        return create(name, **options)
 
     monkeypatch.setattr("timm.create_model", fail)
     monkeypatch.setattr(transunet, "is_reachable", lambda _url: True)
-    with pytest.warns(UserWarning, match="not imagenet21k: connection lost; ") as caught, torch.device("meta"):
+    with pytest.warns(UserWarning, match="not imagenet21k: connection lost; ") as caught:
         build_transunet(1, 2)
     assert len(caught) == 1
+    assert asked == [("vit_base_r50_s16_224", False)]
 
 
 def test_the_name_of_the_weights_is_timms():
