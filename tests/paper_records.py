@@ -36,7 +36,14 @@ _UNIT: dict[str, Any] = {
     "precision": "32",
     "device": "toy device",
     "code_version": "0.1.0",
+    "class_name": "triangle",
+    "group": "0",
+    "confidence": 0.9,
+    "draw": 0,
 }
+ORGANS = ("Aorta", "Gall Bladder", "Left Kidney", "Right Kidney", "Liver", "Pancreas", "Spleen", "Stomach")
+PHANTOM = "stand-in: phantom CT (8 volumes)"
+
 _COLUMNS = ["unit", "explainer", "sample", "threshold", *_UNIT]
 
 
@@ -51,6 +58,15 @@ def unit(explainer: str, sample: int, parameters: dict[str, Any] | None = None, 
     if row["status"] != "done":
         row |= dict.fromkeys(("dice_explained", "perturbation_ratio", "region_ratio", "seconds"), float("nan"))
     return [{"unit": name} | row | stored | {"threshold": threshold} for threshold in thresholds]
+
+
+def organ(
+    explainer: str, sample: int, label: str, parameters: dict[str, Any] | None = None, **columns: Any
+) -> list[dict[str, Any]]:
+    """Return the rows of one unit of the Synapse stand-in, U-Net unless ``model`` says otherwise."""
+    described = {"dataset": "synapse", "model": "unet_resnet34", "dataset_source": PHANTOM, "stand_in": True}
+    described |= {"class_id": ORGANS.index(label) + 1, "class_name": label, "group": f"case{sample:04d}"}
+    return unit(explainer, sample, parameters, **(described | columns))
 
 
 def frame(*units: list[dict[str, Any]]) -> pd.DataFrame:
@@ -71,3 +87,23 @@ def save_map(folder: Path, unit_name: str, saliency: np.ndarray, *, sufficient: 
     if sufficient:
         arrays["sufficient_region"] = region
     np.savez(folder / f"{unit_name}.npz", allow_pickle=False, **arrays)
+
+
+def triangle_records(maps: Path) -> pd.DataFrame:
+    """Four samples of Triangle; maps of the first two, RISE's missing for the second."""
+    units = []
+    values = np.random.default_rng(0)
+    for sample in range(4):
+        for name in ("msr", "rise", "seg_grad_cam"):
+            rows = unit(
+                name,
+                sample,
+                {"n_masks": 300} if name == "rise" else {},
+                n_dilations=float(sample) if name == "msr" else float("nan"),
+                perturbation_ratio=1.0 / (1 + sample),
+                prediction_size=100 * (sample + 1),
+            )
+            units.append(rows)
+            if sample < 2 and (sample, name) != (1, "rise"):
+                save_map(maps, rows[0]["unit"], values.random((8, 12)), sufficient=name == "msr")
+    return frame(*units)

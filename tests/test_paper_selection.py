@@ -6,10 +6,20 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from paper_records import frame, unit
+from paper_records import frame, organ, unit
 
 from misure.errors import MisureError
-from misure.paper.selection import Tally, at_threshold, latest_run, select, tally
+from misure.paper.reference import PAIRS
+from misure.paper.selection import (
+    Tally,
+    at_threshold,
+    class_labels,
+    in_class,
+    latest_run,
+    paper_draw,
+    select,
+    select_and_tally,
+)
 
 EARLY, LATE = "2026-11-01T00:00:00+00:00", "2026-11-02T00:00:00+00:00"
 
@@ -109,8 +119,8 @@ def test_noise_repeats_and_unfinished_samples_do_not_count() -> None:
         "quick",
     )
     assert _samples(select(run, "msr")) == [0]
-    assert tally(run, "msr") == Tally(skipped=1, failed=1)
-    assert tally(run, "msr", lr=0.01) == Tally(skipped=1, failed=0)
+    assert select_and_tally(run, "msr")[1] == Tally(skipped=1, failed=1)
+    assert select_and_tally(run, "msr", lr=0.01)[1] == Tally(skipped=1, failed=0)
 
 
 def test_a_run_in_which_everything_was_skipped() -> None:
@@ -118,7 +128,7 @@ def test_a_run_in_which_everything_was_skipped() -> None:
     records = skipped.drop(columns=["threshold", "dice_explained", "seconds", "precision"])
     run = latest_run(records, "quick")
     assert select(run, "msr").empty
-    assert tally(run, "msr").skipped == 1
+    assert select_and_tally(run, "msr")[1].skipped == 1
 
 
 def test_the_mask_count_with_most_samples_is_taken() -> None:
@@ -149,3 +159,47 @@ def test_thresholds() -> None:
     assert _samples(at_threshold(rows, 0.4)) == [0, 1]
     assert at_threshold(rows, 0.3).empty
     assert at_threshold(rows, None).empty
+
+
+def test_only_a_pairs_first_draws_of_each_class_count() -> None:
+    run = latest_run(
+        frame(
+            organ("msr", 0, "Aorta", draw=0),
+            organ("msr", 1, "Aorta", draw=49),
+            organ("msr", 2, "Aorta", draw=50),
+            organ("msr", 3, "Liver", draw=49),
+            organ("msr", 4, "Aorta", draw=0, model="transunet"),
+            unit("msr", 5, draw=149),
+            unit("msr", 6, draw=150),
+        ),
+        "quick",
+    )
+    assert [_samples(paper_draw(run, pair)) for pair in PAIRS] == [[5], [0, 1, 3], [4]]
+
+
+def test_records_of_older_versions_have_no_draws_or_class_names_and_count() -> None:
+    old = frame(unit("msr", 0)).drop(columns=["draw", "class_name", "group", "confidence"])
+    run = latest_run(old, "quick")
+    assert _samples(paper_draw(run, PAIRS[0])) == [0]
+    assert class_labels(run) == ["class 1"]
+    both = latest_run(
+        pd.concat([old, frame(unit("msr", 1, class_name="triangle", draw=1))], ignore_index=True), "quick"
+    )
+    assert _samples(paper_draw(both, PAIRS[0])) == [0, 1]
+    assert class_labels(both) == ["triangle"]
+
+
+def test_classes_are_told_by_name_whatever_its_spelling() -> None:
+    run = latest_run(
+        frame(
+            organ("msr", 0, "Left Kidney", class_name="left kidney"),
+            organ("msr", 1, "Gall Bladder", class_name="gallbladder"),
+            organ("msr", 2, "Stomach", class_name="stomach"),
+        ),
+        "quick",
+    )
+    assert class_labels(run, ("Aorta", "Left Kidney")) == ["Aorta", "Left Kidney", "gallbladder", "stomach"]
+    assert _samples(in_class(run, "Left Kidney")) == [0]
+    assert _samples(in_class(run, "Gall Bladder")) == [1]
+    assert in_class(run, "Kidney").empty
+    assert class_labels(latest_run(pd.DataFrame(), "quick"), ("Aorta",)) == ["Aorta"]

@@ -1,4 +1,4 @@
-"""Tables 1, 2 and 6: the paper's numbers beside ours, gaps that stay visible, hand-computed answers."""
+"""Tables 1 to 4 and 6: the paper's numbers beside ours, gaps that stay visible, hand-computed answers."""
 
 from __future__ import annotations
 
@@ -7,17 +7,25 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from paper_records import frame, unit
+from paper_records import ORGANS, PHANTOM, frame, organ, unit
 
-from misure.paper.cells import duration, head_note, mean_interval_median, measured, printed
+from misure.paper.cells import data_label, duration, head_note, heading, mean_interval_median, measured, printed
 from misure.paper.maps import NoiseFloor
-from misure.paper.markdown import console_table, lr_lambda_document, table1_document, table6_document
-from misure.paper.reference import DASH, PAIRS, table1_reference
+from misure.paper.markdown import (
+    by_class_document,
+    console_table,
+    experiment_summary,
+    lr_lambda_document,
+    table1_document,
+    table6_document,
+)
+from misure.paper.reference import DASH, PAIRS, Pair, table1_reference
 from misure.paper.selection import latest_run
 from misure.paper.statistics import NOTHING, Summary
-from misure.paper.tables import NOT_RUN, lr_lambda_table, table1, table6
+from misure.paper.tables import NOT_RUN, by_class_table, lr_lambda_table, table1, table6
 
-UNMEASURED = NoiseFloor(0, math.nan, math.nan, math.nan, math.nan)
+TRIANGLE, UNET, TRANSUNET = PAIRS
+NO_FLOORS: dict[str, NoiseFloor] = {}
 
 
 @pytest.fixture
@@ -55,7 +63,7 @@ def _parse(document: str) -> list[dict[str, str]]:
 
 
 def test_table1_by_hand(run: pd.DataFrame) -> None:
-    row = _row(table1(run), method="MSR")
+    row = _row(table1(run), dataset="Triangle", method="MSR")
     assert row["dice_explained_mean"] == pytest.approx(0.94, abs=1e-12)
     assert row["dice_explained_median"] == 0.92
     assert 0.90 <= row["dice_explained_low"] < 0.94 < row["dice_explained_high"] <= 1.00
@@ -66,20 +74,23 @@ def test_table1_by_hand(run: pd.DataFrame) -> None:
     assert row["note"] == ""
 
 
-def test_table1_has_every_row_of_the_paper_and_the_baselines(run: pd.DataFrame) -> None:
-    rows = [(m, None if math.isnan(t) else t) for m, t in table1(run)[["method", "threshold"]].to_numpy()]
-    assert rows[: len(table1_reference(PAIRS[0]))] == list(table1_reference(PAIRS[0]))
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.label)
+def test_table1_has_every_row_of_the_paper_and_the_baselines(run: pd.DataFrame, pair: Pair) -> None:
+    table = table1(run)
+    mine = table[(table["dataset"] == pair.dataset_label) & (table["model"] == pair.model_label)]
+    rows = [(m, None if math.isnan(t) else t) for m, t in mine[["method", "threshold"]].to_numpy()]
+    assert rows[: len(table1_reference(pair))] == list(table1_reference(pair))
     assert rows[5:] == [("SR", None), ("Prediction itself", None), ("Random map", 0.2), ("Random map", 0.4)]
 
 
 def test_missing_results_stay_visible(run: pd.DataFrame) -> None:
-    table = table1(run)
+    table = table1(run, [TRIANGLE])
     for method in ("Seg-Grad-CAM", "SR", "Prediction itself", "Random map"):
         missing = table[table["method"] == method]
         assert (missing["n_samples"] == 0).all()
         assert (missing["note"] == NOT_RUN).all()
         assert missing["dice_explained_mean"].isna().all()
-    cells = _parse(table1_document(table, "", UNMEASURED))
+    cells = _parse(table1_document(table, "", NO_FLOORS))
     assert len(cells) == len(table)
     assert cells[0]["Dice explained, ours"] == f"{DASH} (not run in this profile)"
     assert cells[0]["Dice explained, paper"] == "0.665"
@@ -91,13 +102,15 @@ def test_a_profile_that_was_not_run_is_all_dashes(run: pd.DataFrame) -> None:
     assert (table1(empty)["note"] == NOT_RUN).all()
     assert (table6(empty)["note"] == NOT_RUN).all()
     assert "no records" in head_note(empty, "paper")
-    assert console_table(frame(), "paper").count(NOT_RUN) == 6
+    assert console_table(frame(), "paper").splitlines()[::2] == [
+        f"Table 1: {pair.label}, profile paper: {NOT_RUN}" for pair in PAIRS
+    ]
 
 
 def test_failed_and_skipped_results_say_so() -> None:
     failed = [unit("msr", s, status="failed") for s in range(2)]
     skipped = [unit("rise", s, status="skipped", reason="nothing there") for s in range(3)]
-    table = table1(latest_run(frame(*failed, *skipped), "quick"))
+    table = table1(latest_run(frame(*failed, *skipped), "quick"), [TRIANGLE])
     assert _row(table, method="MSR")["note"] == "2 failed"
     assert set(table[table["method"] == "RISE"]["note"]) == {"all 3 samples skipped"}
 
@@ -107,15 +120,15 @@ def test_masks_precision_and_source_are_shown_per_row() -> None:
         unit("msr", 0, stand_in=True, dataset_source="generated"),
         unit("rise", 0, {"n_masks": 300}, precision="bf16"),
     )
-    cells = _parse(table1_document(table1(latest_run(records, "quick")), "", UNMEASURED))
+    cells = _parse(table1_document(table1(latest_run(records, "quick"), [TRIANGLE]), "", NO_FLOORS))
     rise, msr = cells[2], cells[4]
     assert (rise["Masks"], rise["Precision"], rise["Profile"]) == ("300 (paper 2000)", "bf16", "quick")
-    assert (msr["Masks"], msr["Source"]) == (DASH, "generated **(stand-in)**")
+    assert (msr["Masks"], msr["Source"]) == (DASH, "**stand-in: generated**")
 
 
 def test_one_sample_has_a_dash_for_its_interval() -> None:
-    table = table1(latest_run(frame(unit("msr", 0, dice_explained=0.9)), "quick"))
-    cells = _parse(table1_document(table, "", UNMEASURED))
+    table = table1(latest_run(frame(unit("msr", 0, dice_explained=0.9)), "quick"), [TRIANGLE])
+    cells = _parse(table1_document(table, "", NO_FLOORS))
     assert cells[4]["Dice explained, ours"] == f"0.900 [{DASH}], median 0.900"
 
 
@@ -128,12 +141,12 @@ def test_lr_lambda_cells(run: pd.DataFrame) -> None:
     assert (cell["paper_dice_explained"], cell["paper_perturbation_ratio"]) == (0.987, 0.961)
     grid = _parse(lr_lambda_document(table, "", PAIRS[0]))
     assert grid[2]["lambda"] == "0.1"
-    assert grid[2]["learning rate 0.001"] == f"0.987 / 0.990 [{DASH}], n = 1"
+    assert grid[2]["learning rate 0.001"] == f"0.987 / 0.990 [{DASH}], median 0.990, n = 1"
     assert grid[0]["learning rate 0.01"] == f"0.977 / {DASH} (not run in this profile)"
 
 
 def test_table6_by_mask_size(run: pd.DataFrame) -> None:
-    table = table6(run)
+    table = table6(run, [TRIANGLE])
     assert table["mask_size"].tolist() == [56, 112, 224]
     assert table["n_samples"].tolist() == [1, 0, 3]
     assert table["note"].tolist() == ["", "1 failed", ""]
@@ -158,14 +171,133 @@ def test_head_note_says_what_the_numbers_come_from(run: pd.DataFrame) -> None:
     assert "stand-in" not in note
 
 
+def _wide_runs() -> pd.DataFrame:
+    """Every method on both datasets, with the widest numbers the columns are made for."""
+    settings = [("msr", {}), ("rise", {"n_masks": 300}), ("seg_grad_cam", {}), ("prediction", {}), ("random_map", {})]
+    widest = {"perturbation_ratio": 1234.5, "seconds": 1234.0}
+    return frame(
+        *(unit(name, s, parameters, **widest) for name, parameters in settings for s in range(2)),
+        *(organ(name, s, "Liver", parameters, **widest) for name, parameters in settings for s in range(2)),
+        organ("msr", 0, "Liver", model="transunet", perturbation_ratio=99.994, dataset_source=f"{PHANTOM}, {'x' * 60}"),
+        organ("msr", 1, "Liver", model="transunet", status="skipped", reason="not predicted"),
+    )
+
+
 def test_console_table_shows_paper_and_ours_within_a_terminal() -> None:
-    msr = [unit("msr", s, dice_explained=0.9, perturbation_ratio=0.5) for s in range(2)]
-    text = console_table(frame(*msr, unit("rise", 0, {"n_masks": 300})), "quick")
-    line = next(line for line in text.splitlines() if line.startswith("MSR"))
-    assert line.split()[1:5] == [DASH, "0.965", "0.900", "[0.900,"]
-    assert "RISE (300 masks)" in text
-    assert "profile quick" in text
-    assert max(map(len, text.splitlines())) <= 120
+    text = console_table(_wide_runs(), "quick")
+    assert max(map(len, text.splitlines())) <= 110
+    triangle, unet, transunet = text.split("\n\n")
+    (line,) = (line for line in triangle.splitlines() if line.startswith("MSR"))
+    assert " ".join(line.split()) == "MSR 0.965 0.900 [0.900, 0.900] 0.63 1234 [1234, 1234] 3.38 1234 2"
+    assert triangle.splitlines()[0] == (
+        "Table 1: Triangle, U-Net, profile quick, data: shipped Fashion-MNIST subset; the paper: 150 samples"
+    )
+    assert f"{DASH} 300 masks: RISE" in unet.splitlines()
+    assert f"{DASH} {NOT_RUN}: SR" in unet.splitlines()
+    assert f"{DASH} 1 samples skipped: MSR" in transunet.splitlines()
+
+
+def test_console_lines_of_a_stand_in_say_so() -> None:
+    triangle, unet, transunet = console_table(_wide_runs(), "quick").split("\n\n")
+    assert "stand-in" not in triangle
+    assert f"data: {PHANTOM};" in unet.splitlines()[0]
+    for text in (unet, transunet):
+        measured_lines = [line for line in text.splitlines() if "0.900" in line]
+        assert measured_lines
+        assert all(line.endswith("stand-in") for line in measured_lines)
+
+
+def test_summary_of_an_experiment_on_a_stand_in_says_so() -> None:
+    rows = latest_run(frame(*(organ("rise", s, "Liver") for s in range(2))), "quick")
+    lines = experiment_summary(rows).splitlines()
+    assert len(lines) == 2
+    assert all(line.endswith(f"n = 2; {PHANTOM}") for line in lines)
+    assert experiment_summary(latest_run(frame(unit("msr", 0)), "quick")).endswith("n = 1")
+
+
+def test_head_note_counts_every_organ() -> None:
+    run = latest_run(frame(organ("msr", 0, "Aorta"), organ("rise", 0, "Aorta"), organ("msr", 1, "Liver")), "quick")
+    note = head_note(run, "quick", [UNET])
+    absent = " (not in the records)"
+    counts = {label: {"Aorta": 1, "Liver": 1}.get(label, 0) for label in ORGANS}
+    assert (
+        "2 samples explained (" + ", ".join(f"{n} {label}{'' if n else absent}" for label, n in counts.items()) in note
+    )
+    assert f"data: **{PHANTOM}**" in note
+    assert note.count("stand-in") == 1
+    assert "400 samples (50 of each organ)" in note
+
+
+def test_later_draws_are_in_no_table() -> None:
+    run = latest_run(frame(organ("msr", 0, "Aorta"), organ("msr", 1, "Aorta", draw=50, dice_explained=0.0)), "quick")
+    for table in (table1(run, [UNET]), by_class_table(run, [UNET]), lr_lambda_table(run, UNET), table6(run, [UNET])):
+        assert table["n_samples"].max() == 1
+        assert table["dice_explained_mean"].max() == 0.9
+    assert "1 samples explained (1 Aorta" in head_note(run, "quick", [UNET])
+
+
+def test_table_by_organ_by_hand() -> None:
+    run = latest_run(
+        frame(
+            organ("msr", 0, "Aorta", perturbation_ratio=1.0, n_dilations=3.0, prediction_size=10),
+            organ("msr", 1, "Aorta", perturbation_ratio=2.0, n_dilations=5.0, prediction_size=20),
+            organ("msr", 2, "Aorta", perturbation_ratio=900.0, n_dilations=40.0, prediction_size=2),
+            organ("sufficient_region", 0, "Aorta", perturbation_ratio=140.0, n_dilations=3.0),
+            organ("msr", 3, "Pancreas", status="skipped", reason="not predicted"),
+            organ("msr", 4, "Liver", model="transunet", perturbation_ratio=5.0, n_dilations=0.0),
+        ),
+        "quick",
+    )
+    table = by_class_table(run, [UNET, TRANSUNET])
+    assert table[["model", "class", "method"]].drop_duplicates().shape[0] == len(table) == 2 * len(ORGANS) * 2
+    aorta = _row(table, model="U-Net", method="MSR", **{"class": "Aorta"})
+    assert (aorta["n_samples"], aorta["n_dilations_median"], aorta["prediction_size_median"]) == (3, 5.0, 10.0)
+    assert aorta["perturbation_ratio_mean"] == pytest.approx(301.0, abs=1e-9)
+    assert aorta["perturbation_ratio_median"] == 2.0
+    assert _row(table, model="U-Net", method="MSR", **{"class": "Pancreas"})["note"] == "all 1 samples skipped"
+    assert _row(table, model="TransUNet", method="MSR", **{"class": "Liver"})["perturbation_ratio_mean"] == 5.0
+    cells = _parse(by_class_document(table, "", UNET))
+    assert (cells[0]["Organ"], cells[0]["Method"], cells[0]["Samples"]) == ("Aorta", "MSR", "3")
+    assert cells[0]["Perturbation ratio"].startswith("301.0 [")
+    assert cells[0]["Perturbation ratio"].endswith(", median 2.000")
+    assert cells[0]["Source"] == f"**{PHANTOM}**"
+    assert cells[2]["Dice explained"] == f"{DASH} (not run in this profile)"
+
+
+def test_samples_of_several_classes_say_so() -> None:
+    run = latest_run(frame(organ("msr", 0, "Aorta"), organ("msr", 1, "Liver"), organ("rise", 0, "Aorta")), "quick")
+    cells = _parse(table1_document(table1(run, [UNET]), "", NO_FLOORS))
+    assert (cells[4]["Samples"], cells[2]["Samples"]) == ("2 of 2 classes", "1")
+
+
+def test_noise_floors_are_given_pair_by_pair(run: pd.DataFrame) -> None:
+    unmeasured, measured_floor = NoiseFloor(0, *(math.nan,) * 4), NoiseFloor(2, 1e-6, 0.7, 0.4, 1.0)
+    table = table1(run, [TRIANGLE])
+    document = table1_document(table, "", {"Triangle, U-Net": unmeasured, "Synapse, U-Net": measured_floor})
+    assert f"- Synapse, U-Net: {measured_floor}" in document
+    assert "not measured" not in document
+    assert "not measured" in table1_document(table, "", {"Triangle, U-Net": unmeasured})
+
+
+@pytest.mark.parametrize(
+    ("source", "stand_in", "label"),
+    [
+        ("BTCV", False, "BTCV"),
+        ("", False, DASH),
+        (PHANTOM, True, PHANTOM),
+        ("phantom CT", True, "stand-in: phantom CT"),
+        ("Stand-In of 3 volumes", True, "Stand-In of 3 volumes"),
+        ("", True, "stand-in"),
+    ],
+)
+def test_a_stand_in_is_named_once(source: str, stand_in: bool, label: str) -> None:
+    assert data_label(source, stand_in=stand_in) == label
+
+
+def test_headings_name_the_datasets_that_are_stand_ins(run: pd.DataFrame) -> None:
+    assert heading("Table 1", table1(run)) == "# Table 1"
+    both = latest_run(frame(unit("msr", 0), organ("msr", 0, "Aorta")), "quick")
+    assert heading("Table 1", table1(both)) == f"# Table 1; Synapse data: **{PHANTOM}**"
 
 
 @pytest.mark.parametrize(
@@ -176,6 +308,10 @@ def test_console_table_shows_paper_and_ours_within_a_terminal() -> None:
         (printed, None, DASH),
         (measured, 0.12345, "0.123"),
         (measured, 27.3812, "27.38"),
+        (measured, 9.9996, "10.00"),
+        (measured, 140.123, "140.1"),
+        (measured, 99.996, "100.0"),
+        (measured, -1234.5678, "-1235"),
         (measured, math.nan, DASH),
         (duration, 0.06712, "0.0671"),
         (duration, 1234.4, "1234"),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-from misure.paper.reference import DASH, PAIRS, Pair
-from misure.paper.selection import of_pair
+from misure.paper.reference import DASH, PAIRS, Pair, grouped
+from misure.paper.selection import SAMPLE, class_labels, in_class, paper_draw
 from misure.paper.statistics import Summary
-from misure.paper.tables import distinct
+from misure.paper.tables import PAPER_MASKS, distinct
 
 READING = (
     "Ours: mean [95 % bootstrap interval of the mean over samples], median. "
@@ -21,6 +23,11 @@ _PROFILE_NOTES = {"smoke": " (checks that everything runs, at a tiny size: its n
 
 _REASONS_SHOWN = 3
 
+_CAPTION_COLUMNS_PER_INCH = 17
+
+_DECIMALS = ((3, 9.9995), (2, 99.995), (1, 999.95))
+"""Decimals of numbers below a limit, which rounds to the next power of ten."""
+
 
 def printed(value: float | None) -> str:
     """Write a number as the paper prints it, or a dash."""
@@ -28,10 +35,11 @@ def printed(value: float | None) -> str:
 
 
 def measured(value: float) -> str:
-    """Write one of our means: three decimals, two from 10 on; a dash where there is none."""
+    """Write one of our means with four significant digits, three decimals at most; a dash where there is none."""
     if math.isnan(value):
         return DASH
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}"
+    decimals = next((d for d, limit in _DECIMALS if abs(value) < limit), 0)
+    return f"{value:.{decimals}f}"
 
 
 def duration(seconds: float) -> str:
@@ -59,9 +67,31 @@ def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
+def data_label(source: str, *, stand_in: bool) -> str:
+    """Name where data came from so that a stand-in says that it is one, once; a dash where nothing is known."""
+    if not stand_in or "stand-in" in source.casefold():
+        return source or DASH
+    return f"stand-in: {source}" if source else "stand-in"
+
+
+def label_of(records: pd.DataFrame) -> str:
+    """Name where records' data came from, as :func:`data_label` does."""
+    return data_label(distinct(records["dataset_source"]), stand_in=_is_stand_in(records))
+
+
 def source_cell(source: str, *, stand_in: bool) -> str:
-    """Name where the data came from, and say so if it is a stand-in."""
-    return " ".join(part for part in (source or DASH, "**(stand-in)**" if stand_in else "") if part)
+    """Name where the data came from in Markdown; a stand-in is in bold."""
+    label = data_label(source, stand_in=stand_in)
+    return f"**{label}**" if stand_in else label
+
+
+def heading(title: str, frame: pd.DataFrame) -> str:
+    """Write a document's first line; it names every dataset of a table's frame whose data is a stand-in."""
+    made = frame.loc[frame["stand_in"].astype(bool)]
+    marks = [
+        f"{name} data: {source_cell(distinct(rows['source']), stand_in=True)}" for name, rows in made.groupby("dataset")
+    ]
+    return f"# {'; '.join([title, *marks])}"
 
 
 def head_note(run: pd.DataFrame, profile: str, pairs: Sequence[Pair] = PAIRS) -> str:
@@ -74,45 +104,64 @@ def head_note(run: pd.DataFrame, profile: str, pairs: Sequence[Pair] = PAIRS) ->
     """
     lines = [f"- Profile: `{profile}`{_PROFILE_NOTES.get(profile, '')}"]
     for pair in pairs:
-        records = of_pair(run, pair.dataset, pair.model)
-        lines += [f"- {pair.label}: {'; '.join(_provenance(records)) if len(records) else 'no records'}"]
+        records = paper_draw(run, pair)
+        lines += [f"- {pair.label}: {'; '.join(_provenance(records, pair)) if len(records) else 'no records'}"]
+    for pair, *_ in grouped(pairs, "dataset"):
+        each = f" ({pair.draws_per_class} of each {pair.class_word})" if pair.classes else ""
         lines.append(
-            f"- The paper's setting for {pair.label}: {pair.paper_samples} samples; MSR with learning rate 0.1, "
-            "lambda 0.01, mask 224 x 224, 100 iterations (where the table does not vary them); RISE with 2000 masks."
+            f"- The paper's setting for {pair.dataset_label}: {pair.paper_samples} samples{each}; MSR with learning "
+            "rate 0.1, lambda 0.01, mask 224 x 224, 100 iterations (where the table does not vary them); RISE with "
+            f"{PAPER_MASKS} masks."
         )
     return "\n".join(lines)
 
 
-def caption(run: pd.DataFrame, profile: str, pair: Pair) -> str:
-    """Say in one line what a figure was made from."""
-    records = of_pair(run, pair.dataset, pair.model)
-    parts = [pair.label, f"profile {profile}"]
+def caption(run: pd.DataFrame, profile: str, pairs: Sequence[Pair]) -> str:
+    """Say in a line or two what a figure of one dataset was made from."""
+    records = pd.concat([paper_draw(run, pair) for pair in pairs])
+    models = " and ".join(pair.model_label for pair in pairs)
+    parts = [f"{pairs[0].dataset_label}, {models}", f"profile {profile}"]
     if len(records):
-        source = distinct(records["dataset_source"])
-        parts += [f"data: {source}" + (" (stand-in)" if records["stand_in"].astype(bool).any() else "")]
-        parts += [f"weights {distinct(records['weights'])}"]
+        parts += [f"data: {label_of(records)}", f"weights {distinct(records['weights'])}"]
     return " · ".join(parts)
 
 
-def _provenance(records: pd.DataFrame) -> list[str]:
+def figure_note(figure: Figure, run: pd.DataFrame, profile: str, pairs: Sequence[Pair]) -> None:
+    """Write the :func:`caption` below a figure, in lines that fit its width."""
+    columns = int(_CAPTION_COLUMNS_PER_INCH * figure.get_figwidth())
+    figure.supxlabel(textwrap.fill(caption(run, profile, pairs), columns), fontsize=7, color="0.35")
+
+
+def _is_stand_in(records: pd.DataFrame) -> bool:
+    return bool(records["stand_in"].astype(bool).any())
+
+
+def _provenance(records: pd.DataFrame, pair: Pair) -> list[str]:
     clean = records[records["input_noise"] == 0]
     done, skipped = (clean[clean["status"] == status] for status in ("done", "skipped"))
-    explained = {tuple(key) for key in done[["sample", "class_id"]].to_numpy()}
-    left_out = {tuple(key) for key in skipped[["sample", "class_id"]].to_numpy()} - explained
+    explained = done.drop_duplicates(SAMPLE)
+    left_out = {tuple(key) for key in skipped[SAMPLE].to_numpy()} - {tuple(key) for key in explained[SAMPLE].to_numpy()}
     reasons = skipped["reason"].dropna().unique()[:_REASONS_SHOWN]
     why = f" ({'; '.join(map(str, reasons))})" if left_out and len(reasons) else ""
-    source = source_cell(distinct(records["dataset_source"]), stand_in=bool(records["stand_in"].astype(bool).any()))
     return [
-        f"{len(explained)} samples explained, {len(left_out)} skipped{why}",
-        f"data: {source}",
+        f"{len(explained)} samples explained{_of_classes(explained, pair)}, {len(left_out)} skipped{why}",
+        f"data: {source_cell(distinct(records['dataset_source']), stand_in=_is_stand_in(records))}",
         f"weights `{distinct(records['weights'])}`",
         f"device: {distinct(records['device']) or DASH}",
         f"precision: {distinct(records['precision']) or DASH}",
         f"code {distinct(records['code_version']) or DASH}",
-        *_network_quality(done),
+        *_network_quality(explained),
     ]
 
 
-def _network_quality(done: pd.DataFrame) -> list[str]:
-    truth = done.drop_duplicates(["sample", "class_id"])["truth_dice"].dropna()
+def _of_classes(explained: pd.DataFrame, pair: Pair) -> str:
+    counts = {label: len(in_class(explained, label)) for label in class_labels(explained, pair.classes)}
+    if len(counts) < 2:
+        return ""
+    each = [f"{n} {label}" + ("" if n else " (not in the records)") for label, n in counts.items()]
+    return f" ({', '.join(each)})"
+
+
+def _network_quality(explained: pd.DataFrame) -> list[str]:
+    truth = explained["truth_dice"].dropna()
     return [f"network's mean Dice with the ground truth on them {truth.mean():.3f}"] if len(truth) else []

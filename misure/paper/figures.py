@@ -1,150 +1,148 @@
-"""Figures 1 and 6 from records and saved maps."""
+"""Figures 1 and 2: sample maps, from records and saved maps."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from misure.explainers import EXPLAINERS
 from misure.metrics import min_max
-from misure.paper.cells import caption
-from misure.paper.maps import load_maps
+from misure.paper.cells import figure_note
+from misure.paper.maps import load_maps, saved_units
 from misure.paper.reference import Pair
-from misure.paper.selection import at_threshold, of_pair, select
-from misure.paper.statistics import spearman
-from misure.paper.tables import NOT_RUN, PAPER_MASKS
+from misure.paper.selection import class_labels, in_class, paper_draw, select
+from misure.paper.tables import PAPER_MASKS
 from misure.plotting import MAP_COLOURS, show_empty, show_image, show_map, show_mask, show_region
 
 _METHODS = ("msr", "rise", "seg_grad_cam")
-_MOST_ROWS = 6
+_EXPLAINERS = (*_METHODS, "sufficient_region")
+_COLUMNS = 3 + len(_METHODS)
+_SAMPLES_SHOWN = 6
+"""Of a dataset with one class; with several classes each has its share, at least one."""
+
 _PANEL = 1.75
-_POINT_COLOUR = "#0072b2"
-"""The blue of Okabe and Ito's palette, told apart with every common colour-vision deficiency."""
+_BAR_ROWS = 4
+"""The colour bar is at most this many rows high."""
 
 _Maps = dict[str, NDArray[Any]]
 
 
-def qualitative_figure(run: pd.DataFrame, maps_folder: Path, profile: str, pair: Pair) -> Figure:
-    """Draw Figure 1: one row per sample, the image, the prediction, X_SR and each method's map.
+@dataclass(frozen=True)
+class _Row:
+    """One row of the grid: its label and the saved unit of each method, none for a class without maps."""
+
+    label: str
+    units: Mapping[str, str]
+
+
+def qualitative_figure(run: pd.DataFrame, maps_folder: Path, profile: str, pairs: Sequence[Pair]) -> Figure:
+    """Draw the image, the prediction, X_SR and each method's map, one row per sample.
+
+    A dataset's classes come in the paper's order, and for each class its models one below the other,
+    with the same image where both have maps of one.
 
     Args:
         run: As :func:`misure.paper.selection.latest_run` returns it.
         maps_folder: Where the maps are.
         profile: Of the run, for the caption.
-        pair: Dataset and model.
+        pairs: A dataset with the models that share the figure.
 
     Returns:
-        A figure of at most six rows; a map that was not saved is a labelled empty panel.
+        Six rows at most for one class and one model; a map that was not saved is a labelled empty panel.
     """
-    records = of_pair(run, pair.dataset, pair.model)
-    selected = {name: select(records, name) for name in (*_METHODS, "sufficient_region")}
-    samples = _samples_with_maps(selected, maps_folder)
-    titles = ["Image", "Prediction", "Dilation ($X_{SR}$)", *(_title(name, selected[name]) for name in _METHODS)]
-    rows = max(len(samples), 1)
-    figure = Figure(figsize=(_PANEL * len(titles) + 1.1, _PANEL * rows + 0.75), layout="constrained")
-    grid = figure.subplots(rows, len(titles), squeeze=False)
+    selected = {pair: {name: select(paper_draw(run, pair), name) for name in _EXPLAINERS} for pair in pairs}
+    rows = _rows(selected, saved_units(maps_folder))
+    titles = ["Image", "Prediction", "Dilation ($X_{SR}$)"]
+    titles += [_title(name, pd.concat([of[name] for of in selected.values()])) for name in _METHODS]
+    figure = Figure(figsize=(_PANEL * _COLUMNS + 1.1, _PANEL * len(rows) + 0.75), layout="constrained")
+    grid = figure.subplots(len(rows), _COLUMNS, squeeze=False)
     for axes, title in zip(grid[0], titles, strict=True):
         axes.set_title(title, fontsize=10)
-    for line, (sample, maps) in zip(grid, samples.items(), strict=False):
+    for line, row in zip(grid, rows, strict=True):
+        maps = {name: found for name, unit in row.units.items() if (found := load_maps(maps_folder, unit)) is not None}
         _draw_sample(line, maps)
-        line[0].set_ylabel(f"sample {sample[0]}, class {sample[1]}", fontsize=8)
-    if not samples:
-        for axes in grid[0]:
-            show_empty(axes, "no saved maps\nin this profile", aspect=1)
+        line[0].set_ylabel(row.label, fontsize=8)
     scale = ScalarMappable(Normalize(0, 1), cmap=MAP_COLOURS)
-    bar = figure.colorbar(scale, ax=grid[:, -len(_METHODS) :], fraction=0.04, aspect=14 * rows, pad=0.015)
+    height = min(1, _BAR_ROWS / len(rows))
+    panels = grid[:, -len(_METHODS) :]
+    bar = figure.colorbar(
+        scale, ax=panels, fraction=0.04, pad=0.015, anchor=(0, 1), shrink=height, aspect=14 * height * len(rows)
+    )
     bar.set_label("saliency, each map scaled\nfrom its minimum to its maximum", fontsize=8)
     bar.ax.tick_params(labelsize=8)
-    figure.supxlabel(caption(run, profile, pair), fontsize=7, color="0.35")
+    figure_note(figure, run, profile, pairs)
     return figure
-
-
-def size_figure(run: pd.DataFrame, profile: str, pair: Pair) -> Figure:
-    """Draw Figure 6: dilations and MSR's perturbation ratio against the size of the prediction.
-
-    Args:
-        run: As :func:`misure.paper.selection.latest_run` returns it.
-        profile: Of the run, for the caption.
-        pair: Dataset and model.
-
-    Returns:
-        Two scatter plots with Spearman's rank correlation where there are three samples or more.
-    """
-    rows = at_threshold(select(of_pair(run, pair.dataset, pair.model), "msr"), None)
-    figure = Figure(figsize=(8.4, 3.7), layout=ConstrainedLayoutEngine(w_pad=0.12))
-    left, right = figure.subplots(1, 2)
-    _scatter(left, rows, "n_dilations", "Number of dilations")
-    _scatter(right, rows, "perturbation_ratio", "Perturbation ratio of MSR")
-    if len(rows):
-        left.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    figure.supxlabel(caption(run, profile, pair), fontsize=7, color="0.35")
-    return figure
-
-
-def _scatter(axes: Axes, rows: pd.DataFrame, column: str, label: str) -> None:
-    axes.set_xlabel("Prediction size (pixels)", fontsize=10)
-    axes.set_ylabel(label, fontsize=10)
-    shown = rows.dropna(subset=["prediction_size", column])
-    if shown.empty:
-        show_empty(axes, NOT_RUN)
-        return
-    size, value = shown["prediction_size"].astype(float), shown[column].astype(float)
-    axes.scatter(size, value, s=26, alpha=0.65, color=_POINT_COLOUR, edgecolors="white", linewidths=0.5)
-    axes.set_title(_correlation_title(size, value), fontsize=10)
-    axes.tick_params(labelsize=9)
-    axes.grid(visible=True, color="0.9")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    top = max(1.0, float(value.max()))
-    axes.set_ylim(bottom=-0.05 * top, top=1.08 * top)
-
-
-def _correlation_title(first: pd.Series, second: pd.Series) -> str:
-    n = len(first)
-    if n < 3:
-        return f"n = {n}"
-    rho = spearman(first, second)
-    if math.isnan(rho):
-        return f"Spearman's $\\rho$ undefined (one side is constant), n = {n}"
-    return f"Spearman's $\\rho$ = {rho:.2f}, n = {n}"
 
 
 def _title(name: str, rows: pd.DataFrame) -> str:
     title = EXPLAINERS[name].title
-    if name == "rise" and len(rows) and (masks := int(rows["param_n_masks"].iloc[0])) != PAPER_MASKS:
-        return f"{title} ({masks} masks)"
-    return title
+    masks = {int(n) for n in rows["param_n_masks"]} if name == "rise" else set()
+    return f"{title} ({' or '.join(map(str, sorted(masks)))} masks)" if masks - {PAPER_MASKS} else title
 
 
-def _samples_with_maps(selected: dict[str, pd.DataFrame], maps_folder: Path) -> dict[tuple[int, int], dict[str, _Maps]]:
-    """Load maps by (sample, class) and explainer, for the first few samples: those that MSR explained, if any."""
-    units = {
-        (int(sample), int(class_id), name): str(unit)
-        for name, rows in selected.items()
-        for sample, class_id, unit in rows[["sample", "class_id", "unit"]].itertuples(index=False, name=None)
-    }
-    found: dict[tuple[int, int], dict[str, _Maps]] = {}
-    for sample, class_id, name in sorted(units):
-        maps = load_maps(maps_folder, units[sample, class_id, name])
-        if maps is None:
-            continue
-        found.setdefault((sample, class_id), {})[name] = maps
-    shown = {key: maps for key, maps in found.items() if "msr" in maps} or found
-    return dict(list(shown.items())[:_MOST_ROWS])
+def _rows(selected: Mapping[Pair, Mapping[str, pd.DataFrame]], saved: set[str]) -> list[_Row]:
+    """Choose the samples that are shown, class by class and model by model."""
+    found = {pair: _saved_rows(tables, saved) for pair, tables in selected.items()}
+    first = next(iter(found)).qualitative_classes
+    labels = _classes_shown(pd.concat(found.values()), first)
+    each = max(1, _SAMPLES_SHOWN // len(labels)) if labels else 1
+    rows = []
+    for label in labels or [""]:
+        mine = {pair: in_class(units, label) for pair, units in found.items()}
+        maps_of = pd.concat(mine.values()).groupby("sample").size()
+        chosen = {pair: _chosen(units, maps_of, each) for pair, units in mine.items()}
+        for place in range(max(1, *(len(samples) for samples in chosen.values()))):
+            for pair, samples in chosen.items():
+                names = [label] if len(labels) > 1 else []
+                names += [pair.model_label] if len(found) > 1 else []
+                sample = samples[place] if place < len(samples) else None
+                rows.append(_row(mine[pair], names, sample))
+    return rows
 
 
-def _draw_sample(line: Any, maps: dict[str, _Maps]) -> None:
+def _saved_rows(tables: Mapping[str, pd.DataFrame], saved: set[str]) -> pd.DataFrame:
+    columns = ["unit", "explainer", "sample", "class_id", "class_name"]
+    units = pd.concat([table[columns] for table in tables.values()]).drop_duplicates("unit")
+    return units[units["unit"].isin(saved)]
+
+
+def _classes_shown(units: pd.DataFrame, first: Sequence[str]) -> list[str]:
+    """Name the paper's classes, and one more with maps for each of them that has none; none without any maps."""
+    if units.empty:
+        return []
+    labels = class_labels(units, first)
+    without_maps = sum(in_class(units, label).empty for label in first)
+    return labels[: len(first) + without_maps] if first else labels
+
+
+def _chosen(units: pd.DataFrame, maps_of: pd.Series, number: int) -> list[int]:
+    """Take samples that MSR explained, if any, and of these the ones with most maps over all models."""
+    explained = units.loc[units["explainer"] == "msr", "sample"]
+    candidates = sorted(set(explained if len(explained) else units["sample"]))
+    return sorted(sorted(candidates, key=lambda sample: -maps_of[sample])[:number])
+
+
+def _row(units: pd.DataFrame, names: list[str], sample: int | None) -> _Row:
+    if sample is None:
+        return _Row("\n".join(names), {})
+    mine = units[units["sample"] == sample]
+    return _Row("\n".join([*names, f"sample {sample}"]), dict(zip(mine["explainer"], mine["unit"], strict=True)))
+
+
+def _draw_sample(line: Any, maps: Mapping[str, _Maps]) -> None:
+    if not maps:
+        for axes in line:
+            show_empty(axes, "no saved maps\nin this profile", aspect=1)
+        return
     any_maps = next(iter(maps.values()))
     image = torch.from_numpy(any_maps["image"]).float()
     aspect = image.shape[-2] / image.shape[-1]

@@ -27,6 +27,11 @@ _RUN_COLUMNS = [
 """With the parameters, what has to be equal for two units to differ by input noise alone."""
 
 
+def saved_units(folder: Path) -> set[str]:
+    """Name the units whose maps were saved; none where the folder is missing."""
+    return {path.stem for path in folder.glob("*.npz") if not path.name.startswith(".")}
+
+
 def load_maps(folder: Path, unit: str) -> dict[str, NDArray[Any]] | None:
     """Load what was saved of a unit.
 
@@ -79,6 +84,9 @@ class NoiseFloor:
         )
 
 
+NOT_MEASURED = NoiseFloor(0, *(float("nan"),) * 4)
+
+
 def noise_floor(records: pd.DataFrame, maps_folder: Path) -> NoiseFloor:
     """Compare MSR runs with input noise to their twins without.
 
@@ -107,7 +115,7 @@ def noise_floor(records: pd.DataFrame, maps_folder: Path) -> NoiseFloor:
             overlaps.append(iou(pair[0]["saliency"] > 0, pair[1]["saliency"] > 0))
             sizes.add(float(noise))
     if not overlaps:
-        return NoiseFloor(0, *(float("nan"),) * 4)
+        return NOT_MEASURED
     if len(sizes) > 1:
         raise MisureError(f"the records hold input noise of several sizes ({sorted(sizes)}): pass one at a time")
     return NoiseFloor(len(overlaps), sizes.pop(), float(np.mean(overlaps)), min(overlaps), max(overlaps))

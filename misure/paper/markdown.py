@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Mapping
 
 import pandas as pd
 
 from misure.paper.cells import (
     READING,
     duration,
+    heading,
     interval,
+    label_of,
     markdown_table,
     mean_interval_median,
     measured,
     printed,
     source_cell,
 )
-from misure.paper.maps import NoiseFloor
+from misure.paper.maps import NOT_MEASURED, NoiseFloor
 from misure.paper.reference import DASH, PAIRS, Pair
-from misure.paper.selection import latest_run, of_pair
+from misure.paper.selection import latest_run, paper_draw
 from misure.paper.statistics import summarise
-from misure.paper.tables import distinct, summary_of, table1
+from misure.paper.tables import NOT_RUN, PAPER_MASKS, summary_of, table1
+
+_CONSOLE_WIDTH = 110
 
 _METRIC_TITLES = {
     "dice_explained": "Dice explained",
@@ -37,8 +42,12 @@ explained sets every non-zero value of the mask to one. SR, the prediction itsel
 the paper does not have. Times depend on the hardware and the number of masks; the paper does not name its hardware."""
 
 
-def table1_document(frame: pd.DataFrame, head: str, floor: NoiseFloor) -> str:
-    """Lay out Table 1 with its head note, definitions and noise floor."""
+_HEAVY_TAIL = """\
+A small prediction makes the perturbation ratio large: a few of them can decide its mean, so compare medians too."""
+
+
+def table1_document(frame: pd.DataFrame, head: str, floors: Mapping[str, NoiseFloor]) -> str:
+    """Lay out Table 1 with its head note, definitions and each pair's noise floor by its label."""
     columns: dict[str, Callable[[pd.Series], str]] = {
         "Dataset": lambda row: row["dataset"],
         "Model": lambda row: row["model"],
@@ -55,20 +64,40 @@ def table1_document(frame: pd.DataFrame, head: str, floor: NoiseFloor) -> str:
         "Samples": _samples,
         "Skipped": lambda row: str(row["n_skipped"]),
         "Masks": _masks,
-        "Source": lambda row: source_cell(row["source"], stand_in=bool(row["stand_in"])),
+        "Source": _source,
         "Profile": lambda row: row["profile"] or DASH,
         "Precision": lambda row: row["precision"] or DASH,
     }
-    rows = [[write(row) for write in columns.values()] for _, row in frame.iterrows()]
-    title = "# Table 1: MSR, RISE, Seg-Grad-CAM and baselines"
-    return "\n\n".join([title, head, READING, markdown_table(list(columns), rows), str(floor), _DEFINITIONS]) + "\n"
+    measured_floors = [f"- {label}: {floor}" for label, floor in floors.items() if floor.n]
+    noise = "\n".join(measured_floors) or str(NOT_MEASURED)
+    title = heading("Table 1: MSR, RISE, Seg-Grad-CAM and baselines", frame)
+    parts = [title, head, READING, _laid_out(columns, frame), noise, _DEFINITIONS, _HEAVY_TAIL]
+    return "\n\n".join(parts) + "\n"
+
+
+def by_class_document(frame: pd.DataFrame, head: str, pair: Pair) -> str:
+    """Lay out Table 1's MSR and SR by class, for the models of a pair's dataset."""
+    columns: dict[str, Callable[[pd.Series], str]] = {
+        "Model": lambda row: row["model"],
+        pair.class_word.capitalize(): lambda row: row["class"],
+        "Method": lambda row: row["method"],
+        "Samples": _samples,
+        "Dice explained": lambda row: mean_interval_median(summary_of(row, "dice_explained"), row["note"]),
+        "Perturbation ratio": lambda row: mean_interval_median(summary_of(row, "perturbation_ratio")),
+        "Dilations, median": lambda row: printed(row["n_dilations_median"]),
+        "Prediction size, median pixels": lambda row: printed(row["prediction_size_median"]),
+        "Source": _source,
+    }
+    name = f"Table 1 for {pair.dataset_label}, {pair.class_word} by {pair.class_word}"
+    title = heading(f"{name} (the paper prints only the mean over all)", frame)
+    return "\n\n".join([title, head, READING, _laid_out(columns, frame), _HEAVY_TAIL]) + "\n"
 
 
 def lr_lambda_document(frame: pd.DataFrame, head: str, pair: Pair) -> str:
     """Lay out learning rate (columns) against lambda (rows), one grid per metric."""
-    title = f"# Table {pair.lr_lambda_table}: learning rate and lambda of MSR ({pair.label}, mask 224 x 224)"
+    name = f"Table {pair.lr_lambda_table}: learning rate and lambda of MSR ({pair.label}, mask 224 x 224)"
     rates, lambdas = frame["learning_rate"].unique(), frame["lambda"].unique()
-    parts = [title, head, _CELL_NOTE]
+    parts = [heading(name, frame), head, _CELL_NOTE]
     for metric in ("dice_explained", "perturbation_ratio", "region_ratio"):
         cells = {(row["lambda"], row["learning_rate"]): _paper_and_ours(row, metric) for _, row in frame.iterrows()}
         rows = [[f"{lam:g}", *(cells[lam, rate] for rate in rates)] for lam in lambdas]
@@ -79,7 +108,7 @@ def lr_lambda_document(frame: pd.DataFrame, head: str, pair: Pair) -> str:
 
 
 _CELL_NOTE = (
-    "Every cell: paper / our mean [95 % bootstrap interval of the mean over samples], number of samples. "
+    "Every cell: paper / our mean [95 % bootstrap interval of the mean over samples], median, number of samples. "
     f"{DASH} means no value, with the reason where a result of ours is missing."
 )
 
@@ -91,22 +120,21 @@ contains the whole object."""
 
 def table6_document(frame: pd.DataFrame, head: str) -> str:
     """Lay out the mask sizes."""
-    headers = ["Dataset", "Model", "Mask size"]
-    headers += [f"{_METRIC_TITLES[m]}, {who}" for m in _PRINTED_METRICS for who in ("paper", "ours")]
-    headers += ["Region ratio, ours", "Samples", "Skipped"]
-    rows = []
-    for _, row in frame.iterrows():
-        cells = [row["dataset"], row["model"], f"{row['mask_size']} x {row['mask_size']}"]
-        for metric in _PRINTED_METRICS:
-            note = row["note"] if metric == "dice_explained" else ""
-            cells += [printed(row[f"paper_{metric}"]), mean_interval_median(summary_of(row, metric), note)]
-        cells += [mean_interval_median(summary_of(row, "region_ratio")), _samples(row), str(row["n_skipped"])]
-        rows.append(cells)
-    title = "# Table 6: mask size of MSR (learning rate 0.1, lambda 0.01)"
-    return "\n\n".join([title, head, READING, markdown_table(headers, rows)]) + "\n"
-
-
-_PRINTED_METRICS = ("dice_explained", "perturbation_ratio")
+    columns: dict[str, Callable[[pd.Series], str]] = {
+        "Dataset": lambda row: row["dataset"],
+        "Model": lambda row: row["model"],
+        "Mask size": lambda row: f"{row['mask_size']} x {row['mask_size']}",
+        "Dice explained, paper": lambda row: printed(row["paper_dice_explained"]),
+        "Dice explained, ours": lambda row: mean_interval_median(summary_of(row, "dice_explained"), row["note"]),
+        "Perturbation ratio, paper": lambda row: printed(row["paper_perturbation_ratio"]),
+        "Perturbation ratio, ours": lambda row: mean_interval_median(summary_of(row, "perturbation_ratio")),
+        "Region ratio, ours": lambda row: mean_interval_median(summary_of(row, "region_ratio")),
+        "Samples": _samples,
+        "Skipped": lambda row: str(row["n_skipped"]),
+        "Source": _source,
+    }
+    title = heading("Table 6: mask size of MSR (learning rate 0.1, lambda 0.01)", frame)
+    return "\n\n".join([title, head, READING, _laid_out(columns, frame)]) + "\n"
 
 
 def console_table(records: pd.DataFrame, profile: str) -> str:
@@ -117,15 +145,15 @@ def console_table(records: pd.DataFrame, profile: str) -> str:
         profile: Which profile to show.
     """
     run = latest_run(records, profile)
-    frame = table1(run)
     parts = []
     for pair in PAIRS:
-        mine = frame[(frame["dataset"] == pair.dataset_label) & (frame["model"] == pair.model_label)]
-        known = of_pair(run, pair.dataset, pair.model)
-        source = distinct(known["dataset_source"]) or "no records"
-        marked = f"{source} (stand-in)" if known["stand_in"].astype(bool).any() else source
-        title = f"Table 1: {pair.label}, profile {profile}, data: {marked}; the paper: {pair.paper_samples} samples"
-        parts.append(f"{title}\n{_console_rows(mine)}")
+        known = paper_draw(run, pair)
+        title = f"Table 1: {pair.label}, profile {profile}"
+        if known.empty:
+            parts.append(f"{title}: {NOT_RUN}")
+            continue
+        title += f", data: {label_of(known)}; the paper: {pair.paper_samples} samples"
+        parts.append(f"{_wrapped(title)}\n{_console_rows(table1(run, [pair]))}")
     return "\n\n".join(parts)
 
 
@@ -145,29 +173,28 @@ def experiment_summary(rows: pd.DataFrame) -> str:
             for summary in [summarise(group[metric])]
         ]
         at = "" if pd.isna(threshold) else f"threshold {threshold!s}: "
-        lines.append(f"{at}{'; '.join(cells)}; {duration(group['seconds'].mean())} s an image; n = {len(group)}")
+        seconds = f"{duration(group['seconds'].mean())} s an image"
+        source = [label_of(group)] if group["stand_in"].any() else []
+        lines.append(at + "; ".join([*cells, seconds, f"n = {len(group)}", *source]))
     return "\n".join([*lines, *([f"{skipped} samples had nothing to explain"] if skipped else [])])
 
 
 def _console_rows(frame: pd.DataFrame) -> str:
-    groups = ["", "", "Dice", "Dice explained", "Ratio", "Perturbation ratio", "Seconds", "Seconds", "", ""]
-    headers = ["", "thr.", "paper", "ours [95 % CI]", "paper", "ours [95 % CI]", "paper", "ours", "n", "skipped"]
+    groups = ["", "Dice", "Dice explained", "Ratio", "Perturbation ratio", "Time", "Time", "", ""]
+    headers = ["", "paper", "ours [95 % CI]", "paper", "ours [95 % CI]", "paper", "ours", "n", ""]
     rows = [groups, headers]
     for _, row in frame.iterrows():
-        masks = "" if math.isnan(row["masks"]) else f" ({row['masks']:.0f} masks)"
-        dice, ratio = (_console_cell(row, metric) for metric in _PRINTED_METRICS)
         rows.append(
             [
-                row["method"] + masks,
-                printed(row["threshold"]),
+                row["method"] + ("" if math.isnan(row["threshold"]) else f" > {row['threshold']:g}"),
                 printed(row["paper_dice_explained"]),
-                dice,
+                _console_cell(row, "dice_explained"),
                 printed(row["paper_perturbation_ratio"]),
-                ratio,
+                _console_cell(row, "perturbation_ratio"),
                 printed(row["paper_seconds"]),
                 duration(row["seconds_mean"]),
                 str(row["n_samples"]),
-                str(row["n_skipped"]),
+                "stand-in" if row["stand_in"] else "",
             ]
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -175,8 +202,23 @@ def _console_rows(frame: pd.DataFrame) -> str:
         "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]).rstrip()
         for line in rows
     ]
-    notes = sorted({f"{DASH} {row['method']}: {row['note']}" for _, row in frame.iterrows() if row["note"]})
-    return "\n".join([*lines[:2], "-" * max(map(len, lines)), *lines[2:], *notes])
+    return "\n".join([*lines[:2], "-" * max(map(len, lines)), *lines[2:], *_console_notes(frame)])
+
+
+def _console_notes(frame: pd.DataFrame) -> list[str]:
+    """Say once per reason which methods have no numbers, fewer samples or other masks than the paper."""
+    methods: dict[str, list[str]] = {}
+    for _, row in frame.iterrows():
+        notes = [row["note"]] if row["note"] else []
+        notes += [f"{row['n_skipped']} samples skipped"] if row["n_skipped"] and row["n_samples"] else []
+        notes += [f"{row['masks']:.0f} masks"] if row["masks"] > 0 and row["masks"] != PAPER_MASKS else []
+        for note in notes:
+            methods.setdefault(note, []).append(row["method"])
+    return [_wrapped(f"{DASH} {note}: {', '.join(dict.fromkeys(names))}") for note, names in methods.items()]
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, _CONSOLE_WIDTH, subsequent_indent="  ")
 
 
 def _console_cell(row: pd.Series, metric: str) -> str:
@@ -185,17 +227,24 @@ def _console_cell(row: pd.Series, metric: str) -> str:
 
 
 def _paper_and_ours(row: pd.Series, metric: str) -> str:
-    summary = summary_of(row, metric)
-    ours = f"{DASH} ({row['note']})"
-    if summary.n:
-        ours = ", ".join(
-            part for part in (f"{measured(summary.mean)} {interval(summary)}", f"n = {summary.n}", row["note"]) if part
-        )
+    ours = mean_interval_median(summary_of(row, metric), row["note"])
+    if row["n_samples"]:
+        ours = ", ".join(part for part in (ours, f"n = {row['n_samples']}", row["note"]) if part)
     return f"{printed(row[f'paper_{metric}'])} / {ours}" if f"paper_{metric}" in row else ours
 
 
+def _laid_out(columns: Mapping[str, Callable[[pd.Series], str]], frame: pd.DataFrame) -> str:
+    return markdown_table(list(columns), [[write(row) for write in columns.values()] for _, row in frame.iterrows()])
+
+
+def _source(row: pd.Series) -> str:
+    return source_cell(row["source"], stand_in=bool(row["stand_in"]))
+
+
 def _samples(row: pd.Series) -> str:
-    return str(row["n_samples"]) + (f" ({row['n_failed']} failed)" if row["n_failed"] and row["n_samples"] else "")
+    classes = f" of {row['n_classes']} classes" if row["n_classes"] > 1 else ""
+    failed = f" ({row['n_failed']} failed)" if row["n_failed"] and row["n_samples"] else ""
+    return f"{row['n_samples']}{classes}{failed}"
 
 
 def _masks(row: pd.Series) -> str:

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
-from misure.errors import MisureError
+from misure.files import write_atomically
 from misure.paper.cells import head_note
-from misure.paper.figures import qualitative_figure, size_figure
+from misure.paper.figures import qualitative_figure
 from misure.paper.maps import noise_floor
-from misure.paper.markdown import lr_lambda_document, table1_document, table6_document
-from misure.paper.reference import PAIRS
-from misure.paper.selection import latest_run
-from misure.paper.tables import lr_lambda_table, table1, table6
+from misure.paper.markdown import by_class_document, lr_lambda_document, table1_document, table6_document
+from misure.paper.reference import PAIRS, grouped
+from misure.paper.selection import latest_run, paper_draw
+from misure.paper.size_figures import size_figure
+from misure.paper.tables import by_class_table, lr_lambda_table, table1, table6
 
 _DPI = 150
+
+
+@dataclass(frozen=True)
+class Material:
+    """What tables and figures are made from.
+
+    Attributes:
+        run: The records, as :func:`misure.paper.selection.latest_run` returns them.
+        profile: Of the run.
+        maps_folder: Where the saved maps are.
+    """
+
+    run: pd.DataFrame
+    profile: str
+    maps_folder: Path
 
 
 def write_all(records: pd.DataFrame, outputs: Path, profile: str, maps_folder: Path | None = None) -> list[Path]:
@@ -37,64 +53,65 @@ def write_all(records: pd.DataFrame, outputs: Path, profile: str, maps_folder: P
     Raises:
         MisureError: If a file cannot be written, or records or maps are damaged.
     """
-    maps_folder = maps_folder or outputs / "records" / "maps"
-    run = latest_run(records, profile)
-    tables, figures = outputs / "tables", outputs / "figures"
-    first, sixth = table1(run), table6(run)
-    written = _write_table(
-        tables, 1, first, table1_document(first, head_note(run, profile), noise_floor(run, maps_folder))
-    )
-    for pair in PAIRS:
-        frame = lr_lambda_table(run, pair)
-        document = lr_lambda_document(frame, head_note(run, profile, [pair]), pair)
-        written += _write_table(tables, pair.lr_lambda_table, frame, document)
-    written += _write_table(tables, 6, sixth, table6_document(sixth, head_note(run, profile)))
-    for pair in PAIRS:
-        grid = qualitative_figure(run, maps_folder, profile, pair)
-        written += _write_figure(figures, pair.qualitative_figure, grid)
-        written += _write_figure(figures, pair.size_figure, size_figure(run, profile, pair))
+    material = Material(latest_run(records, profile), profile, maps_folder or outputs / "records" / "maps")
+    written = []
+    for name, frame, document in tables(material):
+        written += _write_table(outputs / "tables", name, frame, document)
+    for name, figure in figures(material):
+        written += _write_figure(outputs / "figures", name, figure)
     return written
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
-    """Let ``write`` fill a temporary file beside ``path`` and rename it.
-
-    Raises:
-        MisureError: If the place cannot be written; an older file stays as it was.
-    """
-    partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(partial)
-        partial.replace(path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise MisureError(f"cannot write {path}: {reason}; free space or choose another folder") from error
-    finally:
-        _remove(partial)
-    return path
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:  # the folder itself is unusable, which write_atomically has reported
-        return
+def tables(material: Material) -> Iterator[tuple[str, pd.DataFrame, str]]:
+    """Make every table: its file's name, its numbers and its document."""
+    run, profile = material.run, material.profile
+    first = table1(run)
+    floors = {pair.label: noise_floor(paper_draw(run, pair), material.maps_folder) for pair in PAIRS}
+    yield "table1", first, table1_document(first, head_note(run, profile), floors)
+    for pairs in grouped([pair for pair in PAIRS if pair.classes], "dataset"):
+        frame = by_class_table(run, pairs)
+        document = by_class_document(frame, head_note(run, profile, pairs), pairs[0])
+        yield f"table1_{pairs[0].dataset}_by_{pairs[0].class_word}", frame, document
+    for pair in PAIRS:
+        frame = lr_lambda_table(run, pair)
+        document = lr_lambda_document(frame, head_note(run, profile, [pair]), pair)
+        yield f"table{pair.lr_lambda_table}", frame, document
+    sixth = table6(run)
+    yield "table6", sixth, table6_document(sixth, head_note(run, profile))
 
 
-def _write_table(folder: Path, number: int, frame: pd.DataFrame, document: str) -> list[Path]:
+def figures(material: Material) -> Iterator[tuple[str, Figure]]:
+    """Draw every figure; a dataset without records has labelled empty panels."""
+    run, profile = material.run, material.profile
+    for pairs in grouped(PAIRS, "qualitative_figure"):
+        figure = qualitative_figure(run, material.maps_folder, profile, pairs)
+        yield f"figure{pairs[0].qualitative_figure}", figure
+    for pair in sorted(PAIRS, key=lambda pair: pair.size_figure):
+        yield f"figure{pair.size_figure}", size_figure(run, profile, pair)
+
+
+def _write_table(folder: Path, name: str, frame: pd.DataFrame, document: str) -> list[Path]:
     return [
-        write_atomically(folder / f"table{number}.md", lambda path: path.write_text(document, encoding="utf-8")),
-        write_atomically(folder / f"table{number}.csv", lambda path: frame.to_csv(path, index=False)),
+        write_atomically(folder / f"{name}.md", lambda path: path.write_text(document, encoding="utf-8")),
+        write_atomically(folder / f"{name}.csv", lambda path: frame.to_csv(path, index=False)),
     ]
 
 
-def _write_figure(folder: Path, number: int, figure: Figure) -> list[Path]:
+def _write_figure(folder: Path, name: str, figure: Figure) -> list[Path]:
+    _lay_out(figure)
     with mpl.rc_context({"pdf.fonttype": 42}):  # TrueType, which journals and editors accept
         return [
-            write_atomically(folder / f"figure{number}.png", lambda path: figure.savefig(path, dpi=_DPI)),
+            write_atomically(folder / f"{name}.png", lambda path: figure.savefig(path, dpi=_DPI)),
             write_atomically(
-                folder / f"figure{number}.pdf",
+                folder / f"{name}.pdf",
                 lambda path: figure.savefig(path, dpi=_DPI, metadata={"CreationDate": None}),
             ),
         ]
+
+
+def _lay_out(figure: Figure) -> None:
+    """Place a figure's parts once, which saving would do twice for every file."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine(None)

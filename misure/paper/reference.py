@@ -1,11 +1,12 @@
 """The paper's printed numbers, and which of our datasets and models they belong to.
 
-A dataset joins the tables and figures with one more line in :data:`PAIRS`.
+A dataset and model join the tables and figures with one more entry in :data:`PAIRS`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -15,7 +16,7 @@ from omegaconf import OmegaConf
 DASH = "–"  # noqa: RUF001 - an en dash, as in printed tables
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pair:
     """A dataset and model of the paper, and where the paper shows them.
 
@@ -26,8 +27,13 @@ class Pair:
         model: Our name of the model, as in records.
         lr_lambda_key: Its block in the reference's ``lr_lambda``.
         lr_lambda_table: Number of the table with learning rate against lambda.
-        qualitative_figure: Number of the figure with sample maps.
+        qualitative_figure: Number of the figure with sample maps; models of a dataset may share one.
         size_figure: Number of the figure with the prediction size.
+        draws_per_class: How many samples of a class count in Tables 1 to 6 and the figures.
+        classes: The paper's spelling of its classes; empty for a dataset of one class.
+        class_word: What its classes are called.
+        qualitative_classes: Those that the figure with sample maps shows, from top to bottom.
+        size_classes: Those that the figure with the prediction size shows, from top to bottom.
     """
 
     dataset_label: str
@@ -38,6 +44,11 @@ class Pair:
     lr_lambda_table: int
     qualitative_figure: int
     size_figure: int
+    draws_per_class: int
+    classes: tuple[str, ...] = ()
+    class_word: str = "class"
+    qualitative_classes: tuple[str, ...] = ()
+    size_classes: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -50,18 +61,52 @@ class Pair:
         return int(reference()["samples"][self.dataset_label])
 
 
-PAIRS = (
-    Pair(
-        "Triangle",
-        "U-Net",
-        "triangle",
-        "unet_vgg16",
-        lr_lambda_key="table2_triangle_unet",
-        lr_lambda_table=2,
-        qualitative_figure=1,
-        size_figure=6,
-    ),
+_TRIANGLE = Pair(
+    dataset_label="Triangle",
+    model_label="U-Net",
+    dataset="triangle",
+    model="unet_vgg16",
+    lr_lambda_key="table2_triangle_unet",
+    lr_lambda_table=2,
+    qualitative_figure=1,
+    size_figure=6,
+    draws_per_class=150,
 )
+
+_SYNAPSE_UNET = Pair(
+    dataset_label="Synapse",
+    model_label="U-Net",
+    dataset="synapse",
+    model="unet_resnet34",
+    lr_lambda_key="table3_synapse_unet",
+    lr_lambda_table=3,
+    qualitative_figure=2,
+    size_figure=4,
+    draws_per_class=50,
+    classes=("Aorta", "Gall Bladder", "Left Kidney", "Right Kidney", "Liver", "Pancreas", "Spleen", "Stomach"),
+    class_word="organ",
+    qualitative_classes=("Aorta", "Left Kidney", "Gall Bladder", "Liver"),
+    size_classes=("Aorta", "Gall Bladder", "Left Kidney", "Right Kidney"),
+)
+
+_SYNAPSE_TRANSUNET = replace(
+    _SYNAPSE_UNET,
+    model_label="TransUNet",
+    model="transunet",
+    lr_lambda_key="table4_synapse_transunet",
+    lr_lambda_table=4,
+    size_figure=5,
+)
+
+PAIRS = (_TRIANGLE, _SYNAPSE_UNET, _SYNAPSE_TRANSUNET)
+
+
+def grouped(pairs: Sequence[Pair], attribute: str) -> list[list[Pair]]:
+    """Group pairs by an attribute such as ``"qualitative_figure"``, in order of appearance."""
+    groups: dict[Any, list[Pair]] = {}
+    for pair in pairs:
+        groups.setdefault(getattr(pair, attribute), []).append(pair)
+    return list(groups.values())
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,17 @@ datasets are never mixed, and no sample counts twice.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from misure.errors import MisureError, did_you_mean
 from misure.explainers import EXPLAINERS
+from misure.paper.reference import Pair
 
 METRICS = ("dice_explained", "perturbation_ratio", "region_ratio", "binary_dice_explained")
 
@@ -48,8 +51,15 @@ RESULTS = (
     "precision",
     "device",
     "code_version",
+    "class_name",
+    "group",
+    "confidence",
+    "draw",
 )
-"""What a finished record has besides; the parameters are columns named ``param_<name>``."""
+"""What a finished record has besides; the parameters are columns named ``param_<name>``.
+
+Records of older versions have neither class names, groups, confidences nor draws: see :func:`latest_run`.
+"""
 
 SAMPLE = ["dataset", "model", "sample", "class_id"]
 """The columns that name a sample."""
@@ -77,6 +87,8 @@ def latest_run(records: pd.DataFrame, profile: str) -> pd.DataFrame:
     """Keep one profile and, for each dataset and model, only what was made with the newest weights.
 
     Where the same weights met several versions of a dataset (other fingerprints), the newest stays.
+    A record without a class name gets its class's from the others, or ``"class 1"``; one without a
+    draw keeps it missing, which counts as drawn early (see :func:`paper_draw`).
 
     Args:
         records: One row per unit and threshold, see :data:`IDENTITY` and :data:`RESULTS`.
@@ -93,7 +105,7 @@ def latest_run(records: pd.DataFrame, profile: str) -> pd.DataFrame:
         raise MisureError(f"the records lack the columns {', '.join(missing)}: they were not written by this version")
     records = records.reindex(columns=list(dict.fromkeys([*records.columns, *IDENTITY, *RESULTS])))
     run = records[records["profile"] == profile]
-    run = run.assign(created=_times(run["created"]))
+    run = run.assign(created=_times(run["created"]), class_name=_class_names(run))
     kept = []
     for _, group in run.groupby(["dataset", "model"], sort=True):
         newest = group.sort_values("created", kind="stable").iloc[-1]
@@ -121,19 +133,18 @@ def select(records: pd.DataFrame, explainer: str, **overrides: Any) -> pd.DataFr
     Raises:
         MisureError: If the explainer or a parameter does not exist.
     """
+    return select_and_tally(records, explainer, **overrides)[0]
+
+
+def select_and_tally(records: pd.DataFrame, explainer: str, **overrides: Any) -> tuple[pd.DataFrame, Tally]:
+    """Do as :func:`select` does, and count the samples that have no numbers."""
     rows = _at_parameters(records, explainer, overrides)
     done = _one_setting(rows[rows["status"] == "done"], overrides)
     newest = done.sort_values("created", kind="stable").drop_duplicates([*SAMPLE, "threshold"], keep="last")
-    return newest.sort_values([*SAMPLE, "threshold"], ignore_index=True)
-
-
-def tally(records: pd.DataFrame, explainer: str, **overrides: Any) -> Tally:
-    """Count the samples that :func:`select` has no numbers for."""
-    rows = _at_parameters(records, explainer, overrides)
-    done = _samples(select(records, explainer, **overrides))
-    skipped = _samples(rows[rows["status"] == "skipped"]) - done
-    failed = _samples(rows[rows["status"] == "failed"]) - done - skipped
-    return Tally(len(skipped), len(failed))
+    explained = _samples(done)
+    skipped = _samples(rows[rows["status"] == "skipped"]) - explained
+    failed = _samples(rows[rows["status"] == "failed"]) - explained - skipped
+    return newest.sort_values([*SAMPLE, "threshold"], ignore_index=True), Tally(len(skipped), len(failed))
 
 
 def at_threshold(rows: pd.DataFrame, threshold: float | None) -> pd.DataFrame:
@@ -148,6 +159,37 @@ def of_pair(records: pd.DataFrame, dataset: str, model: str) -> pd.DataFrame:
     return records[(records["dataset"] == dataset) & (records["model"] == model)]
 
 
+def paper_draw(records: pd.DataFrame, pair: Pair) -> pd.DataFrame:
+    """Keep a pair's samples that Tables 1 to 6 and the figures are made from: the first draws of each class.
+
+    A record without a draw stays: it is of a version that never made more than the paper's number.
+    """
+    rows = of_pair(records, pair.dataset, pair.model)
+    return rows[~(pd.to_numeric(rows["draw"]) >= pair.draws_per_class)]
+
+
+def in_class(rows: pd.DataFrame, label: str) -> pd.DataFrame:
+    """Keep the rows of the class with a name, whatever its capitals and spaces."""
+    return rows[rows["class_name"].map(_bare).eq(_bare(label))]
+
+
+def class_labels(rows: pd.DataFrame, first: Sequence[str] = ()) -> list[str]:
+    """Name the classes: ``first``, whether or not they have rows, then those others that have, by class id."""
+    labels: dict[str, str] = {}
+    for label in (*first, *rows.sort_values("class_id", kind="stable")["class_name"]):
+        labels.setdefault(_bare(label), label)
+    return list(labels.values())
+
+
+def _bare(label: str) -> str:
+    return "".join(character for character in label.casefold() if character.isalnum())
+
+
+def _class_names(rows: pd.DataFrame) -> pd.Series:
+    known = rows["class_name"].astype(object).groupby([rows["dataset"], rows["class_id"]]).transform("first")
+    return known.where(known.notna(), "class " + rows["class_id"].astype(str)).astype(object)
+
+
 def _at_parameters(records: pd.DataFrame, explainer: str, overrides: dict[str, Any]) -> pd.DataFrame:
     if explainer not in EXPLAINERS:
         raise MisureError(f"there is no method {explainer!r}{did_you_mean(explainer, EXPLAINERS)}")
@@ -157,15 +199,16 @@ def _at_parameters(records: pd.DataFrame, explainer: str, overrides: dict[str, A
             raise MisureError(f"{explainer} has no parameter {name!r}{did_you_mean(name, wanted)}")
     wanted = {name: value for name, value in wanted.items() if name not in _FREE} | overrides
     rows = records[(records["explainer"] == explainer) & (records["input_noise"] == 0)]
-    for name, value in wanted.items():
+    chosen = np.ones(len(rows), dtype=bool)
+    for name, value in wanted.items() if len(rows) else ():
         column = rows.get(f"param_{name}", pd.Series(np.nan, index=rows.index))
-        rows = rows[_equals(column, value)]
-    return rows
+        chosen &= _equals(column, value)
+    return rows[chosen]
 
 
 def _one_setting(rows: pd.DataFrame, overrides: dict[str, Any]) -> pd.DataFrame:
     free = [name for name in _COUNTED_FREE if name in rows.columns and name.removeprefix("param_") not in overrides]
-    if not free or rows.empty:
+    if not free or len(rows[free].drop_duplicates()) < 2:
         return rows
     kept = []
     for _, group in rows.groupby(["dataset", "model"]):
@@ -178,15 +221,15 @@ def _samples(rows: pd.DataFrame) -> set[tuple[Any, ...]]:
     return set(rows[SAMPLE].itertuples(index=False, name=None))
 
 
-def _equals(column: pd.Series, value: Any) -> pd.Series:
+def _equals(column: pd.Series, value: Any) -> NDArray[np.bool_]:
     if value is None:
-        return column.isna()
+        return column.isna().to_numpy()
     if isinstance(value, list | tuple):
-        return column.map(lambda text: isinstance(text, str) and json.loads(text) == list(value)).astype(bool)
+        return np.array([isinstance(text, str) and json.loads(text) == list(value) for text in column], dtype=bool)
     if isinstance(value, int | float):
-        numbers = pd.to_numeric(column, errors="coerce").astype(float)
-        return pd.Series(np.isclose(numbers, float(value), rtol=1e-9, atol=0), index=column.index)
-    return column.eq(value).fillna(False).astype(bool)
+        numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float)
+        return np.asarray(np.isclose(numbers, float(value), rtol=1e-9, atol=0), dtype=bool)
+    return np.array([found == value for found in column], dtype=bool)
 
 
 def _times(column: pd.Series) -> pd.Series:

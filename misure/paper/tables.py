@@ -1,4 +1,4 @@
-"""Tables 1, 2 and 6 as data frames: the paper's numbers beside ours, row by row.
+"""Tables 1 to 4 and 6 as data frames: the paper's numbers beside ours, row by row.
 
 Every row the paper has is there. Where we have no result the numbers are NaN and ``note`` says why.
 """
@@ -19,7 +19,15 @@ from misure.paper.reference import (
     table1_reference,
     table6_reference,
 )
-from misure.paper.selection import METRICS, Tally, at_threshold, of_pair, select, tally
+from misure.paper.selection import (
+    METRICS,
+    Tally,
+    at_threshold,
+    class_labels,
+    in_class,
+    paper_draw,
+    select_and_tally,
+)
 from misure.paper.statistics import Summary, summarise
 
 NOT_RUN = "not run in this profile"
@@ -29,6 +37,8 @@ STATISTICS = ("mean", "low", "high", "median")
 
 PAPER_MASKS = 2000
 """RISE masks in the paper (4.4)."""
+
+_BY_CLASS = ("msr", "sufficient_region")
 
 _BASELINES = ("sufficient_region", "prediction", "random_map")
 
@@ -46,7 +56,7 @@ def table1(run: pd.DataFrame, pairs: Sequence[Pair] = PAIRS) -> pd.DataFrame:
     explainers = {cls.title: name for name, cls in EXPLAINERS.items()}
     rows = []
     for pair in pairs:
-        printed = table1_reference(pair)
+        records, printed = paper_draw(run, pair), table1_reference(pair)
         baselines = {
             (EXPLAINERS[name].title, threshold): PaperValue()
             for name in _BASELINES
@@ -55,22 +65,42 @@ def table1(run: pd.DataFrame, pairs: Sequence[Pair] = PAIRS) -> pd.DataFrame:
         for (method, threshold), paper in (printed | baselines).items():
             name = explainers[method]
             heading = {
-                "dataset": pair.dataset_label,
-                "model": pair.model_label,
+                **_names(pair),
                 "method": method,
                 "threshold": threshold,
                 "paper_masks": PAPER_MASKS if name == "rise" else None,
             }
-            rows.append(heading | _result(run, pair, name, paper, threshold))
+            rows.append(heading | _result(records, pair, name, paper, threshold))
     return pd.DataFrame(rows).astype({"threshold": float, "masks": float, "paper_masks": float})
+
+
+def by_class_table(run: pd.DataFrame, pairs: Sequence[Pair]) -> pd.DataFrame:
+    """Split Table 1's MSR, and the SR it started from, by class; the paper has no such table.
+
+    Args:
+        run: As :func:`misure.paper.selection.latest_run` returns it.
+        pairs: The models of a dataset with several classes.
+
+    Returns:
+        One row per model, class and method; a class without samples has its rows.
+    """
+    rows = []
+    for pair in pairs:
+        records = paper_draw(run, pair)
+        for label in class_labels(records, pair.classes):
+            mine = in_class(records, label)
+            for name in _BY_CLASS:
+                heading = {**_names(pair), "class": label, "method": EXPLAINERS[name].title}
+                rows.append(heading | _result(mine, pair, name, PaperValue()))
+    return pd.DataFrame(rows)
 
 
 def lr_lambda_table(run: pd.DataFrame, pair: Pair) -> pd.DataFrame:
     """Build Table 2 (for other pairs 3 to 5): MSR by lambda and learning rate, mask size 224."""
+    records = paper_draw(run, pair)
     return pd.DataFrame(
         [
-            {"dataset": pair.dataset_label, "model": pair.model_label, "lambda": lam, "learning_rate": lr}
-            | _result(run, pair, "msr", paper, lr=lr, lam=lam)
+            {**_names(pair), "lambda": lam, "learning_rate": lr} | _result(records, pair, "msr", paper, lr=lr, lam=lam)
             for (lam, lr), paper in lr_lambda_reference(pair).items()
         ]
     )
@@ -80,9 +110,8 @@ def table6(run: pd.DataFrame, pairs: Sequence[Pair] = PAIRS) -> pd.DataFrame:
     """Build Table 6: MSR by mask size, learning rate 0.1 and lambda 0.01."""
     return pd.DataFrame(
         [
-            {"dataset": pair.dataset_label, "model": pair.model_label, "mask_size": size}
-            | _result(run, pair, "msr", paper, mask_size=size)
-            for pair in pairs
+            {**_names(pair), "mask_size": size} | _result(records, pair, "msr", paper, mask_size=size)
+            for pair, records in ((pair, paper_draw(run, pair)) for pair in pairs)
             for size, paper in table6_reference(pair).items()
         ]
     )
@@ -99,8 +128,12 @@ def distinct(values: pd.Series) -> str:
     return ", ".join(str(value) for value in values.dropna().unique())
 
 
+def _names(pair: Pair) -> dict[str, str]:
+    return {"dataset": pair.dataset_label, "model": pair.model_label}
+
+
 def _result(
-    run: pd.DataFrame,
+    records: pd.DataFrame,
     pair: Pair,
     explainer: str,
     paper: PaperValue,
@@ -108,9 +141,8 @@ def _result(
     **overrides: Any,
 ) -> dict[str, Any]:
     """Return the paper's numbers, ours, and where ours come from."""
-    records = of_pair(run, pair.dataset, pair.model)
-    rows = at_threshold(select(records, explainer, **overrides), threshold)
-    missing = tally(records, explainer, **overrides)
+    selected, missing = select_and_tally(records, explainer, **overrides)
+    rows = at_threshold(selected, threshold)
     numbers: dict[str, Any] = {}
     for metric in METRICS:
         summary = summarise(rows[metric])
@@ -119,8 +151,11 @@ def _result(
         numbers |= {f"{metric}_{name}": getattr(summary, name) for name in STATISTICS}
     return numbers | {
         "paper_seconds": paper.seconds,
-        "seconds_mean": summarise(rows["seconds"]).mean,
+        "seconds_mean": rows["seconds"].astype(float).mean(skipna=False),
+        "n_dilations_median": rows["n_dilations"].astype(float).median(skipna=False),
+        "prediction_size_median": rows["prediction_size"].astype(float).median(skipna=False),
         "n_samples": len(rows),
+        "n_classes": rows["class_id"].nunique(),
         "n_skipped": missing.skipped,
         "n_failed": missing.failed,
         "paper_n_samples": None if paper == PaperValue() else pair.paper_samples,
