@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from misure.metrics import min_max
@@ -87,7 +88,7 @@ def examples_figure(run: pd.DataFrame, maps_folder: Path, profile: str, pair: Pa
     judged = judged_samples(run, pair)
     examples = choose_examples(judged[judged["unit"].isin(saved_units(maps_folder))])
     size = (1.75 * len(_PICTURES) + 3.4, 1.75 * len(examples) + 1.0)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(h_pad=0.1))
     widths = [1.0] * len(_PICTURES) + [1.75]
     grid = figure.subplots(len(examples), len(widths), squeeze=False, width_ratios=widths)
     for axes, title in zip(grid[0], _PICTURES, strict=False):
