@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,12 +113,30 @@ def expand_sweep(name: str, overrides: list[str]) -> Iterator[Experiment]:
     """
     try:
         sweep = compose("run", [f"sweep={name}", *overrides], return_hydra_config=True)
-        grid: dict[str, Any] = dict(sweep.hydra.sweeper.params or {})
-        axes = [[f"{key}={value}" for value in _split(str(values))] for key, values in grid.items()]
-        for choice in itertools.product(*axes):
-            yield Experiment.of(compose("run", [f"sweep={name}", *choice, *overrides]))
     except HydraException as error:
         raise MisureError(f"sweep {name}: {' '.join(str(error).split())}") from error
+    grid: dict[str, Any] = dict(sweep.hydra.sweeper.params or {})
+    axes = [[f"{key}={value}" for value in _split(str(values))] for key, values in grid.items()]
+    for cfg in composed("run", ([f"sweep={name}", *choice] for choice in itertools.product(*axes)), overrides):
+        yield Experiment.of(cfg)
+
+
+def composed(config: str, variants: Iterable[Sequence[str]], overrides: Sequence[str]) -> Iterator[DictConfig]:
+    """Compose variants of an entry point's configuration; needs an initialised Hydra.
+
+    Args:
+        config: ``configs/<config>.yaml``.
+        variants: Overrides of each; what the user overrides wins.
+        overrides: The user's overrides.
+
+    Raises:
+        MisureError: If a configuration does not compose.
+    """
+    for variant in variants:
+        try:
+            yield compose(config, [*variant, *overrides])
+        except HydraException as error:
+            raise MisureError(f"{' '.join(variant)}: {' '.join(str(error).split())}") from error
 
 
 def _split(values: str) -> list[str]:

@@ -15,7 +15,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, hint: str =
 
     Args:
         path: Where the file goes; its folder is made when missing.
-        write: Called with the temporary path, which ends like ``path``.
+        write: Called with the temporary path, which ends in ``.part``.
         hint: Added to the error's advice.
 
     Returns:
@@ -24,7 +24,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, hint: str =
     Raises:
         MisureError: If the place cannot be written; an older file stays as it was.
     """
-    partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")  # no reader's pattern matches what a kill leaves
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(partial)

@@ -42,7 +42,8 @@ def bench() -> pd.DataFrame:
     model, images = toy_model(torch.float32), toy_images(3, torch.float32)
     targets = toy_targets(model, images)
     counts = {"n_masks": 9, "n_iterations": 3, "mask_size": 8}
-    return run_bench(model, images, targets, **counts, images_per_round=2, progress=False)
+    frame = run_bench(model, images, targets, **counts, images_per_round=2, progress=False)
+    return frame.assign(dataset="triangle", model="unet_vgg16")
 
 
 def test_literal_msr_gives_the_explainers_masks() -> None:
@@ -114,9 +115,12 @@ def judged(bench: pd.DataFrame, hardware: str = "some CPU") -> dict[tuple[str, s
     return {(r.bar, r.precision): (r.measured, r.verdict) for r in judge(bench, hardware).itertuples()}
 
 
-def eight_images(times_faster: float, correlation: float, precision: str = "32") -> pd.DataFrame:
+def eight_images(
+    times_faster: float, correlation: float, precision: str = "32", model: str = "unet_vgg16"
+) -> pd.DataFrame:
     """Rows of a benchmark with known results; the ratio of ours is 4 % below the literal one."""
     common = {"device": "cpu", "n_masks": 2000, "n_iterations": 100, "dice_explained": 0.9, "others_share": 0.0}
+    common |= {"model": model}
     ours = {"version": "misure", "precision": precision, "times_faster": times_faster, "correlation": correlation}
     literal = {"version": "literal", "precision": "32", "times_faster": 1.0, "correlation": 1.0}
     return pd.DataFrame(
@@ -148,6 +152,15 @@ def test_bars_for_bfloat16_and_an_h100() -> None:
     on_gpu = judged(bench.assign(device="cuda"), hardware="NVIDIA H100 80GB HBM3")
     assert on_gpu["MSR, seconds per image", "bf16"] == (0.05, "met")
     assert on_gpu["MSR, times faster", "bf16"][1] == "cannot be measured here (the bar is for a CPU)"
+
+
+def test_every_network_has_its_own_bars() -> None:
+    bench = eight_images(times_faster=2.05, correlation=1.0, precision="bf16", model="unet_resnet34")
+    found = judged(bench)
+    assert found["MSR, times faster", "bf16"] == (2.05, "met")
+    assert found["RISE, times faster", "bf16"] == (2.05, "missed")
+    assert ("MSR, times faster", "32") not in found
+    assert set(judged(bench.assign(model="another"))) < set(found)
 
 
 def test_few_images_are_said_to_be_few() -> None:

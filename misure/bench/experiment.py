@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from torch import Tensor
 
 from misure.bench.compare import run_bench
 from misure.bench.report import markdown, write
 from misure.compute import Compute
-from misure.config import Experiment, compute_of
+from misure.config import Experiment, composed, compute_of
 from misure.errors import MisureError
 from misure.model import frozen
 from misure.sweep.subject import Subject, prepare
@@ -19,11 +21,21 @@ from misure.target import EmptyTargetError, Target, make_targets
 
 
 def bench(cfg: DictConfig) -> str:
-    """Run the benchmark, write ``bench.md`` and ``bench.csv`` to the outputs folder and return the text.
+    """Benchmark every network of ``bench.networks``, write ``bench.md`` and ``bench.csv`` and return the text.
 
     Raises:
-        MisureError: If the network predicts its class in too few images.
+        MisureError: If a network predicts its classes in too few images.
     """
+    overrides = list(HydraConfig.get().overrides.task)
+    networks = [[f"{group}={name}" for group, name in network.items()] for network in cfg.bench.networks]
+    measured = [_bench_one(each) for each in composed("bench", networks, overrides)]
+    text = "\n".join(page for _, page in measured)
+    write(pd.concat([frame for frame, _ in measured]), Path(cfg.outputs), text)
+    return text
+
+
+def _bench_one(cfg: DictConfig) -> tuple[pd.DataFrame, str]:
+    """Benchmark one network; return its rows and its page."""
     subject = prepare(cfg)
     images, targets = explained_images(subject, Experiment.of(cfg), cfg.bench.images)
     frame = run_bench(
@@ -36,12 +48,13 @@ def bench(cfg: DictConfig) -> str:
         precisions=[str(p) for p in cfg.bench.precisions] if cfg.bench.precisions else None,
         images_per_round=cfg.bench.images_per_round,
         batch_size=cfg.runner.batch_size,
-    )
+    ).assign(dataset=cfg.dataset.name, model=cfg.model.name)
     score = subject.info.metrics.get("val_dice", float("nan"))
-    note = f"Network: {subject.info.name}, weights {subject.info.fingerprint}, validation Dice {score:.3f}."
-    text = markdown(frame, title=f"Speed on {cfg.dataset.title}", notes=(note,))
-    write(frame, Path(cfg.outputs), text)
-    return text
+    notes = (
+        f"Network: {subject.info.name}, weights {subject.info.fingerprint}, validation Dice {score:.3f}.",
+        f"Images: {subject.dataset.source}.",
+    )
+    return frame, markdown(frame, title=f"Speed: {cfg.model.title} on {cfg.dataset.title}", notes=notes)
 
 
 def explained_images(subject: Subject, experiment: Experiment, count: int) -> tuple[Tensor, list[Target]]:

@@ -101,10 +101,10 @@ def _write_figure(folder: Path, name: str, figure: Figure) -> list[Path]:
     _lay_out(figure)
     with mpl.rc_context({"pdf.fonttype": 42}):  # TrueType, which journals and editors accept
         return [
-            write_atomically(folder / f"{name}.png", lambda path: figure.savefig(path, dpi=_DPI)),
+            write_atomically(folder / f"{name}.png", lambda path: figure.savefig(path, format="png", dpi=_DPI)),
             write_atomically(
                 folder / f"{name}.pdf",
-                lambda path: figure.savefig(path, dpi=_DPI, metadata={"CreationDate": None}),
+                lambda path: figure.savefig(path, format="pdf", dpi=_DPI, metadata={"CreationDate": None}),
             ),
         ]
 
