@@ -178,7 +178,7 @@ class SynapseDataset(Dataset[dict[str, Tensor]]):
         path = slice_path(folder, case, number) if self.split == "train" else volume_path(folder, case)
         try:
             if self.split == "train":
-                with np.load(path, allow_pickle=False) as file:
+                with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                     image, label = file["image"], file["label"]
             else:
                 with h5py.File(path, "r") as file:
@@ -201,17 +201,19 @@ class SynapseDataset(Dataset[dict[str, Tensor]]):
 def resize_image(image: np.ndarray, size: int) -> np.ndarray:
     """Resize an image with cubic splines as TransUNet does, without values outside [0, 1].
 
+    (scipy's default mode blanks the last row or column where rounding puts it just outside.)
+
     Args:
         image: H x W in [0, 1].
         size: Side of the result.
     """
     factors = (size / image.shape[0], size / image.shape[1])
-    return ndimage.zoom(image, factors, order=3).clip(0, 1) if factors != (1, 1) else image
+    return ndimage.zoom(image, factors, order=3, mode="mirror").clip(0, 1) if factors != (1, 1) else image
 
 
 def resize_label(label: np.ndarray, size: int) -> np.ndarray:
     """Resize a label map of H x W by nearest neighbours."""
-    return ndimage.zoom(label, (size / label.shape[0], size / label.shape[1]), order=0)
+    return ndimage.zoom(label, (size / label.shape[0], size / label.shape[1]), order=0, mode="nearest")
 
 
 def augment(image: np.ndarray, label: np.ndarray, key: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
