@@ -22,6 +22,11 @@ from misure.networks.transunet import Decoder, TokenMap, build_transunet
 SMALL = {"image_size": 64, "depth": 1, "width": 64, "pretrained": None}
 
 
+@pytest.fixture(autouse=True)
+def _seed(network):
+    torch.manual_seed(6)
+
+
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(5)
@@ -188,7 +193,7 @@ def test_wrong_arguments_get_one_line(options, message):
 
 @pytest.mark.parametrize("winograd", [False, True])
 def test_frozen_gives_the_same_logits_and_gradients_and_everything_back(network, winograd):
-    image = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    image = torch.rand(1, 1, 64, 64, requires_grad=True)
     before = {name: (p.data_ptr(), p.requires_grad, p.stride()) for name, p in network.named_parameters()}
     reference = network(image)
     reference_gradient = torch.autograd.grad(reference[:, 1].sum(), image)[0]
@@ -267,25 +272,32 @@ def test_batches_do_not_mix(double):
         torch.testing.assert_close(double(images), one_by_one, rtol=0, atol=1e-10)  # float64 sums in another order
 
 
+def cam_of(network, layer, image, target):
+    """Seg-Grad-CAM by hand, where every pixel is the target's."""
+    kept = []
+    handle = network.get_submodule(layer).register_forward_hook(lambda _m, _i, out: (kept.append(out), out.clone())[1])
+    logits = network(image[None])
+    handle.remove()
+    gradient = torch.autograd.grad(logits[0, target].sum(), kept[0])[0]
+    cam = torch.einsum("nchw,nc->nhw", kept[0], gradient.mean((2, 3))).relu()
+    return interpolate(cam[:, None], image.shape[1:], mode="bilinear", align_corners=False)[0, 0].detach()
+
+
 @pytest.mark.parametrize("layer", ["tokens", "decoder.conv_more"])
 def test_seg_grad_cam(double, layer):
     image = torch.rand(1, 32, 32, dtype=torch.float64)
+    certain = copy.deepcopy(double)
     with torch.no_grad():
-        predicted = double(image[None]).argmax(1)
-    target = int(predicted.flatten().bincount().argmax())
-    model = SegmentationModel(double, bottleneck=layer, in_channels=1)
-    explanation = misure.explain(model, image, target, "seg_grad_cam", precision="32")
-
-    kept = []
-    handle = double.get_submodule(layer).register_forward_hook(lambda _m, _i, out: (kept.append(out), out.clone())[1])
-    logits = double(image[None])
-    handle.remove()
-    gradient = torch.autograd.grad(logits[0, target][predicted[0] == target].sum(), kept[0])[0]
-    cam = torch.einsum("nchw,nc->nhw", kept[0], gradient.mean((2, 3))).relu()
-    cam = interpolate(cam[:, None], (32, 32), mode="bilinear", align_corners=False)[0, 0]
-    assert cam.max() > 0
+        certain.head.bias[1] = 100.0  # class 1 everywhere
+    if not cam_of(certain, layer, image, 1).any():
+        with torch.no_grad():
+            certain.head.weight[1].neg_()  # negates the map before its negative part is cut
+    expected = cam_of(certain, layer, image, 1)
+    model = SegmentationModel(certain, bottleneck=layer, in_channels=1)
+    explanation = misure.explain(model, image, 1, "seg_grad_cam", precision="32")
+    assert expected.max() > 0
     # float64 sums in another memory format's order
-    torch.testing.assert_close(explanation.saliency, cam.detach(), rtol=0, atol=1e-9 * cam.max().item())
+    torch.testing.assert_close(explanation.saliency, expected, rtol=0, atol=1e-9 * expected.max().item())
 
 
 def test_msr_runs(network):
