@@ -12,7 +12,7 @@ import pytest
 from paper_records import frame, save_map, unit
 
 from misure.errors import MisureError
-from misure.paper.maps import iou, load_maps, noise_floor
+from misure.paper.maps import iou, load_maps, noise_floor, saved_units
 from misure.paper.selection import latest_run
 
 NOISE = 1e-6
@@ -95,3 +95,11 @@ def test_maps_that_are_missing_damaged_or_incomplete(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", image=_map(1))
     with pytest.raises(MisureError, match="lacks region, saliency"):
         load_maps(tmp_path, "other")
+
+
+def test_saved_units_are_whole_files(tmp_path: Path) -> None:
+    assert saved_units(tmp_path / "absent") == set()
+    save_map(tmp_path, "whole", _map(1))
+    (tmp_path / ".partial.123.npz").write_bytes(b"half")
+    (tmp_path / "notes.txt").write_text("other")
+    assert saved_units(tmp_path) == {"whole"}

@@ -198,12 +198,11 @@ def _at_parameters(records: pd.DataFrame, explainer: str, overrides: dict[str, A
         if name not in wanted:
             raise MisureError(f"{explainer} has no parameter {name!r}{did_you_mean(name, wanted)}")
     wanted = {name: value for name, value in wanted.items() if name not in _FREE} | overrides
-    rows = records[(records["explainer"] == explainer) & (records["input_noise"] == 0)]
-    chosen = np.ones(len(rows), dtype=bool)
-    for name, value in wanted.items() if len(rows) else ():
-        column = rows.get(f"param_{name}", pd.Series(np.nan, index=rows.index))
-        chosen &= _equals(column, value)
-    return rows[chosen]
+    chosen = np.array((records["explainer"] == explainer) & (records["input_noise"] == 0), dtype=bool)
+    for name, value in wanted.items() if chosen.any() else ():
+        column = records.get(f"param_{name}", pd.Series(np.nan, index=records.index))
+        chosen[chosen] = _equals(column[chosen], value)
+    return records[chosen]
 
 
 def _one_setting(rows: pd.DataFrame, overrides: dict[str, Any]) -> pd.DataFrame:
