@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -63,6 +63,7 @@ _EMPTY_ORIGINAL = {(True, False): (1.0, 0.0), (False, True): (0.0, 0.0), (False,
 """Dice and HD95 by (predicted, true), each whether there is a voxel."""
 
 
+@runtime_checkable
 class VolumeDataset(Protocol):
     """Annotated volumes that a network sees slice by slice.
 
@@ -108,25 +109,43 @@ def evaluate_volumes(
         MisureError: If MedPy is missing, there is no volume, a volume cannot be used, or the network predicts
             other classes than the dataset has.
     """
+    device = model.device or torch.device("cpu")
+    with frozen(model, compute, device) as network, network.sustained():
+
+        def predict(_case: str, image: NDArray[np.float32]) -> NDArray[np.uint8]:
+            return predict_volume(network, image, dataset.resize, len(dataset.class_names))
+
+        return score_volumes(predict, dataset, empty_truth_counts=empty_truth_counts, progress=progress)
+
+
+def score_volumes(
+    predict: Callable[[str, NDArray[np.float32]], NDArray[np.uint8]],
+    dataset: VolumeDataset,
+    *,
+    empty_truth_counts: bool = False,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Score predictions, which may have been made before, like :func:`evaluate_volumes`.
+
+    Args:
+        predict: Gives the class indices of a case (its name and its image), Z x H x W.
+        dataset: The volumes.
+        empty_truth_counts: Score empty organs as TransUNet's code does.
+        progress: Whether to show a progress bar.
+    """
     _require_libraries()
     if not dataset.cases:
         raise MisureError("there is no volume to evaluate: check the dataset's folder and split")
-    device = model.device or torch.device("cpu")
     rows: list[tuple[Any, ...]] = []
-    with (
-        frozen(model, compute, device) as network,
-        network.sustained(),
-        tqdm(dataset.cases, desc="volumes", unit="volume", disable=not progress) as bar,
-    ):
-        for case in bar:
-            image, truth = dataset.volume(case)
-            _check(case, image, truth, len(dataset.class_names))
-            prediction = predict_volume(network, image, dataset.resize, len(dataset.class_names))
-            for class_id, name in list(enumerate(dataset.class_names))[1:]:
-                predicted, true = prediction == class_id, truth == class_id
-                scores = score(predicted, true, empty_truth_counts=empty_truth_counts)
-                voxels = int(predicted.sum()), int(true.sum())
-                rows.append((case, class_id, name, *scores, *voxels, empty_truth_counts))
+    for case in tqdm(dataset.cases, desc="volumes", unit="volume", disable=not progress):
+        image, truth = dataset.volume(case)
+        _check(case, image, truth, len(dataset.class_names))
+        prediction = predict(case, image)
+        for class_id, name in list(enumerate(dataset.class_names))[1:]:
+            predicted, true = prediction == class_id, truth == class_id
+            scores = score(predicted, true, empty_truth_counts=empty_truth_counts)
+            voxels = int(predicted.sum()), int(true.sum())
+            rows.append((case, class_id, name, *scores, *voxels, empty_truth_counts))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -195,6 +214,11 @@ def hd95(first: Mask, second: Mask) -> float:
 
     box = find_objects((first | second).view(np.uint8))[0]
     return float(medpy_hd95(first[box], second[box]))
+
+
+def zoom_back(slices: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Bring predictions, Z x h x w, to a volume's own resolution Z x H x W (order 0)."""
+    return _assemble(iter([(slice(0, len(slices)), slices)]), shape)
 
 
 def _assemble(parts: Iterator[tuple[slice, NDArray[np.uint8]]], shape: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
@@ -66,8 +67,8 @@ def experiment(*overrides: str) -> Experiment:
     return Experiment.of(compose("run", [*TINY, "precision='32'", *overrides]))
 
 
-def make_runner(tmp_path, seconds: float = float("inf"), **extra) -> Runner:
-    return Runner(RecordStore(tmp_path / "records"), {NAME: subject(**extra)}, {NAME: PACE}, seconds)
+def make_runner(tmp_path, deadline: float = math.inf, **extra) -> Runner:
+    return Runner(RecordStore(tmp_path / "records"), {NAME: subject(**extra)}, {NAME: PACE}, deadline)
 
 
 def files(store: RecordStore) -> dict[str, tuple[int, bytes]]:
@@ -168,9 +169,9 @@ def test_a_time_budget_leaves_work_for_the_next_run(tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=tick))
     planned = [experiment("explainer=prediction", "n_samples=8")]
-    first = make_runner(tmp_path, seconds=60)
+    first = make_runner(tmp_path, deadline=70)
     first.run(planned)
-    # Explaining takes 20 s where 10 were estimated: after two, 50 s are gone and a third does not fit.
+    # Explaining takes 20 s where 10 were estimated: after two it is 60 s, and a third does not end by 70.
     assert (first.tally.done + first.tally.skipped, first.tally.left) == (2, 6)
     second = make_runner(tmp_path)
     second.run(planned)

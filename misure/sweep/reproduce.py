@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 import time
@@ -20,6 +21,7 @@ from misure.sweep.plan import Pace, duration, measure_pace, merge
 from misure.sweep.records import RecordStore
 from misure.sweep.runner import Runner, Tally
 from misure.sweep.subject import Subject, checkpoint_path, is_trained, prepare
+from misure.sweep.volume_scores import keep_volume_scores
 
 
 def reproduce(cfg: DictConfig) -> None:
@@ -35,7 +37,9 @@ def reproduce(cfg: DictConfig) -> None:
     paces = _announce(cfg, experiments)
     tally = Tally()
     for part, deadline in shares(experiments, started):
-        tally += _prepared(cfg, part, paces, deadline).run(part)
+        runner = _prepared(cfg, part, paces, deadline)
+        keep_volume_scores(part[0].cfg, runner.subjects[part[0].subject])
+        tally += runner.run(part)
     write_outputs(cfg)
     _say(
         f"\n{tally.done} explanations made, {tally.present} were there, {tally.skipped} samples had nothing to explain"
@@ -77,7 +81,7 @@ def run_one(cfg: DictConfig) -> None:
     experiment = Experiment.of(cfg)
     check_writable(Path(cfg.outputs))
     paces = _announce(cfg, [experiment])
-    runner = _prepared(cfg, [experiment], paces, float("inf"))
+    runner = _prepared(cfg, [experiment], paces)
     runner.run([experiment])
     units = {runner.unit(experiment, s).id for s in runner.samples(experiment, range(experiment.n_samples))}
     records = runner.store.load()
@@ -145,7 +149,9 @@ def _announce(cfg: DictConfig, experiments: Sequence[Experiment]) -> dict[str, P
     return paces
 
 
-def _prepared(cfg: DictConfig, experiments: Sequence[Experiment], paces: dict[str, Pace], deadline: float) -> Runner:
+def _prepared(
+    cfg: DictConfig, experiments: Sequence[Experiment], paces: dict[str, Pace], deadline: float = math.inf
+) -> Runner:
     """Train what is not trained, load what is explained."""
     subjects: dict[str, Subject] = {}
     for experiment in experiments:
@@ -155,7 +161,7 @@ def _prepared(cfg: DictConfig, experiments: Sequence[Experiment], paces: dict[st
             score = subject.info.metrics.get("val_dice", float("nan"))
             _say(f"{subject.name}: validation Dice {score:.3f}, images from {subject.dataset.source}")
             _say_what_is_missing(experiment, subject)
-    return Runner(_store(cfg), subjects, paces, deadline - time.monotonic())
+    return Runner(_store(cfg), subjects, paces, deadline)
 
 
 def _say_what_is_missing(experiment: Experiment, subject: Subject) -> None:

@@ -60,13 +60,13 @@ class Runner:
         store: Where records go.
         subjects: By name.
         paces: Measured speed by subject name, for the bar's time left.
-        seconds: Time allowed; what does not fit is left for another run.
+        deadline: Monotonic time at which to end; what does not fit before it is left for another run.
     """
 
     store: RecordStore
     subjects: dict[str, Subject]
     paces: dict[str, Pace]
-    seconds: float = float("inf")
+    deadline: float = math.inf
     tally: Tally = field(default_factory=Tally)
     _orders: dict[tuple[str, str, int], list[Sample]] = field(default_factory=dict, init=False, repr=False)
 
@@ -82,8 +82,7 @@ class Runner:
             for (experiment, ranks, pending), estimate in zip(work, estimates, strict=True):
                 if not pending:
                     continue
-                elapsed = time.monotonic() - started
-                if ranks.start > last_round or elapsed + correction * estimate > self.seconds:
+                if ranks.start > last_round or time.monotonic() + correction * estimate > self.deadline:
                     last_round = min(last_round, ranks.start)  # later rounds would favour what is cheap
                     self.tally.left += len(pending)
                     continue

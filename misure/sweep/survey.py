@@ -19,29 +19,28 @@ from misure.datasets.datamodule import SegmentationDataset
 from misure.files import write_atomically
 from misure.model import SegmentationModel, frozen
 
-
 _ARRAYS = ("predictions", "predicted", "true", "overlap")
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What a network predicts in N images of one size, with L classes.
+    """What a network predicts in N images of one size, with L classes (at most 256).
 
     Attributes:
-        predictions: The predicted class of every pixel, N x H x W, the smallest unsigned type that holds it.
+        predictions: The predicted class of every pixel, uint8, N x H x W.
         predicted: Predicted pixels by image and class, int64, N x L.
         true: Annotated pixels, N x L.
         overlap: Pixels that are both, N x L.
         groups: The volume, patient or image that each image belongs to.
     """
 
-    predictions: NDArray[np.unsignedinteger[Any]]
+    predictions: NDArray[np.uint8]
     predicted: NDArray[np.int64]
     true: NDArray[np.int64]
     overlap: NDArray[np.int64]
     groups: tuple[str, ...]
 
-    def of_group(self, name: str) -> NDArray[np.unsignedinteger[Any]]:
+    def of_group(self, name: str) -> NDArray[np.uint8]:
         """Return the predictions in one volume, in the order of its slices: Z x H x W."""
         return self.predictions[[group == name for group in self.groups]]
 
@@ -96,8 +95,7 @@ def take_survey(model: SegmentationModel, dataset: SegmentationDataset, compute:
     predicted, true, overlap = torch.cat([counts for _, counts in seen]).unbind(1)
     labels = torch.cat([predictions for predictions, _ in seen]).numpy()
     groups = tuple(dataset.group(i) for i in range(len(dataset)))
-    small = labels.astype(np.min_scalar_type(predicted.shape[1] - 1))
-    return Survey(small, predicted.numpy(), true.numpy(), overlap.numpy(), groups)
+    return Survey(labels.astype(np.uint8), predicted.numpy(), true.numpy(), overlap.numpy(), groups)
 
 
 def _class_counts(predicted: Tensor, masks: Tensor, n_classes: int) -> Tensor:

@@ -1,0 +1,52 @@
+"""Dice and HD95 of the validation volumes, kept beside the records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+
+from misure.config import compute_of
+from misure.paper.volumes import write_volumes
+from misure.sweep.subject import Subject
+from misure.volumes import VolumeDataset, score_volumes, zoom_back
+
+
+def volume_scores_folder(outputs: Path) -> Path:
+    """Where the scores of all networks lie."""
+    return outputs / "volumes"
+
+
+def keep_volume_scores(cfg: DictConfig, subject: Subject) -> None:
+    """Score a subject's volumes unless that was done or its dataset has none.
+
+    The predictions are those of the survey, so the network is not run again.
+
+    Raises:
+        MisureError: If a library is missing or the scores cannot be written.
+    """
+    volumes: object = subject.dataset
+    if not isinstance(volumes, VolumeDataset):
+        return
+    convention = "original" if cfg.dataset.empty_truth_counts else "strict"
+    identity = f"{subject.name}-{subject.info.fingerprint}-{subject.dataset.fingerprint}"
+    path = volume_scores_folder(Path(cfg.outputs)) / f"{identity}-{convention}.json"
+    if path.exists():
+        return
+    survey = subject.survey(compute_of(cfg))
+
+    def predict(case: str, image: NDArray[np.float32]) -> NDArray[np.uint8]:
+        return zoom_back(survey.of_group(case), image.shape)
+
+    scores = score_volumes(predict, volumes, empty_truth_counts=bool(cfg.dataset.empty_truth_counts))
+    meta = {
+        "dataset": cfg.dataset.name,
+        "model": cfg.model.title,
+        "profile": cfg.profile.name,
+        "source": subject.dataset.source,
+        "stand_in": subject.dataset.stand_in,
+        "weights": subject.info.fingerprint,
+    }
+    write_volumes(path, scores, meta)
