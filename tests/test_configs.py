@@ -15,8 +15,8 @@ from misure.config import CONFIG_FOLDER, Experiment, build, compute_of, expand_s
 from misure.datasets.triangle import TriangleDataset
 from misure.errors import MisureError
 from misure.explainers import EXPLAINERS, Explainer
-from misure.sweep.plan import merge
 from misure.recipe import Recipe
+from misure.sweep.plan import merge
 
 
 def files(group: str) -> list[str]:

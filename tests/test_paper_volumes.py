@@ -13,7 +13,7 @@ import pytest
 
 from misure.errors import MisureError
 from misure.paper.reference import DASH
-from misure.paper.volumes import STAND_IN, read_volumes, volume_document, volume_table, write_volumes
+from misure.paper.volumes import STAND_IN, read_all, read_volumes, volume_document, volume_table, write_volumes
 
 ORGANS = ("aorta", "gallbladder", "left kidney", "right kidney", "liver", "pancreas", "spleen", "stomach")
 NAN = math.nan
@@ -24,6 +24,7 @@ META = {
     "source": "BTCV, official volumes",
     "stand_in": False,
     "weights": "0123456789abcdef",
+    "dataset_fingerprint": "fedcba9876543210",
 }
 PHANTOMS = META | {"model": "U-Net ResNet-34", "source": f"{STAND_IN} (6 volumes)", "stand_in": True}
 
@@ -221,3 +222,16 @@ def test_a_full_disk_keeps_the_older_file(tmp_path: Path, monkeypatch: pytest.Mo
         write_volumes(path, TWO, META)
     assert path.read_bytes() == older
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_only_scores_of_the_runs_own_networks_are_read(tmp_path):
+    frame = scores({"case0001": [0.5] * 8})
+    write_volumes(tmp_path / "mine.json", frame, META)
+    write_volumes(tmp_path / "older.json", frame, META | {"weights": "another"})
+    write_volumes(tmp_path / "elsewhere.json", frame, META | {"dataset_fingerprint": "another"})
+    run = pd.DataFrame([{key: META[key] for key in ("dataset_fingerprint", "weights")}])
+    found = read_all(tmp_path, run)
+    assert len(found) == len(frame)
+    assert set(found["weights"]) == {META["weights"]}
+    assert read_all(tmp_path / "missing", run).empty
+    assert volume_table(read_all(tmp_path, run[:0]))["published"].all()

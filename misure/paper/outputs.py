@@ -16,11 +16,17 @@ from misure.paper.figures import qualitative_figure
 from misure.paper.maps import noise_floor
 from misure.paper.markdown import by_class_document, lr_lambda_document, table1_document, table6_document
 from misure.paper.reference import PAIRS, grouped
+from misure.paper.reliability import save_models, table7, table7_document
+from misure.paper.reliability_figures import examples_figure, roc_figure
 from misure.paper.selection import latest_run, paper_draw
 from misure.paper.size_figures import size_figure
 from misure.paper.tables import by_class_table, lr_lambda_table, table1, table6
+from misure.paper.volumes import read_all, volume_document, volume_table
 
 _DPI = 150
+
+_JUDGED = [pair for pair in PAIRS if pair.dataset == "synapse"]
+"""Where the paper predicts reliability; it does not name the network, so both are shown."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +37,13 @@ class Material:
         run: The records, as :func:`misure.paper.selection.latest_run` returns them.
         profile: Of the run.
         maps_folder: Where the saved maps are.
+        volumes: Scores of whole volumes, as :func:`misure.paper.volumes.read_all` returns them.
     """
 
     run: pd.DataFrame
     profile: str
     maps_folder: Path
+    volumes: pd.DataFrame
 
 
 def write_all(records: pd.DataFrame, outputs: Path, profile: str, maps_folder: Path | None = None) -> list[Path]:
@@ -53,12 +61,16 @@ def write_all(records: pd.DataFrame, outputs: Path, profile: str, maps_folder: P
     Raises:
         MisureError: If a file cannot be written, or records or maps are damaged.
     """
-    material = Material(latest_run(records, profile), profile, maps_folder or outputs / "records" / "maps")
+    run = latest_run(records, profile)
+    volumes = read_all(outputs / "volumes", run)
+    material = Material(run, profile, maps_folder or outputs / "records" / "maps", volumes)
     written = []
     for name, frame, document in tables(material):
         written += _write_table(outputs / "tables", name, frame, document)
     for name, figure in figures(material):
         written += _write_figure(outputs / "figures", name, figure)
+    for pair in _JUDGED:
+        written += save_models(run, pair, outputs / "reliability")
     return written
 
 
@@ -78,6 +90,10 @@ def tables(material: Material) -> Iterator[tuple[str, pd.DataFrame, str]]:
         yield f"table{pair.lr_lambda_table}", frame, document
     sixth = table6(run)
     yield "table6", sixth, table6_document(sixth, head_note(run, profile))
+    seventh = table7(run, _JUDGED)
+    yield "table7", seventh, table7_document(seventh, head_note(run, profile, _JUDGED))
+    by_volume = volume_table(material.volumes)
+    yield "volumes", by_volume, volume_document(by_volume)
 
 
 def figures(material: Material) -> Iterator[tuple[str, Figure]]:
@@ -88,6 +104,9 @@ def figures(material: Material) -> Iterator[tuple[str, Figure]]:
         yield f"figure{pairs[0].qualitative_figure}", figure
     for pair in sorted(PAIRS, key=lambda pair: pair.size_figure):
         yield f"figure{pair.size_figure}", size_figure(run, profile, pair)
+    for pair in _JUDGED:
+        yield f"figure8_{pair.model}", roc_figure(run, profile, pair)
+        yield f"figure9_{pair.model}", examples_figure(run, material.maps_folder, profile, pair)
 
 
 def _write_table(folder: Path, name: str, frame: pd.DataFrame, document: str) -> list[Path]:

@@ -33,6 +33,8 @@ _COLUMNS = (
     "empty_truth_counts",
     "source",
     "stand_in",
+    "dataset_fingerprint",
+    "weights",
 )
 _EVALUATION = ["dataset", "model", "profile", "empty_truth_counts"]
 
@@ -43,8 +45,8 @@ def write_volumes(path: Path, scores: pd.DataFrame, meta: Mapping[str, object]) 
     Args:
         path: Ends in ``.json``.
         scores: As :func:`misure.volumes.evaluate_volumes` returns it.
-        meta: The same for every row: ``dataset``, ``model`` (its title), ``profile``, ``source``, ``stand_in``
-            and anything else worth keeping, such as ``weights``.
+        meta: The same for every row: ``dataset``, ``model`` (its title), ``profile``, ``source``, ``stand_in``,
+            ``dataset_fingerprint``, ``weights`` and anything else worth keeping.
 
     Raises:
         MisureError: If a column is missing or the place cannot be written.
@@ -71,6 +73,22 @@ def read_volumes(path: Path) -> pd.DataFrame:
         raise MisureError(f"there are no volume scores at {path}: evaluate the network first") from error
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise MisureError(f"{path} cannot be read ({error}): delete it and evaluate the network again") from error
+
+
+def read_all(folder: Path, run: pd.DataFrame) -> pd.DataFrame:
+    """Read the scores of the networks and data that a run's records are of, and of no others.
+
+    Args:
+        folder: Holds files of :func:`write_volumes`; may be missing.
+        run: As :func:`misure.paper.selection.latest_run` returns it.
+
+    Raises:
+        MisureError: If a file is damaged.
+    """
+    known = set(zip(run["dataset_fingerprint"], run["weights"], strict=True))
+    frames = [read_volumes(path) for path in sorted(folder.glob("*.json"))]
+    kept = [f for f in frames if (f["dataset_fingerprint"].iloc[0], f["weights"].iloc[0]) in known]
+    return pd.concat(kept, ignore_index=True) if kept else pd.DataFrame()
 
 
 def volume_table(frame: pd.DataFrame) -> pd.DataFrame:

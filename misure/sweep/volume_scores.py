@@ -14,11 +14,6 @@ from misure.sweep.subject import Subject
 from misure.volumes import VolumeDataset, score_volumes, zoom_back
 
 
-def volume_scores_folder(outputs: Path) -> Path:
-    """Where the scores of all networks lie."""
-    return outputs / "volumes"
-
-
 def keep_volume_scores(cfg: DictConfig, subject: Subject) -> None:
     """Score a subject's volumes unless that was done or its dataset has none.
 
@@ -32,7 +27,7 @@ def keep_volume_scores(cfg: DictConfig, subject: Subject) -> None:
         return
     convention = "original" if cfg.dataset.empty_truth_counts else "strict"
     identity = f"{subject.name}-{subject.info.fingerprint}-{subject.dataset.fingerprint}"
-    path = volume_scores_folder(Path(cfg.outputs)) / f"{identity}-{convention}.json"
+    path = Path(cfg.outputs, "volumes") / f"{identity}-{convention}.json"
     if path.exists():
         return
     survey = subject.survey(compute_of(cfg))
@@ -47,6 +42,7 @@ def keep_volume_scores(cfg: DictConfig, subject: Subject) -> None:
         "profile": cfg.profile.name,
         "source": subject.dataset.source,
         "stand_in": subject.dataset.stand_in,
+        "dataset_fingerprint": subject.dataset.fingerprint,
         "weights": subject.info.fingerprint,
     }
     write_volumes(path, scores, meta)
