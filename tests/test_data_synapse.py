@@ -17,9 +17,11 @@ from pipeline import run_script
 from scipy import ndimage
 from torch.utils.data import DataLoader
 
+from misure.datasets import synapse_source
 from misure.datasets.btcv import prepare
 from misure.datasets.datamodule import SegmentationDataset
 from misure.datasets.own_ct import TOTALSEGMENTATOR_IDS, to_official
+from misure.datasets.phantom import PhantomSpec
 from misure.datasets.prepared import is_prepared
 from misure.datasets.synapse import CLASS_NAMES, SynapseDataset, augment, resize_image, resize_label
 from misure.datasets.synapse_source import locate, prepare_synapse
@@ -54,11 +56,11 @@ def transunet(data_root: Path) -> Path:
 def test_official_volumes_are_prepared_on_the_way(tmp_path, monkeypatch):
     location = locate(raw(tmp_path), stand_in=tmp_path / "phantoms")
     assert location.folder == tmp_path / "synapse" / "prepared"
-    assert location.source == "official BTCV volumes (3 prepared)"
+    assert location.source == "3 official BTCV volumes"
     assert not location.stand_in
     assert locate(tmp_path) == location
     write_case(tmp_path / "synapse", 7)  # noticed at the next start
-    assert locate(tmp_path).source == "official BTCV volumes (4 prepared)"
+    assert locate(tmp_path).source == "4 official BTCV volumes"
     image, _ = write_case(tmp_path / "synapse", 9)
     image.unlink()
     with pytest.warns(UserWarning, match="case0009 is not used: missing partner"):
@@ -93,7 +95,7 @@ def test_nothing_found_says_what_to_do_in_three_lines(tmp_path):
 
 def test_ambiguous_and_unfinished_folders_are_refused(tmp_path):
     done = prepare(raw(tmp_path / "elsewhere"), tmp_path / "synapse" / "prepared")
-    assert locate(tmp_path).source == "official BTCV volumes (3 prepared)"
+    assert locate(tmp_path).source == "3 official BTCV volumes"
     done.manifest.complete = False
     done.manifest.save(done.folder)
     with pytest.raises(MisureError, match=r"prepared is not finished: run scripts/prepare_data.py"):
@@ -104,11 +106,10 @@ def test_ambiguous_and_unfinished_folders_are_refused(tmp_path):
 
 
 def test_phantoms_stand_in_where_there_is_nothing(tmp_path):
-    phantom = pytest.importorskip("misure.datasets.phantom", reason="phantoms are not there")
-    spec = phantom.PhantomSpec(train_volumes=2, val_volumes=1, shape=(48, 48, 10))
+    spec = PhantomSpec(train_volumes=2, val_volumes=1, size=48, slices=10)
     train = SynapseDataset("train", tmp_path / "data", tmp_path / "made", 32, phantom=spec)
     assert train.stand_in
-    assert train.source == "stand-in: phantom CT (3 volumes of 48 x 48 x 10, seed 0) (3 prepared)"
+    assert train.source == "stand-in: phantom CT (3 volumes of 48 x 48 x 10, seed 0)"
     assert len(train.cases) == 2
     assert is_prepared(train.location.folder)
     volumes = sorted((tmp_path / "made").rglob("img????.nii.gz"))
@@ -117,7 +118,7 @@ def test_phantoms_stand_in_where_there_is_nothing(tmp_path):
     val = SynapseDataset("val", tmp_path / "data", str(tmp_path / "made"), 32, phantom=spec)
     assert [path.stat().st_mtime_ns for path in volumes] == before
     assert val.location == train.location
-    other = phantom.PhantomSpec(train_volumes=2, val_volumes=1, shape=(48, 48, 10), seed=1)
+    other = PhantomSpec(train_volumes=2, val_volumes=1, size=48, slices=10, seed=1)
     assert SynapseDataset("val", tmp_path / "data", tmp_path / "made", 32, phantom=other).fingerprint != val.fingerprint
     with pytest.raises(MisureError, match="Synapse multi-organ CT was not found"):
         SynapseDataset("val", tmp_path / "data", tmp_path / "made", allow_stand_in=False)
@@ -128,13 +129,12 @@ def test_phantoms_stand_in_where_there_is_nothing(tmp_path):
 
 
 def test_phantoms_that_cannot_be_written_are_one_line(tmp_path, monkeypatch):
-    phantom = pytest.importorskip("misure.datasets.phantom", reason="phantoms are not there")
 
     def full(folder, spec):
         write_case(folder, 5)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(phantom, "write_phantoms", full)
+    monkeypatch.setattr(synapse_source, "write_phantoms", full)
     with pytest.raises(MisureError, match=r"cannot write phantoms to .*: No space left on device"):
         locate(tmp_path, tmp_path / "made")
     assert not list(tmp_path.rglob("*.nii.gz"))
@@ -167,8 +167,22 @@ def test_sources(tmp_path):
         "b is case1003, val",
         "rejected: lonely: missing partner: no image",
     ]
-    assert SynapseDataset("val", tmp_path / "c", size=8).source == "own CT volumes (2 prepared)"
+    assert SynapseDataset("val", tmp_path / "c", size=8).source == "2 own CT volumes"
     assert prepare_synapse(transunet(tmp_path / "d")).startswith("nothing to prepare: TransUNet")
+
+
+def test_one_split_alone_is_one_line(tmp_path):
+    prepare_synapse(tmp_path, own(tmp_path / "mine", "a"))
+    assert len(SynapseDataset("val", tmp_path, size=8)) == 5
+    with pytest.raises(MisureError, match="has no train slice: prepare volumes of both splits"):
+        SynapseDataset("train", tmp_path)
+
+
+def test_a_file_in_the_way_is_one_line(tmp_path):
+    raw(tmp_path)
+    (tmp_path / "synapse" / "prepared").touch()
+    with pytest.raises(MisureError, match=r"cannot make .*prepared: "):
+        locate(tmp_path)
 
 
 def test_sources_that_are_none(tmp_path):

@@ -29,6 +29,7 @@ from misure.datasets.prepared import (
     RejectedCase,
     Slice,
     SourceFile,
+    make_folders,
     output_files,
     walk,
     write_slices,
@@ -154,6 +155,7 @@ def prepare(source: Path, target: Path, *, origin: str | None = None) -> Prepara
     gone = (manifest.cases.keys() | manifest.rejected.keys()) - {pair.name for pair in pairs}
     if due or gone or not manifest.complete:
         manifest.complete = False
+        make_folders(target)
         for name in gone:
             _forget(name, manifest, target)
         for pair in tqdm(due, desc="preparing volumes", unit="volume", disable=None):

@@ -112,7 +112,7 @@ class Manifest:
             cases = {name: _case(entry) for name, entry in content.pop("cases").items()}
             rejected = {name: RejectedCase(e["reason"], _files(e)) for name, e in content.pop("rejected").items()}
             return cls(**content, cases=cases, rejected=rejected)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise MisureError(f"{path} is damaged: delete it and run scripts/prepare_data.py again") from error
@@ -125,6 +125,19 @@ class Manifest:
 def is_prepared(folder: Path) -> bool:
     """Whether a folder has this layout."""
     return (folder / TRAIN_FOLDER).is_dir() and (folder / VAL_FOLDER).is_dir()
+
+
+def make_folders(folder: Path) -> None:
+    """Make the layout's two folders, even if one stays empty.
+
+    Raises:
+        MisureError: If the disk does not take them.
+    """
+    try:
+        for part in (TRAIN_FOLDER, VAL_FOLDER):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MisureError(f"cannot make {folder}: {error.strerror or error}; choose another data_root") from error
 
 
 def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:

@@ -10,7 +10,6 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -20,13 +19,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from misure.datasets.btcv_protocol import CLASS_NAMES
+from misure.datasets.phantom import PhantomSpec
 from misure.datasets.prepared import TRAIN_FOLDER, VAL_FOLDER, Manifest, Split, slice_path, volume_path
 from misure.datasets.synapse_source import Location, locate
 from misure.errors import MisureError
 from misure.randomness import integers, uniform
-
-if TYPE_CHECKING:
-    from misure.datasets.phantom import PhantomSpec
 
 _SLICE_NAME = re.compile(r"(case\d{4})_slice(\d{3,})\.npz")
 _VOLUME_NAME = re.compile(r"(case\d{4})\.npy\.h5")

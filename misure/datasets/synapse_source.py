@@ -9,15 +9,12 @@ import shutil
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from misure.datasets.btcv import Preparation, find_pairs, prepare
 from misure.datasets.own_ct import convert_folder, own_names
+from misure.datasets.phantom import PhantomSpec, write_phantoms
 from misure.datasets.prepared import STAND_IN, Manifest, find_prepared
 from misure.errors import MisureError
-
-if TYPE_CHECKING:
-    from misure.datasets.phantom import PhantomSpec
 
 
 @dataclass(frozen=True)
@@ -117,23 +114,22 @@ def _location(folder: Path) -> Location:
         raise MisureError(
             f"{folder} is not finished: run scripts/prepare_data.py dataset=synapse again with its source"
         )
-    source = f"{manifest.origin} ({len(manifest.cases)} prepared)"
-    return Location(folder, source, manifest.origin.startswith(STAND_IN))
+    stand_in = manifest.origin.startswith(STAND_IN)
+    return Location(folder, manifest.origin if stand_in else f"{len(manifest.cases)} {manifest.origin}", stand_in)
 
 
 def _phantoms(folder: Path, spec: PhantomSpec | None) -> Path:
     """Generate volumes and prepare them, once for each specification and each version of the generator."""
-    from misure.datasets import phantom
-
-    spec = spec or phantom.PhantomSpec()
-    generator = hashlib.sha256(Path(phantom.__file__).read_bytes()).hexdigest()
+    spec = spec or PhantomSpec()
+    code = sorted(Path(__file__).parent.glob("phantom*.py"))
+    generator = [hashlib.sha256(path.read_bytes()).hexdigest() for path in code]
     identity = json.dumps([asdict(spec), generator], sort_keys=True)
     home = folder / f"phantom-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
     volumes = home / "volumes"
     if not volumes.is_dir():
         unfinished = home / f"volumes.{os.getpid()}.part"
         try:
-            phantom.write_phantoms(unfinished, spec)
+            write_phantoms(unfinished, spec)
             unfinished.rename(volumes)
         except OSError as error:
             if not volumes.is_dir():  # otherwise another process was first
