@@ -43,9 +43,11 @@ def measured(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Write seconds with three significant digits (whole seconds from 1000 on)."""
+    """Write seconds with three significant digits (whole seconds from 1000 on, none below a thousandth)."""
     if math.isnan(seconds):
         return DASH
+    if 0 < seconds < 0.001:
+        return "<0.001"
     return f"{seconds:.3g}" if seconds < 999.5 else f"{seconds:.0f}"
 
 

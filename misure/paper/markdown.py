@@ -180,7 +180,7 @@ def experiment_summary(rows: pd.DataFrame) -> str:
 
 
 def _console_rows(frame: pd.DataFrame) -> str:
-    groups = ["", "Dice", "Dice explained", "Ratio", "Perturbation ratio", "Time", "Time", "", ""]
+    groups = ["", "Dice", "Dice explained", "Ratio", "Perturbation ratio", "Secs", "Secs", "", ""]
     headers = ["", "paper", "ours [95 % CI]", "paper", "ours [95 % CI]", "paper", "ours", "n", ""]
     rows = [groups, headers]
     for _, row in frame.iterrows():

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from misure.paper.cells import figure_note
 from misure.paper.reference import Pair
@@ -22,6 +22,8 @@ _MOST_ROWS = 8
 _ROW_HEIGHT = 2.3
 _LOGARITHMIC_FROM = 30
 """Largest over smallest positive ratio in a figure from which its axes are logarithmic."""
+
+_TICKS = [float(f"{digit}e{power}") for power in range(-9, 9) for digit in (1, 3)]
 
 _POINT_COLOUR = "#0072b2"
 """The blue of Okabe and Ito's palette, told apart with every common colour-vision deficiency."""
@@ -55,13 +57,13 @@ def size_figure(run: pd.DataFrame, profile: str, pair: Pair) -> Figure:
         name = label if len(labels) > 1 else ""
         _scatter(left, mine, "n_dilations", name)
         _scatter(right, mine, "perturbation_ratio", name)
-        left.set_ylabel("Number of dilations", fontsize=10)
-        right.set_ylabel("Perturbation ratio of MSR", fontsize=10)
+        left.set_ylabel("Number of dilations", fontsize=9)
+        right.set_ylabel("Perturbation ratio of MSR", fontsize=9)
         if len(mine):
             left.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             scale(right)
     for axes in grid[-1]:
-        axes.set_xlabel("Prediction size (pixels)", fontsize=10)
+        axes.set_xlabel("Prediction size (pixels)", fontsize=9)
     figure_note(figure, run, profile, [pair])
     return figure
 
@@ -89,12 +91,15 @@ def _ratio_scale(ratios: pd.Series) -> Callable[[Axes], None]:
     low, high = positive.min(), positive.max()
 
     def logarithmic(axes: Axes) -> None:
+        ticks = [t for t in _TICKS if low / 1.5 <= t <= high * 1.5]
         if len(positive) == len(ratios):
             axes.set_yscale("log")
             axes.set_ylim(low / 1.5, high * 1.5)
         else:
             axes.set_yscale("symlog", linthresh=low, linscale=0.3)
             axes.set_ylim(-0.3 * low, high * 1.5)
+            ticks = [0, *(t for t in ticks if t > low)]
+        axes.yaxis.set_major_locator(FixedLocator(ticks))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_locator(NullLocator())
 
