@@ -24,7 +24,7 @@ install: $(INSTALLED) ## Make .venv and install the project with its extras
 reproduce: $(INSTALLED) ## Train, explain, write tables and figures; goes on where it was interrupted
 	$(RUN) scripts/reproduce.py profile=$(PROFILE)
 
-smoke: $(INSTALLED) ## The same on a tiny Triangle subset, into outputs/smoke
+smoke: $(INSTALLED) ## The same on tiny subsets, into outputs/smoke
 	$(RUN) scripts/reproduce.py profile=smoke outputs=outputs/smoke
 
 tables: $(INSTALLED) ## Remake tables and figures from the records alone
