@@ -90,7 +90,7 @@ def make_phantom(spec: PhantomSpec, case: int) -> tuple[NDArray[np.int16], NDArr
         13 on the same grid, and the 4 x 4 affine from indices to millimetres.
     """
     rng = np.random.default_rng((spec.seed, case))
-    width, height, above_dome = rng.uniform(368, 400), rng.uniform(245, 285), rng.uniform(12, 32)
+    width, height, above_dome = rng.uniform(376, 400), rng.uniform(245, 285), rng.uniform(12, 32)
     spacing = np.array([width / spec.size, width / spec.size, height / spec.slices])
     first = np.array([(spacing[0] - width) / 2, (spacing[0] - width) / 2, DOME + above_dome - height])
     axes = [start + step * np.arange(n) for start, step, n in zip(first, spacing, spec.shape, strict=True)]

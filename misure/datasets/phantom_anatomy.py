@@ -19,7 +19,7 @@ DOME = 118.0
 """Height of the right diaphragm."""
 
 _LUNG, _FAT, _MUSCLE, _MARROW, _BONE = -850.0, -103.0, 56.0, 190.0, 520.0
-_HALF_WIDTH, _HALF_DEPTH = 150.0, 108.0  # of the body within its subcutaneous fat
+_HALF_WIDTH, _HALF_DEPTH = 146.0, 107.0  # of the body within its subcutaneous fat
 
 _COURSES: dict[str, Course] = {
     "aorta": ((-24, -40, 190, 12), (-18, -31, 110, 12), (-12, -19, 60, 11), (-9, -15, 0, 10), (-6, -13, -104, 9)),
@@ -99,9 +99,9 @@ def _draw_trunk(canvas: Canvas) -> Volume:
     radius = np.power(u * u * np.sqrt(u) + v * v * np.sqrt(v), 0.4) + 1e-6
     slope = np.hypot((u / radius) ** 1.5 / _HALF_WIDTH, (v / radius) ** 1.5 / _HALF_DEPTH)
     depth: Volume = (1 - radius) / slope - 5 * np.exp(-((x / 13) ** 2)) * (y < -40)
-    fat = rng.uniform(8, 28) * (1 + 0.25 * np.sin(y / 60) * (y < 0) - 0.2 * np.clip(z / 100, -1, 1))
+    fat = rng.uniform(8, 25) * (1 + 0.25 * np.sin(y / 60) * (y < 0) - 0.2 * np.clip(z / 100, -1, 1))
     everywhere = canvas.everywhere
-    canvas.paint(everywhere, np.abs(y - x**2 / 1400 + 148) < 1.5, -50)  # the table
+    canvas.paint(everywhere, (np.abs(y - x**2 / 1400 + 144) < 1.5) & (np.abs(x) < 155), -50)  # the table
     for least, hu, grain in ((-fat - 2.0, 20, 0), (-fat, _FAT, 7), (0, _MUSCLE, 6)):
         canvas.paint(everywhere, depth > least, hu, grain=grain)
     wall = 13 - 5 * np.exp(-((x / 16) ** 2)) + 6 * np.clip((-y - 30) / 50, 0, 1)
