@@ -81,8 +81,8 @@ def draw_patient(canvas: Canvas) -> None:
         "pancreas": rng.uniform(80, 102),
         "gallbladder": rng.uniform(6, 20),
     }
-    depth = _draw_trunk(canvas)
-    _draw_chest(canvas, depth)
+    _draw_trunk(canvas)
+    _draw_chest(canvas)
     _draw_bowel(canvas)
     _draw_liver(canvas, contrast)
     _draw_upper_organs(canvas, contrast)
@@ -91,8 +91,8 @@ def draw_patient(canvas: Canvas) -> None:
     _draw_spine(canvas)
 
 
-def _draw_trunk(canvas: Canvas) -> Volume:
-    """Draw air, skin, fat, muscle wall and ribs; return the depth below the muscle wall's surface."""
+def _draw_trunk(canvas: Canvas) -> None:
+    """Draw table, skin, fat, muscle wall and ribs, and leave the room within to lungs and organs."""
     x, y, z, rng = canvas.x, canvas.y, canvas.z, canvas.rng
     waist = 1 - 0.05 * np.exp(-(((z + 35) / 40) ** 2)) - 0.05 * np.clip((z - 90) / 70, 0, 1)
     u, v = np.abs(x) / (_HALF_WIDTH * waist), np.abs(y) / (_HALF_DEPTH * waist)
@@ -112,7 +112,6 @@ def _draw_trunk(canvas: Canvas) -> Volume:
     vessels = canvas.room & (canvas.grain > 1.75) & (np.abs(x) < 95) & (y > -25)
     canvas.paint(everywhere, vessels, 75)
     _draw_ribs(canvas, depth, rng.uniform(0, 24))
-    return depth
 
 
 def _draw_ribs(canvas: Canvas, depth: Volume, start: float) -> None:
@@ -130,7 +129,7 @@ def _draw_ribs(canvas: Canvas, depth: Volume, start: float) -> None:
     canvas.hu[tuple(index[rib] for index in where)] = value[rib]
 
 
-def _draw_chest(canvas: Canvas, depth: Volume) -> None:
+def _draw_chest(canvas: Canvas) -> None:
     """Draw lungs and heart above the diaphragm, and leave the room below it to the abdomen."""
     x, y, z, rng = canvas.x, canvas.y, canvas.z, canvas.rng
     depth_way = ((y - 8) / np.where(y > 8, np.float32(175), np.float32(84))) ** 2
@@ -141,7 +140,7 @@ def _draw_chest(canvas: Canvas, depth: Volume) -> None:
         np.maximum(diaphragm, top - 75 * (width_way + depth_way), out=diaphragm)
     everywhere, chest = canvas.everywhere, canvas.room & (z > diaphragm)
     canvas.paint(everywhere, canvas.room & (z > diaphragm - 2.5), _MUSCLE)
-    canvas.paint(everywhere, chest & (depth > 0), _LUNG, grain=30)
+    canvas.paint(everywhere, chest, _LUNG, grain=30)
     canvas.paint(everywhere, chest & (canvas.grain > 1.9), 40)
     canvas.paint(everywhere, chest & (np.abs(x) < 26) & (y < 10), _FAT)
     box, heart = canvas.ellipsoid((-24, 42, DOME + 14), (66, 52, 40), (0, 12, -20))
@@ -164,9 +163,8 @@ def _draw_bowel(canvas: Canvas) -> None:
         course = _moved(canvas, _COURSES[name], 5, 0.12)
         box, depth = canvas.tube(course)
         depth = depth - 3 * np.abs(np.sin(canvas.x[box] / 9 + canvas.z[box] / 11))
-        canvas.hollow(
-            (box, depth), 70, 30, sum(point[1] for point in course) / len(course) + rng.uniform(-8, 14), thick=2.5
-        )
+        middle = sum(point[1] for point in course) / len(course)
+        canvas.hollow((box, depth), 70, 30, middle + rng.uniform(-8, 14), thick=2.5)
         faeces = (depth > 2.5) & (canvas.grain[box] > 0.4) & canvas.room[box]
         canvas.paint(box, faeces, -60, grain=90)
     canvas.hollow(canvas.tube(_moved(canvas, _COURSES["duodenum"], 3, 0.1)), 85, fluid, 60, thick=2.5)
