@@ -111,11 +111,12 @@ def _sums(logits: Tensor, masks: Tensor, power: int) -> tuple[Tensor, Tensor, Te
 
 
 def _adamw(parameters: Iterable[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(parameters, lr=recipe.peak_lr, weight_decay=recipe.weight_decay)
+    return torch.optim.AdamW(parameters, lr=recipe.peak_lr, weight_decay=recipe.weight_decay, fused=True)
 
 
 def _sgd(parameters: Iterable[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
-    return torch.optim.SGD(parameters, lr=recipe.peak_lr, momentum=_MOMENTUM, weight_decay=recipe.weight_decay)
+    chosen = {"lr": recipe.peak_lr, "momentum": _MOMENTUM, "weight_decay": recipe.weight_decay}
+    return torch.optim.SGD(parameters, **chosen, fused=True)
 
 
 OPTIMISERS: dict[str, Callable[[Iterable[nn.Parameter], Recipe], torch.optim.Optimizer]] = {

@@ -88,7 +88,7 @@ class SegmentationData(pl.LightningDataModule):
         val: Validation images.
         batch_size: Images per training step.
         samples_per_epoch: See :class:`KeyedSampler`.
-        validation_samples: How many validation images are used while training (the first ones).
+        validation_samples: How many validation images are used while training.
         seed: Key of the training order.
         workers: Data-loading processes.
     """
@@ -129,11 +129,11 @@ class SegmentationData(pl.LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """The first validation images, in order."""
+        """Validation images at even distances, so that they come from every volume."""
         count = min(self.validation_samples, len(self.val))
-        return DataLoader(
-            Subset(cast("Dataset[dict[str, Any]]", self.val), range(count)), max(self.batch_size, 4), **self._loading
-        )
+        chosen = [i * len(self.val) // count for i in range(count)]
+        images = Subset(cast("Dataset[dict[str, Any]]", self.val), chosen)
+        return DataLoader(images, max(self.batch_size, 4), **self._loading)
 
     @property
     def _loading(self) -> dict[str, Any]:

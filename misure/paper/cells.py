@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -96,17 +96,23 @@ def heading(title: str, frame: pd.DataFrame) -> str:
     return f"# {'; '.join([title, *marks])}"
 
 
-def head_note(run: pd.DataFrame, profile: str, pairs: Sequence[Pair] = PAIRS) -> str:
+def head_note(
+    run: pd.DataFrame,
+    profile: str,
+    pairs: Sequence[Pair] = PAIRS,
+    samples_of: Callable[[pd.DataFrame, Pair], pd.DataFrame] = paper_draw,
+) -> str:
     """Say what a table or figure was made from: a Markdown list.
 
     Args:
         run: As :func:`misure.paper.selection.latest_run` returns it.
         profile: Of the run.
         pairs: Datasets and models shown.
+        samples_of: Chooses the records of a pair that count; those of Tables 1 to 6 by default.
     """
     lines = [f"- Profile: `{profile}`{_PROFILE_NOTES.get(profile, '')}"]
     for pair in pairs:
-        records = paper_draw(run, pair)
+        records = samples_of(run, pair)
         lines += [f"- {pair.label}: {'; '.join(_provenance(records, pair)) if len(records) else 'no records'}"]
     for pair, *_ in grouped(pairs, "dataset"):
         each = f" ({pair.draws_per_class} of each {pair.class_word})" if pair.classes else ""

@@ -18,7 +18,7 @@ from misure.paper.markdown import by_class_document, lr_lambda_document, table1_
 from misure.paper.reference import PAIRS, grouped
 from misure.paper.reliability import save_models, table7, table7_document
 from misure.paper.reliability_figures import examples_figure, roc_figure
-from misure.paper.selection import latest_run, paper_draw
+from misure.paper.selection import every_draw, latest_run, paper_draw
 from misure.paper.size_figures import size_figure
 from misure.paper.tables import by_class_table, lr_lambda_table, table1, table6
 from misure.paper.volumes import read_all, volume_document, volume_table
@@ -91,7 +91,7 @@ def tables(material: Material) -> Iterator[tuple[str, pd.DataFrame, str]]:
     sixth = table6(run)
     yield "table6", sixth, table6_document(sixth, head_note(run, profile))
     seventh = table7(run, _JUDGED)
-    yield "table7", seventh, table7_document(seventh, head_note(run, profile, _JUDGED))
+    yield "table7", seventh, table7_document(seventh, head_note(run, profile, _JUDGED, every_draw))
     by_volume = volume_table(material.volumes)
     yield "volumes", by_volume, volume_document(by_volume)
 

@@ -159,6 +159,11 @@ def of_pair(records: pd.DataFrame, dataset: str, model: str) -> pd.DataFrame:
     return records[(records["dataset"] == dataset) & (records["model"] == model)]
 
 
+def every_draw(records: pd.DataFrame, pair: Pair) -> pd.DataFrame:
+    """Keep the rows of a dataset and model, also of samples beyond the paper's number (for Table 7)."""
+    return of_pair(records, pair.dataset, pair.model)
+
+
 def paper_draw(records: pd.DataFrame, pair: Pair) -> pd.DataFrame:
     """Keep a pair's samples that Tables 1 to 6 and the figures are made from: the first draws of each class.
 

@@ -131,10 +131,10 @@ def train_network(cfg: DictConfig) -> CheckpointInfo:
 
 
 def _curriculum(cfg: DictConfig) -> list[Stage]:
-    """The training images with each stage's changes to the dataset's layout."""
-    train = _plain(cfg.dataset.train)
-    stages = cfg.dataset.curriculum or []
-    return [Stage(s.until, build({**train, "layout": {**train["layout"], **_plain(s.layout)}})) for s in stages]
+    """The training images with each stage's changes to the dataset's configuration."""
+    return [
+        Stage(stage.until, build(OmegaConf.merge(cfg.dataset.train, stage.train))) for stage in cfg.dataset.curriculum
+    ]
 
 
 def versions() -> dict[str, str]:
