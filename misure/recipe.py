@@ -115,8 +115,9 @@ def _adamw(parameters: Iterable[nn.Parameter], recipe: Recipe) -> torch.optim.Op
 
 
 def _sgd(parameters: Iterable[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
-    chosen = {"lr": recipe.peak_lr, "momentum": _MOMENTUM, "weight_decay": recipe.weight_decay}
-    return torch.optim.SGD(parameters, **chosen, fused=True)
+    return torch.optim.SGD(
+        parameters, lr=recipe.peak_lr, momentum=_MOMENTUM, weight_decay=recipe.weight_decay, fused=True
+    )
 
 
 OPTIMISERS: dict[str, Callable[[Iterable[nn.Parameter], Recipe], torch.optim.Optimizer]] = {

@@ -132,9 +132,9 @@ def train_network(cfg: DictConfig) -> CheckpointInfo:
 
 def _curriculum(cfg: DictConfig) -> list[Stage]:
     """The training images with each stage's changes to the dataset's configuration."""
-    return [
-        Stage(stage.until, build(OmegaConf.merge(cfg.dataset.train, stage.train))) for stage in cfg.dataset.curriculum
-    ]
+    train = _plain(cfg.dataset.train)
+    changed = [OmegaConf.merge(train, _plain(stage.train)) for stage in cfg.dataset.curriculum]
+    return [Stage(stage.until, build(_plain(c))) for stage, c in zip(cfg.dataset.curriculum, changed, strict=True)]
 
 
 def versions() -> dict[str, str]:
