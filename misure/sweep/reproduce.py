@@ -31,7 +31,8 @@ def reproduce(cfg: DictConfig) -> None:
         MisureError: On data, network or output that cannot be used.
     """
     started = time.monotonic()
-    overrides = [o for o in HydraConfig.get().overrides.task if not o.startswith("sweeps=")]
+    given = [o for o in HydraConfig.get().overrides.task if not o.startswith("sweeps=")]
+    overrides = [f"stand_in={str(cfg.stand_in).lower()}", *given]
     experiments = merge([e for name in cfg.sweeps for e in expand_sweep(name, overrides)])
     check_writable(Path(cfg.outputs))
     paces = _announce(cfg, experiments)
