@@ -67,7 +67,7 @@ def test_real_ct_is_prepared_learned_and_explained(tmp_path):
     assert ended.code == 0, ended.err
     found = records_of(tmp_path)
     assert not found["stand_in"].any()
-    assert set(found["dataset_source"]) == {"official BTCV volumes (4 prepared)"}
+    assert set(found["dataset_source"]) == {"4 official BTCV volumes"}
     done = found[found["status"] == "done"]
     assert len(done) == 2
     assert np.isfinite(done[["dice_explained", "perturbation_ratio", "truth_dice", "confidence"]].to_numpy()).all()

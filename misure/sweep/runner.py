@@ -77,7 +77,8 @@ class Runner:
         self.tally.present = sum(len(self.samples(e, ranks)) - len(pending) for e, ranks, pending in work)
         started, correction, spent_estimate = time.monotonic(), 1.0, 0.0
         bar_format = "{desc}: {percentage:3.0f}%|{bar:24}| {elapsed} spent, {remaining} left"
-        with tqdm(total=max(sum(estimates), 1e-9), bar_format=bar_format, desc="explaining") as bar:
+        total = max(min(sum(estimates), self.deadline - started), 1e-9)
+        with tqdm(total=total, bar_format=bar_format, desc="explaining") as bar:
             last_round = math.inf
             for (experiment, ranks, pending), estimate in zip(work, estimates, strict=True):
                 if not pending:
