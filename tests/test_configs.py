@@ -9,7 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_class, get_method
-from pipeline import TINY, shipped_root
+from pipeline import shipped_root
 
 from misure.config import CONFIG_FOLDER, Experiment, build, compute_of, expand_sweep, number
 from misure.datasets.triangle import TriangleDataset
@@ -224,9 +224,9 @@ def test_every_sweep_expands_as_its_table_needs():
 
 @pytest.mark.parametrize("name", SWEEPS)
 def test_overrides_hold_for_a_whole_sweep(name):
-    for experiment in expand_sweep(name, [*TINY, "seed=3"]):
+    for experiment in expand_sweep(name, ["profile=smoke", "seed=3"]):
         assert experiment.cfg.seed == 3
-        assert experiment.cfg.dataset.size == 64
+        assert experiment.cfg.profile.name == "smoke"
         assert experiment.explainer.seed == 3
 
 
