@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from oracles.toys import PerPixel
@@ -110,3 +112,10 @@ def test_a_target_moves_to_the_cpu_whole():
     moved = Target.from_logits(LOGITS, 2).cpu()
     assert (moved.class_id, moved.size) == (2, 1)
     assert torch.equal(moved.background, PREDICTED == 0)
+
+
+def test_confidence_is_the_mean_probability_over_the_region():
+    logits = torch.zeros(2, 1, 4, dtype=torch.float64)
+    logits[1, 0] = torch.tensor([math.log(3), math.log(9), -1.0, math.log(4)], dtype=torch.float64)
+    chosen = torch.tensor([[True, True, True, False]])
+    assert Target.from_logits(logits, 1, chosen).confidence == pytest.approx((0.75 + 0.9) / 2, abs=1e-12)  # float64
