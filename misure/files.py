@@ -4,18 +4,45 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from misure.errors import MisureError
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, hint: str = "") -> Iterator[Path]:
+    """Give a temporary name beside ``path`` that takes its place once everything is written.
+
+    Args:
+        path: Where the file goes; its folder is made when missing.
+        hint: Added to the error's advice.
+
+    Yields:
+        A path that ends in ``.part``, so that no reader's pattern matches what a kill leaves.
+
+    Raises:
+        MisureError: If the place cannot be written; an older file stays as it was.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        partial.replace(path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise MisureError(f"cannot write {path}: {reason}; free space or choose another folder{hint}") from error
+    finally:
+        with contextlib.suppress(OSError):  # the folder itself is unusable, which is reported above
+            partial.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], *, hint: str = "") -> Path:
     """Let ``write`` fill a temporary file beside ``path``, flush it to disk and rename it.
 
     Args:
-        path: Where the file goes; its folder is made when missing.
-        write: Called with the temporary path, which ends in ``.part``.
+        path: As for :func:`replacing`.
+        write: Called with the temporary path.
         hint: Added to the error's advice.
 
     Returns:
@@ -24,17 +51,8 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, hint: str =
     Raises:
         MisureError: If the place cannot be written; an older file stays as it was.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")  # no reader's pattern matches what a kill leaves
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path, hint=hint) as partial:
         write(partial)
         with partial.open("rb") as stream:
             os.fsync(stream.fileno())
-        partial.replace(path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise MisureError(f"cannot write {path}: {reason}; free space or choose another folder{hint}") from error
-    finally:
-        with contextlib.suppress(OSError):  # the folder itself is unusable, which is reported above
-            partial.unlink(missing_ok=True)
     return path

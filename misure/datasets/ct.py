@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import itertools
-import os
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from misure.errors import MisureError
+from misure.files import replacing
 
 # Most of nibabel's methods carry no types.
 _Nifti: Any = nibabel.Nifti1Image
@@ -126,27 +124,6 @@ def radiological(voxels: np.ndarray) -> np.ndarray:
         patient's right to left.
     """
     return voxels.transpose(2, 1, 0)[:, ::-1, ::-1]
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside ``path`` that takes its place once everything is written.
-
-    Raises:
-        MisureError: If the disk does not take it; ``path`` is then as it was.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        partial.replace(path)
-    except OSError as error:
-        raise MisureError(
-            f"cannot write {path}: {error.strerror or error}; free some space or choose another folder"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def _content(path: Path) -> bytes:

@@ -12,9 +12,10 @@ import numpy as np
 from tqdm import tqdm
 
 from misure.datasets.btcv_protocol import LAST_LABEL_ID, OWN_CASES
-from misure.datasets.ct import VolumeError, grid_difference, read_nifti, replacing, write_nifti
+from misure.datasets.ct import VolumeError, grid_difference, read_nifti, write_nifti
 from misure.datasets.dicom import read_series
 from misure.errors import MisureError, did_you_mean
+from misure.files import replacing
 
 TOTALSEGMENTATOR_IDS: Mapping[int, int] = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 7, 7: 11, 52: 8}
 """From TotalSegmentator's ids (task ``total``) to BTCV's: spleen, right and left kidney, gallbladder,

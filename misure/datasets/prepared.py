@@ -17,8 +17,8 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
-from misure.datasets.ct import replacing
 from misure.errors import MisureError
+from misure.files import replacing
 
 Split = Literal["train", "val"]
 Slice = tuple[np.ndarray, np.ndarray]

@@ -119,12 +119,17 @@ class PaperValue:
 
 
 @cache
+def shipped(name: str) -> dict[str, Any]:
+    """Return one of this package's YAML files, a mapping."""
+    text = resources.files("misure.paper").joinpath(name).read_text(encoding="utf-8")
+    loaded = OmegaConf.to_container(OmegaConf.create(text))
+    assert isinstance(loaded, dict)  # noqa: S101 - the shipped files are mappings
+    return {str(key): value for key, value in loaded.items()}
+
+
 def reference() -> dict[str, Any]:
     """Return the paper's tables as in ``reference.yaml``."""
-    text = resources.files("misure.paper").joinpath("reference.yaml").read_text(encoding="utf-8")
-    loaded = OmegaConf.to_container(OmegaConf.create(text))
-    assert isinstance(loaded, dict)  # noqa: S101 - the shipped file is a mapping
-    return {str(key): value for key, value in loaded.items()}
+    return shipped("reference.yaml")
 
 
 def table1_reference(pair: Pair) -> dict[tuple[str, float | None], PaperValue]:

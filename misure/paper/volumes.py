@@ -5,18 +5,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from omegaconf import OmegaConf
 
 from misure.errors import MisureError
 from misure.files import write_atomically
 from misure.paper.cells import markdown_table
-from misure.paper.reference import DASH
+from misure.paper.reference import DASH, shipped
 from misure.paper.tables import distinct
 
 STAND_IN = "stand-in: phantom CT"
@@ -220,9 +217,5 @@ def _organs() -> list[str]:
     return [str(name) for name in _reference()["organs"]]
 
 
-@cache
 def _reference() -> dict[str, Any]:
-    text = resources.files("misure.paper").joinpath("volume_reference.yaml").read_text(encoding="utf-8")
-    loaded = OmegaConf.to_container(OmegaConf.create(text))
-    assert isinstance(loaded, dict)  # noqa: S101 - the shipped file is a mapping
-    return {str(key): value for key, value in loaded.items()}
+    return shipped("volume_reference.yaml")
