@@ -24,7 +24,7 @@ from misure.model import SegmentationModel
 
 FORMAT_VERSION = 1
 
-_BUILDER_MODULES = ("misure.networks.unet", "misure.networks.transunet")
+_BUILDER_MODULES = ("misure.networks.unet", "misure.networks.transunet", "misure.networks.deeplab")
 """Only functions defined here are called because a JSON names them."""
 
 
@@ -43,6 +43,8 @@ class CheckpointInfo:
         training: Recipe, steps and seconds.
         versions: Package versions.
         weights: SHA-256 of the safetensors file.
+        mean: Per channel, what was subtracted from images in [0, 1].
+        std: Per channel, the divisor after that.
         format_version: Of this JSON.
     """
 
@@ -56,6 +58,8 @@ class CheckpointInfo:
     training: Mapping[str, Any]
     versions: Mapping[str, str]
     weights: str = ""
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
     format_version: int = field(default=FORMAT_VERSION)
 
     @property
@@ -100,7 +104,8 @@ def read_info(path: Path) -> CheckpointInfo:
     description = path.with_suffix(".json")
     try:
         raw = json.loads(description.read_text(encoding="utf-8"))
-        info = CheckpointInfo(**{**raw, "class_names": tuple(raw["class_names"]), "network": dict(raw["network"])})
+        lists = {name: tuple(raw[name]) for name in ("class_names", "mean", "std") if name in raw}
+        info = CheckpointInfo(**{**raw, **lists, "network": dict(raw["network"])})
     except FileNotFoundError as error:
         raise MisureError(f"there is no checkpoint {path}: train it with scripts/train.py") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -136,7 +141,12 @@ def load_checkpoint(path: Path | str, network: nn.Module | None = None) -> Segme
         reason = " ".join(str(error).split())[:200]
         raise MisureError(f"{path} does not fit the network of this configuration: {reason}") from error
     return SegmentationModel(
-        network.eval(), bottleneck=info.bottleneck, class_names=info.class_names, in_channels=info.in_channels
+        network.eval(),
+        bottleneck=info.bottleneck,
+        class_names=info.class_names,
+        in_channels=info.in_channels,
+        mean=info.mean,
+        std=info.std,
     )
 
 

@@ -52,6 +52,9 @@ def rounds(experiments: Sequence[Experiment], step: int) -> Iterator[tuple[Exper
             yield experiment, range(start, min(start + step, experiment.n_samples))
 
 
+_NATIVE_SIDE = 600  # photographs at their own aspect, shorter side 520: 520 x 693 pixels are usual
+
+
 @dataclass(frozen=True)
 class Pace:
     """Measured seconds per image of a network on this machine.
@@ -91,8 +94,8 @@ def measure_pace(cfg: DictConfig, model: SegmentationModel | None = None) -> Pac
         model = SegmentationModel(build(cfg.model.network, pretrained=None))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
-    size = cfg.dataset.size
-    images = torch.rand(8 if device.type == "cuda" else 1, cfg.dataset.in_channels, size, size, device=device)
+    side = cfg.dataset.size if isinstance(cfg.dataset.size, int) else _NATIVE_SIDE
+    images = torch.rand(8 if device.type == "cuda" else 1, cfg.dataset.in_channels, side, side, device=device)
     with frozen(model, compute_of(cfg), device) as lent, lent.sustained():
         forward = _seconds(lambda: lent.predict(images), device)
         leaf = images.clone().requires_grad_()

@@ -20,7 +20,7 @@ from misure.paper.outputs import write_all
 from misure.sweep.plan import Pace, duration, measure_pace, merge
 from misure.sweep.records import RecordStore
 from misure.sweep.runner import Runner, Tally
-from misure.sweep.subject import Subject, checkpoint_path, is_trained, prepare
+from misure.sweep.subject import Subject, checkpoint_path, needs_no_training, prepare
 from misure.sweep.volume_scores import keep_volume_scores
 
 
@@ -133,10 +133,10 @@ def _announce(cfg: DictConfig, experiments: Sequence[Experiment]) -> dict[str, P
     for experiment in experiments:
         if experiment.subject not in paces:
             paces[experiment.subject] = measure_pace(experiment.cfg)
-            trained = is_trained(experiment.cfg)
-            needed = 0.0 if trained else paces[experiment.subject].training(experiment.cfg)
+            ready = needs_no_training(experiment.cfg)
+            needed = 0.0 if ready else paces[experiment.subject].training(experiment.cfg)
             training += needed
-            state = "trained" if trained else f"to train, about {duration(needed)}"
+            state = "ready" if ready else f"to train, about {duration(needed)}"
             _say(f"network {experiment.subject}: {state} ({checkpoint_path(experiment.cfg)})")
     seconds = sum(paces[e.subject].explaining(e) * e.n_samples for e in experiments)
     units = sum(e.n_samples for e in experiments)
@@ -159,8 +159,7 @@ def _prepared(
         if experiment.subject not in subjects:
             subject = prepare(experiment.cfg)
             subjects[experiment.subject] = subject
-            score = subject.info.metrics.get("val_dice", float("nan"))
-            _say(f"{subject.name}: validation Dice {score:.3f}, images from {subject.dataset.source}")
+            _say(f"{subject.name}: {subject.quality}, images from {subject.dataset.source}")
             _say_what_is_missing(experiment, subject)
     return Runner(_store(cfg), subjects, paces, deadline)
 
@@ -168,7 +167,7 @@ def _prepared(
 def _say_what_is_missing(experiment: Experiment, subject: Subject) -> None:
     """Name the classes that no sample can be drawn of, because they are not predicted anywhere."""
     drawn = {s.class_id for s in subject.samples(experiment.sampling, experiment.cfg.seed, compute_of(experiment.cfg))}
-    wanted = experiment.sampling.classes(len(subject.info.class_names))
+    wanted = experiment.sampling.classes_of(subject.info.class_names)
     absent = [subject.info.class_names[c] for c in wanted if c not in drawn]
     if absent:
         _say(f"{subject.name}: not predicted in any validation image, so skipped: {', '.join(absent)}")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, field
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tqdm import tqdm
 
 from misure import __version__
 from misure.config import Experiment, compute_of
+from misure.datasets.credit import CreditedDataset
 from misure.explanation import Explanation
 from misure.metrics import dice
 from misure.model import frozen
@@ -135,14 +137,14 @@ class Runner:
                 self.tally.skipped += 1
                 continue
             chosen.append((sample, image, target, mask == sample.class_id))
-        if not chosen:
-            return
-        images = torch.stack([image for _, image, _, _ in chosen])
-        explanations = experiment.explainer.explain(
-            subject.model, images, [target for _, _, target, _ in chosen], compute_of(experiment.cfg)
-        )
-        for (sample, _, _, truth), explanation in zip(chosen, explanations, strict=True):
-            self._keep(experiment, sample, truth, explanation)
+        for _, alike in groupby(chosen, key=lambda entry: entry[1].shape):
+            same = list(alike)
+            images = torch.stack([image for _, image, _, _ in same])
+            explanations = experiment.explainer.explain(
+                subject.model, images, [target for _, _, target, _ in same], compute_of(experiment.cfg)
+            )
+            for (sample, _, _, truth), explanation in zip(same, explanations, strict=True):
+                self._keep(experiment, sample, truth, explanation)
 
     def _entry(self, experiment: Experiment, sample: Sample) -> tuple[Tensor, Tensor]:
         entry = self.subjects[experiment.subject].dataset[sample.image]
@@ -179,11 +181,15 @@ class Runner:
     def _circumstances(self, experiment: Experiment, sample: Sample) -> dict[str, Any]:
         subject = self.subjects[experiment.subject]
         device = subject.model.device or torch.device("cpu")
+        credited = subject.dataset if isinstance(subject.dataset, CreditedDataset) else None
         return {
             "created": datetime.now(UTC).isoformat(timespec="microseconds"),
             "profile": experiment.cfg.profile.name,
             "dataset_source": subject.dataset.source,
             "stand_in": subject.dataset.stand_in,
+            "substitution": experiment.cfg.model.get("substitution", ""),
+            "network_source": subject.info.data.get("source"),
+            **({f"credit_{k}": v for k, v in asdict(credited.credit(sample.image)).items()} if credited else {}),
             "class_name": experiment.cfg.dataset.class_names[sample.class_id],
             "group": subject.dataset.group(sample.image),
             "draw": sample.draw,

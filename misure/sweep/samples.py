@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from misure.errors import MisureError, did_you_mean
 from misure.explainers.base import check_whole
 from misure.randomness import permutation
 from misure.sweep.survey import Survey
@@ -37,8 +38,8 @@ class Sampling(Protocol):
     def draw(self, n_images: int, survey: Callable[[], Survey], seed: int) -> list[Sample]:
         """Return all samples in the order in which they are explained."""
 
-    def classes(self, n_classes: int) -> Sequence[int]:
-        """Return the classes that samples are wanted of, for a network with ``n_classes`` (background included)."""
+    def classes_of(self, class_names: Sequence[str]) -> Sequence[int]:
+        """Return the classes that samples are wanted of, for a network with these (background included)."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class EveryImage:
         """Return all images, shuffled."""
         return [Sample(int(i), self.class_id, rank) for rank, i in enumerate(permutation(n_images, seed))]
 
-    def classes(self, n_classes: int) -> Sequence[int]:  # noqa: ARG002
+    def classes_of(self, class_names: Sequence[str]) -> Sequence[int]:  # noqa: ARG002
         """Return the one class."""
         return (self.class_id,)
 
@@ -89,14 +90,63 @@ class PredictedObjects:
         classes = [self._of_class(found, c, seed) for c in range(1, found.predicted.shape[1])]
         return [sample for sample in chain.from_iterable(zip_longest(*classes)) if sample is not None]
 
-    def classes(self, n_classes: int) -> Sequence[int]:
+    def classes_of(self, class_names: Sequence[str]) -> Sequence[int]:
         """Return all classes but the background."""
-        return range(1, n_classes)
+        return range(1, len(class_names))
 
     def _of_class(self, survey: Survey, class_id: int, seed: int) -> list[Sample]:
         images = np.flatnonzero(survey.predicted[:, class_id] >= self.min_area)
         spread = _spread(images.tolist(), survey.groups, (seed, class_id))
         return [Sample(image, class_id, draw) for draw, image in enumerate(spread[: self.per_class])]
+
+
+@dataclass(frozen=True)
+class AnnotatedObjects:
+    """Pairs of an image and a class that is annotated in it and predicted, spread over classes.
+
+    Classes take turns until there are enough pairs. Each class begins with an image that may be shown anywhere,
+    if it has one, so that figures can be published; apart from that the order is random.
+
+    Attributes:
+        classes: Names of the classes, in the order of their turns.
+        class_names: Names by the network's class index.
+        pairs: How many at most; classes that are rarer leave their share to the others.
+        min_area: Predicted pixels that an object must have.
+    """
+
+    classes: Sequence[str]
+    class_names: Sequence[str]
+    pairs: int = 181
+    min_area: int = 1
+
+    def __post_init__(self) -> None:
+        check_whole("sampling.pairs", self.pairs, 1)
+        check_whole("sampling.min_area", self.min_area, 1)
+        for name in self.classes:
+            if name not in self.class_names:
+                raise MisureError(f"sampling.classes: no class is named {name!r}{did_you_mean(name, self.class_names)}")
+
+    def draw(self, n_images: int, survey: Callable[[], Survey], seed: int) -> list[Sample]:
+        """Return the first pair of every class, then the second of every class, and so on."""
+        found = survey()
+        if len(found.groups) != n_images:
+            raise ValueError(f"a survey of {len(found.groups)} images for {n_images} images")
+        classes = [self._of_class(found, c, seed) for c in self.classes_of(self.class_names)]
+        turns = chain.from_iterable(zip_longest(*classes))
+        return [sample for sample in turns if sample is not None][: self.pairs]
+
+    def classes_of(self, class_names: Sequence[str]) -> Sequence[int]:
+        """Return the indices of the classes."""
+        return [list(class_names).index(name) for name in self.classes]
+
+    def _of_class(self, survey: Survey, class_id: int, seed: int) -> list[Sample]:
+        usable = survey.annotated[:, class_id] & (survey.predicted[:, class_id] >= self.min_area)
+        images = np.flatnonzero(usable)
+        order = [int(images[i]) for i in permutation(len(images), seed, class_id, _IMAGES)]
+        first = next((image for image in order if survey.showable[image]), None)
+        if first is not None:
+            order = [first, *(image for image in order if image != first)]
+        return [Sample(image, class_id, draw) for draw, image in enumerate(order)]
 
 
 def _spread(images: Sequence[int], groups: Sequence[str], key: tuple[int, ...]) -> list[int]:

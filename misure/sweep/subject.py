@@ -17,7 +17,8 @@ from misure.config import build
 from misure.datasets.datamodule import SegmentationData, SegmentationDataset, Stage
 from misure.errors import MisureError
 from misure.model import SegmentationModel
-from misure.networks.checkpoint import CheckpointInfo, load_checkpoint, read_info
+from misure.networks.checkpoint import CheckpointInfo, load_checkpoint, read_info, save_checkpoint
+from misure.networks.published import PublishedWeights
 from misure.recipe import Recipe
 from misure.sweep.samples import Sample, Sampling
 from misure.sweep.survey import Survey, take_survey
@@ -42,6 +43,12 @@ class Subject:
     info: CheckpointInfo
     surveys: Path | None = None
 
+    @property
+    def quality(self) -> str:
+        """How good the network is, or whose it is, in a few words."""
+        score = self.info.metrics.get("val_dice")
+        return f"weights: {self.info.data.get('source')}" if score is None else f"validation Dice {score:.3f}"
+
     def survey(self, compute: Compute) -> Survey:
         """Return what the network predicts in all validation images, from a file where it was done before."""
         if self.surveys is None:
@@ -64,24 +71,34 @@ def checkpoint_path(cfg: DictConfig) -> Path:
 
 
 def checkpoint_name(cfg: DictConfig) -> str:
-    """Name of a configuration's checkpoint."""
-    return f"{cfg.dataset.name}-{cfg.model.name}-{cfg.profile.name}"
+    """Name of a configuration's checkpoint; published weights are the same in every profile."""
+    return f"{cfg.dataset.name}-{cfg.model.name}-{'published' if is_published(cfg) else cfg.profile.name}"
 
 
-def is_trained(cfg: DictConfig) -> bool:
+def is_published(cfg: DictConfig) -> bool:
+    """Say whether the network comes with its weights instead of being trained here."""
+    return OmegaConf.select(cfg, "model.weights") is not None
+
+
+def is_at_hand(cfg: DictConfig) -> bool:
     """Say whether the checkpoint exists."""
     return checkpoint_path(cfg).with_suffix(".json").exists()
 
 
+def needs_no_training(cfg: DictConfig) -> bool:
+    """Say whether the network is trained, by us or by its publishers."""
+    return is_at_hand(cfg) or is_published(cfg)
+
+
 def prepare(cfg: DictConfig) -> Subject:
-    """Load a subject, training its network first where there is no checkpoint.
+    """Load a subject, importing or training its network first where there is no checkpoint.
 
     Raises:
         MisureError: If data is missing or the checkpoint does not fit the configuration.
     """
     path = checkpoint_path(cfg)
-    if not is_trained(cfg):
-        train_network(cfg)
+    if not is_at_hand(cfg):
+        import_network(cfg) if is_published(cfg) else train_network(cfg)
     info = read_info(path)
     expected = _plain(cfg.model.network)
     if dict(info.network) != expected:
@@ -94,6 +111,18 @@ def prepare(cfg: DictConfig) -> Subject:
     dataset = build(cfg.dataset.val)
     name = f"{cfg.dataset.name}-{cfg.model.name}"
     return Subject(name, dataset, model, info, Path(cfg.outputs) / "surveys")
+
+
+def import_network(cfg: DictConfig) -> CheckpointInfo:
+    """Put a configuration's published weights into its network and keep it as a checkpoint.
+
+    Raises:
+        MisureError: If the weights cannot be had or do not fit.
+    """
+    weights: PublishedWeights = build(cfg.model.weights)
+    network = build(cfg.model.network)
+    weights.load_into(network)
+    return save_checkpoint(checkpoint_path(cfg), network, _description(cfg, {"source": weights.source}))
 
 
 def train_network(cfg: DictConfig) -> CheckpointInfo:
@@ -115,19 +144,27 @@ def train_network(cfg: DictConfig) -> CheckpointInfo:
         curriculum=_curriculum(cfg),
     )
     print(f"data: {cfg.dataset.name} from {data.train.source}", flush=True)
-    info = CheckpointInfo(
+    origin = {"dataset": cfg.dataset.name, "source": data.train.source, "fingerprint": data.train.fingerprint}
+    info = _description(cfg, origin)
+    network, logger = build(cfg.model.network), build(cfg.logger)
+    return train(network, data, recipe, path=checkpoint_path(cfg), info=info, logger=logger)
+
+
+def _description(cfg: DictConfig, data: Mapping[str, Any]) -> CheckpointInfo:
+    """What a new checkpoint says about its network."""
+    return CheckpointInfo(
         name=checkpoint_name(cfg),
         network=_plain(cfg.model.network),
         bottleneck=cfg.model.bottleneck,
         class_names=tuple(cfg.dataset.class_names),
         in_channels=cfg.dataset.in_channels,
-        data={"dataset": cfg.dataset.name, "source": data.train.source, "fingerprint": data.train.fingerprint},
+        data=data,
         metrics={},
         training={},
         versions=versions(),
+        mean=tuple(OmegaConf.select(cfg, "model.mean", default=(0.0,))),
+        std=tuple(OmegaConf.select(cfg, "model.std", default=(1.0,))),
     )
-    network, logger = build(cfg.model.network), build(cfg.logger)
-    return train(network, data, recipe, path=checkpoint_path(cfg), info=info, logger=logger)
 
 
 def _curriculum(cfg: DictConfig) -> list[Stage]:

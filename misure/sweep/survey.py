@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +17,27 @@ from torch import Tensor
 from tqdm import tqdm
 
 from misure.compute import Compute
+from misure.datasets.credit import CreditedDataset
 from misure.datasets.datamodule import SegmentationDataset
 from misure.files import write_atomically
 from misure.model import SegmentationModel, frozen
+from misure.volumes import VolumeDataset
 
-_ARRAYS = ("predictions", "predicted", "true", "overlap")
+_ARRAYS = ("predictions", "predicted", "true", "overlap", "annotated", "showable")
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What a network predicts in N images of one size, with L classes (at most 256).
+    """What a network predicts in N images, with L classes (at most 256).
 
     Attributes:
-        predictions: The predicted class of every pixel, uint8, N x H x W.
+        predictions: The predicted class of every pixel of volumes, whose slices are of one size: uint8,
+            N x H x W; empty for other datasets.
         predicted: Predicted pixels by image and class, int64, N x L.
         true: Annotated pixels, N x L.
         overlap: Pixels that are both, N x L.
+        annotated: Whether a class is annotated, bool, N x L; resizing can hide small objects from ``true``.
+        showable: Whether an image may be shown anywhere, bool, N.
         groups: The volume, patient or image that each image belongs to.
     """
 
@@ -38,6 +45,8 @@ class Survey:
     predicted: NDArray[np.int64]
     true: NDArray[np.int64]
     overlap: NDArray[np.int64]
+    annotated: NDArray[np.bool_]
+    showable: NDArray[np.bool_]
     groups: tuple[str, ...]
 
     def of_group(self, name: str) -> NDArray[np.uint8]:
@@ -75,27 +84,57 @@ def take_survey(model: SegmentationModel, dataset: SegmentationDataset, compute:
         compute: Precision and batch size.
     """
     device = model.device or torch.device("cpu")
+    volumes = isinstance(dataset, VolumeDataset)
     with (
         frozen(model, compute, device) as network,
         network.sustained(),
         tqdm(total=len(dataset), desc="survey", unit="image", leave=False) as bar,
     ):
 
-        def look(part: slice) -> tuple[Tensor, Tensor]:
-            entries = [dataset[i] for i in range(len(dataset))[part]]
-            images = torch.stack([entry["image"] for entry in entries]).to(device)
-            with torch.no_grad():
-                logits = network(images)
-            bar.update(len(entries))
-            masks = torch.stack([entry["mask"] for entry in entries]).to(device)
-            predictions = logits.argmax(1)
-            return predictions.cpu(), _class_counts(predictions, masks, logits.shape[1]).cpu()
+        @torch.no_grad()
+        def look(part: slice) -> tuple[list[Tensor], list[Tensor]]:
+            predictions, counts = [], []
+            for images, masks in stacks(dataset[i] for i in range(len(dataset))[part]):
+                logits = network(images.to(device))
+                labels = logits.argmax(1)
+                counts.append(_class_counts(labels, masks.to(device), logits.shape[1]).cpu())
+                predictions += [labels.to("cpu", torch.uint8)] if volumes else []
+                bar.update(len(images))
+            return predictions, counts
 
         seen = [found for _, found in network.batches(dataset[0]["image"].to(device)).attempt(look, len(dataset))]
-    predicted, true, overlap = torch.cat([counts for _, counts in seen]).unbind(1)
-    labels = torch.cat([predictions for predictions, _ in seen]).numpy()
-    groups = tuple(dataset.group(i) for i in range(len(dataset)))
-    return Survey(labels.astype(np.uint8), predicted.numpy(), true.numpy(), overlap.numpy(), groups)
+    predicted, true, overlap = torch.cat([c for _, counts in seen for c in counts]).unbind(1)
+    labels = [p for predictions, _ in seen for p in predictions]
+    annotated, showable = _credited(dataset, true.numpy() > 0)
+    return Survey(
+        predictions=torch.cat(labels).numpy() if labels else np.empty((0, 0, 0), np.uint8),
+        predicted=predicted.numpy(),
+        true=true.numpy(),
+        overlap=overlap.numpy(),
+        annotated=annotated,
+        showable=showable,
+        groups=tuple(dataset.group(i) for i in range(len(dataset))),
+    )
+
+
+def stacks(entries: Iterable[dict[str, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Stack images and masks of neighbouring entries that are of one size."""
+    for _, alike in groupby(entries, key=lambda entry: entry["image"].shape):
+        same = list(alike)
+        yield torch.stack([entry["image"] for entry in same]), torch.stack([entry["mask"] for entry in same])
+
+
+def _credited(dataset: SegmentationDataset, seen: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Annotated classes (N x L) and images that may be shown (N); by default what is seen in the masks, and all."""
+    showable = np.ones(len(seen), np.bool_)
+    credited: object = dataset
+    if not isinstance(credited, CreditedDataset):
+        return seen, showable
+    annotated = np.zeros_like(seen)
+    for index in range(len(seen)):
+        annotated[index, [c for c in credited.annotated(index) if c < seen.shape[1]]] = True
+        showable[index] = credited.credit(index).showable
+    return annotated, showable
 
 
 def _class_counts(predicted: Tensor, masks: Tensor, n_classes: int) -> Tensor:
