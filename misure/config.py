@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,12 +101,15 @@ def compute_of(cfg: DictConfig) -> Compute:
     return compute
 
 
-def expand_sweep(name: str, overrides: list[str]) -> Iterator[Experiment]:
+def expand_sweep(
+    name: str, overrides: Sequence[str], choose: Callable[[DictConfig], Sequence[str]] = lambda _: ()
+) -> Iterator[Experiment]:
     """Compose every experiment of ``configs/sweep/<name>.yaml``; needs an initialised Hydra.
 
     Args:
         name: The table or figure.
         overrides: Command-line style overrides that hold for all of them.
+        choose: Names further overrides for a composed experiment, such as its network.
 
     Raises:
         MisureError: If a configuration does not compose.
@@ -117,7 +120,11 @@ def expand_sweep(name: str, overrides: list[str]) -> Iterator[Experiment]:
         raise MisureError(f"sweep {name}: {' '.join(str(error).split())}") from error
     grid: dict[str, Any] = dict(sweep.hydra.sweeper.params or {})
     axes = [[f"{key}={value}" for value in _split(str(values))] for key, values in grid.items()]
-    for cfg in composed("run", ([f"sweep={name}", *choice] for choice in itertools.product(*axes)), overrides):
+    for values in itertools.product(*axes):
+        variant = [f"sweep={name}", *values]
+        (cfg,) = composed("run", [variant], overrides)
+        chosen = choose(cfg)
+        (cfg,) = composed("run", [[*variant, *chosen]], overrides) if chosen else (cfg,)
         yield Experiment.of(cfg)
 
 

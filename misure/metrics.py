@@ -13,8 +13,8 @@ from misure.errors import MisureError
 from misure.model import FrozenNetwork
 from misure.target import TargetBatch
 
-BlankingKind = Literal["zero", "black", "mean", "blur"]
-_BLANKING_KINDS = ("zero", "black", "mean", "blur")
+BlankingKind = Literal["zero", "black", "mean", "blur", "author_code"]
+_BLANKING_KINDS = ("zero", "black", "mean", "blur", "author_code")
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Blanking:
 
     Attributes:
         kind: ``"zero"`` in the network's input space (the paper), ``"black"`` before normalisation,
-            ``"mean"`` colour of the image, or a Gaussian ``"blur"`` of it.
+            ``"mean"`` colour of the image, or a Gaussian ``"blur"`` of it. ``"author_code"`` mixes two as the
+            authors' public code does: stage 1 dilates on black, everything else zeroes the normalised input.
         sigma: Standard deviation of the blur, in pixels.
     """
 
@@ -34,9 +35,14 @@ class Blanking:
         if self.kind not in _BLANKING_KINDS:
             raise MisureError(f"blanking={self.kind} is not known: choose {', '.join(_BLANKING_KINDS)}")
 
+    @property
+    def of_dilation(self) -> Blanking:
+        """What a pixel outside the dilated object becomes in stage 1."""
+        return Blanking("black", self.sigma) if self.kind == "author_code" else self
+
     def baseline(self, network: FrozenNetwork, images: Tensor) -> Tensor | None:
         """Return what replaces switched-off pixels, broadcastable to the images; None means zero."""
-        if self.kind == "zero":
+        if self.kind in {"zero", "author_code"}:
             return None
         if self.kind == "mean":
             return images.mean(dim=tuple(range(2, images.ndim)), keepdim=True)

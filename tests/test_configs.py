@@ -15,6 +15,7 @@ from misure.config import CONFIG_FOLDER, Experiment, build, compute_of, expand_s
 from misure.datasets.triangle import TriangleDataset
 from misure.errors import MisureError
 from misure.explainers import EXPLAINERS, Explainer
+from misure.networks.checkpoint import without_pretrained
 from misure.recipe import Recipe
 from misure.sweep.plan import merge
 
@@ -71,7 +72,8 @@ def test_every_explainer_has_a_file():
 @pytest.mark.parametrize("name", DATASETS)
 def test_every_dataset_builds_and_names_itself(name, tmp_path):
     places = [f"data_root={shipped_root(tmp_path / 'data')}", f"outputs={tmp_path / 'outputs'}"]
-    cfg = composed(f"dataset={name}", "profile=smoke", "stand_in=true", *places)
+    made = ["model=deeplabv3_stand_in"] if name == "coco" else []
+    cfg = composed(f"dataset={name}", "profile=smoke", "stand_in=true", *made, *places)
     assert cfg.dataset.name == name
     for split in ("train", "val"):
         dataset = build(cfg.dataset[split])
@@ -97,8 +99,9 @@ def test_every_model_names_a_builder_that_exists(name):
 
 @pytest.mark.parametrize("name", files("model"))
 def test_every_model_has_its_bottleneck(name):
-    cfg = composed(f"model={name}")
-    network = build(cfg.model.network, pretrained=None)
+    home = "dataset=coco" if name.startswith("deeplabv3") else "dataset=triangle"
+    cfg = composed(home, f"model={name}")
+    network = build(cfg.model.network, **without_pretrained(cfg.model.network))
     assert network.get_submodule(cfg.model.bottleneck) is not None
 
 
@@ -215,6 +218,7 @@ def test_numbers_of_at_least():
 
 EXPECTED = {"table1": 6, "table2": 9, "table6": 3, "noise_floor": 1}
 EXPECTED |= {"table1_synapse": 12, "table3": 9, "table4": 9, "table6_synapse": 6, "table7": 2}
+EXPECTED |= {"table1_coco": 6, "table5": 9, "table5_readings": 8, "table6_coco": 3, "noise_floor_coco": 1}
 
 
 def test_every_sweep_expands_as_its_table_needs():
@@ -234,8 +238,9 @@ def test_cells_that_tables_share_are_one_experiment():
     everything = [e for name in SWEEPS for e in expand_sweep(name, ["profile=quick"])]
     merged = merge(everything)
     # For each network, Table 1's MSR is also the cell (0.1, 0.01) of a table and mask size 224 of table 6; the noise
-    # floor is not. In this profile Table 7 takes no more samples than Table 1, so it is that MSR too, twice.
-    assert len(everything) - len(merged) == 3 * 2 + 2
+    # floor is not. In this profile Table 7 takes no more samples than Table 1, so it is that MSR too, twice. Of the
+    # readings of stage 2's start, the literal one is two cells of Table 5.
+    assert len(everything) - len(merged) == 4 * 2 + 2 + 2
     shared = [
         e
         for e in merged

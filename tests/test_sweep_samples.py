@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from misure.errors import MisureError
-from misure.sweep.samples import EveryImage, PredictedObjects
+from misure.sweep.samples import AnnotatedObjects, EveryImage, PredictedObjects
 from misure.sweep.survey import Survey
 
 ORGANS = 3
@@ -19,7 +20,8 @@ ORGANS = 3
 def survey(sizes: list[list[int]], groups: list[str]) -> Survey:
     predicted = np.array([[100, *row] for row in sizes], dtype=np.int64).reshape(len(sizes), 1 + ORGANS)
     unused = np.zeros((len(groups), 1, 1), np.uint8)
-    return Survey(unused, predicted, predicted, predicted, tuple(groups))
+    showable = np.ones(len(groups), bool)
+    return Survey(unused, predicted, predicted, predicted, predicted > 0, showable, tuple(groups))
 
 
 def draw(found: Survey, seed: int = 0, **parameters):
@@ -81,8 +83,61 @@ def test_every_image_needs_no_survey():
 
 
 def test_classes_that_are_wanted():
-    assert list(EveryImage(2).classes(9)) == [2]
-    assert list(PredictedObjects().classes(4)) == [1, 2, 3]
+    names = ["background", "cat", "dog", "cow"]
+    assert list(EveryImage(2).classes_of(names)) == [2]
+    assert list(PredictedObjects().classes_of(names)) == [1, 2, 3]
+    assert list(AnnotatedObjects(["cow", "cat"], names).classes_of(names)) == [3, 1]
+
+
+NAMES = ["background", "cat", "dog", "cow"]
+
+
+def annotated_draw(found: Survey, seed: int = 0, **parameters):
+    sampling = AnnotatedObjects(["cow", "cat", "dog"], NAMES, **parameters)
+    return sampling.draw(len(found.groups), lambda: found, seed)
+
+
+@st.composite
+def photographs(drawn):
+    found = drawn(surveys)
+    shape = found.predicted.shape
+    bits = drawn(st.lists(st.booleans(), min_size=shape[0] * shape[1], max_size=shape[0] * shape[1]))
+    shown = drawn(st.lists(st.booleans(), min_size=shape[0], max_size=shape[0]))
+    return replace(found, annotated=np.array(bits).reshape(shape), showable=np.array(shown))
+
+
+@given(photographs(), st.integers(1, 40), st.integers(1, 4), st.integers(0, 3))
+def test_pairs_are_annotated_and_predicted_and_as_many_as_there_are(found, pairs, min_area, seed):
+    samples = annotated_draw(found, seed, pairs=pairs, min_area=min_area)
+    usable = found.annotated & (found.predicted >= min_area)
+    assert all(usable[s.image, s.class_id] for s in samples)
+    assert len({(s.image, s.class_id) for s in samples}) == len(samples)
+    assert len(samples) == min(pairs, usable[:, 1:].sum())
+
+
+@given(photographs(), st.integers(1, 40), st.integers(0, 3))
+def test_no_class_has_two_pairs_more_than_another_that_could_have_them(found, pairs, seed):
+    taken = Counter(s.class_id for s in annotated_draw(found, seed, pairs=pairs))
+    there = (found.annotated & (found.predicted >= 1)).sum(0)
+    assert all(taken[c] >= max(taken.values(), default=0) - 1 or taken[c] == there[c] for c in (1, 2, 3))
+
+
+@given(photographs(), st.integers(0, 3))
+def test_each_class_begins_with_an_image_that_may_be_shown(found, seed):
+    for sample in annotated_draw(found, seed):
+        if sample.draw == 0 and not found.showable[sample.image]:
+            usable = found.annotated[:, sample.class_id] & (found.predicted[:, sample.class_id] >= 1)
+            assert not (usable & found.showable).any()
+
+
+@given(photographs(), st.integers(0, 3), st.integers(1, 20))
+def test_fewer_pairs_are_the_start_of_more(found, seed, pairs):
+    assert annotated_draw(found, seed, pairs=pairs) == annotated_draw(found, seed, pairs=60)[:pairs]
+
+
+def test_a_class_that_does_not_exist_is_named():
+    with pytest.raises(MisureError, match="no class is named 'caw'; close names: c[ao][wt]"):
+        AnnotatedObjects(["caw"], NAMES)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +145,8 @@ def test_classes_that_are_wanted():
     [
         (lambda: PredictedObjects(per_class=0), r"sampling\.per_class=0"),
         (lambda: PredictedObjects(min_area=0), r"sampling\.min_area=0"),
+        (lambda: AnnotatedObjects([], NAMES, pairs=0), r"sampling\.pairs=0"),
+        (lambda: AnnotatedObjects([], NAMES, min_area=-1), r"sampling\.min_area=-1"),
         (lambda: EveryImage(0), r"sampling\.class_id=0"),
     ],
 )

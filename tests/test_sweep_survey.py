@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from misure.compute import Compute
+from misure.datasets.credit import Credit
 from misure.errors import MisureError
 from misure.model import SegmentationModel
 from misure.sweep.survey import Survey, take_survey
@@ -34,6 +35,19 @@ class Images:
         return f"volume {index // 3}"
 
 
+class Volumes(Images):
+    """The same as slices of volumes."""
+
+    class_names = [str(c) for c in range(LABELS)]
+    cases = ("volume 0", "volume 1")
+
+    def volume(self, case: str):
+        raise NotImplementedError
+
+    def resize(self, image):
+        raise NotImplementedError
+
+
 def network(images):
     return torch.nn.functional.one_hot(images[:, 0].long(), LABELS).movedim(-1, 1).float()
 
@@ -48,8 +62,43 @@ def test_counts_are_exact(batch_size):
             assert found.true[i, c] == (images.masks[i] == c).sum()
             assert found.overlap[i, c] == ((images.predicted[i] == c) & (images.masks[i] == c)).sum()
     assert found.groups == tuple(f"volume {i // 3}" for i in range(N))
+    assert found.predictions.size == 0  # kept for volumes alone
+    assert np.array_equal(found.annotated, found.true > 0)
+    assert found.showable.all()
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_predictions_of_volumes_are_kept(batch_size):
+    images = Volumes()
+    found = take_survey(SegmentationModel(network), images, Compute("32", batch_size))
     assert np.array_equal(found.predictions, images.predicted)
     assert np.array_equal(found.of_group("volume 1"), images.predicted[3:6])
+
+
+class Photographs(Images):
+    """Images of two sizes, with annotations that the masks do not show and authors."""
+
+    def __getitem__(self, index: int):
+        entry = super().__getitem__(index)
+        return entry if index % 3 else {name: tensor.mT.clone() for name, tensor in entry.items()}
+
+    def annotated(self, index: int) -> set[int]:
+        return {1, index % LABELS, 200}
+
+    def credit(self, index: int) -> Credit:
+        return Credit(index % 7, "a licence", "", "")
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_images_of_several_sizes_with_authors(batch_size):
+    images = Photographs()
+    found = take_survey(SegmentationModel(network), images, Compute("32", batch_size))
+    plain = take_survey(SegmentationModel(network), Images(), Compute("32", 2))
+    for name in ("predicted", "true", "overlap"):  # turning an image by 90 degrees moves no count
+        assert np.array_equal(getattr(found, name), getattr(plain, name))
+    for i in range(N):
+        assert set(np.flatnonzero(found.annotated[i])) == {1, i % LABELS}  # the network has no class 200
+        assert found.showable[i] == (i % 7 in {0, 4, 5})
 
 
 def test_a_file_brings_it_back(tmp_path):
@@ -58,7 +107,7 @@ def test_a_file_brings_it_back(tmp_path):
     found.save(path)
     again = Survey.load(path)
     assert again is not None
-    for name in ("predictions", "predicted", "true", "overlap"):
+    for name in ("predictions", "predicted", "true", "overlap", "annotated", "showable"):
         assert np.array_equal(getattr(again, name), getattr(found, name))
     assert again.groups == found.groups
 

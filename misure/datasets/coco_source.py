@@ -28,7 +28,7 @@ class Location:
     stand_in: bool
 
 
-def locate(data_root: Path, split: str, scenes: SceneSpec | None = None, stand_in: Path | None = None) -> Location:
+def locate(data_root: Path | str, split: str, scenes: SceneSpec | None = None, stand_in: Path | None = None) -> Location:
     """Find ``<data_root>/coco``, or generate scenes.
 
     Args:
@@ -46,12 +46,12 @@ def locate(data_root: Path, split: str, scenes: SceneSpec | None = None, stand_i
         folder = generated(stand_in, scenes)
         name = f"{STAND_IN} ({scenes.size} x {scenes.size}, seed {scenes.seed})"
         return _location(folder, split, name, stand_in=True)
-    found = _location(data_root / "coco", split, f"COCO {split}2017 images", stand_in=False)
+    found = _location(Path(data_root) / "coco", split, f"COCO {split}2017 images", stand_in=False)
     if not found.annotations.is_file():
         raise MisureError(
             f"COCO-2017 was not found: {found.annotations} does not exist.\n"
             "scripts/prepare_data.py dataset=coco downloads what is needed; without network put "
-            f"annotations/instances_{split}2017.json and {split}2017/*.jpg into {data_root / 'coco'}.\n"
+            f"annotations/instances_{split}2017.json and {split}2017/*.jpg into {Path(data_root) / 'coco'}.\n"
             f"Without it, model=deeplabv3_stand_in uses generated scenes, marked '{STAND_IN}'."
         )
     return found

@@ -64,10 +64,11 @@ def find_sufficient_region(
     n_dilations = torch.zeros(len(images), dtype=torch.int64, device=images.device)
     pending = torch.arange(len(images), device=images.device)
     batches = network.batches(images[0])
+    outside = blanking.of_dilation
     n_steps = 1
     while len(pending):
         steps = _dilations(masks[pending], n_steps)
-        enough = _dice_of_steps(network, images[pending], targets[pending], steps, blanking) > tau
+        enough = _dice_of_steps(network, images[pending], targets[pending], steps, outside) > tau
         done = enough.any(1)
         if bool((~done & steps[:, -1].flatten(1).all(1)).any()):
             raise MisureError(

@@ -150,6 +150,11 @@ def load_checkpoint(path: Path | str, network: nn.Module | None = None) -> Segme
     )
 
 
+def without_pretrained(arguments: Mapping[str, Any]) -> dict[str, None]:
+    """Return the argument that makes a builder start from random weights, if it has one."""
+    return {"pretrained": None} if "pretrained" in arguments else {}
+
+
 def _build(info: CheckpointInfo) -> nn.Module:
     """Build the network a JSON describes; only builders of this package are called."""
     arguments = dict(info.network)
@@ -159,7 +164,7 @@ def _build(info: CheckpointInfo) -> nn.Module:
         raise MisureError(
             f"checkpoint {info.name} names the builder {module}.{name}, which is not one of misure.networks"
         )
-    arguments["pretrained"] = None
+    arguments |= without_pretrained(arguments)
     try:
         with torch.random.fork_rng(devices=[]):
             network = builder(**arguments)

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from misure.config import Experiment, build, compute_of
 from misure.model import SegmentationModel, frozen
+from misure.networks.checkpoint import without_pretrained
 
 
 def merge(experiments: Sequence[Experiment]) -> list[Experiment]:
@@ -91,7 +92,7 @@ def measure_pace(cfg: DictConfig, model: SegmentationModel | None = None) -> Pac
         model: The network; by default one is built with random weights.
     """
     if model is None:
-        model = SegmentationModel(build(cfg.model.network, pretrained=None))
+        model = SegmentationModel(build(cfg.model.network, **without_pretrained(cfg.model.network)))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
     side = cfg.dataset.size if isinstance(cfg.dataset.size, int) else _NATIVE_SIDE

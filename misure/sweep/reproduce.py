@@ -17,6 +17,7 @@ from misure.config import Experiment, compute_of, expand_sweep
 from misure.errors import MisureError
 from misure.paper.markdown import console_table, experiment_summary
 from misure.paper.outputs import write_all
+from misure.sweep.at_hand import NetworkChoice
 from misure.sweep.plan import Pace, duration, measure_pace, merge
 from misure.sweep.records import RecordStore
 from misure.sweep.runner import Runner, Tally
@@ -33,8 +34,9 @@ def reproduce(cfg: DictConfig) -> None:
     started = time.monotonic()
     given = [o for o in HydraConfig.get().overrides.task if not o.startswith("sweeps=")]
     overrides = [f"stand_in={str(cfg.stand_in).lower()}", *given]
-    experiments = merge([e for name in cfg.sweeps for e in expand_sweep(name, overrides)])
     check_writable(Path(cfg.outputs))
+    choose = NetworkChoice(overrides, cfg.stand_in)
+    experiments = merge([e for name in cfg.sweeps for e in expand_sweep(name, overrides, choose)])
     paces = _announce(cfg, experiments)
     tally = Tally()
     for part, deadline in shares(experiments, started):
