@@ -16,14 +16,8 @@ CATEGORIES |= {21: "cow", 27: "backpack"}
 VOC_CLASSES = {"bus": 6, "car": 3, "cat": 17, "bicycle": 2, "cow": 21, "dog": 18, "person": 1, "train": 7}
 """COCO's ids of the eight explained classes, by VOC label."""
 
-LICENCES = {
-    1: "Attribution-NonCommercial-ShareAlike License",
-    2: "Attribution-NonCommercial License",
-    3: "Attribution-NonCommercial-NoDerivs License",
-    4: "Attribution License",
-    5: "Attribution-ShareAlike License",
-    6: "Attribution-NoDerivs License",
-}
+LICENCES = {1: "by-nc-sa", 2: "by-nc", 3: "by-nc-nd", 4: "by", 5: "by-sa", 6: "by-nd"}
+"""Creative Commons' short names by COCO's number."""
 
 
 def picture(width=24, height=18, seed=0):
@@ -54,7 +48,8 @@ class CocoFolder:
         self.content = {
             "info": {},
             "licenses": [
-                {"id": i, "name": name, "url": rf"http:\/\/example.org\/{i}\/"} for i, name in LICENCES.items()
+                {"id": number, "name": name, "url": rf"http:\/\/creativecommons.org\/licenses\/{name}\/2.0\/"}
+                for number, name in LICENCES.items()
             ],
             "categories": [{"id": i, "name": name} for i, name in CATEGORIES.items()],
             "images": [],

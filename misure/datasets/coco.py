@@ -6,6 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -14,20 +15,29 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from misure.datasets.coco_images import UnreadableImageError, fitted, fitted_labels, label_map, read_rgb
+from misure.datasets.coco_images import (
+    MOST_PIXELS,
+    UnreadableImageError,
+    check_image,
+    fitted,
+    fitted_labels,
+    label_map,
+    read_rgb,
+)
 from misure.datasets.coco_protocol import (
     VOC_NAMES,
     annotated_classes,
     choose_images,
     class_ids,
     credit_of,
-    load_annotations,
+    read_annotations,
 )
 from misure.datasets.coco_source import Location, locate
-from misure.datasets.credit import Credit
+from misure.datasets.credit import OWN_LICENCE, Credit
 from misure.datasets.scenes import SceneSpec
 from misure.download import file_digest
 from misure.errors import MisureError
+from misure.explainers.base import check_whole
 
 Split = Literal["train", "val"]
 
@@ -35,15 +45,17 @@ NATIVE_SIDE = 520
 """Shorter side at ``resize="native"``, as in torchvision's evaluation of DeepLabV3."""
 
 _NAMED = 3
-"""How many skipped images a warning names."""
+"""How many things of a kind a warning names."""
+
+_ENDINGS = {".jpg", ".jpeg", ".png"}
 
 
 class CocoDataset(Dataset[dict[str, Tensor]]):
     """Photographs in which at least one of some classes is annotated.
 
     Each entry is a dict of ``image`` (float32, 3 x H x W, normalised), ``mask`` (int64, H x W, VOC labels, 255
-    where objects overlap and on crowds) and ``index``. An annotated image whose file is missing or damaged is
-    skipped with a warning; images without an annotation of the classes do not belong to the dataset.
+    where objects overlap and on crowds) and ``index``. Images without an annotation of the classes do not belong to
+    the dataset. What is damaged or missing is left out, with a warning that names it: see ``left_out``.
 
     Args:
         split: ``"val"``, or ``"train"``, which only generated scenes have.
@@ -57,6 +69,10 @@ class CocoDataset(Dataset[dict[str, Tensor]]):
         seed: Of the drawing.
         scenes: What generated scenes look like; None means photographs.
         stand_in: Where scenes are generated.
+
+    Attributes:
+        left_out: Reasons by what is left out: a drawn ``image`` that is missing or cannot be used, an ``annotation``
+            that belongs to no image or cannot be drawn, an ``unannotated file`` of the folder.
 
     Raises:
         MisureError: If the data is absent, or no image can be used.
@@ -80,22 +96,28 @@ class CocoDataset(Dataset[dict[str, Tensor]]):
     ) -> None:
         if resize != "native" and (not isinstance(resize, int) or isinstance(resize, bool) or resize < 1):
             raise MisureError(f"resize={resize} is neither a number of pixels, such as 224, nor native")
+        check_whole("images_per_class", images_per_class, 1)
         self.split = split
         self.resize = resize
         self.location: Location = locate(Path(data_root), split, scenes, Path(stand_in) if stand_in else None)
         self.mean = torch.tensor(mean).view(-1, 1, 1)
         self.std = torch.tensor(std).view(-1, 1, 1)
-        self._coco = load_annotations(self.location.annotations)
+        self._coco, annotations = read_annotations(self.location.annotations)
         self._labels = class_ids(classes)
         chosen = choose_images(self._coco, self._labels, images_per_class, seed)
-        self.skipped: dict[str, str] = {}
-        self._ids = [image for image in chosen if self._is_usable(image)]
-        self._report_skipped(len(chosen))
+        unusable = {image: reason for image in chosen if (reason := self._fault(image))}
+        self._ids = [image for image in chosen if image not in unusable]
+        self.left_out = {
+            "image": list(unusable.values()),
+            "annotation": annotations,
+            "unannotated file": self._strangers(),
+        }
+        self._report()
 
     @property
     def source(self) -> str:
-        """Where the images come from, and how many are left out."""
-        left_out = f", {len(self.skipped)} left out" if self.skipped else ""
+        """Where the images come from, and how much is left out."""
+        left_out = "; left out: " + ", ".join(self._counts()) if any(self.left_out.values()) else ""
         return f"{len(self)} {self.location.source}{left_out}"
 
     @property
@@ -121,7 +143,8 @@ class CocoDataset(Dataset[dict[str, Tensor]]):
 
     def credit(self, index: int) -> Credit:
         """Who made an image and under which licence."""
-        return credit_of(self._coco, self._coco.imgs[self._ids[index]])
+        found = credit_of(self._coco, self._coco.imgs[self._ids[index]])
+        return replace(found, licence=OWN_LICENCE) if self.stand_in else found
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -129,9 +152,10 @@ class CocoDataset(Dataset[dict[str, Tensor]]):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         if not 0 <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
-        image = read_rgb(self._path(self._ids[index]))
-        size = self._size(image.width, image.height)
-        labels = fitted_labels(label_map(self._coco, self._ids[index]), size)
+        entry = self._coco.imgs[self._ids[index]]
+        image = read_rgb(self._path(entry["id"]), (entry["width"], entry["height"]))
+        size = self._size(entry["width"], entry["height"])
+        labels = fitted_labels(label_map(self._coco, entry["id"]), size)
         return {
             "image": (fitted(image, size) - self.mean) / self.std,
             "mask": torch.tensor(labels, dtype=torch.int64),
@@ -147,23 +171,40 @@ class CocoDataset(Dataset[dict[str, Tensor]]):
     def _path(self, image_id: int) -> Path:
         return self.location.images / str(self._coco.imgs[image_id]["file_name"])
 
-    def _is_usable(self, image_id: int) -> bool:
-        """Decode an image once; a file that cannot be used is remembered with its reason."""
+    def _fault(self, image_id: int) -> str | None:
+        """Say why an image cannot be used, if so."""
         entry = self._coco.imgs[image_id]
+        height, width = self._size(entry["width"], entry["height"])
+        if height * width > MOST_PIXELS:
+            return f"{entry['file_name']}: it would become {width} x {height}"
         try:
-            read_rgb(self._path(image_id), (entry["width"], entry["height"]))
+            check_image(self._path(image_id), (entry["width"], entry["height"]))
         except UnreadableImageError as error:
-            self.skipped[str(entry["file_name"])] = str(error)
-            return False
-        return True
+            return str(error)
+        return None
 
-    def _report_skipped(self, n_chosen: int) -> None:
-        reasons = list(self.skipped.values())
-        more = f" and {len(reasons) - _NAMED} more" if len(reasons) > _NAMED else ""
-        named = "; ".join(reasons[:_NAMED]) + more
+    def _strangers(self) -> list[str]:
+        """Name the image files of the folder that no annotation belongs to."""
+        known = {str(entry["file_name"]) for image, entry in self._coco.imgs.items() if self._coco.imgToAnns.get(image)}
+        files = self.location.images.iterdir() if self.location.images.is_dir() else ()
+        strangers = sorted(file.name for file in files if file.suffix in _ENDINGS and file.name not in known)
+        return [f"{name}: it has no annotations" for name in strangers]
+
+    def _counts(self) -> list[str]:
+        return [f"{len(of)} {kind}{'s' * (len(of) > 1)}" for kind, of in self.left_out.items() if of]
+
+    def _report(self) -> None:
+        """Warn of what is left out; raise if nothing remains."""
+        named = [_some(reasons) for reasons in self.left_out.values() if reasons]
         if not self._ids:
-            why = f"none of {n_chosen} images can be used ({named})" if reasons else "no image has one of the classes"
+            unusable = self.left_out["image"]
+            why = f"none can be used ({_some(unusable)})" if unusable else "no image has one of the classes"
             raise MisureError(f"{self.location.images}: {why}; run scripts/prepare_data.py dataset=coco")
-        if reasons:
-            message = f"{len(reasons)} of {n_chosen} COCO images are left out: {named}"
-            warnings.warn(message, stacklevel=3)
+        if named:
+            counted = [f"{count} ({reasons})" for count, reasons in zip(self._counts(), named, strict=True)]
+            warnings.warn(f"{self.location.images}: left out: {', '.join(counted)}", stacklevel=3)
+
+
+def _some(reasons: Sequence[str]) -> str:
+    more = f"; and {len(reasons) - _NAMED} more" if len(reasons) > _NAMED else ""
+    return "; ".join(reasons[:_NAMED]) + more

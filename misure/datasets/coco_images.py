@@ -2,55 +2,115 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from pycocotools.coco import COCO
 from torch import Tensor
 from torchvision.transforms.functional import InterpolationMode, resize, to_tensor
 
 from misure.datasets.coco_protocol import COCO_IDS, CROWD
+from misure.datasets.coco_shapes import drawn
 from misure.errors import MisureError
 
 UNLABELLED = 255
 """Pixels of crowds and of overlapping objects: neither right nor wrong, as in torchvision's training."""
 
+MOST_PIXELS = 50_000_000
+"""Larger images are refused: reading one takes about 15 bytes a pixel."""
+
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+_ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values that exchange width and height
+_CHECKED_AT = 8  # times smaller, which a JPEG can be decoded to directly
+_DECODING_ERRORS = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,  # an error in here
+)
+"""What Pillow raises on damaged files."""
 
 
 class UnreadableImageError(MisureError):
-    """An image file that is missing, damaged or of another size than its annotation says."""
+    """An image file that is missing, damaged, too large or of another size than its annotation says."""
 
 
-def read_rgb(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
-    """Read an image upright, in 8-bit RGB: grey, CMYK, 16-bit, palette and transparent ones are converted.
+def read_rgb(path: Path, size: tuple[int, int]) -> Image.Image:
+    """Read an image in 8-bit RGB: grey, CMYK, 16-bit, palette and transparent ones are converted.
+
+    Where the camera was turned (EXIF), the pixels are taken as they are stored if that is the size of the
+    annotations, else upright if that is. Both fit a square and a half turn: then they are taken as stored, since
+    the annotations' size, their polygons and the usual loaders (pycocotools, torchvision) follow the stored pixels.
+    Colours behind transparent pixels are kept.
 
     Args:
         path: The file.
-        size: Width and height that its annotations are for, if they are to be checked.
+        size: Width and height that its annotations are for.
 
     Raises:
-        UnreadableImageError: If it is missing, damaged or of another size.
+        UnreadableImageError: If it is missing, damaged, too large or of another size.
     """
+    with _opened(path, size) as image:
+        return _in_rgb(image if image.size == size else ImageOps.exif_transpose(image))
+
+
+def check_image(path: Path, size: tuple[int, int]) -> None:
+    """Raise what :func:`read_rgb` would, faster and with less memory: a JPEG is decoded at an eighth of its size."""
+    with _opened(path, size) as image:
+        image.draft(None, (max(1, image.width // _CHECKED_AT), max(1, image.height // _CHECKED_AT)))
+        _in_rgb(image)
+
+
+@contextlib.contextmanager
+def _opened(path: Path, size: tuple[int, int]) -> Iterator[Image.Image]:
+    """Open an image whose size, stored or upright, is that of its annotations; name what goes wrong inside."""
     try:
-        with Image.open(path) as image:
-            image.load()
-            upright = ImageOps.exif_transpose(image)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # remarks on metadata, which do not concern the pixels
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                _check_size(path, image, size)
+                yield image
     except FileNotFoundError as error:
         raise UnreadableImageError(f"{path.name}: there is no such file") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except UnidentifiedImageError as error:
+        reason = "it is no image" if path.stat().st_size else "it is empty"
+        raise UnreadableImageError(f"{path.name}: {reason}") from error
+    except _DECODING_ERRORS as error:
         raise UnreadableImageError(f"{path.name}: it cannot be decoded ({error})") from error
-    if size is not None and upright.size != size:
-        found, wanted = (f"{width} x {height}" for width, height in (upright.size, size))
+
+
+def _check_size(path: Path, image: Image.Image, size: tuple[int, int]) -> None:
+    """Compare sizes before anything is decoded."""
+    if image.width * image.height > MOST_PIXELS:
+        raise UnreadableImageError(f"{path.name}: it has more than {MOST_PIXELS / 1e6:.0f} million pixels")
+    turned = image.size[::-1] == size and image.getexif().get(_ORIENTATION) in _SIDEWAYS
+    if image.size != size and not turned:
+        found, wanted = (f"{width} x {height}" for width, height in (image.size, size))
         raise UnreadableImageError(f"{path.name}: it is {found}, its annotations are for {wanted}")
-    if upright.mode in _SIXTEEN_BITS:
-        values = np.asarray(upright, dtype=np.float64)
-        top = 255 if values.max(initial=0) <= 255 else 65535
-        upright = Image.fromarray((values.clip(0, top) * (255 / top)).round().astype(np.uint8))
-    return upright.convert("RGB")
+
+
+def _in_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("its pixels are fractions of an unknown whole")
+    if image.mode in _SIXTEEN_BITS:
+        values = np.asarray(image).astype(np.uint32).clip(0, 65535)
+        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))  # 65535 = 255 * 257
+    return image.convert("RGB")
 
 
 def label_map(coco: COCO, image_id: int) -> NDArray[np.uint8]:
@@ -67,7 +127,7 @@ def label_map(coco: COCO, image_id: int) -> NDArray[np.uint8]:
     for annotation in coco.imgToAnns[image_id]:
         if annotation["category_id"] not in COCO_IDS[1:]:
             continue
-        inside = coco.annToMask(annotation).astype(bool)
+        inside = drawn(annotation["segmentation"], *labels.shape)
         if annotation.get(CROWD):
             objects[inside] = 2
             continue
