@@ -40,9 +40,18 @@ _UNIT: dict[str, Any] = {
     "group": "0",
     "confidence": 0.9,
     "draw": 0,
+    "substitution": "",
+    "network_source": None,
+    "credit_licence": None,
+    "credit_licence_name": None,
+    "credit_licence_url": None,
+    "credit_url": None,
 }
 ORGANS = ("Aorta", "Gall Bladder", "Left Kidney", "Right Kidney", "Liver", "Pancreas", "Spleen", "Stomach")
 PHANTOM = "stand-in: phantom CT (8 volumes)"
+
+COCO_CLASSES = {"bus": 6, "car": 7, "cat": 8, "bicycle": 2, "cow": 10, "dog": 12, "person": 15, "train": 19}
+SUBSTITUTION = "MobileNetV2 substitution"
 
 _COLUMNS = ["unit", "explainer", "sample", "threshold", *_UNIT]
 
@@ -66,6 +75,18 @@ def organ(
     """Return the rows of one unit of the Synapse stand-in, U-Net unless ``model`` says otherwise."""
     described = {"dataset": "synapse", "model": "unet_resnet34", "dataset_source": PHANTOM, "stand_in": True}
     described |= {"class_id": ORGANS.index(label) + 1, "class_name": label, "group": f"case{sample:04d}"}
+    return unit(explainer, sample, parameters, **(described | columns))
+
+
+def photo(
+    explainer: str, sample: int, name: str, parameters: dict[str, Any] | None = None, **columns: Any
+) -> list[dict[str, Any]]:
+    """Return the rows of one unit of a class in a COCO photograph under licence 4, MobileNetV2 by default."""
+    described = {"dataset": "coco", "model": "deeplabv3_mobilenetv2", "dataset_source": "103 COCO val2017 images"}
+    described |= {"class_id": COCO_CLASSES[name], "class_name": name, "group": f"{sample:012d}.jpg"}
+    described |= {"substitution": SUBSTITUTION, "network_source": "published elsewhere"}
+    described |= {"credit_licence": 4, "credit_licence_name": "Attribution License"}
+    described |= {"credit_licence_url": "http://licences.example/by", "credit_url": f"http://photos.example/{sample}"}
     return unit(explainer, sample, parameters, **(described | columns))
 
 

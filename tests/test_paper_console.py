@@ -26,7 +26,7 @@ def _wide_runs() -> pd.DataFrame:
 def test_console_table_shows_paper_and_ours_within_a_terminal() -> None:
     text = console_table(_wide_runs(), "quick")
     assert max(map(len, text.splitlines())) <= 110
-    triangle, unet, transunet = text.split("\n\n")
+    triangle, unet, transunet, _ = text.split("\n\n")
     (line,) = (line for line in triangle.splitlines() if line.startswith("MSR"))
     assert " ".join(line.split()) == "MSR 0.965 0.900 [0.900, 0.900] 0.63 1234 [1234, 1234] 3.38 1234 2"
     assert triangle.splitlines()[0] == (
@@ -38,7 +38,7 @@ def test_console_table_shows_paper_and_ours_within_a_terminal() -> None:
 
 
 def test_console_lines_of_a_stand_in_say_so() -> None:
-    triangle, unet, transunet = console_table(_wide_runs(), "quick").split("\n\n")
+    triangle, unet, transunet, _ = console_table(_wide_runs(), "quick").split("\n\n")
     assert "stand-in" not in triangle
     assert f"data: {PHANTOM};" in unet.splitlines()[0]
     for text in (unet, transunet):

@@ -16,7 +16,7 @@ from misure.paper.selection import latest_run
 from misure.paper.size_figures import size_figure
 from misure.paper.tables import NOT_RUN
 
-PAIR, UNET, TRANSUNET = PAIRS
+PAIR, UNET, TRANSUNET, *_ = PAIRS
 COLUMN_TITLES = ["Image", "Prediction", "Dilation ($X_{SR}$)", "MSR", "RISE (300 masks)", "Seg-Grad-CAM"]
 
 

@@ -13,7 +13,7 @@ from paper_records import PHANTOM, frame, organ, triangle_records, unit
 
 from misure.errors import MisureError
 from misure.explainers import EXPLAINERS
-from misure.paper import outputs
+from misure.paper import selection
 from misure.paper.outputs import write_all
 from misure.paper.reference import PAIRS
 from misure.paper.selection import IDENTITY, RESULTS, latest_run
@@ -50,7 +50,9 @@ def test_everything_is_written_and_reads_back(written: tuple[pd.DataFrame, Path,
     for column in ("method", "note", "source", "profile"):
         assert found[column].fillna("").tolist() == expected[column].tolist()
     document = (folder / "tables" / "table1.md").read_text(encoding="utf-8")
-    assert sum(line.startswith(("| Triangle", "| Synapse")) for line in document.splitlines()) == len(expected)
+    assert sum(line.startswith(("| Triangle", "| Synapse", "| COCO")) for line in document.splitlines()) == len(
+        expected
+    )
     assert "not measured" in document
 
 
@@ -82,7 +84,7 @@ def test_writing_again_in_another_order_gives_the_same_tables_and_pictures(
     written: tuple[pd.DataFrame, Path, list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     records, folder, _ = written
-    monkeypatch.setattr(outputs, "PAIRS", PAIRS[:1])  # one pair is enough, and quicker
+    monkeypatch.setattr(selection, "PAIRS", PAIRS[:1])  # one pair is enough, and quicker
     again = write_all(records.sample(frac=1, random_state=1), tmp_path, "quick", folder / "records" / "maps")
     names = [path.relative_to(tmp_path) for path in again if path.stem in {"table2", "figure1", "figure6"}]
     assert len(names) == 6
@@ -106,7 +108,7 @@ def test_a_full_disk_keeps_the_old_file_and_says_why(tmp_path: Path, monkeypatch
         path.write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(outputs, "PAIRS", PAIRS[:1])
+    monkeypatch.setattr(selection, "PAIRS", PAIRS[:1])
     monkeypatch.setattr(Figure, "savefig", fill_the_disk)
     with pytest.raises(MisureError, match=r"cannot write .*figure1\.png: No space left on device; free space"):
         write_all(triangle_records(tmp_path / "maps"), tmp_path, "quick", tmp_path / "maps")

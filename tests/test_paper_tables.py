@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from paper_records import ORGANS, PHANTOM, frame, organ, unit
 
-from misure.paper.cells import data_label, duration, head_note, heading, mean_interval_median, measured, printed
+from misure.paper.cells import duration, head_note, mean_interval_median, measured, printed
 from misure.paper.maps import NoiseFloor
 from misure.paper.markdown import (
     by_class_document,
@@ -18,12 +18,13 @@ from misure.paper.markdown import (
     table1_document,
     table6_document,
 )
+from misure.paper.origin import Origin, heading
 from misure.paper.reference import DASH, PAIRS, Pair, table1_reference
-from misure.paper.selection import latest_run
+from misure.paper.selection import latest_run, shown_pairs
 from misure.paper.statistics import NOTHING, Summary
 from misure.paper.tables import NOT_RUN, by_class_table, lr_lambda_table, table1, table6
 
-TRIANGLE, UNET, TRANSUNET = PAIRS
+TRIANGLE, UNET, TRANSUNET, *_ = PAIRS
 NO_FLOORS: dict[str, NoiseFloor] = {}
 
 
@@ -102,7 +103,7 @@ def test_a_profile_that_was_not_run_is_all_dashes(run: pd.DataFrame) -> None:
     assert (table6(empty)["note"] == NOT_RUN).all()
     assert "no records" in head_note(empty, "paper")
     assert console_table(frame(), "paper").splitlines()[::2] == [
-        f"Table 1: {pair.label}, profile paper: {NOT_RUN}" for pair in PAIRS
+        f"Table 1: {pair.label}, profile paper: {NOT_RUN}" for pair in shown_pairs(empty)
     ]
 
 
@@ -246,7 +247,7 @@ def test_noise_floors_are_given_pair_by_pair(run: pd.DataFrame) -> None:
     ],
 )
 def test_a_stand_in_is_named_once(source: str, stand_in: bool, label: str) -> None:
-    assert data_label(source, stand_in=stand_in) == label
+    assert Origin(source, stand_in).label == label
 
 
 def test_headings_name_the_datasets_that_are_stand_ins(run: pd.DataFrame) -> None:

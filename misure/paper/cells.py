@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from misure.paper.reference import DASH, PAIRS, Pair, grouped
-from misure.paper.selection import SAMPLE, class_labels, in_class, paper_draw
+from misure.paper.origin import Origin, distinct
+from misure.paper.reference import DASH, Pair, grouped
+from misure.paper.selection import SAMPLE, class_labels, in_class, paper_draw, shown_pairs
 from misure.paper.statistics import Summary
-from misure.paper.tables import PAPER_MASKS, distinct
+from misure.paper.tables import PAPER_MASKS
 
 READING = (
     "Ours: mean [95 % bootstrap interval of the mean over samples], median. "
@@ -69,37 +70,10 @@ def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def data_label(source: str, *, stand_in: bool) -> str:
-    """Name where data came from so that a stand-in says that it is one, once; a dash where nothing is known."""
-    if not stand_in or "stand-in" in source.casefold():
-        return source or DASH
-    return f"stand-in: {source}" if source else "stand-in"
-
-
-def label_of(records: pd.DataFrame) -> str:
-    """Name where records' data came from, as :func:`data_label` does."""
-    return data_label(distinct(records["dataset_source"]), stand_in=_is_stand_in(records))
-
-
-def source_cell(source: str, *, stand_in: bool) -> str:
-    """Name where the data came from in Markdown; a stand-in is in bold."""
-    label = data_label(source, stand_in=stand_in)
-    return f"**{label}**" if stand_in else label
-
-
-def heading(title: str, frame: pd.DataFrame) -> str:
-    """Write a document's first line; it names every dataset of a table's frame whose data is a stand-in."""
-    made = frame.loc[frame["stand_in"].astype(bool)]
-    marks = [
-        f"{name} data: {source_cell(distinct(rows['source']), stand_in=True)}" for name, rows in made.groupby("dataset")
-    ]
-    return f"# {'; '.join([title, *marks])}"
-
-
 def head_note(
     run: pd.DataFrame,
     profile: str,
-    pairs: Sequence[Pair] = PAIRS,
+    pairs: Sequence[Pair] | None = None,
     samples_of: Callable[[pd.DataFrame, Pair], pd.DataFrame] = paper_draw,
 ) -> str:
     """Say what a table or figure was made from: a Markdown list.
@@ -107,17 +81,17 @@ def head_note(
     Args:
         run: As :func:`misure.paper.selection.latest_run` returns it.
         profile: Of the run.
-        pairs: Datasets and models shown.
+        pairs: Datasets and models shown; those of :func:`misure.paper.selection.shown_pairs` by default.
         samples_of: Chooses the records of a pair that count; those of Tables 1 to 6 by default.
     """
     lines = [f"- Profile: `{profile}`{_PROFILE_NOTES.get(profile, '')}"]
+    pairs = shown_pairs(run) if pairs is None else pairs
     for pair in pairs:
         records = samples_of(run, pair)
         lines += [f"- {pair.label}: {'; '.join(_provenance(records, pair)) if len(records) else 'no records'}"]
     for pair, *_ in grouped(pairs, "dataset"):
-        each = f" ({pair.draws_per_class} of each {pair.class_word})" if pair.classes else ""
         lines.append(
-            f"- The paper's setting for {pair.dataset_label}: {pair.paper_samples} samples{each}; MSR with learning "
+            f"- The paper's setting for {pair.dataset_label}: {pair.paper_setting}; MSR with learning "
             "rate 0.1, lambda 0.01, mask 224 x 224, 100 iterations (where the table does not vary them); RISE with "
             f"{PAPER_MASKS} masks."
         )
@@ -130,7 +104,10 @@ def caption(run: pd.DataFrame, profile: str, pairs: Sequence[Pair]) -> str:
     models = " and ".join(pair.model_label for pair in pairs)
     parts = [f"{pairs[0].dataset_label}, {models}", f"profile {profile}"]
     if len(records):
-        parts += [f"data: {label_of(records)}", f"weights {distinct(records['weights'])}"]
+        origin = Origin.of(records)
+        parts += [f"data: {origin.data}"]
+        parts += [f"network: {origin.substitution}"] if origin.substitution else []
+        parts += [f"weights {distinct(records['weights'])}"]
     return " · ".join(parts)
 
 
@@ -140,21 +117,20 @@ def figure_note(figure: Figure, run: pd.DataFrame, profile: str, pairs: Sequence
     figure.supxlabel(textwrap.fill(caption(run, profile, pairs), columns), fontsize=7, color="0.35")
 
 
-def _is_stand_in(records: pd.DataFrame) -> bool:
-    return bool(records["stand_in"].astype(bool).any())
-
-
 def _provenance(records: pd.DataFrame, pair: Pair) -> list[str]:
     clean = records[records["input_noise"] == 0]
+    origin, published = Origin.of(records), distinct(records["network_source"])
     done, skipped = (clean[clean["status"] == status] for status in ("done", "skipped"))
     explained = done.drop_duplicates(SAMPLE)
     left_out = {tuple(key) for key in skipped[SAMPLE].to_numpy()} - {tuple(key) for key in explained[SAMPLE].to_numpy()}
     reasons = skipped["reason"].dropna().unique()[:_REASONS_SHOWN]
     why = f" ({'; '.join(map(str, reasons))})" if left_out and len(reasons) else ""
+    numbers = f"{len(explained)} samples explained{_of_classes(explained, pair)}{_of_drawn(records, pair)}"
     return [
-        f"{len(explained)} samples explained{_of_classes(explained, pair)}, {len(left_out)} skipped{why}",
-        f"data: {source_cell(distinct(records['dataset_source']), stand_in=_is_stand_in(records))}",
-        f"weights `{distinct(records['weights'])}`",
+        f"{numbers}, {len(left_out)} skipped{why}",
+        f"data: {origin.data_cell}",
+        *([f"network: **{origin.substitution}**"] if origin.substitution else []),
+        f"weights `{distinct(records['weights'])}`" + (f" ({published})" if published else ""),
         f"device: {distinct(records['device']) or DASH}",
         f"precision: {distinct(records['precision']) or DASH}",
         f"code {distinct(records['code_version']) or DASH}",
@@ -168,6 +144,15 @@ def _of_classes(explained: pd.DataFrame, pair: Pair) -> str:
         return ""
     each = [f"{n} {label}" + ("" if n else " (not in the records)") for label, n in counts.items()]
     return f" ({', '.join(each)})"
+
+
+def _of_drawn(records: pd.DataFrame, pair: Pair) -> str:
+    """Say how many samples the data gives, where the paper's number is drawn from annotated images."""
+    drawn = records["drawn"].dropna()
+    if not pair.sample_word:
+        return ""
+    found = f"of {drawn.max():.0f} {pair.sample_word} that these images give, " if len(drawn) else ""
+    return f" ({found}the paper has {pair.paper_samples})"
 
 
 def _network_quality(explained: pd.DataFrame) -> list[str]:

@@ -11,18 +11,16 @@ import pandas as pd
 from misure.paper.cells import (
     READING,
     duration,
-    heading,
     interval,
-    label_of,
     markdown_table,
     mean_interval_median,
     measured,
     printed,
-    source_cell,
 )
 from misure.paper.maps import NOT_MEASURED, NoiseFloor
-from misure.paper.reference import DASH, PAIRS, Pair
-from misure.paper.selection import latest_run, paper_draw
+from misure.paper.origin import Origin, heading
+from misure.paper.reference import DASH, Pair
+from misure.paper.selection import latest_run, paper_draw, shown_pairs
 from misure.paper.statistics import summarise
 from misure.paper.tables import NOT_RUN, PAPER_MASKS, summary_of, table1
 
@@ -146,13 +144,13 @@ def console_table(records: pd.DataFrame, profile: str) -> str:
     """
     run = latest_run(records, profile)
     parts = []
-    for pair in PAIRS:
+    for pair in shown_pairs(run):
         known = paper_draw(run, pair)
         title = f"Table 1: {pair.label}, profile {profile}"
         if known.empty:
             parts.append(f"{title}: {NOT_RUN}")
             continue
-        title += f", data: {label_of(known)}; the paper: {pair.paper_samples} samples"
+        title += f", data: {Origin.of(known).label}; the paper: {pair.paper_samples} samples"
         parts.append(f"{_wrapped(title)}\n{_console_rows(table1(run, [pair]))}")
     return "\n\n".join(parts)
 
@@ -174,7 +172,8 @@ def experiment_summary(rows: pd.DataFrame) -> str:
         ]
         at = "" if pd.isna(threshold) else f"threshold {threshold!s}: "
         seconds = f"{duration(group['seconds'].mean())} s an image"
-        source = [label_of(group)] if group["stand_in"].any() else []
+        origin = Origin.of(group)
+        source = [origin.label] if origin.marks else []
         lines.append(at + "; ".join([*cells, seconds, f"n = {len(group)}", *source]))
     return "\n".join([*lines, *([f"{skipped} samples had nothing to explain"] if skipped else [])])
 
@@ -194,7 +193,7 @@ def _console_rows(frame: pd.DataFrame) -> str:
                 printed(row["paper_seconds"]),
                 duration(row["seconds_mean"]),
                 str(row["n_samples"]),
-                "stand-in" if row["stand_in"] else "",
+                ", ".join(mark.split()[-1] for mark in Origin.of_row(row).marks),  # in full in the title
             ]
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -238,7 +237,7 @@ def _laid_out(columns: Mapping[str, Callable[[pd.Series], str]], frame: pd.DataF
 
 
 def _source(row: pd.Series) -> str:
-    return source_cell(row["source"], stand_in=bool(row["stand_in"]))
+    return Origin.of_row(row).cell
 
 
 def _samples(row: pd.Series) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,17 +15,17 @@ from misure.paper.cells import head_note
 from misure.paper.figures import qualitative_figure
 from misure.paper.maps import noise_floor
 from misure.paper.markdown import by_class_document, lr_lambda_document, table1_document, table6_document
-from misure.paper.reference import PAIRS, grouped
+from misure.paper.reference import Pair, grouped
 from misure.paper.reliability import save_models, table7, table7_document
 from misure.paper.reliability_figures import examples_figure, roc_figure
-from misure.paper.selection import every_draw, latest_run, paper_draw
+from misure.paper.selection import every_draw, latest_run, paper_draw, shown_pairs
 from misure.paper.size_figures import size_figure
 from misure.paper.tables import by_class_table, lr_lambda_table, table1, table6
 from misure.paper.volumes import read_all, volume_document, volume_table
 
 _DPI = 150
 
-_JUDGED = [pair for pair in PAIRS if pair.dataset == "synapse"]
+_JUDGED = "synapse"
 """Where the paper predicts reliability; it does not name the network, so both are shown."""
 
 
@@ -38,12 +38,19 @@ class Material:
         profile: Of the run.
         maps_folder: Where the saved maps are.
         volumes: Scores of whole volumes, as :func:`misure.paper.volumes.read_all` returns them.
+        pairs: Datasets and models to show.
     """
 
     run: pd.DataFrame
     profile: str
     maps_folder: Path
     volumes: pd.DataFrame
+    pairs: Sequence[Pair]
+
+    @property
+    def judged(self) -> list[Pair]:
+        """Where reliability is predicted."""
+        return [pair for pair in self.pairs if pair.dataset == _JUDGED]
 
 
 def write_all(records: pd.DataFrame, outputs: Path, profile: str, maps_folder: Path | None = None) -> list[Path]:
@@ -63,48 +70,49 @@ def write_all(records: pd.DataFrame, outputs: Path, profile: str, maps_folder: P
     """
     run = latest_run(records, profile)
     volumes = read_all(outputs / "volumes", run)
-    material = Material(run, profile, maps_folder or outputs / "records" / "maps", volumes)
+    material = Material(run, profile, maps_folder or outputs / "records" / "maps", volumes, shown_pairs(run))
     written = []
     for name, frame, document in tables(material):
         written += _write_table(outputs / "tables", name, frame, document)
     for name, figure in figures(material):
         written += _write_figure(outputs / "figures", name, figure)
-    for pair in _JUDGED:
+    for pair in material.judged:
         written += save_models(run, pair, outputs / "reliability")
     return written
 
 
 def tables(material: Material) -> Iterator[tuple[str, pd.DataFrame, str]]:
     """Make every table: its file's name, its numbers and its document."""
-    run, profile = material.run, material.profile
+    run, profile, shown, judged = material.run, material.profile, material.pairs, material.judged
     first = table1(run)
-    floors = {pair.label: noise_floor(paper_draw(run, pair), material.maps_folder) for pair in PAIRS}
+    floors = {pair.label: noise_floor(paper_draw(run, pair), material.maps_folder) for pair in shown}
     yield "table1", first, table1_document(first, head_note(run, profile), floors)
-    for pairs in grouped([pair for pair in PAIRS if pair.classes], "dataset"):
+    for pairs in grouped([pair for pair in shown if pair.classes], "dataset"):
         frame = by_class_table(run, pairs)
         document = by_class_document(frame, head_note(run, profile, pairs), pairs[0])
         yield f"table1_{pairs[0].dataset}_by_{pairs[0].class_word}", frame, document
-    for pair in PAIRS:
+    for pair in shown:
         frame = lr_lambda_table(run, pair)
         document = lr_lambda_document(frame, head_note(run, profile, [pair]), pair)
         yield f"table{pair.lr_lambda_table}", frame, document
     sixth = table6(run)
     yield "table6", sixth, table6_document(sixth, head_note(run, profile))
-    seventh = table7(run, _JUDGED)
-    yield "table7", seventh, table7_document(seventh, head_note(run, profile, _JUDGED, every_draw))
+    if judged:
+        seventh = table7(run, judged)
+        yield "table7", seventh, table7_document(seventh, head_note(run, profile, judged, every_draw))
     by_volume = volume_table(material.volumes)
     yield "volumes", by_volume, volume_document(by_volume)
 
 
 def figures(material: Material) -> Iterator[tuple[str, Figure]]:
     """Draw every figure; a dataset without records has labelled empty panels."""
-    run, profile = material.run, material.profile
-    for pairs in grouped(PAIRS, "qualitative_figure"):
+    run, profile, shown = material.run, material.profile, material.pairs
+    for pairs in grouped(shown, "qualitative_figure"):
         figure = qualitative_figure(run, material.maps_folder, profile, pairs)
         yield f"figure{pairs[0].qualitative_figure}", figure
-    for pair in sorted(PAIRS, key=lambda pair: pair.size_figure):
+    for pair in sorted(shown, key=lambda pair: pair.size_figure):
         yield f"figure{pair.size_figure}", size_figure(run, profile, pair)
-    for pair in _JUDGED:
+    for pair in material.judged:
         yield f"figure8_{pair.model}", roc_figure(run, profile, pair)
         yield f"figure9_{pair.model}", examples_figure(run, material.maps_folder, profile, pair)
 

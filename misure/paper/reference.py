@@ -1,6 +1,7 @@
 """The paper's printed numbers, and which of our datasets and models they belong to.
 
-A dataset and model join the tables and figures with one more entry in :data:`PAIRS`.
+A dataset and model join the tables and figures with one more entry in :data:`PAIRS`;
+:func:`misure.paper.selection.shown_pairs` says which entries a run's records fill.
 """
 
 from __future__ import annotations
@@ -34,6 +35,12 @@ class Pair:
         class_word: What its classes are called.
         qualitative_classes: Those that the figure with sample maps shows, from top to bottom.
         size_classes: Those that the figure with the prediction size shows, from top to bottom.
+        sizes_merged: Whether that figure has all classes in one plot.
+        sample_word: What its samples are, where they are not the same number of each class.
+        photographs: Whether its images are people's photographs, which only some licences allow to show.
+        mean: Of the normalisation that its images went through, per channel; empty for none.
+        std: Of that normalisation.
+        compare_readings: Whether the start of MSR's second stage was tried under several readings.
     """
 
     dataset_label: str
@@ -49,6 +56,12 @@ class Pair:
     class_word: str = "class"
     qualitative_classes: tuple[str, ...] = ()
     size_classes: tuple[str, ...] = ()
+    sizes_merged: bool = False
+    sample_word: str = ""
+    photographs: bool = False
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    compare_readings: bool = False
 
     @property
     def label(self) -> str:
@@ -59,6 +72,13 @@ class Pair:
     def paper_samples(self) -> int:
         """How many samples the paper's means are over."""
         return int(reference()["samples"][self.dataset_label])
+
+    @property
+    def paper_setting(self) -> str:
+        """The paper's samples in words."""
+        each = f"{self.draws_per_class} of each {self.class_word}" if self.classes else ""
+        described = self.sample_word or each
+        return f"{self.paper_samples} samples" + (f" ({described})" if described else "")
 
 
 _TRIANGLE = Pair(
@@ -98,7 +118,35 @@ _SYNAPSE_TRANSUNET = replace(
     size_figure=5,
 )
 
-PAIRS = (_TRIANGLE, _SYNAPSE_UNET, _SYNAPSE_TRANSUNET)
+_COCO_RESNET50 = Pair(
+    dataset_label="COCO-2017",
+    model_label="DeepLabv3",
+    dataset="coco",
+    model="deeplabv3_resnet50",
+    lr_lambda_key="table5_coco_deeplabv3",
+    lr_lambda_table=5,
+    qualitative_figure=3,
+    size_figure=7,
+    draws_per_class=181,
+    classes=("Bus", "Car", "Cat", "Bicycle", "Cow", "Dog", "Person", "Train"),
+    qualitative_classes=("Bicycle", "Bus", "Car", "Cat", "Dog", "Cow", "Train", "Person"),
+    sizes_merged=True,
+    sample_word="pairs of an image and a class",
+    photographs=True,
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    compare_readings=True,
+)
+
+PAIRS = (
+    _TRIANGLE,
+    _SYNAPSE_UNET,
+    _SYNAPSE_TRANSUNET,
+    _COCO_RESNET50,
+    replace(_COCO_RESNET50, model="deeplabv3_mobilenetv2"),
+    replace(_COCO_RESNET50, model="deeplabv3_stand_in"),
+)
+"""Entries with the same labels are networks that stand for one of the paper's, the nearest to it first."""
 
 
 def grouped(pairs: Sequence[Pair], attribute: str) -> list[list[Pair]]:

@@ -9,10 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from misure.paper.cells import data_label, heading, markdown_table, measured, printed, source_cell
+from misure.paper.cells import markdown_table, measured, printed
+from misure.paper.origin import Origin, distinct, heading
 from misure.paper.reference import DASH, Pair, reference
 from misure.paper.selection import at_threshold, class_labels, in_class, of_pair, select
-from misure.paper.tables import NOT_RUN, distinct
+from misure.paper.tables import NOT_RUN
 from misure.reliability import (
     FEATURE_SETS,
     N_FOLDS,
@@ -73,8 +74,7 @@ def table7(run: pd.DataFrame, pairs: Sequence[Pair]) -> pd.DataFrame:
 
 def fit_models(run: pd.DataFrame, pair: Pair) -> dict[str, ReliabilityModel | NotFitted]:
     """Fit the classifiers of a dataset and model to all their samples, by organ as in :func:`samples_by_organ`."""
-    source, stand_in = _source(of_pair(run, pair.dataset, pair.model))
-    described = f"{pair.label}, {data_label(source, stand_in=stand_in)}"
+    described = f"{pair.label}, {Origin.of(of_pair(run, pair.dataset, pair.model)).label}"
     return {
         organ: fit(samples.rows, pd.Series(samples.reliable), class_name=organ, source=described)
         for organ, samples in samples_by_organ(run, pair).items()
@@ -121,7 +121,6 @@ def _pair_rows(run: pd.DataFrame, pair: Pair) -> Iterator[dict[str, Any]]:
     records = of_pair(run, pair.dataset, pair.model)
     paper = {str(name): numbers for name, *numbers in reference()["table7"]}
     for organ, samples in samples_by_organ(run, pair).items():
-        source, stand_in = _source(samples.rows if len(samples.rows) else records)
         known = {
             "dataset": pair.dataset_label,
             "model": pair.model_label,
@@ -131,8 +130,7 @@ def _pair_rows(run: pd.DataFrame, pair: Pair) -> Iterator[dict[str, Any]]:
             "n_left_out": samples.n_left_out,
             "prevalence": samples.prevalence,
             "majority_accuracy": samples.majority_accuracy,
-            "source": source,
-            "stand_in": stand_in,
+            **Origin.of(samples.rows if len(samples.rows) else records).columns(),
             "profile": distinct(records["profile"]),
             "weights": distinct(records["weights"]),
         }
@@ -170,7 +168,7 @@ def _printed_table(groups: Sequence[pd.DataFrame]) -> str:
         cells += [measured(row["prevalence"]), measured(row["majority_accuracy"])]
         cells += [printed(row["paper_accuracy"]), *_cells(group, "accuracy")]
         cells += [printed(row["paper_auc"]), *_cells(group, "auroc")]
-        lines.append([*cells, source_cell(row["source"], stand_in=bool(row["stand_in"])), _notes(group)])
+        lines.append([*cells, Origin.of_row(row).cell, _notes(group)])
     return markdown_table([*headers, "Source", "Notes"], lines)
 
 
@@ -182,7 +180,7 @@ def _further_table(groups: Sequence[pd.DataFrame]) -> str:
     for group in groups:
         row = group.iloc[0]
         cells = [row["organ"], _SEEN[row["features"]], *(cell for name in titles for cell in _cells(group, name))]
-        lines.append([*cells, source_cell(row["source"], stand_in=bool(row["stand_in"]))])
+        lines.append([*cells, Origin.of_row(row).cell])
     return markdown_table([*headers, "Source"], lines)
 
 
@@ -205,11 +203,6 @@ def _notes(group: pd.DataFrame) -> str:
     if len(set(by_protocol.values())) == 1:
         return str(group["note"].iloc[0]) or DASH
     return "; ".join(f"{_PROTOCOL_TITLES[protocol]}: {note}" for protocol, note in by_protocol.items() if note)
-
-
-def _source(rows: pd.DataFrame) -> tuple[str, bool]:
-    """Return where records come from, and whether any is a stand-in."""
-    return distinct(rows["dataset_source"]), bool(rows["stand_in"].eq(other=True).any())
 
 
 _READING = (

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from misure.errors import MisureError, did_you_mean
 from misure.explainers import EXPLAINERS
-from misure.paper.reference import Pair
+from misure.paper.reference import PAIRS, Pair, grouped
 
 METRICS = ("dice_explained", "perturbation_ratio", "region_ratio", "binary_dice_explained")
 
@@ -55,10 +55,17 @@ RESULTS = (
     "group",
     "confidence",
     "draw",
+    "drawn",
+    "substitution",
+    "network_source",
+    "credit_licence",
+    "credit_licence_name",
+    "credit_licence_url",
+    "credit_url",
 )
 """What a finished record has besides; the parameters are columns named ``param_<name>``.
 
-Records of older versions have neither class names, groups, confidences nor draws: see :func:`latest_run`.
+Records of older versions lack what stands last, from the class name on: see :func:`latest_run`.
 """
 
 SAMPLE = ["dataset", "model", "sample", "class_id"]
@@ -157,6 +164,22 @@ def at_threshold(rows: pd.DataFrame, threshold: float | None) -> pd.DataFrame:
 def of_pair(records: pd.DataFrame, dataset: str, model: str) -> pd.DataFrame:
     """Keep the rows of one dataset and model."""
     return records[(records["dataset"] == dataset) & (records["model"] == model)]
+
+
+def shown_pairs(run: pd.DataFrame) -> list[Pair]:
+    """Choose what tables and figures show of the paper's datasets and models.
+
+    Several networks of ours may stand for one of the paper's. Only one of them is shown: the first that has
+    finished records, and the first of all where none has, as holes.
+
+    Args:
+        run: As :func:`latest_run` returns it.
+    """
+    done = run[run["status"] == "done"]
+    return [
+        next((pair for pair in pairs if len(of_pair(done, pair.dataset, pair.model))), pairs[0])
+        for pairs in grouped(PAIRS, "label")
+    ]
 
 
 def every_draw(records: pd.DataFrame, pair: Pair) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Tables 1 to 4 and 6 as data frames: the paper's numbers beside ours, row by row.
+"""Tables 1 to 6 as data frames: the paper's numbers beside ours, row by row.
 
 Every row the paper has is there. Where we have no result the numbers are NaN and ``note`` says why.
 """
@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from misure.explainers import EXPLAINERS
+from misure.paper.origin import Origin, distinct
 from misure.paper.reference import (
-    PAIRS,
     Pair,
     PaperValue,
     lr_lambda_reference,
@@ -27,6 +27,7 @@ from misure.paper.selection import (
     in_class,
     paper_draw,
     select_and_tally,
+    shown_pairs,
 )
 from misure.paper.statistics import Summary, summarise
 
@@ -43,19 +44,19 @@ _BY_CLASS = ("msr", "sufficient_region")
 _BASELINES = ("sufficient_region", "prediction", "random_map")
 
 
-def table1(run: pd.DataFrame, pairs: Sequence[Pair] = PAIRS) -> pd.DataFrame:
+def table1(run: pd.DataFrame, pairs: Sequence[Pair] | None = None) -> pd.DataFrame:
     """Build Table 1: methods compared, then the baselines that the paper lacks.
 
     Args:
         run: As :func:`misure.paper.selection.latest_run` returns it.
-        pairs: Datasets and models to show.
+        pairs: Datasets and models to show; those of :func:`misure.paper.selection.shown_pairs` by default.
 
     Returns:
         One row per dataset, model, method and threshold.
     """
     explainers = {cls.title: name for name, cls in EXPLAINERS.items()}
     rows = []
-    for pair in pairs:
+    for pair in shown_pairs(run) if pairs is None else pairs:
         records, printed = paper_draw(run, pair), table1_reference(pair)
         baselines = {
             (EXPLAINERS[name].title, threshold): PaperValue()
@@ -106,12 +107,14 @@ def lr_lambda_table(run: pd.DataFrame, pair: Pair) -> pd.DataFrame:
     )
 
 
-def table6(run: pd.DataFrame, pairs: Sequence[Pair] = PAIRS) -> pd.DataFrame:
+def table6(run: pd.DataFrame, pairs: Sequence[Pair] | None = None) -> pd.DataFrame:
     """Build Table 6: MSR by mask size, learning rate 0.1 and lambda 0.01."""
     return pd.DataFrame(
         [
             {**_names(pair), "mask_size": size} | _result(records, pair, "msr", paper, mask_size=size)
-            for pair, records in ((pair, paper_draw(run, pair)) for pair in pairs)
+            for pair, records in (
+                (pair, paper_draw(run, pair)) for pair in (shown_pairs(run) if pairs is None else pairs)
+            )
             for size, paper in table6_reference(pair).items()
         ]
     )
@@ -121,11 +124,6 @@ def summary_of(row: pd.Series, metric: str) -> Summary:
     """Read a metric's statistics back from a table's row."""
     mean, low, high, median = (float(row[f"{metric}_{name}"]) for name in STATISTICS)
     return Summary(int(row["n_samples"]), mean, median, low, high)
-
-
-def distinct(values: pd.Series) -> str:
-    """Join a column's different values for display, in order of appearance."""
-    return ", ".join(str(value) for value in values.dropna().unique())
 
 
 def _names(pair: Pair) -> dict[str, str]:
@@ -160,8 +158,7 @@ def _result(
         "n_failed": missing.failed,
         "paper_n_samples": None if paper == PaperValue() else pair.paper_samples,
         "masks": rows["param_n_masks"].iloc[0] if explainer == "rise" and len(rows) else None,
-        "source": distinct(rows["dataset_source"]),
-        "stand_in": bool(rows["stand_in"].astype(bool).any()),
+        **Origin.of(rows).columns(),
         "profile": distinct(rows["profile"]),
         "precision": distinct(rows["precision"]),
         "device": distinct(rows["device"]),

@@ -13,8 +13,8 @@ import pandas as pd
 from misure.errors import MisureError
 from misure.files import write_atomically
 from misure.paper.cells import markdown_table
+from misure.paper.origin import distinct
 from misure.paper.reference import DASH, shipped
-from misure.paper.tables import distinct
 
 STAND_IN = "stand-in: phantom CT"
 
