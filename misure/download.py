@@ -23,6 +23,9 @@ from misure.errors import MisureError
 CONNECT_TIMEOUT = 4.0
 """Seconds to wait for a connection or for the next block of data."""
 
+LONGEST_PAUSE = 60.0
+"""Seconds between two attempts at most."""
+
 _BLOCK = 1 << 16
 _PARTIAL_CONTENT, _REQUEST_TIMEOUT, _UNSATISFIABLE, _TOO_MANY, _SERVER_FAULTS = 206, 408, 416, 429, 500
 
@@ -47,7 +50,7 @@ class Patience:
 
     Attributes:
         attempts: How often one address is asked for, at least once.
-        wait: Seconds before the second attempt; they double before each further one.
+        wait: Seconds before the second attempt; they double before each further one, up to a minute.
         timeout: Seconds without any data after which an attempt has failed.
     """
 
@@ -122,14 +125,15 @@ def fetch_resumable(url: str, partial: Path, *, digest: str | None, patience: Pa
     Raises:
         UnreachableError: If the server gives no whole answer in time.
         NotServedError: If it does not have the file.
-        MisureError: If the digest differs or the disk does not take the file.
+        DamagedError: If the digest differs.
+        MisureError: If the disk does not take the file.
     """
     _require_web(url)
     patiently(lambda: _stream_to(url, partial, patience.timeout), url, patience)
     try:
         if digest is not None:
             _check_digest(url, partial, digest, "sha256")
-    except MisureError:
+    except DamagedError:
         partial.unlink()
         raise
 
@@ -175,7 +179,7 @@ def patiently(
     stop = stop or threading.Event()
     failure: Exception = UnreachableError("nobody asked")
     for attempt in range(max(1, patience.attempts)):
-        if attempt and stop.wait(patience.wait * 2 ** (attempt - 1)):
+        if attempt and stop.wait(min(patience.wait * 2 ** (attempt - 1), LONGEST_PAUSE)):
             break
         try:
             return task()
@@ -241,7 +245,7 @@ def _require_web(url: str) -> None:
 def _check_digest(url: str, path: Path, digest: str, algorithm: str) -> None:
     found = file_digest(path, algorithm)
     if not _starts(found, digest):
-        raise MisureError(
+        raise DamagedError(
             f"{url} has {algorithm} {found}, expected {digest}: the file was changed or cut short; "
             "try again or place the right file by hand"
         )

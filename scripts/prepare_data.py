@@ -1,20 +1,28 @@
-"""Prepare a dataset's files: ``python scripts/prepare_data.py dataset=synapse source=<folder>``."""
+"""Prepare a dataset's files: ``python scripts/prepare_data.py dataset=coco``."""
 
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from misure.cli import entry_point
-from misure.datasets.synapse_source import prepare_synapse
-from misure.errors import MisureError
+from misure.config import build
 
 
 @entry_point("prepare_data")
 def main(cfg: DictConfig) -> None:
-    """Prepare the volumes and say what came out."""
-    if cfg.dataset.name != "synapse":
-        raise MisureError(f"dataset={cfg.dataset.name} needs no preparation: only dataset=synapse does")
-    print(prepare_synapse(Path(cfg.data_root), Path(cfg.source) if cfg.source else None, cfg.labels))
+    """Prepare the dataset and say what came out; packages of the other datasets need not be installed."""
+    data_root = Path(cfg.data_root)
+    if cfg.dataset.name == "synapse":
+        from misure.datasets.synapse_source import prepare_synapse
+
+        print(prepare_synapse(data_root, Path(cfg.source) if cfg.source else None, cfg.labels))
+    elif cfg.dataset.name == "coco":
+        from misure.datasets.coco_download import download_coco
+
+        chosen = cfg.dataset
+        print(download_coco(data_root, chosen.classes, chosen.images_per_class, cfg.seed, build(cfg.coco)).summary)
+    else:
+        print(f"dataset={cfg.dataset.name} needs no preparation")
 
 
 if __name__ == "__main__":
