@@ -247,8 +247,10 @@ def test_cells_that_tables_share_are_one_experiment():
         if e.explainer.name == "msr"
         and not e.input_noise
         and [e.explainer.parameters[k] for k in ("lr", "lam", "mask_size")] == [0.1, 0.01, 224]
+        and e.explainer.parameters["context_value"] == 1
+        and e.explainer.parameters["initial_support"] == "sufficient_region"
     ]
-    assert [e.n_samples for e in shared] == [12, 40, 40]
+    assert [e.n_samples for e in shared] == [12, 8, 40, 40]
 
 
 def test_reproduce_names_sweeps_that_exist():

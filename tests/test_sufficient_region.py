@@ -84,7 +84,7 @@ def test_images_of_a_batch_stop_on_their_own():
     assert [e.n_dilations for e in explain(network, images)] == [1, 3, 1]
 
 
-@pytest.mark.parametrize("blanking", ["zero", "black", "mean", "blur"])
+@pytest.mark.parametrize("blanking", ["zero", "black", "mean", "blur", "author_code"])
 @pytest.mark.parametrize("size", [(13, 17), (24, 9)])
 def test_stage_one_equals_the_oracle(blanking, size, make_images):
     toy, images = Convolutional(2, seed=3).double().eval(), make_images(4, 2, *size)
@@ -92,7 +92,10 @@ def test_stage_one_equals_the_oracle(blanking, size, make_images):
     model = misure.SegmentationModel(toy, mean=mean, std=std)
     explanations = explain(model, images, blanking=blanking, blur_sigma=1.3, tau=0.8)
     for image, explanation in zip(images.numpy(), explanations, strict=True):
-        predict, fill = as_numpy_predict(toy), metrics.baseline(blanking, image, mean, std, 1.3)
+        predict, fill = (
+            as_numpy_predict(toy),
+            metrics.baseline("black" if blanking == "author_code" else blanking, image, mean, std, 1.3),
+        )
         mask, steps = sufficient_region(predict, image, 1, region=predict(image) == 1, fill=fill, tau=0.8)
         assert explanation.n_dilations == steps
         assert np.array_equal(explanation.sufficient_region.numpy(), mask)

@@ -136,7 +136,7 @@ def test_fewer_pairs_are_the_start_of_more(found, seed, pairs):
 
 
 def test_a_class_that_does_not_exist_is_named():
-    with pytest.raises(MisureError, match="no class is named 'caw'; close names: c[ao][wt]"):
+    with pytest.raises(MisureError, match=r"no class is named 'caw'; close names: c[ao][wt]"):
         AnnotatedObjects(["caw"], NAMES)
 
 

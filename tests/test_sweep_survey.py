@@ -38,7 +38,7 @@ class Images:
 class Volumes(Images):
     """The same as slices of volumes."""
 
-    class_names = [str(c) for c in range(LABELS)]
+    class_names = tuple(str(c) for c in range(LABELS))
     cases = ("volume 0", "volume 1")
 
     def volume(self, case: str):

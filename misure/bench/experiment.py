@@ -23,14 +23,27 @@ from misure.target import EmptyTargetError, Target, make_targets
 def bench(cfg: DictConfig) -> str:
     """Benchmark every network of ``bench.networks``, write ``bench.md`` and ``bench.csv`` and return the text.
 
+    A network whose weights or images are absent, or that predicts its classes in too few images, is named with the
+    reason.
+
     Raises:
-        MisureError: If a network predicts its classes in too few images.
+        MisureError: If no network could be measured.
     """
     overrides = list(HydraConfig.get().overrides.task)
     networks = [[f"{group}={name}" for group, name in network.items()] for network in cfg.bench.networks]
-    measured = [_bench_one(each) for each in composed("bench", networks, overrides)]
-    text = "\n".join(page for _, page in measured)
-    write(pd.concat([frame for frame, _ in measured]), Path(cfg.outputs), text)
+    frames, pages = [], []
+    for each in composed("bench", networks, overrides):
+        try:
+            frame, page = _bench_one(each)
+        except MisureError as error:
+            pages.append(f"{each.model.name} was not measured: {error}\n")
+            continue
+        frames.append(frame)
+        pages.append(page)
+    if not frames:
+        raise MisureError("nothing was measured:\n" + "".join(pages))
+    text = "\n".join(pages)
+    write(pd.concat(frames), Path(cfg.outputs), text)
     return text
 
 
@@ -54,7 +67,9 @@ def _bench_one(cfg: DictConfig) -> tuple[pd.DataFrame, str]:
         f"Network: {subject.info.name}, weights {subject.info.fingerprint}, validation Dice {score:.3f}.",
         f"Images: {subject.dataset.source}.",
     )
-    return frame, markdown(frame, title=f"Speed: {cfg.model.title} on {cfg.dataset.title}", notes=notes)
+    return frame, markdown(
+        frame, title=f"Speed: {cfg.model.title} ({cfg.model.name}) on {cfg.dataset.title}", notes=notes
+    )
 
 
 def explained_images(subject: Subject, experiment: Experiment, count: int) -> tuple[Tensor, list[Target]]:

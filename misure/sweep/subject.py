@@ -97,10 +97,12 @@ def prepare(cfg: DictConfig) -> Subject:
         MisureError: If data is missing or the checkpoint does not fit the configuration.
     """
     path = checkpoint_path(cfg)
+    expected = _plain(cfg.model.network)
     if not is_at_hand(cfg):
         import_network(cfg) if is_published(cfg) else train_network(cfg)
+    elif is_published(cfg) and cfg.checkpoint is None and dict(read_info(path).network) != expected:
+        import_network(cfg)  # the same weights in a network with other arguments
     info = read_info(path)
-    expected = _plain(cfg.model.network)
     if dict(info.network) != expected:
         raise MisureError(
             f"{path} holds {dict(info.network)}, the configuration asks for {expected}: "
