@@ -97,11 +97,11 @@ def frame(*units: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*_COLUMNS, *parameters])
 
 
-def save_map(folder: Path, unit_name: str, saliency: np.ndarray, *, sufficient: bool = True) -> None:
+def save_map(folder: Path, unit_name: str, saliency: np.ndarray, *, sufficient: bool = True, channels: int = 1) -> None:
     """Write one unit's maps as a run does."""
     folder.mkdir(parents=True, exist_ok=True)
     size = saliency.shape
-    image = np.random.default_rng(0).random((1, *size)).astype(np.float16)
+    image = np.random.default_rng(0).random((channels, *size)).astype(np.float16)
     region = np.zeros(size, bool)
     region[: size[0] // 2, : size[1] // 2] = True
     arrays = {"image": image, "region": region, "saliency": saliency.astype(np.float16)}

@@ -8,15 +8,27 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from paper_records import ORGANS, PHANTOM, frame, organ, save_map, triangle_records, unit
+from paper_records import (
+    COCO_CLASSES,
+    ORGANS,
+    PHANTOM,
+    frame,
+    organ,
+    photo,
+    save_map,
+    triangle_records,
+    unit,
+)
 
-from misure.paper.figures import qualitative_figure
+from misure.paper.credits import credits_document
+from misure.paper.figures import qualitative_figure, shown_rows
 from misure.paper.reference import PAIRS
 from misure.paper.selection import latest_run
 from misure.paper.size_figures import size_figure
 from misure.paper.tables import NOT_RUN
 
 PAIR, UNET, TRANSUNET, *_ = PAIRS
+COCO = next(pair for pair in PAIRS if pair.model == "deeplabv3_mobilenetv2")
 COLUMN_TITLES = ["Image", "Prediction", "Dilation ($X_{SR}$)", "MSR", "RISE (300 masks)", "Seg-Grad-CAM"]
 
 
@@ -174,3 +186,97 @@ def test_ratio_axes_are_logarithmic_where_the_range_needs_it(ratios: list[float]
         assert (left.get_yscale(), right.get_yscale()) == ("linear", scale)
         low, high = right.get_ylim()
         assert all(low < y < high for _, y in right.collections[0].get_offsets())
+
+
+IN_THE_PAPERS_ORDER = ["Bicycle", "Bus", "Car", "Cat", "Dog", "Cow", "Train", "Person"]
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Any:
+    """One pair of every class, all under licence 4 but: cow unknown, dog non-commercial before its showable one."""
+    units = [photo("msr", number, name) for number, name in enumerate(COCO_CLASSES) if name not in {"cow", "dog"}]
+    units += [photo("msr", 20, "cow", credit_licence=None)]
+    units += [photo("msr", 21, "dog", credit_licence=2), photo("msr", 22, "dog", credit_licence=5)]
+    for rows in units:
+        save_map(tmp_path, rows[0]["unit"], np.eye(8), channels=3)
+    return latest_run(frame(*units), "quick"), tmp_path
+
+
+def test_only_photographs_whose_licence_allows_it_are_shown(photographs: Any) -> None:
+    run, maps = photographs
+    figure = qualitative_figure(run, maps, "quick", [COCO])
+    labels = [label.split("\n") for label in _row_labels(figure)]
+    assert [label for label, *_ in labels] == IN_THE_PAPERS_ORDER
+    assert labels[4] == ["Dog", "000000000022.jpg"]
+    assert labels[5] == ["Cow"]
+    cow = figure.axes[5 * 6 : 6 * 6]
+    assert all("licence" in axes.texts[0].get_text() and not axes.images for axes in cow)
+    older = qualitative_figure(run.assign(credit_licence=np.nan), maps, "quick", [COCO])
+    assert not any(axes.images for axes in older.axes[:-1])
+
+
+def test_a_class_without_maps_gives_another_reason(photographs: Any) -> None:
+    run, maps = photographs
+    rows = shown_rows(run[run["class_name"] != "train"], maps, [COCO])
+    (train,) = (row for row in rows if row.label == "Train")
+    assert train.sample is None
+    assert "no saved maps\nin this profile" in train.reason
+
+
+def test_photographs_get_their_own_colours_back(tmp_path: Path) -> None:
+    rows = photo("msr", 0, "bus")
+    colours = np.array([[[0.0, 1.0, 0.5]], [[0.0, 1.0, 0.5]], [[0.0, 1.0, 0.5]]])  # black, white and grey, 3 x 1 x 3
+    mean, std = (np.array(v)[:, None, None] for v in (COCO.mean, COCO.std))
+    region = np.array([[True, True, False]])
+    np.savez(tmp_path / f"{rows[0]['unit']}.npz", image=(colours - mean) / std, region=region, saliency=region * 1.0)
+    figure = qualitative_figure(latest_run(frame(rows), "quick"), tmp_path, "quick", [COCO])
+    shown = np.asarray(figure.axes[6].images[0].get_array())  # second row: bus
+    np.testing.assert_allclose(shown, colours.transpose(1, 2, 0), atol=1e-6)  # float32
+
+
+def test_credits_have_a_line_for_every_row(photographs: Any) -> None:
+    run, maps = photographs
+    document = credits_document("Figure 3 (COCO-2017)", shown_rows(run, maps, [COCO]))
+    lines = [line for line in document.splitlines() if line[:1].isdigit()]
+    assert [line.split(": ")[0] for line in lines] == [f"{i}. {name}" for i, name in enumerate(IN_THE_PAPERS_ORDER, 1)]
+    licence = "licence: [Attribution License](http://licences.example/by)"
+    assert lines[1] == f"2. Bus: `000000000000.jpg`, file <http://photos.example/0>, {licence}"
+    assert lines[5] == "6. Cow: no saved maps of an image whose licence allows showing it"
+    assert "the page of a photograph does" in document
+
+
+def test_credits_lead_to_the_page_of_a_photograph(tmp_path: Path) -> None:
+    file = "http://farm9.staticflickr.com/8479/8195678412_8d8d906379_z.jpg"
+    rows = photo("msr", 0, "bus", credit_url=file)
+    save_map(tmp_path, rows[0]["unit"], np.eye(8), channels=3)
+    document = credits_document("Figure 3", shown_rows(latest_run(frame(rows), "quick"), tmp_path, [COCO]))
+    assert f"<https://www.flickr.com/photo.gne?id=8195678412>, file <{file}>" in document
+
+
+def test_generated_scenes_are_shown_without_a_licence(tmp_path: Path) -> None:
+    rows = photo("msr", 0, "bus", model="deeplabv3_stand_in", credit_licence=0, stand_in=True)
+    save_map(tmp_path, rows[0]["unit"], np.eye(8), channels=3)
+    stand_in = next(pair for pair in PAIRS if pair.model == "deeplabv3_stand_in")
+    document = credits_document("Figure 3", shown_rows(latest_run(frame(rows), "quick"), tmp_path, [stand_in]))
+    assert "2. Bus: `000000000000.jpg`, generated by this project\n" in document
+    assert "http" not in document
+
+
+def test_classes_that_the_paper_merges_are_shown_together_first() -> None:
+    units = [
+        photo("msr", s, name, n_dilations=1.0 + s, prediction_size=10 + s, perturbation_ratio=1.0)
+        for s, name in enumerate(COCO_CLASSES)
+        if name != "cow"
+    ]
+    panels = _size_panels(size_figure(latest_run(frame(*units), "quick"), "quick", COCO))
+    assert list(panels) == ["All classes", "Bus", "Car", "Cat", "Bicycle", "Dog", "Person", "Train"]
+    assert panels["All classes"][0].get_title() == "All classes\nSpearman's $\\rho$ = 1.00, n = 7"
+    assert panels["Dog"][0].get_title() == "Dog\nn = 1"
+    alone = size_figure(latest_run(frame(units[0]), "quick"), "quick", COCO)
+    assert len(alone.axes) == 2
+
+
+def test_a_figure_of_records_without_rise(tmp_path: Path) -> None:
+    records = frame(unit("msr", 0)).drop(columns=["param_n_masks"])
+    titles = [axes.get_title() for axes in qualitative_figure(latest_run(records, "quick"), tmp_path, "q", [PAIR]).axes]
+    assert "RISE" in titles

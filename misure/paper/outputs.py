@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from misure.files import write_atomically
 from misure.paper.cells import head_note
-from misure.paper.figures import qualitative_figure
+from misure.paper.credits import credits_document
+from misure.paper.figures import qualitative_figure, shown_rows
 from misure.paper.maps import noise_floor
 from misure.paper.markdown import by_class_document, lr_lambda_document, table1_document, table6_document
 from misure.paper.reference import Pair, grouped
@@ -76,6 +77,8 @@ def write_all(records: pd.DataFrame, outputs: Path, profile: str, maps_folder: P
         written += _write_table(outputs / "tables", name, frame, document)
     for name, figure in figures(material):
         written += _write_figure(outputs / "figures", name, figure)
+    for name, text in attributions(material):
+        written.append(_write_text(outputs / "figures" / f"{name}.md", text))
     for pair in material.judged:
         written += save_models(run, pair, outputs / "reliability")
     return written
@@ -117,9 +120,21 @@ def figures(material: Material) -> Iterator[tuple[str, Figure]]:
         yield f"figure9_{pair.model}", examples_figure(run, material.maps_folder, profile, pair)
 
 
+def attributions(material: Material) -> Iterator[tuple[str, str]]:
+    """Write who made the photographs of each figure that shows some: the file's name and its text."""
+    for pairs in grouped([pair for pair in material.pairs if pair.photographs], "qualitative_figure"):
+        number = pairs[0].qualitative_figure
+        rows = shown_rows(material.run, material.maps_folder, pairs)
+        yield f"figure{number}_credits", credits_document(f"Figure {number} ({pairs[0].dataset_label})", rows)
+
+
+def _write_text(path: Path, text: str) -> Path:
+    return write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
 def _write_table(folder: Path, name: str, frame: pd.DataFrame, document: str) -> list[Path]:
     return [
-        write_atomically(folder / f"{name}.md", lambda path: path.write_text(document, encoding="utf-8")),
+        _write_text(folder / f"{name}.md", document),
         write_atomically(folder / f"{name}.csv", lambda path: frame.to_csv(path, index=False)),
     ]
 

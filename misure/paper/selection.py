@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from misure.datasets.credit import UNKNOWN_LICENCE, Credit
 from misure.errors import MisureError, did_you_mean
 from misure.explainers import EXPLAINERS
 from misure.paper.reference import PAIRS, Pair, grouped
@@ -207,6 +208,14 @@ def class_labels(rows: pd.DataFrame, first: Sequence[str] = ()) -> list[str]:
     for label in (*first, *rows.sort_values("class_id", kind="stable")["class_name"]):
         labels.setdefault(_bare(label), label)
     return list(labels.values())
+
+
+def credit_of(record: pd.Series) -> Credit:
+    """Read back who made a record's image; records of older versions do not know, and theirs is not showable."""
+    known = {name: record.get(f"credit_{name}") for name in ("licence_name", "licence_url", "url")}
+    licence = record.get("credit_licence")
+    number = UNKNOWN_LICENCE if licence is None or pd.isna(licence) else int(licence)
+    return Credit(number, **{name: "" if pd.isna(text) else str(text) for name, text in known.items()})
 
 
 def _bare(label: str) -> str:

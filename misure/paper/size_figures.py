@@ -1,4 +1,4 @@
-"""Figures 4 to 6: dilations and perturbation ratio against the size of the prediction."""
+"""Figures 4 to 7: dilations and perturbation ratio against the size of the prediction."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from misure.paper.statistics import spearman
 from misure.paper.tables import NOT_RUN
 from misure.plotting import show_empty
 
-_MOST_ROWS = 8
+_ALL = "All classes"
+_MOST_ROWS = 9
 _ROW_HEIGHT = 2.3
 _LOGARITHMIC_FROM = 30
 """Largest over smallest positive ratio in a figure from which its axes are logarithmic."""
@@ -32,8 +33,8 @@ _POINT_COLOUR = "#0072b2"
 def size_figure(run: pd.DataFrame, profile: str, pair: Pair) -> Figure:
     """Draw dilations (left) and MSR's perturbation ratio (right) against prediction size, one row per class.
 
-    The paper's classes come first, whether or not they have samples, then the others that have some. Without any
-    samples there is one empty row.
+    The paper's classes come first, whether or not they have samples, then the others that have some. Where the paper
+    merges its classes, a row with all of them is on top. Without any samples there is one empty row.
     The axes of the ratio are logarithmic where a figure's largest is over 30 times its smallest positive one.
 
     Args:
@@ -42,19 +43,17 @@ def size_figure(run: pd.DataFrame, profile: str, pair: Pair) -> Figure:
         pair: Dataset and model.
 
     Returns:
-        At most eight rows; every panel has its number of samples and, from three on, Spearman's rank correlation.
+        At most nine rows; every panel has its number of samples and, from three on, Spearman's rank correlation.
     """
     rows = at_threshold(select(paper_draw(run, pair), "msr"), None)
-    labels = class_labels(rows, pair.size_classes)[:_MOST_ROWS] if len(rows) else [pair.dataset_label]
+    panels = _panels(rows, pair)
     figure = Figure(
-        figsize=(8.4, _ROW_HEIGHT * len(labels) + 1.4), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.07)
+        figsize=(8.4, _ROW_HEIGHT * len(panels) + 1.4), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.07)
     )
-    grid = figure.subplots(len(labels), 2, squeeze=False)
-    shown = pd.concat([in_class(rows, label) for label in labels])
-    scale = _ratio_scale(shown["perturbation_ratio"].astype(float))
-    for (left, right), label in zip(grid, labels, strict=True):
-        mine = in_class(rows, label)
-        name = label if len(labels) > 1 else ""
+    grid = figure.subplots(len(panels), 2, squeeze=False)
+    scale = _ratio_scale(pd.concat(panels.values())["perturbation_ratio"].astype(float))
+    for (left, right), (label, mine) in zip(grid, panels.items(), strict=True):
+        name = label if len(panels) > 1 else ""
         _scatter(left, mine, "n_dilations", name)
         _scatter(right, mine, "perturbation_ratio", name)
         left.set_ylabel("Number of dilations", fontsize=9)
@@ -66,6 +65,16 @@ def size_figure(run: pd.DataFrame, profile: str, pair: Pair) -> Figure:
         axes.set_xlabel("Prediction size (pixels)", fontsize=9)
     figure_note(figure, run, profile, [pair])
     return figure
+
+
+def _panels(rows: pd.DataFrame, pair: Pair) -> dict[str, pd.DataFrame]:
+    """Return what each row shows, by its label."""
+    if rows.empty:
+        return {pair.dataset_label: rows}
+    by_class = {label: in_class(rows, label) for label in class_labels(rows, pair.size_classes or pair.classes)}
+    by_class = {label: mine for label, mine in by_class.items() if label in pair.size_classes or len(mine)}
+    merged = {_ALL: rows} if pair.sizes_merged and len(by_class) > 1 else {}
+    return dict(list((merged | by_class).items())[:_MOST_ROWS])
 
 
 def _scatter(axes: Axes, rows: pd.DataFrame, column: str, name: str) -> None:
