@@ -69,7 +69,7 @@ def read_annotations(path: Path) -> tuple[COCO, list[str]]:
     if not annotations:
         raise MisureError(f"{path} has no annotation that can be used: {'; '.join(faults[:1]) or 'the list is empty'}")
     coco = COCO()
-    coco.dataset = content | {"images": images, "annotations": annotations}
+    coco.dataset = content | {"images": images, "annotations": annotations, "categories": _categories(content)}
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports on every step
         coco.createIndex()
     return coco, faults
@@ -138,11 +138,16 @@ def _check_kind(path: Path, content: Any) -> None:
     missing = [key for key in ("images", "annotations", "categories") if not isinstance(found.get(key), list)]
     if missing:
         raise MisureError(f"{path} holds no COCO instances: it has no list of {' and of '.join(missing)}")
-    names = {c.get("id"): c.get("name") for c in found["categories"] if isinstance(c, dict)}
+    names = {category["id"]: category.get("name") for category in _categories(content)}
     for voc_name, category in zip(VOC_NAMES[1:], COCO_IDS[1:], strict=True):
-        name = names.get(category, voc_name)
-        if name not in {voc_name, _COCO_NAMES.get(voc_name, voc_name)}:
+        name = names.get(category)
+        if isinstance(name, str) and name not in {voc_name, _COCO_NAMES.get(voc_name)}:
             raise MisureError(f"{path} has other categories than COCO: {category} is {name!r}, not {voc_name!r}")
+
+
+def _categories(content: dict[str, Any]) -> list[dict[str, Any]]:
+    listed = [category for category in content["categories"] if isinstance(category, dict)]
+    return [category for category in listed if isinstance(category.get("id"), int)]
 
 
 def _without_faults(

@@ -38,8 +38,10 @@ def sound(segmentation: object, height: int, width: int) -> Segmentation:
         if segmentation.get("size") != [height, width]:
             raise ValueError("its run lengths are not of the image's size")
         counts = _run_lengths(segmentation.get("counts"))
-        if sum(counts) != height * width or not any(counts[1::2]):
-            raise ValueError("its run lengths do not fill the image" if any(counts[1::2]) else "it covers nothing")
+        if sum(counts) != height * width:
+            raise ValueError("its run lengths do not fill the image")
+        if not any(counts[1::2]):
+            raise ValueError("it covers nothing")
         return {"counts": counts, "size": [height, width]}
     raise ValueError("it has no segmentation")
 

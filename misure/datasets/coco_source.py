@@ -28,7 +28,9 @@ class Location:
     stand_in: bool
 
 
-def locate(data_root: Path | str, split: str, scenes: SceneSpec | None = None, stand_in: Path | None = None) -> Location:
+def locate(
+    data_root: Path | str, split: str, scenes: SceneSpec | None = None, stand_in: Path | None = None
+) -> Location:
     """Find ``<data_root>/coco``, or generate scenes.
 
     Args:
