@@ -128,7 +128,10 @@ class CocoDataset(Dataset[dict[str, Tensor]]):
     @cached_property
     def fingerprint(self) -> str:
         """Identity of the images: size, normalisation, annotations and files (16 hex digits)."""
-        files = [file_digest(self._path(image)) for image in self._ids]
+        try:
+            files = [file_digest(self._path(image)) for image in self._ids]
+        except OSError as error:
+            raise MisureError(f"{error.filename} cannot be read any more: {error.strerror}") from error
         identity = [self.split, self.resize, self.mean.tolist(), self.std.tolist(), self._labels, self._ids, files]
         text = json.dumps([*identity, file_digest(self.location.annotations)])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
