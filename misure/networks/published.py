@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import zipfile
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,11 +14,17 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from misure.download import fetch, file_digest, is_reachable
+from misure.download import Patience, fetch_resumable, file_digest, is_reachable
 from misure.errors import MisureError
 from misure.networks.deeplab_mobilenet import SamePadding
+
+_DAMAGE = (
+    *(OSError, EOFError, RuntimeError, ValueError, TypeError, AttributeError, LookupError),
+    *(pickle.UnpicklingError, zipfile.BadZipFile, zlib.error),
+)
+"""What readers raise for files that are truncated, garbled or hold something else."""
 
 
 class PublishedWeights(Protocol):
@@ -62,18 +69,17 @@ class TorchvisionWeights:
         return f"torchvision {self.name}"
 
     def is_at_hand(self) -> bool:
-        """Say whether the file is here or its server answers."""
+        """Say whether a file is here, unread, or its server answers within seconds."""
         return any(path.is_file() for path in self._places()) or is_reachable(self.url)
 
     def load_into(self, network: nn.Module) -> None:
         """Fill a network from the local file, the cache or the server."""
         path = self._file()
+        tensors = _read_tensors(path)
         try:
-            tensors = torch.load(path, map_location="cpu", weights_only=True)
             network.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(self.ignored)})
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise MisureError(f"{path} cannot be used: {reason}; delete it to download it again") from error
+        except RuntimeError as error:
+            raise MisureError(f"{path} does not fit the network of this configuration: {_brief(error)}") from error
 
     def _places(self) -> tuple[Path, Path]:
         file_name = Path(urlsplit(self.url).path).name
@@ -84,13 +90,23 @@ class TorchvisionWeights:
         if by_hand.is_file():
             check_digest(by_hand, self.digest)
             return by_hand
+        if not (cached.is_file() and file_digest(cached).startswith(self.digest)):
+            try:
+                self._download(cached)
+            except MisureError as error:
+                raise MisureError(f"{error}; put {by_hand.name} into {by_hand.parent} by hand") from error
+        return cached
+
+    def _download(self, path: Path) -> None:
+        if not is_reachable(self.url):
+            raise MisureError(f"{urlsplit(self.url).netloc} does not answer")
+        partial = path.with_name(f"{path.name}.part")
         try:
-            return fetch(self.url, cached, digest=self.digest)
-        except MisureError as error:
-            raise MisureError(
-                f"the weights {self.name} cannot be had ({error}): put {by_hand.name} into {by_hand.parent}, or take "
-                "model=deeplabv3_mobilenetv2 or model=deeplabv3_stand_in"
-            ) from error
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fetch_resumable(self.url, partial, digest=self.digest, patience=Patience())
+            partial.replace(path)
+        except OSError as error:
+            raise MisureError(f"cannot write {path}: {error.strerror}") from error
 
 
 @dataclass(frozen=True)
@@ -133,22 +149,44 @@ class OperatorListWeights:
                 names = " and ".join(file.name for file in self.files)
                 raise MisureError(f"{path} is missing: put {names} into {self.folder}")
             check_digest(path, digest)
-        weights, operators = self.files
-        listed = [op for op in json.loads(operators.read_text(encoding="utf-8")) if op["op"].endswith("CONV_2D")]
-        convolutions = list(_convolutions(network))
-        if len(listed) != len(convolutions):
-            raise MisureError(f"{operators} lists {len(listed)} convolutions, the network has {len(convolutions)}")
-        with np.load(weights, allow_pickle=False) as arrays:
-            for operator, (convolution, activation) in zip(listed, convolutions, strict=True):
-                _check_fit(operator, convolution, activation, operators)
-                _fill(convolution, arrays[f"{operator['k']:02d}.weight"], arrays[f"{operator['k']:02d}.bias"])
+        weights, listing = self.files
+        try:
+            operators = [op for op in json.loads(listing.read_text(encoding="utf-8")) if op["op"].endswith("CONV_2D")]
+            _check_fit(operators, list(_convolutions(network)), listing)
+            with weights.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+                for operator, (convolution, _) in zip(operators, _convolutions(network), strict=True):
+                    for parameter in ("weight", "bias"):
+                        _fill(getattr(convolution, parameter), arrays[f"{operator['k']:02d}.{parameter}"])
+        except _DAMAGE as error:
+            raise MisureError(f"{weights} and {listing.name} cannot be used: {_brief(error)}") from error
 
 
 def check_digest(path: Path, digest: str) -> None:
     """Raise a MisureError unless a file's SHA-256 starts with ``digest``."""
-    found = file_digest(path)
+    try:
+        found = file_digest(path)
+    except OSError as error:
+        raise MisureError(f"{path} cannot be read: {error.strerror}") from error
     if not found.startswith(digest):
-        raise MisureError(f"{path} has sha256 {found[:16]}..., expected {digest[:16]}...: it was changed or cut short")
+        raise MisureError(
+            f"{path} has sha256 {found[:16]}..., expected {digest[:16]}...: it was changed or cut short; "
+            "replace it by the published file"
+        )
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a state dict; code in it is not run."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except _DAMAGE as error:
+        raise MisureError(f"{path} cannot be read: {_brief(error)}") from error
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise MisureError(f"{path} holds no tensors by name: it is no checkpoint of a network")
+    return content
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _convolutions(network: nn.Module) -> Iterator[tuple[nn.Conv2d, str | None]]:
@@ -160,15 +198,20 @@ def _convolutions(network: nn.Module) -> Iterator[tuple[nn.Conv2d, str | None]]:
             yield leaf, names.get(type(leaves[place + 1])) if place + 1 < len(leaves) else None
 
 
-def _check_fit(operator: Mapping[str, Any], convolution: nn.Conv2d, activation: str | None, path: Path) -> None:
-    ours = (list(convolution.weight.shape), convolution.stride[0], convolution.dilation[0], activation)
-    theirs = (operator["weight"], operator["stride"], operator["dilation"], operator["act"])
-    if ours != theirs:
-        raise MisureError(f"{path}: operator {operator['k']} is {theirs}, the network has {ours}")
+def _check_fit(
+    operators: Sequence[Mapping[str, Any]], convolutions: Sequence[tuple[nn.Conv2d, str | None]], path: Path
+) -> None:
+    if len(operators) != len(convolutions):
+        raise MisureError(f"{path} lists {len(operators)} convolutions, the network has {len(convolutions)}")
+    for operator, (convolution, activation) in zip(operators, convolutions, strict=True):
+        ours = (list(convolution.weight.shape), convolution.stride[0], convolution.dilation[0], activation)
+        theirs = (operator["weight"], operator["stride"], operator["dilation"], operator["act"])
+        if ours != theirs:
+            raise MisureError(f"{path}: operator {operator['k']} is {theirs}, the network has {ours}")
 
 
 @torch.no_grad()
-def _fill(convolution: nn.Conv2d, weight: np.ndarray, bias: np.ndarray) -> None:
-    convolution.weight.copy_(torch.from_numpy(weight))
-    assert convolution.bias is not None  # noqa: S101 - our convolutions have one
-    convolution.bias.copy_(torch.from_numpy(bias))
+def _fill(parameter: nn.Parameter, values: np.ndarray) -> None:
+    if values.shape != parameter.shape:
+        raise ValueError(f"an array has shape {values.shape}, expected {tuple(parameter.shape)}")
+    parameter.copy_(torch.from_numpy(values))

@@ -83,8 +83,8 @@ def _between(n_out: int, n_in: int, dtype: np.dtype) -> np.ndarray:
     return np.maximum(0, 1 - abs(positions[:, None] - np.arange(n_in))).astype(dtype)
 
 
-def mobile_deeplab(side: int, classes: int = 21) -> list[Operator]:
-    """List the operators of DeepLabV3 on MobileNetV2, output stride 16, for square images of one side."""
+def mobile_deeplab(height: int, width: int, classes: int = 21) -> list[Operator]:
+    """List the operators of DeepLabV3 on MobileNetV2, output stride 16, for images of one size."""
     operators: list[Operator] = []
 
     def add(kind: str, *inputs: int, **details: Any) -> int:
@@ -108,14 +108,14 @@ def mobile_deeplab(side: int, classes: int = 21) -> list[Operator]:
         result = block(expanded, 6 * channels, outputs, 2 if number in {1, 3, 6} else 1, 2 if number >= 14 else 1)
         last = add("ADD", result, last) if outputs == channels else result
         channels = outputs
-    small = [-(-side // 16)] * 2
+    small = [-(-height // 16), -(-width // 16)]
     pooled = add("AVERAGE_POOL_2D", last)
     local = convolution(last, [256, 320, 1, 1], "relu")
     pooled = convolution(pooled, [256, 320, 1, 1], "relu")
     pooled = add("RESIZE_BILINEAR", pooled, size=small, align_corners=True)
     both = add("CONCATENATION", add("QUANTIZE", pooled), local)
     logits = convolution(convolution(both, [256, 512, 1, 1], "relu"), [classes, 256, 1, 1], None)
-    for size in (small, [side, side]):
+    for size in (small, [height, width]):
         logits = add("RESIZE_BILINEAR", logits, size=size, align_corners=True)
     add("ARG_MAX", logits)
     return operators
