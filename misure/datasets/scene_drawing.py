@@ -32,7 +32,7 @@ _FILL = 0.94  # of the scene's side that an object reaches at most
 _TRIES = 12  # places for one size
 _SHRINK = 0.8
 _TRIAL = 100  # side in pixels at which a figure's area is measured
-_SAMPLES = 4  # along each axis of a pixel
+_SAMPLES, _CANVAS = (4, 8), 400  # least and most along each axis of a pixel; pixels that a drawing may have
 _COUNTS = (1, 1, 2, 2, 2, 3, 3, 4)
 _BACKGROUND, _CLASSES = 100, 101  # keys beside the objects' own 0 to 3
 
@@ -86,7 +86,7 @@ def make_scene(size: int, seed: int, split: int, number: int) -> Scene:
     count, boxes, objects = chance.pick(_COUNTS), list[Box](), list[SceneObject]()
     for slot, name in enumerate(_classes(*key)[:count]):
         own = Chance(*key, slot)
-        figure = _placed(FIGURES[name](own), size, own, boxes, _LARGEST / count)
+        figure = _placed(FIGURES[name](own), size, own, boxes, _LARGEST / np.sqrt(count))
         if figure is not None:
             alpha = _paint(pixels, figure, grain, own)
             objects.append(SceneObject(name, [part.round(2) for part in figure.outline], alpha))
@@ -184,13 +184,14 @@ def _paint(pixels: Pixels, figure: Figure, grain: Field, chance: Chance) -> NDAr
 
 def _rendered(figure: Figure, corner: Point, shape: Sequence[int], tones: Mapping[str, Colour]) -> Image.Image:
     """Draw a figure alone: RGBA of a part of the scene whose upper left corner is given."""
-    large = Image.new("RGBA", (shape[1] * _SAMPLES, shape[0] * _SAMPLES))
+    samples = int(np.clip(_CANVAS // max(shape), *_SAMPLES))  # Pillow widens polygons by half a sample
+    large = Image.new("RGBA", (shape[1] * samples, shape[0] * samples))
     draw = ImageDraw.Draw(large)
     for part in figure.parts:
-        corners = ((part.points - corner) * _SAMPLES - 0.5).ravel().tolist()  # Pillow counts from pixels' centres
+        corners = ((part.points - corner) * samples - 0.5).ravel().tolist()  # Pillow counts from samples' centres
         red, green, blue = (tones[part.tone] * part.shade).astype(int).tolist()
         draw.polygon(corners, fill=(red, green, blue, round(255 * part.opacity)))
-    return large.reduce(_SAMPLES)
+    return large.reduce(samples)
 
 
 def _tones(chance: Chance, behind: Colour) -> dict[str, Colour]:

@@ -79,8 +79,8 @@ def train(chance: Chance) -> Figure:
     for x in (0.24, 0.46, length - nose - 0.1, length - nose + 0.12, -0.3, -0.5, -coach + 0.12, -coach + 0.32):
         _wheel(figure, x, 0.1)
     base = chance.number(0.4, 0.8)
-    figure.line([(base, roof), (base + 0.24, 1.13), (base + 0.02, 1.3)], 0.06, 0.05, "dark")
-    figure.add(limb((base - 0.16, 1.31), (base + 0.2, 1.31), 0.06, 0.06), "dark")
+    figure.line([(base, roof), (base + 0.24, 1.13), (base + 0.02, 1.3)], 0.08, 0.07, "dark")
+    figure.add(limb((base - 0.16, 1.31), (base + 0.2, 1.31), 0.08, 0.08), "dark")
     return figure
 
 
