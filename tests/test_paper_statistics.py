@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm, spearmanr
 
 from misure.errors import MisureError
-from misure.paper.statistics import bootstrap_interval, spearman, summarise
+from misure.paper.statistics import bootstrap_interval, resampled_means, spearman, summarise, summarise_groups
 
 
 def test_mean_and_median_by_hand() -> None:
@@ -78,3 +78,34 @@ def test_spearman_agrees_with_scipy_under_ties(pairs: list[tuple[int, int]]) -> 
         assert math.isnan(ours)
     else:
         assert ours == pytest.approx(spearmanr(first, second).statistic, abs=1e-12)  # rounding of sums over 20 ranks
+
+
+def test_groups_of_one_are_samples() -> None:
+    values = np.random.default_rng(1).normal(size=9)
+    assert summarise_groups(values, range(9)) == summarise(values)
+
+
+def test_interval_of_two_groups_is_exact() -> None:
+    # Both groups, or one of them twice: means 0, 1/3 x 1 and 1, each with far more than 2.5 %.
+    summary = summarise_groups([0.0, 0.0, 1.0], [7, 7, 3])
+    assert (summary.n, summary.mean, summary.median) == (3, pytest.approx(1 / 3), 0.0)
+    assert (summary.low, summary.high) == (0.0, 1.0)
+
+
+def test_one_group_has_no_interval() -> None:
+    summary = summarise_groups([1.0, 3.0], [5, 5])
+    assert (summary.mean, math.isnan(summary.low), math.isnan(summary.high)) == (2.0, True, True)
+    assert summarise_groups([], []).n == 0
+
+
+def test_resamples_of_groups_against_a_plain_loop() -> None:
+    values, groups = np.array([1.0, 2.0, 4.0, 8.0]), np.array([0, 1, 1, 2])
+    found = set(np.round(resampled_means(values, groups), 9))
+    by_group = ([1.0], [2.0, 4.0], [8.0])
+    expected = {
+        round(float(np.mean([*first, *second, *third])), 9)
+        for first in by_group
+        for second in by_group
+        for third in by_group
+    }
+    assert found == expected  # each of the 10 draws has at least 1/27 of 10,000 resamples

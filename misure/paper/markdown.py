@@ -19,6 +19,7 @@ from misure.paper.cells import (
 )
 from misure.paper.maps import NOT_MEASURED, NoiseFloor
 from misure.paper.origin import Origin, heading
+from misure.paper.readings_markdown import alternatives
 from misure.paper.reference import DASH, Pair
 from misure.paper.selection import latest_run, paper_draw, shown_pairs
 from misure.paper.statistics import summarise
@@ -91,13 +92,26 @@ def by_class_document(frame: pd.DataFrame, head: str, pair: Pair) -> str:
     return "\n\n".join([title, head, READING, _laid_out(columns, frame), _HEAVY_TAIL]) + "\n"
 
 
-def lr_lambda_document(frame: pd.DataFrame, head: str, pair: Pair) -> str:
-    """Lay out learning rate (columns) against lambda (rows), one grid per metric."""
+def lr_lambda_document(frame: pd.DataFrame, head: str, pair: Pair, readings: pd.DataFrame | None = None) -> str:
+    """Lay out learning rate (columns) against lambda (rows), one grid per metric.
+
+    Args:
+        frame: As :func:`misure.paper.tables.lr_lambda_table` returns it.
+        head: What it was made from.
+        pair: Dataset and model.
+        readings: As :func:`misure.paper.readings.readings_table` returns it; the nearest other reading than the
+            literal one then stands beside it.
+    """
+    other, beside = alternatives(readings) if readings is not None else ("", {})
     name = f"Table {pair.lr_lambda_table}: learning rate and lambda of MSR ({pair.label}, mask 224 x 224)"
     rates, lambdas = frame["learning_rate"].unique(), frame["lambda"].unique()
     parts = [heading(name, frame), head, _CELL_NOTE]
+    parts += [_readings_note(pair, other)] if readings is not None else []
     for metric in ("dice_explained", "perturbation_ratio", "region_ratio"):
         cells = {(row["lambda"], row["learning_rate"]): _paper_and_ours(row, metric) for _, row in frame.iterrows()}
+        for lam, rate in cells:
+            if (metric, lam, rate) in beside:
+                cells[lam, rate] += f"; other reading: {beside[metric, lam, rate]}"
         rows = [[f"{lam:g}", *(cells[lam, rate] for rate in rates)] for lam in lambdas]
         headers = ["lambda", *(f"learning rate {rate:g}" for rate in rates)]
         parts += [f"## {_METRIC_TITLES[metric]}", markdown_table(headers, rows)]
@@ -109,6 +123,17 @@ _CELL_NOTE = (
     "Every cell: paper / our mean [95 % bootstrap interval of the mean over samples], median, number of samples. "
     f"{DASH} means no value, with the reason where a result of ours is missing."
 )
+
+
+def _readings_note(pair: Pair, other: str) -> str:
+    where = f"`table{pair.lr_lambda_table}_readings.md` compares readings of where stage 2 starts, with a verdict."
+    if not other:
+        return f"All cells are the literal reading. {where}"
+    return (
+        f"All cells are the literal reading; beside it, where it was run, stands the other reading that comes nearest "
+        f'to the paper: "{other}". {where}'
+    )
+
 
 _REGION_NOTE = """\
 The region ratio (ours alone) counts only pixels where the masked image is not blank. It is here because the paper's

@@ -16,6 +16,8 @@ from misure.paper.credits import credits_document
 from misure.paper.figures import qualitative_figure, shown_rows
 from misure.paper.maps import noise_floor
 from misure.paper.markdown import by_class_document, lr_lambda_document, table1_document, table6_document
+from misure.paper.readings import readings_table
+from misure.paper.readings_markdown import readings_document
 from misure.paper.reference import Pair, grouped
 from misure.paper.reliability import save_models, table7, table7_document
 from misure.paper.reliability_figures import examples_figure, roc_figure
@@ -95,9 +97,12 @@ def tables(material: Material) -> Iterator[tuple[str, pd.DataFrame, str]]:
         document = by_class_document(frame, head_note(run, profile, pairs), pairs[0])
         yield f"table1_{pairs[0].dataset}_by_{pairs[0].class_word}", frame, document
     for pair in shown:
+        name, head = f"table{pair.lr_lambda_table}", head_note(run, profile, [pair])
         frame = lr_lambda_table(run, pair)
-        document = lr_lambda_document(frame, head_note(run, profile, [pair]), pair)
-        yield f"table{pair.lr_lambda_table}", frame, document
+        readings = readings_table(run, pair, material.maps_folder) if pair.compare_readings else None
+        yield name, frame, lr_lambda_document(frame, head, pair, readings)
+        if readings is not None:
+            yield f"{name}_readings", readings, readings_document(readings, head, pair)
     sixth = table6(run)
     yield "table6", sixth, table6_document(sixth, head_note(run, profile))
     if judged:

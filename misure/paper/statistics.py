@@ -75,10 +75,42 @@ def bootstrap_interval(values: NDArray[np.float64], seed: int = 0) -> tuple[floa
         Lower and upper end; both NaN for fewer than two samples, which say nothing about their spread.
     """
     n = len(values)
-    if n < 2:
-        return float("nan"), float("nan")
+    return _limits(_resample_counts(n, seed) @ values / n) if n > 1 else (float("nan"), float("nan"))
+
+
+def summarise_groups(values: Iterable[float], groups: Iterable[int], seed: int = 0) -> Summary:
+    """Summarise a metric whose values belong together in groups, such as the objects of a photograph.
+
+    The interval is that of :func:`summarise`, but whole groups are drawn: values of a group are not independent.
+
+    Args:
+        values: Finite numbers, one per sample.
+        groups: The group of each sample.
+        seed: Of the resampling.
+
+    Returns:
+        Mean and median over samples; an interval from two groups on.
+    """
+    array, labels = np.asarray(list(values), dtype=np.float64), np.asarray(list(groups))
+    if not len(array):
+        return NOTHING
+    several = len(np.unique(labels)) > 1
+    low, high = _limits(resampled_means(array, labels, seed)) if several else (float("nan"), float("nan"))
+    return Summary(len(array), float(array.mean()), float(np.median(array)), low, high)
+
+
+def resampled_means(values: NDArray[np.float64], groups: NDArray[np.int64], seed: int = 0) -> NDArray[np.float64]:
+    """Return the mean over samples of each of 10,000 draws of whole groups; the same draws for the same groups."""
+    _, place = np.unique(groups, return_inverse=True)
+    sums, sizes = np.bincount(place, weights=values), np.bincount(place)
+    counts = _resample_counts(len(sizes), seed)
+    means: NDArray[np.float64] = (counts @ sums) / (counts @ sizes)
+    return means
+
+
+def _limits(means: NDArray[np.float64]) -> tuple[float, float]:
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(_resample_counts(n, seed) @ values / n, (tail, 1 - tail))
+    low, high = np.quantile(means, (tail, 1 - tail))
     return float(low), float(high)
 
 
