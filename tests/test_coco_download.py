@@ -268,7 +268,9 @@ def test_a_killed_run_is_gone_on_with(server, tmp_path):
     command = [sys.executable, str(PROJECT / "scripts" / "prepare_data.py"), *keys]
     with subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.DEVNULL) as process:
         until = time.monotonic() + 60
-        while len(list(images.glob("*.jpg"))) < 6 and time.monotonic() < until and process.poll() is None:
+        while time.monotonic() < until and process.poll() is None:
+            if len(list(images.glob("*.jpg"))) == 6 and hanging <= set(server.asked):
+                break
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL

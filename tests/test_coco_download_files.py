@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -178,6 +179,15 @@ def test_a_complete_read_only_folder_is_no_error(server, open_folder):
         done = download(open_folder, server)
     assert done.there == 8
     assert "hashes are not kept: cannot write" in done.summary
+
+
+def test_warnings_are_heard_as_before(server, tmp_path):
+    """Checking images silences warnings for a moment; threads that overlap in that would silence them for good."""
+    before = list(warnings.filters)
+    for _ in range(3):
+        (tmp_path / "coco" / "downloads.json").unlink(missing_ok=True)
+        download(tmp_path, server, per_class=2, threads=8)
+        assert warnings.filters == before
 
 
 def test_two_downloads_into_one_folder_do_not_meet(server, tmp_path):

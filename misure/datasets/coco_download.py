@@ -24,10 +24,10 @@ from typing import Any, TypeVar
 from pycocotools.coco import COCO
 from tqdm import tqdm
 
-from misure.datasets.coco_images import UnreadableImageError, read_rgb
+from misure.datasets.coco_images import UnreadableImageError
 from misure.datasets.coco_manifest import DownloadManifest, FileRecord
 from misure.datasets.coco_protocol import choose_images, class_ids, load_annotations
-from misure.datasets.coco_server import CocoServer
+from misure.datasets.coco_server import CocoServer, check_entry
 from misure.download import DamagedError, NotServedError, UnreachableError, file_digest, is_reachable
 from misure.errors import MisureError
 from misure.files import replacing
@@ -232,7 +232,7 @@ def _checked(path: Path, entry: Mapping[str, Any], known: FileRecord | None) -> 
     if known is not None:
         return known if file_digest(path) == known.sha256 else None
     try:
-        read_rgb(path, (entry["width"], entry["height"]))
+        check_entry(entry, path)
     except UnreadableImageError:
         return None
     return FileRecord.of(path, None)

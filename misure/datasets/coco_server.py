@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from misure.datasets.coco_images import UnreadableImageError, read_rgb
+from misure.datasets.coco_images import UnreadableImageError, check_image
 from misure.datasets.coco_manifest import FileRecord
 from misure.download import DamagedError, Patience, fetch_resumable, patiently, read_bytes
 from misure.errors import MisureError
@@ -20,6 +20,22 @@ from misure.files import replacing
 
 COCO_HOST = "http://images.cocodataset.org"
 """How every ``coco_url`` begins (over https the host's certificate is for another name)."""
+
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def check_entry(entry: Mapping[str, Any], path: Path) -> None:
+    """Decode an image, one thread at a time: the check silences warnings, which no thread does for itself alone.
+
+    Args:
+        entry: What the annotation file says about it.
+        path: The file.
+
+    Raises:
+        UnreadableImageError: If it is missing, damaged or of another size than annotated.
+    """
+    with _ONE_AT_A_TIME:
+        check_image(path, (entry["width"], entry["height"]))
 
 
 @dataclass(frozen=True)
@@ -97,7 +113,7 @@ class CocoServer:
             with replacing(path) as partial:
                 partial.write_bytes(body)
                 try:
-                    read_rgb(partial, (entry["width"], entry["height"]))
+                    check_entry(entry, partial)
                 except UnreadableImageError as error:
                     raise DamagedError(f"{url}: {str(error).removeprefix(f'{partial.name}: ')}") from error
                 return FileRecord.of(partial, url)
