@@ -103,6 +103,8 @@ def fetch(url: str, path: Path, *, digest: str, algorithm: str = "sha256", timeo
         _stream_to(url, partial, timeout)
         _check_digest(url, partial, digest, algorithm)
         partial.replace(path)
+    except DamagedError as error:
+        raise MisureError(f"{error}; try again or place the right file at {path} by hand") from error
     except (OSError, http.client.HTTPException, UnreachableError) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()
@@ -245,10 +247,7 @@ def _require_web(url: str) -> None:
 def _check_digest(url: str, path: Path, digest: str, algorithm: str) -> None:
     found = file_digest(path, algorithm)
     if not _starts(found, digest):
-        raise DamagedError(
-            f"{url} has {algorithm} {found}, expected {digest}: the file was changed or cut short; "
-            "try again or place the right file by hand"
-        )
+        raise DamagedError(f"{url} has {algorithm} {found}, expected {digest}: it was changed or cut short")
 
 
 def _starts(found: str, digest: str) -> bool:
