@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from misure.files import write_atomically
 from misure.paper.cells import head_note
+from misure.paper.contours import contours_document, contours_table
 from misure.paper.credits import credits_document
 from misure.paper.figures import qualitative_figure, shown_rows
 from misure.paper.maps import noise_floor
@@ -105,6 +106,8 @@ def tables(material: Material) -> Iterator[tuple[str, pd.DataFrame, str]]:
             yield f"{name}_readings", readings, readings_document(readings, head, pair)
     sixth = table6(run)
     yield "table6", sixth, table6_document(sixth, head_note(run, profile))
+    near = contours_table(run, shown, material.maps_folder)
+    yield "contours", near, contours_document(near, head_note(run, profile))
     if judged:
         seventh = table7(run, judged)
         yield "table7", seventh, table7_document(seventh, head_note(run, profile, judged, every_draw))
