@@ -19,6 +19,9 @@ _ANGLES = np.linspace(0, 2 * np.pi, 20, endpoint=False)
 _CIRCLE = np.column_stack([np.cos(_ANGLES), np.sin(_ANGLES)])
 _ACROSS = np.linspace(-np.pi / 2, np.pi / 2, 5)
 _HALF_CIRCLE = np.column_stack([np.cos(_ACROSS), np.sin(_ACROSS)])
+_QUARTERS = (np.arange(4)[:, None] * np.pi / 2 + np.linspace(0, np.pi / 2, 4)).ravel()
+_INWARDS = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]).repeat(4, axis=0)
+_ROUNDED = np.column_stack([np.cos(_QUARTERS), np.sin(_QUARTERS)]) + _INWARDS  # of a corner of radius 1
 _TIMES = np.arange(4)[:, None, None] / 4  # places on a curve between two points of it
 _WEIGHTS = (
     -_TIMES + 2 * _TIMES**2 - _TIMES**3,
@@ -87,16 +90,8 @@ def ellipse(centre: Point, rx: float, ry: float | None = None, turn: float = 0.0
 
 def panel(left: float, bottom: float, right: float, top: float, corner: float = 0.0) -> Points:
     """Upright rectangle; its corners may be rounded."""
-    if not corner:
-        return np.array([(left, bottom), (right, bottom), (right, top), (left, top)], np.float64)
-    quarters = np.linspace(0, np.pi / 2, 4)
-    centres = ((right, top, -1, -1), (left, top, 1, -1), (left, bottom, 1, 1), (right, bottom, -1, 1))
-    corners = []
-    for number, (x, y, inwards, upwards) in enumerate(centres):
-        angles = quarters + number * np.pi / 2
-        middle = (x + corner * inwards, y + corner * upwards)
-        corners.append(np.column_stack([np.cos(angles), np.sin(angles)]) * corner + middle)
-    return np.concatenate(corners)
+    corners = np.array([(right, top), (left, top), (left, bottom), (right, bottom)], np.float64)
+    return corners.repeat(4, axis=0) + corner * _ROUNDED if corner else corners
 
 
 def limb(start: Point, end: Point, start_width: float, end_width: float) -> Points:
