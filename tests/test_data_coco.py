@@ -113,7 +113,11 @@ def test_the_fingerprint_follows_what_is_seen(tmp_path):
     ]
     Image.fromarray(picture(seed=99)).save(copy / "coco/val2017/000000000003.jpg")
     changed.append(dataset(copy))
-    assert len({first, *(each.fingerprint for each in changed)}) == 7
+    annotations = tmp_path / "coco/annotations/instances_val2017.json"
+    fingerprints = [each.fingerprint for each in changed]
+    annotations.write_text(annotations.read_text().replace("6, 4", "7, 4", 1))
+    fingerprints.append(dataset(tmp_path).fingerprint)
+    assert len({first, *fingerprints}) == 8
 
 
 def test_every_kind_of_file_is_converted(tmp_path):

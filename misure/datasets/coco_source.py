@@ -46,7 +46,8 @@ def locate(
         if stand_in is None:
             raise MisureError("generated scenes need a folder: set dataset.stand_in_folder")
         folder = generated(stand_in, scenes)
-        name = f"{STAND_IN} ({scenes.size} x {scenes.size}, seed {scenes.seed})"
+        colours = ", classes by colour" if scenes.typical_colours else ""
+        name = f"{STAND_IN} ({scenes.size} x {scenes.size}, seed {scenes.seed}{colours})"
         return _location(folder, split, name, stand_in=True)
     found = _location(Path(data_root) / "coco", split, f"COCO {split}2017 images", stand_in=False)
     if not found.annotations.is_file():
