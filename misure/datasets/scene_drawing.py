@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from colorsys import hsv_to_rgb
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -69,7 +71,7 @@ class Scene:
     objects: list[SceneObject]
 
 
-def make_scene(size: int, seed: int, split: int, number: int) -> Scene:
+def make_scene(size: int, seed: int, split: int, number: int, *, typical_colours: bool = False) -> Scene:
     """Draw a scene.
 
     Args:
@@ -77,18 +79,21 @@ def make_scene(size: int, seed: int, split: int, number: int) -> Scene:
         seed: Of everything.
         split: 0 for training, 1 for validation.
         number: Of the scene; it does not matter how many others there are.
+        typical_colours: Whether each class has a colour of its own and everything else is grey.
     """
     key = (seed, split, number)
     chance = Chance(*key, _BACKGROUND)
     grain = noise(chance, size, 8, 0.8)
     pixels = background(chance, grain)
     _add_clutter(pixels, grain, chance)
+    if typical_colours:
+        pixels[:] = pixels.mean(2, keepdims=True)
     count, boxes, objects = chance.pick(_COUNTS), list[Box](), list[SceneObject]()
     for slot, name in enumerate(_classes(*key)[:count]):
         own = Chance(*key, slot)
         figure = _placed(FIGURES[name](own), size, own, boxes, _LARGEST / np.sqrt(count))
         if figure is not None:
-            alpha = _paint(pixels, figure, grain, own)
+            alpha = _paint(pixels, figure, grain, own, _typical_tones(name) if typical_colours else {})
             objects.append(SceneObject(name, [part.round(2) for part in figure.outline], alpha))
     return Scene(Image.fromarray(pixels.clip(0, 255).round().astype(np.uint8)), objects)
 
@@ -162,14 +167,17 @@ def _add_clutter(pixels: Pixels, grain: Field, chance: Chance) -> None:
         _paint(pixels, figure, grain, chance)
 
 
-def _paint(pixels: Pixels, figure: Figure, grain: Field, chance: Chance) -> NDArray[np.uint8]:
+def _paint(
+    pixels: Pixels, figure: Figure, grain: Field, chance: Chance, own_tones: Mapping[str, Colour] = MappingProxyType({})
+) -> NDArray[np.uint8]:
     """Draw a figure into a picture with light, shadow and grain, and return how much it covers of each pixel."""
     size = len(pixels)
     left, top, right, bottom = _extent(figure.outline)
     rows = slice(max(0, int(top) - 1), min(size, int(bottom) + 2))
     columns = slice(max(0, int(left) - 1), min(size, int(right) + 2))
     view = pixels[rows, columns]
-    small = _rendered(figure, (columns.start, rows.start), view.shape, _tones(chance, view.mean((0, 1))))
+    tones = {**_tones(chance, view.mean((0, 1))), **own_tones}
+    small = _rendered(figure, (columns.start, rows.start), view.shape, tones)
     height, width, _ = view.shape
     drawn = np.asarray(small, np.float32)
     soft = small.getchannel("A").filter(ImageFilter.BoxBlur(0.06 * max(width, height)))
@@ -192,6 +200,13 @@ def _rendered(figure: Figure, corner: Point, shape: Sequence[int], tones: Mappin
         red, green, blue = (tones[part.tone] * part.shade).astype(int).tolist()
         draw.polygon(corners, fill=(red, green, blue, round(255 * part.opacity)))
     return large.reduce(samples)
+
+
+def _typical_tones(name: str) -> dict[str, Colour]:
+    """Colours of a class's own: hues at equal distances."""
+    red, green, blue = hsv_to_rgb(list(FIGURES).index(name) / len(FIGURES), 0.8, 230)
+    body = np.array((red, green, blue), np.float32)
+    return {"body": body, "second": 0.8 * body}
 
 
 def _tones(chance: Chance, behind: Colour) -> dict[str, Colour]:

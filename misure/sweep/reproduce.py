@@ -43,6 +43,11 @@ def reproduce(cfg: DictConfig) -> None:
         runner = _prepared(cfg, part, paces, deadline)
         keep_volume_scores(part[0].cfg, runner.subjects[part[0].subject])
         tally += runner.run(part)
+    if not tally.done + tally.present:
+        raise MisureError(
+            "nothing could be explained: the networks predict none of the classes, or the time was too short; raise "
+            "the profile's training.max_minutes or max_minutes"
+        )
     write_outputs(cfg)
     _say(
         f"\n{tally.done} explanations made, {tally.present} were there, {tally.skipped} samples had nothing to explain"

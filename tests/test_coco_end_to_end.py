@@ -1,0 +1,109 @@
+"""From photographs or generated scenes to tables: with a network trained here, and with the published one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from pipeline import run_script
+
+_DATA = Path(os.environ.get("MISURE_DATA", "nowhere"))
+needs_photographs = pytest.mark.skipif(
+    not (_DATA / "coco").is_dir() or not (_DATA / "deeplabv3_mobilenetv2_voc").is_dir(),
+    reason="no coco and deeplabv3_mobilenetv2_voc folders under MISURE_DATA: photographs and weights are absent",
+)
+
+SCENES = [
+    "profile=smoke",
+    "precision='32'",
+    "profile.coco.scenes.size=48",
+    "profile.coco.scenes.train_images=16",
+    "profile.coco.scenes.val_images=12",
+    "profile.coco.training.max_epochs=2",
+    "profile.coco.training.samples_per_epoch=16",
+    "profile.coco.training.max_minutes=inf",
+    "profile.coco.rise_masks=3",
+    "dataset.sampling.min_area=1",
+]
+PHOTOGRAPHS = [
+    "profile=smoke",
+    "precision='32'",
+    "dataset=coco",
+    "model=deeplabv3_mobilenetv2",
+    "dataset.images_per_class=2",
+    f"data_root={_DATA}",
+]
+
+
+def records_of(folder: Path) -> pd.DataFrame:
+    found = (folder / "outputs" / "records").rglob("*.jsonl")
+    return pd.concat([pd.read_json(path, lines=True, dtype=False) for path in found], ignore_index=True)
+
+
+def test_scenes_go_all_the_way_and_are_marked(tmp_path):
+    """The stand-in through generation, training, drawing, explaining and every table."""
+    arguments = [*SCENES, "sweeps=[table1_coco]", "dataset=coco", "data_root=none"]
+    ended = run_script("reproduce.py", arguments, tmp_path)
+    assert ended.code == 0, ended.err
+    assert "network for coco: deeplabv3_stand_in" in ended.out
+    found = records_of(tmp_path)
+    assert found["stand_in"].all()
+    assert found["dataset_source"].str.contains("stand-in: generated scenes").all()
+    assert (found["credit_licence"] == 0).all()
+    tables = tmp_path / "outputs" / "tables"
+    for name in ("table1", "table5", "table6"):
+        assert "stand-in: generated scenes" in (tables / f"{name}.md").read_text(encoding="utf-8")
+    for name in ("figure3", "figure7"):
+        assert (tmp_path / "outputs" / "figures" / f"{name}.png").stat().st_size > 0
+
+
+@needs_photographs
+def test_photographs_are_explained_with_the_published_network(tmp_path):
+    arguments = [*PHOTOGRAPHS, "explainer=msr", "explainer.n_iterations=3", "mask_size=64", "n_samples=2"]
+    ended = run_script("run.py", [*arguments, "model.network.input_size=129"], tmp_path)
+    assert ended.code == 0, ended.err
+    assert "MobileNetV2 substitution" in ended.out
+    found = records_of(tmp_path)
+    assert not found["stand_in"].any()
+    assert set(found["substitution"]) == {"MobileNetV2 substitution"}
+    assert found["credit_licence"].isin([4, 5]).all()  # each class begins with an image that may be shown
+    assert found["credit_url"].str.startswith("http").all()
+    assert np.isfinite(found[["dice_explained", "perturbation_ratio", "truth_dice", "confidence"]].to_numpy()).all()
+    # The same weights at another size inside are another network: nothing of the first run is taken for it.
+    again = run_script("run.py", [*arguments, "model.network.input_size=97"], tmp_path)
+    assert again.code == 0, again.err
+    assert records_of(tmp_path)["weights"].nunique() == 2
+
+
+@needs_photographs
+def test_photographs_at_their_own_aspect(tmp_path):
+    arguments = [*PHOTOGRAPHS, "resize=native", "explainer=seg_grad_cam", "n_samples=3", "runner.images_per_step=3"]
+    ended = run_script("run.py", [*arguments, "model.network.input_size=null"], tmp_path)
+    assert ended.code == 0, ended.err
+    assert records_of(tmp_path)["unit"].nunique() == 3
+
+
+@needs_photographs
+def test_without_its_weights_the_paper_s_network_says_what_to_do(tmp_path):
+    unreachable = "model.weights.url=http://127.0.0.1:9/deeplabv3_resnet50_coco-cd0a2569.pth"
+    ended = run_script(
+        "run.py",
+        ["profile=smoke", "dataset=coco", "data_root=none", unreachable],
+        tmp_path,
+        TORCH_HOME=str(tmp_path / "hub"),
+    )
+    assert ended.code == 1
+    assert "put deeplabv3_resnet50_coco-cd0a2569.pth into none/deeplabv3_resnet50" in ended.message
+    assert "model=deeplabv3_mobilenetv2" in ended.message
+
+
+def test_without_photographs_the_folder_is_named(tmp_path):
+    root = tmp_path / "data"
+    ended = run_script(
+        "run.py", ["profile=smoke", "dataset=coco", "model=deeplabv3_mobilenetv2", f"data_root={root}"], tmp_path
+    )
+    assert ended.code == 1
+    assert str(root) in ended.message
