@@ -150,6 +150,8 @@ def test_the_verdict_tells_not_reproduced_from_nearest() -> None:
     assert "The literal reading does not reproduce the paper's numbers here: 3 of 4 lie outside" in document
     assert f'The reading "{LIMITED.title}" comes nearest of those tried, with a factor of 1.00; ' in document
     assert "it is the nearest in 100% of the resamples of images." in document
+    assert "on average and below 0.5 for 0.000 [0.000, 0.000] of the samples" in literal
+    assert "on average and below 0.5 for 1.000 [1.000, 1.000] of the samples" in limited
     assert "whether it did cannot be decided from these numbers" in document
     assert f"our network is not the paper's ({SUBSTITUTION}) and our images (103 COCO val2017 images)" in document
     assert f"COCO-2017 network: **{SUBSTITUTION}**" in document.splitlines()[0]
@@ -158,6 +160,20 @@ def test_the_verdict_tells_not_reproduced_from_nearest() -> None:
 def test_the_nearest_reading_may_not_reproduce_either() -> None:
     document = readings_document(_table(_many(near=((0.7, 1.5), (0.9, 0.4)))), "HEAD", COCO)
     assert "and 4 of 4 numbers lie outside its intervals too, so it does not reproduce them either" in document
+
+
+def test_a_few_small_predictions_do_not_hide_that_most_ratios_are_far_below_one() -> None:
+    units = []
+    for sample in range(20):
+        small = sample == 0
+        units += _units(LITERAL, sample, "bus", ((0.98, 9.0), (0.99, 90.0 if small else 0.8)))
+        units += _units(LIMITED, sample, "bus", ((0.6, 9.0), (0.9, 90.0 if small else 0.3)))
+    table = _table(_run(units))
+    assert table.loc[LIMITED.title, "far_below_mean"] == 0.95
+    assert table.loc[LITERAL.title, "far_below_mean"] == 0
+    document = readings_document(table, "HEAD", COCO)
+    assert "is not clearly below 1 (" in document
+    assert "about the code than about segmentation" in document
 
 
 def test_the_literal_reading_is_not_blamed_where_its_intervals_hold_the_papers_values() -> None:

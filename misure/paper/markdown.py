@@ -137,8 +137,8 @@ def _readings_note(pair: Pair, other: str) -> str:
 
 _REGION_NOTE = """\
 The region ratio (ours alone) counts only pixels where the masked image is not blank. It is here because the paper's
-ratios below 1 at learning rate 0.001 are hard to explain otherwise: nothing is pruned there, and the sufficient region
-contains the whole object."""
+ratios below 1 on Triangle at learning rate 0.001 are hard to explain otherwise: nothing is pruned there, and the
+sufficient region contains the whole object."""
 
 
 def table6_document(frame: pd.DataFrame, head: str) -> str:

@@ -31,6 +31,9 @@ _NUMBERS = tuple((metric, rate) for metric in METRICS for rate in RATES)
 SUFFICIENT_REGION = SufficientRegion.title
 """The row that the readings start from."""
 
+FAR_BELOW = 0.5
+"""A perturbation ratio below this is far below 1."""
+
 _LEAST_SHARE = 0.5
 """A setting with a smaller share of the typical number of samples is left out: it would take samples from all."""
 
@@ -140,6 +143,7 @@ def _row(
         row[f"paper_{metric}_{rate:g}"] = paper
         defined = not math.isnan(summary.low)
         row[f"paper_inside_{metric}_{rate:g}"] = summary.low <= paper <= summary.high if defined else None
+    row |= _columns("far_below", _far_below(mine.get(RATES[1])))
     row |= _columns("dice_change", _change(mine)) | _columns(
         "object_kept", object_kept(mine.get(RATES[1]), maps_folder)
     )
@@ -184,6 +188,13 @@ def _change(mine: dict[float, pd.DataFrame]) -> Summary:
         return NOTHING
     low, high = (mine[rate]["dice_explained"].astype(float) for rate in RATES)
     return summarise_groups(high - low, _images(mine[RATES[0]]))
+
+
+def _far_below(rows: pd.DataFrame | None) -> Summary:
+    """Summarise how many samples have a ratio far below 1, which a few small predictions cannot decide."""
+    if rows is None:
+        return NOTHING
+    return summarise_groups((rows["perturbation_ratio"] < FAR_BELOW).astype(float), _images(rows))
 
 
 def object_kept(rows: pd.DataFrame | None, maps_folder: Path) -> Summary:
