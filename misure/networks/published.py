@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from misure.download import Patience, fetch_resumable, file_digest, is_reachable
 from misure.errors import MisureError
-from misure.networks.deeplab_mobilenet import SamePadding
 
 _DAMAGE = (
     *(OSError, EOFError, RuntimeError, ValueError, TypeError, AttributeError, LookupError),
@@ -191,7 +190,7 @@ def _brief(error: Exception) -> str:
 
 def _convolutions(network: nn.Module) -> Iterator[tuple[nn.Conv2d, str | None]]:
     """Walk through convolutions and the activation behind each."""
-    leaves = [m for m in network.modules() if not any(m.children()) and not isinstance(m, SamePadding)]
+    leaves = [module for module in network.modules() if not any(module.children())]
     names = {nn.ReLU6: "relu6", nn.ReLU: "relu"}
     for place, leaf in enumerate(leaves):
         if isinstance(leaf, nn.Conv2d):

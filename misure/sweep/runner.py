@@ -115,11 +115,15 @@ class Runner:
 
     def samples(self, experiment: Experiment, ranks: range) -> list[Sample]:
         """The samples at some ranks of the order in which samples are explained."""
+        return self.order(experiment)[ranks.start : ranks.stop]
+
+    def order(self, experiment: Experiment) -> list[Sample]:
+        """All samples, in the order in which they are explained."""
         key = (experiment.subject, repr(experiment.sampling), experiment.cfg.seed)
         if key not in self._orders:
             subject = self.subjects[experiment.subject]
             self._orders[key] = subject.samples(experiment.sampling, experiment.cfg.seed, compute_of(experiment.cfg))
-        return self._orders[key][ranks.start : ranks.stop]
+        return self._orders[key]
 
     def _pending(self, experiment: Experiment, ranks: range) -> list[Sample]:
         return [s for s in self.samples(experiment, ranks) if not self.store.has(self.unit(experiment, s))]
@@ -193,6 +197,7 @@ class Runner:
             "class_name": experiment.cfg.dataset.class_names[sample.class_id],
             "group": subject.dataset.group(sample.image),
             "draw": sample.draw,
+            "drawn": len(self.order(experiment)),
             "val_dice": subject.info.metrics.get("val_dice"),
             "device": torch.cuda.get_device_name(device)
             if device.type == "cuda"

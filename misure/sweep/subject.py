@@ -123,7 +123,11 @@ def import_network(cfg: DictConfig) -> CheckpointInfo:
     """
     weights: PublishedWeights = build(cfg.model.weights)
     network = build(cfg.model.network)
-    weights.load_into(network)
+    try:
+        weights.load_into(network)
+    except MisureError as error:
+        others = [f"model={name}" for name in cfg.dataset.get("networks", ()) if name != cfg.model.name]
+        raise MisureError(f"{error}; or take {' or '.join(others)}" if others else str(error)) from error
     return save_checkpoint(checkpoint_path(cfg), network, _description(cfg, {"source": weights.source}))
 
 
