@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import torch
@@ -35,22 +34,29 @@ def merge(experiments: Sequence[Experiment]) -> list[Experiment]:
     return list(merged.values())
 
 
-def rounds(experiments: Sequence[Experiment], step: int) -> Iterator[tuple[Experiment, range]]:
-    """Order the work so that stopping early leaves every experiment with the same first samples.
+def rounds(experiments: Sequence[Experiment], step: int) -> list[tuple[Experiment, range]]:
+    """Order the work so that stopping early leaves every experiment with the same share of its samples.
+
+    The cells of a table want equally many, so they are left with the same first samples.
 
     Args:
         experiments: Merged experiments.
         step: Samples explained together.
 
-    Yields:
-        An experiment and the ranks of the samples it explains next.
+    Returns:
+        Experiments and the ranks of the samples they explain next.
     """
-    for start in itertools.count(0, step):
-        due = [e for e in experiments if start < e.n_samples]
-        if not due:
-            return
-        for experiment in due:
-            yield experiment, range(start, min(start + step, experiment.n_samples))
+    work = [
+        (experiment, range(start, min(start + step, experiment.n_samples)))
+        for experiment in experiments
+        for start in range(0, experiment.n_samples, step)
+    ]
+    return sorted(work, key=lambda turn: share_before(*turn))
+
+
+def share_before(experiment: Experiment, ranks: range) -> float:
+    """Which share of its samples an experiment has explained before it comes to some ranks, 0..1."""
+    return ranks.start / experiment.n_samples
 
 
 _NATIVE_SIDE = 600  # photographs at their own aspect, shorter side 520: 520 x 693 pixels are usual

@@ -24,7 +24,7 @@ from misure.explanation import Explanation
 from misure.metrics import dice
 from misure.model import frozen
 from misure.randomness import normal
-from misure.sweep.plan import Pace, rounds
+from misure.sweep.plan import Pace, rounds, share_before
 from misure.sweep.records import RecordStore, Unit
 from misure.sweep.samples import Sample
 from misure.sweep.subject import Subject
@@ -81,12 +81,13 @@ class Runner:
         bar_format = "{desc}: {percentage:3.0f}%|{bar:24}| {elapsed} spent, {remaining} left"
         total = max(min(sum(estimates), self.deadline - started), 1e-9)
         with tqdm(total=total, bar_format=bar_format, desc="explaining") as bar:
-            last_round = math.inf
+            last_share = math.inf
             for (experiment, ranks, pending), estimate in zip(work, estimates, strict=True):
                 if not pending:
                     continue
-                if ranks.start > last_round or time.monotonic() + correction * estimate > self.deadline:
-                    last_round = min(last_round, ranks.start)  # later rounds would favour what is cheap
+                share = share_before(experiment, ranks)
+                if share > last_share or time.monotonic() + correction * estimate > self.deadline:
+                    last_share = min(last_share, share)  # later ones would favour what is cheap
                     self.tally.left += len(pending)
                     continue
                 bar.set_description_str(experiment.label)
