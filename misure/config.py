@@ -87,9 +87,10 @@ class Experiment:
 
     @property
     def label(self) -> str:
-        """A short description for progress bars."""
-        given = self.explainer.parameters
-        shown = [f"{k}={given[k]}" for k in ("lr", "lam", "mask_size", "n_masks") if k in given]
+        """A short description for plans: what the paper varies, and what differs from the defaults."""
+        given, usual = self.explainer.parameters, type(self.explainer)().parameters
+        named = ("lr", "lam", "mask_size", "n_masks")
+        shown = [f"{k}={v}" for k, v in given.items() if k in named or (v != usual[k] and k != "seed")]
         return " ".join([self.subject, self.explainer.name, *shown] + (["noise floor"] if self.input_noise else []))
 
 

@@ -19,7 +19,6 @@ def build_deeplab_resnet50(
     classes: int,
     *,
     blocks: Sequence[int] = _RESNET50,
-    pretrained: str | None = None,  # noqa: ARG001 - every builder has it; there are no weights of the backbone alone
 ) -> nn.Module:
     """Build torchvision's DeepLabV3 on a ResNet of bottleneck blocks, output stride 8.
 
@@ -28,7 +27,6 @@ def build_deeplab_resnet50(
     Args:
         classes: Number of logits per pixel.
         blocks: Bottleneck blocks of the four stages; (3, 4, 6, 3) is ResNet-50.
-        pretrained: Not used.
 
     Returns:
         The network; its output is a dict with ``out``.
@@ -45,7 +43,6 @@ def build_deeplab_mobilenetv2(
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
     input_size: int | None = 513,
-    pretrained: str | None = None,  # noqa: ARG001 - every builder has it
 ) -> nn.Module:
     """Build DeepLabV3 on MobileNetV2; see :class:`misure.networks.deeplab_mobilenet.DeepLabV3MobileNetV2`."""
     return DeepLabV3MobileNetV2(classes, mean=mean, std=std, input_size=input_size)
