@@ -26,6 +26,9 @@ _LOGARITHMIC_FROM = 30
 
 _TICKS = [float(f"{digit}e{power}") for power in range(-9, 9) for digit in (1, 3)]
 
+_FEWEST = 3
+"""Samples from which a class has a row below that of all classes: fewer show no relation."""
+
 _POINT_COLOUR = "#0072b2"
 """The blue of Okabe and Ito's palette, told apart with every common colour-vision deficiency."""
 
@@ -34,7 +37,8 @@ def size_figure(run: pd.DataFrame, profile: str, pair: Pair) -> Figure:
     """Draw dilations (left) and MSR's perturbation ratio (right) against prediction size, one row per class.
 
     The paper's classes come first, whether or not they have samples, then the others that have some. Where the paper
-    merges its classes, a row with all of them is on top. Without any samples there is one empty row.
+    merges its classes, a row with all of them is on top, and a class of its own needs three samples. Without any
+    samples there is one empty row.
     The axes of the ratio are logarithmic where a figure's largest is over 30 times its smallest positive one.
 
     Args:
@@ -72,8 +76,9 @@ def _panels(rows: pd.DataFrame, pair: Pair) -> dict[str, pd.DataFrame]:
     if rows.empty:
         return {pair.dataset_label: rows}
     by_class = {label: in_class(rows, label) for label in class_labels(rows, pair.size_classes or pair.classes)}
-    by_class = {label: mine for label, mine in by_class.items() if label in pair.size_classes or len(mine)}
     merged = {_ALL: rows} if pair.sizes_merged and len(by_class) > 1 else {}
+    fewest = _FEWEST if merged else 1
+    by_class = {label: mine for label, mine in by_class.items() if label in pair.size_classes or len(mine) >= fewest}
     return dict(list((merged | by_class).items())[:_MOST_ROWS])
 
 
@@ -117,7 +122,7 @@ def _ratio_scale(ratios: pd.Series) -> Callable[[Axes], None]:
 
 def _correlation_title(first: pd.Series, second: pd.Series) -> str:
     n = len(first)
-    if n < 3:
+    if n < _FEWEST:
         return f"n = {n}"
     rho = spearman(first, second)
     if math.isnan(rho):

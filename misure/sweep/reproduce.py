@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -167,15 +168,19 @@ def _prepared(
             subject = prepare(experiment.cfg)
             subjects[experiment.subject] = subject
             _say(f"{subject.name}: {subject.quality}, images from {subject.dataset.source}")
-            _say_what_is_missing(experiment, subject)
+            _say_what_is_drawn(experiment, subject)
     return Runner(_store(cfg), subjects, paces, deadline)
 
 
-def _say_what_is_missing(experiment: Experiment, subject: Subject) -> None:
-    """Name the classes that no sample can be drawn of, because they are not predicted anywhere."""
-    drawn = {s.class_id for s in subject.samples(experiment.sampling, experiment.cfg.seed, compute_of(experiment.cfg))}
-    wanted = experiment.sampling.classes_of(subject.info.class_names)
-    absent = [subject.info.class_names[c] for c in wanted if c not in drawn]
+def _say_what_is_drawn(experiment: Experiment, subject: Subject) -> None:
+    """Count the samples of each class, and name the classes that no sample can be drawn of."""
+    drawn = Counter(
+        s.class_id for s in subject.samples(experiment.sampling, experiment.cfg.seed, compute_of(experiment.cfg))
+    )
+    names, wanted = subject.info.class_names, experiment.sampling.classes_of(subject.info.class_names)
+    counts = ", ".join(f"{names[c]} {drawn[c]}" for c in wanted if drawn[c])
+    _say(f"{subject.name}: {drawn.total()} samples to explain: {counts or 'none'}")
+    absent = [names[c] for c in wanted if not drawn[c]]
     if absent:
         _say(f"{subject.name}: not predicted in any validation image, so skipped: {', '.join(absent)}")
 
