@@ -76,7 +76,7 @@ def test_a_second_run_computes_nothing(folder):
     before = records(folder)
     ended = run(folder, "explainer=prediction")
     assert ended.code == 0, ended.err
-    assert "trained" in ended.out
+    assert "ready" in ended.out
     assert "n = 2" in ended.out
     assert records(folder) == before
 

@@ -250,7 +250,7 @@ def test_cells_that_tables_share_are_one_experiment():
         and e.explainer.parameters["context_value"] == 1
         and e.explainer.parameters["initial_support"] == "sufficient_region"
     ]
-    assert [e.n_samples for e in shared] == [12, 8, 40, 40]
+    assert [e.n_samples for e in shared] == [12, 16, 40, 40]
 
 
 def test_reproduce_names_sweeps_that_exist():

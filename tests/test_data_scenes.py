@@ -389,11 +389,11 @@ def test_impossible_specifications_are_one_line(wrong, message):
 def generate_halfway(folder, connection) -> None:
     """Generate all but the last scene, say so, and go on when told to."""
 
-    def halting(*arguments):
+    def halting(*arguments, **options):
         if arguments == (TINY.size, TINY.seed, 1, 1):
             connection.send("halfway")
             connection.recv()
-        return make_scene(*arguments)
+        return make_scene(*arguments, **options)
 
     scenes.make_scene = halting
     connection.send(generated(folder, TINY))

@@ -57,7 +57,7 @@ def size_figure(run: pd.DataFrame, profile: str, pair: Pair) -> Figure:
     grid = figure.subplots(len(panels), 2, squeeze=False)
     scale = _ratio_scale(pd.concat(panels.values())["perturbation_ratio"].astype(float))
     for (left, right), (label, mine) in zip(grid, panels.items(), strict=True):
-        name = label if len(panels) > 1 else ""
+        name = label if len(panels) > 1 or label == _ALL else ""
         _scatter(left, mine, "n_dilations", name)
         _scatter(right, mine, "perturbation_ratio", name)
         left.set_ylabel("Number of dilations", fontsize=9)
