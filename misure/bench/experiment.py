@@ -62,9 +62,8 @@ def _bench_one(cfg: DictConfig) -> tuple[pd.DataFrame, str]:
         images_per_round=cfg.bench.images_per_round,
         batch_size=cfg.runner.batch_size,
     ).assign(dataset=cfg.dataset.name, model=cfg.model.name)
-    score = subject.info.metrics.get("val_dice", float("nan"))
     notes = (
-        f"Network: {subject.info.name}, weights {subject.info.fingerprint}, validation Dice {score:.3f}.",
+        f"Network: {subject.info.name}, weights {subject.info.fingerprint}, {subject.quality}.",
         f"Images: {subject.dataset.source}.",
     )
     return frame, markdown(
