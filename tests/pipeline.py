@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 PROJECT = Path(__file__).resolve().parents[1]
 
 TINY_LAYOUT = {"canvas": 64, "item": 8, "side": 28, "anchor_low": 8, "anchor_high": 20, "distractors": 2}
@@ -107,6 +109,12 @@ def run_script(script: str | Path, arguments: Sequence[str], folder: Path, **ext
         }
         code = _server().ask(request)
         return Finished(code, *(Path(captured, name).read_text(encoding="utf-8") for name in ("out", "err")))
+
+
+def records_of(folder: Path) -> pd.DataFrame:
+    """Read all records of the runs in a folder."""
+    found = (folder / "outputs" / "records").rglob("*.jsonl")
+    return pd.concat([pd.read_json(path, lines=True, dtype=False) for path in found], ignore_index=True)
 
 
 def environment() -> dict[str, str]:

@@ -6,10 +6,9 @@ import os
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from omegaconf import OmegaConf
-from pipeline import PROJECT, run_script
+from pipeline import PROJECT, records_of, run_script
 
 from misure.compute import Compute
 from misure.datasets.coco import CocoDataset
@@ -48,11 +47,6 @@ PHOTOGRAPHS = [
     "dataset.images_per_class=2",
     f"data_root={_DATA}",
 ]
-
-
-def records_of(folder: Path) -> pd.DataFrame:
-    found = (folder / "outputs" / "records").rglob("*.jsonl")
-    return pd.concat([pd.read_json(path, lines=True, dtype=False) for path in found], ignore_index=True)
 
 
 def test_scenes_go_all_the_way_and_are_marked(tmp_path):

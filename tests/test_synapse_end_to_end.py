@@ -6,9 +6,8 @@ import os
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
-from pipeline import run_script
+from pipeline import records_of, run_script
 
 from misure.datasets.own_ct import TOTALSEGMENTATOR_IDS, to_official
 
@@ -22,11 +21,6 @@ SMALL = [
 _DATA = os.environ.get("MISURE_DATA")
 _CT = Path(_DATA or "nowhere", "abdominal_ct")
 needs_ct = pytest.mark.skipif(not _CT.is_dir(), reason="no abdominal_ct folder under MISURE_DATA: real CT is absent")
-
-
-def records_of(folder: Path) -> pd.DataFrame:
-    found = (folder / "outputs" / "records").rglob("*.jsonl")
-    return pd.concat([pd.read_json(path, lines=True, dtype=False) for path in found], ignore_index=True)
 
 
 def test_phantoms_go_all_the_way_and_are_marked(tmp_path):

@@ -78,7 +78,7 @@ def _correlation(ours: pd.DataFrame, _literal: pd.DataFrame) -> float:
 
 
 _RESNET50 = ("deeplabv3_resnet50", "deeplabv3_stand_in")
-"""Bound by convolutions as the VGG-16 U-Net is. (The MobileNetV2 is bound by memory: depthwise convolutions.)"""
+"""Bound by convolutions as the VGG-16 U-Net is. (The MobileNetV2 is bound by memory as well.)"""
 
 BARS = (
     Bar("MSR, times faster", "msr", 2.1, True, _times_faster, "bf16", "cpu", models=("unet_vgg16", *_RESNET50)),

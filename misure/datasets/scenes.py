@@ -7,15 +7,13 @@ a network learns in minutes. Objects of a scene never overlap.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from misure.datasets.coco_protocol import COCO_IDS, CROWD, VOC_NAMES
+from misure.datasets.generate import generate_once, generator_id
 from misure.datasets.scene_drawing import FIGURES, MOST_OBJECTS, SceneObject, make_scene, outline_area
 from misure.errors import MisureError
 
@@ -66,26 +64,13 @@ def generated(folder: Path, spec: SceneSpec) -> Path:
     Raises:
         MisureError: If the disk does not take them.
     """
-    code = sorted(Path(__file__).parent.glob("scene*.py"))
-    generator = [hashlib.sha256(path.read_bytes()).hexdigest() for path in code]
-    identity = json.dumps([asdict(spec), generator], sort_keys=True)
-    home = folder / f"scenes-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
-    if home.is_dir():
-        return home
-    unfinished = home.with_name(f"{home.name}.{os.getpid()}.part")
-    try:
+    home = folder / f"scenes-{generator_id(spec, Path(__file__).parent.glob('scene*.py'))}"
+
+    def write(unfinished: Path) -> None:
         for split in _SPLITS:
             _write_split(unfinished, split, spec)
-        unfinished.rename(home)
-    except OSError as error:
-        if not home.is_dir():  # otherwise another process was first
-            reason = error.strerror or error
-            raise MisureError(
-                f"cannot write scenes to {home}: {reason}; free space or choose another folder"
-            ) from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return home
+
+    return generate_once(home, write, "scenes")
 
 
 def _write_split(folder: Path, split: str, spec: SceneSpec) -> None:

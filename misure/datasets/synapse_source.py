@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from misure.datasets.btcv import Preparation, find_pairs, prepare
+from misure.datasets.generate import generate_once, generator_id
 from misure.datasets.own_ct import convert_folder, own_names
 from misure.datasets.phantom import PhantomSpec, write_phantoms
 from misure.datasets.prepared import STAND_IN, Manifest, find_prepared
@@ -121,20 +118,7 @@ def _location(folder: Path) -> Location:
 def _phantoms(folder: Path, spec: PhantomSpec | None) -> Path:
     """Generate volumes and prepare them, once for each specification and each version of the generator."""
     spec = spec or PhantomSpec()
-    code = sorted(Path(__file__).parent.glob("phantom*.py"))
-    generator = [hashlib.sha256(path.read_bytes()).hexdigest() for path in code]
-    identity = json.dumps([asdict(spec), generator], sort_keys=True)
-    home = folder / f"phantom-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
-    volumes = home / "volumes"
-    if not volumes.is_dir():
-        unfinished = home / f"volumes.{os.getpid()}.part"
-        try:
-            write_phantoms(unfinished, spec)
-            unfinished.rename(volumes)
-        except OSError as error:
-            if not volumes.is_dir():  # otherwise another process was first
-                raise MisureError(f"cannot write phantoms to {home}: {error.strerror or error}") from error
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+    home = folder / f"phantom-{generator_id(spec, Path(__file__).parent.glob('phantom*.py'))}"
+    volumes = generate_once(home / "volumes", lambda unfinished: write_phantoms(unfinished, spec), "phantoms")
     count = f"{spec.train_volumes + spec.val_volumes} volumes of {' x '.join(map(str, spec.shape))}, seed {spec.seed}"
     return prepare(volumes, home / "prepared", origin=f"{STAND_IN} ({count})").folder

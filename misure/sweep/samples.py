@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from misure.explainers.base import check_whole
 from misure.randomness import permutation
 from misure.sweep.survey import Survey
 
+_Item = TypeVar("_Item")
 _GROUPS, _IMAGES = 7919, 7927  # keep the draws of volumes and of slices apart
 
 
@@ -84,11 +85,8 @@ class PredictedObjects:
 
     def draw(self, n_images: int, survey: Callable[[], Survey], seed: int) -> list[Sample]:
         """Return the first object of every class, then the second of every class, and so on."""
-        found = survey()
-        if len(found.groups) != n_images:
-            raise ValueError(f"a survey of {len(found.groups)} images for {n_images} images")
-        classes = [self._of_class(found, c, seed) for c in range(1, found.predicted.shape[1])]
-        return [sample for sample in chain.from_iterable(zip_longest(*classes)) if sample is not None]
+        found = _of_images(survey, n_images)
+        return _in_turns(self._of_class(found, c, seed) for c in range(1, found.predicted.shape[1]))
 
     def classes_of(self, class_names: Sequence[str]) -> Sequence[int]:
         """Return all classes but the background."""
@@ -128,12 +126,8 @@ class AnnotatedObjects:
 
     def draw(self, n_images: int, survey: Callable[[], Survey], seed: int) -> list[Sample]:
         """Return the first pair of every class, then the second of every class, and so on."""
-        found = survey()
-        if len(found.groups) != n_images:
-            raise ValueError(f"a survey of {len(found.groups)} images for {n_images} images")
-        classes = [self._of_class(found, c, seed) for c in self.classes_of(self.class_names)]
-        turns = chain.from_iterable(zip_longest(*classes))
-        return [sample for sample in turns if sample is not None][: self.pairs]
+        found = _of_images(survey, n_images)
+        return _in_turns(self._of_class(found, c, seed) for c in self.classes_of(self.class_names))[: self.pairs]
 
     def classes_of(self, class_names: Sequence[str]) -> Sequence[int]:
         """Return the indices of the classes."""
@@ -159,4 +153,16 @@ def _spread(images: Sequence[int], groups: Sequence[str], key: tuple[int, ...]) 
         [by_group[names[g]][i] for i in permutation(len(by_group[names[g]]), *key, _IMAGES, int(g))]
         for g in permutation(len(names), *key, _GROUPS)
     ]
-    return [image for image in chain.from_iterable(zip_longest(*turns)) if image is not None]
+    return _in_turns(turns)
+
+
+def _in_turns(queues: Iterable[Sequence[_Item]]) -> list[_Item]:
+    """Take the first of every queue, then the second of every queue that has one, and so on."""
+    return [item for item in chain.from_iterable(zip_longest(*queues)) if item is not None]
+
+
+def _of_images(survey: Callable[[], Survey], n_images: int) -> Survey:
+    found = survey()
+    if len(found.groups) != n_images:
+        raise ValueError(f"a survey of {len(found.groups)} images for {n_images} images")
+    return found

@@ -1,0 +1,55 @@
+"""Generating a stand-in's files once for each specification, safe against kills and a second process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from misure.errors import MisureError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+def generator_id(spec: DataclassInstance, code: Iterable[Path]) -> str:
+    """Identify what a generator makes by its specification and its code: 12 hexadecimal digits."""
+    generator = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(code)]
+    identity = json.dumps([asdict(spec), generator], sort_keys=True)
+    return hashlib.sha256(identity.encode()).hexdigest()[:12]
+
+
+def generate_once(home: Path, write: Callable[[Path], object], what: str) -> Path:
+    """Let ``write`` fill a folder that appears whole or not at all, unless it is there.
+
+    Args:
+        home: The folder.
+        write: Called with a temporary folder beside it.
+        what: What is generated, for the error.
+
+    Returns:
+        ``home``.
+
+    Raises:
+        MisureError: If the disk does not take it.
+    """
+    if home.is_dir():
+        return home
+    unfinished = home.with_name(f"{home.name}.{os.getpid()}.part")
+    try:
+        write(unfinished)
+        unfinished.rename(home)
+    except OSError as error:
+        if not home.is_dir():  # otherwise another process was first
+            reason = error.strerror or error
+            raise MisureError(
+                f"cannot write {what} to {home}: {reason}; free space or choose another folder"
+            ) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return home
