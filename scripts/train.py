@@ -3,12 +3,14 @@
 from omegaconf import DictConfig
 
 from misure.cli import entry_point
+from misure.sweep.at_hand import sized
 from misure.sweep.subject import checkpoint_path, train_network
 
 
 @entry_point("train")
 def main(cfg: DictConfig) -> None:
     """Train, keep the best weights, and say where they are."""
+    cfg = sized(cfg)
     info = train_network(cfg)
     print(f"validation Dice {info.metrics['val_dice']:.4f} on {info.metrics['val_images']:.0f} images")
     print(f"checkpoint: {checkpoint_path(cfg)}")

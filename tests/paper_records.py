@@ -24,6 +24,7 @@ _UNIT: dict[str, Any] = {
     "profile": "quick",
     "class_id": 1,
     "input_noise": 0.0,
+    "intervention": "",
     "dice_explained": 0.9,
     "perturbation_ratio": 0.5,
     "region_ratio": 0.4,

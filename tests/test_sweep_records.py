@@ -33,6 +33,7 @@ def test_the_identity_depends_on_every_attribute():
         replace(UNIT, sample=8),
         replace(UNIT, class_id=2),
         replace(UNIT, input_noise=1e-6),
+        replace(UNIT, intervention="weights randomised: 0.5"),
     ]
     varied = {f.name for unit in changed for f in fields(Unit) if getattr(unit, f.name) != getattr(UNIT, f.name)}
     assert varied == {f.name for f in fields(Unit)}

@@ -29,7 +29,7 @@ class Location:
     stand_in: bool
 
 
-def locate(data_root: Path, stand_in: Path | None = None, phantom: PhantomSpec | None = None) -> Location:
+def locate(data_root: Path | str, stand_in: Path | None = None, phantom: PhantomSpec | None = None) -> Location:
     """Choose the first source there is: slices under ``<data_root>/synapse``, official volumes there, phantoms.
 
     Args:
@@ -40,7 +40,7 @@ def locate(data_root: Path, stand_in: Path | None = None, phantom: PhantomSpec |
     Raises:
         MisureError: If there is no data, or more than one prepared folder, or one is not finished.
     """
-    root = data_root / "synapse"
+    root = Path(data_root) / "synapse"
     folders, ours = find_prepared(root), root / "prepared"
     if set(folders) <= {ours} and find_pairs(root):
         return _location(_prepared(prepare(root, ours)))

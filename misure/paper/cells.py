@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from misure.paper.origin import Origin, distinct
 from misure.paper.reference import DASH, Pair, grouped
-from misure.paper.selection import SAMPLE, class_labels, in_class, paper_draw, shown_pairs
+from misure.paper.selection import SAMPLE, class_labels, in_class, paper_draw, shown_pairs, undisturbed
 from misure.paper.statistics import Summary
 from misure.paper.tables import PAPER_MASKS
 
@@ -118,7 +118,7 @@ def figure_note(figure: Figure, run: pd.DataFrame, profile: str, pairs: Sequence
 
 
 def _provenance(records: pd.DataFrame, pair: Pair) -> list[str]:
-    clean = records[records["input_noise"] == 0]
+    clean = records[undisturbed(records)]
     origin, published = Origin.of(records), distinct(records["network_source"])
     done, skipped = (clean[clean["status"] == status] for status in ("done", "skipped"))
     explained = done.drop_duplicates(SAMPLE)

@@ -101,6 +101,7 @@ def noise_floor(records: pd.DataFrame, maps_folder: Path) -> NoiseFloor:
         MisureError: If a map is damaged, or several sizes of noise are recorded.
     """
     done = records[(records["explainer"] == "msr") & (records["status"] == "done")].drop_duplicates("unit")
+    done = done[done["intervention"].eq("")]
     identity = [*_RUN_COLUMNS, *(name for name in done.columns if name.startswith("param_"))]
     quiet = done[done["input_noise"] == 0].drop_duplicates(identity, keep="last")
     noisy = done[done["input_noise"] > 0].drop_duplicates([*identity, "input_noise"], keep="last")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib as mpl
@@ -17,9 +16,10 @@ from misure.paper.credits import credits_document
 from misure.paper.figures import qualitative_figure, shown_rows
 from misure.paper.maps import noise_floor
 from misure.paper.markdown import by_class_document, lr_lambda_document, table1_document, table6_document
+from misure.paper.material import Material
 from misure.paper.readings import readings_table
 from misure.paper.readings_markdown import readings_document
-from misure.paper.reference import Pair, grouped
+from misure.paper.reference import grouped
 from misure.paper.reliability import save_models, table7, table7_document
 from misure.paper.reliability_figures import examples_figure, roc_figure
 from misure.paper.selection import every_draw, latest_run, paper_draw, shown_pairs
@@ -28,33 +28,6 @@ from misure.paper.tables import by_class_table, lr_lambda_table, table1, table6
 from misure.paper.volumes import read_all, volume_document, volume_table
 
 _DPI = 150
-
-_JUDGED = "synapse"
-"""Where the paper predicts reliability; it does not name the network, so both are shown."""
-
-
-@dataclass(frozen=True)
-class Material:
-    """What tables and figures are made from.
-
-    Attributes:
-        run: The records, as :func:`misure.paper.selection.latest_run` returns them.
-        profile: Of the run.
-        maps_folder: Where the saved maps are.
-        volumes: Scores of whole volumes, as :func:`misure.paper.volumes.read_all` returns them.
-        pairs: Datasets and models to show.
-    """
-
-    run: pd.DataFrame
-    profile: str
-    maps_folder: Path
-    volumes: pd.DataFrame
-    pairs: Sequence[Pair]
-
-    @property
-    def judged(self) -> list[Pair]:
-        """Where reliability is predicted."""
-        return [pair for pair in self.pairs if pair.dataset == _JUDGED]
 
 
 def write_all(records: pd.DataFrame, outputs: Path, profile: str, maps_folder: Path | None = None) -> list[Path]:

@@ -57,6 +57,7 @@ RESULTS = (
     "confidence",
     "draw",
     "drawn",
+    "intervention",
     "substitution",
     "network_source",
     "credit_licence",
@@ -72,10 +73,10 @@ Records of older versions lack what stands last, from the class name on: see :fu
 SAMPLE = ["dataset", "model", "sample", "class_id"]
 """The columns that name a sample."""
 
-_FREE = ("seed", "n_masks", "thresholds")
+_FREE = ("seed", "n_masks", "n_iterations", "thresholds")
 """Parameters that a profile or a user may change without leaving the paper's setting."""
 
-_COUNTED_FREE = ["param_seed", "param_n_masks"]
+_COUNTED_FREE = ["param_seed", "param_n_masks", "param_n_iterations"]
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,8 @@ def latest_run(records: pd.DataFrame, profile: str) -> pd.DataFrame:
         raise MisureError(f"the records lack the columns {', '.join(missing)}: they were not written by this version")
     records = records.reindex(columns=list(dict.fromkeys([*records.columns, *IDENTITY, *RESULTS])))
     run = records[records["profile"] == profile]
-    run = run.assign(created=_times(run["created"]), class_name=_class_names(run))
+    intervention = run["intervention"].astype(object).where(run["intervention"].notna(), "")
+    run = run.assign(created=_times(run["created"]), class_name=_class_names(run), intervention=intervention)
     kept = []
     for _, group in run.groupby(["dataset", "model"], sort=True):
         newest = group.sort_values("created", kind="stable").iloc[-1]
@@ -126,8 +128,8 @@ def latest_run(records: pd.DataFrame, profile: str) -> pd.DataFrame:
 def select(records: pd.DataFrame, explainer: str, **overrides: Any) -> pd.DataFrame:
     """Select the results of an explainer at its default parameters, except for overrides.
 
-    The seed, the thresholds and the number of RISE masks are not compared unless overridden, because
-    a profile may change them. Where several seeds or mask counts are left, the one with the most
+    The seed, the thresholds and the numbers of RISE masks and MSR iterations are not compared unless overridden,
+    because a profile may change them. Where several seeds or counts are left, the one with the most
     samples is taken (the newest of equals).
 
     Args:
@@ -153,6 +155,11 @@ def select_and_tally(records: pd.DataFrame, explainer: str, **overrides: Any) ->
     skipped = _samples(rows[rows["status"] == "skipped"]) - explained
     failed = _samples(rows[rows["status"] == "failed"]) - explained - skipped
     return newest.sort_values([*SAMPLE, "threshold"], ignore_index=True), Tally(len(skipped), len(failed))
+
+
+def undisturbed(records: pd.DataFrame) -> pd.Series:
+    """Mark the records of images without noise and of networks as they were trained."""
+    return records["input_noise"].eq(0) & records["intervention"].eq("")
 
 
 def at_threshold(rows: pd.DataFrame, threshold: float | None) -> pd.DataFrame:
@@ -235,7 +242,7 @@ def _at_parameters(records: pd.DataFrame, explainer: str, overrides: dict[str, A
         if name not in wanted:
             raise MisureError(f"{explainer} has no parameter {name!r}{did_you_mean(name, wanted)}")
     wanted = {name: value for name, value in wanted.items() if name not in _FREE} | overrides
-    chosen = np.array((records["explainer"] == explainer) & (records["input_noise"] == 0), dtype=bool)
+    chosen = np.array((records["explainer"] == explainer) & undisturbed(records), dtype=bool)
     for name, value in wanted.items() if chosen.any() else ():
         column = records.get(f"param_{name}", pd.Series(np.nan, index=records.index))
         chosen[chosen] = _equals(column[chosen], value)

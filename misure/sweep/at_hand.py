@@ -1,4 +1,4 @@
-"""Choosing a dataset's network: the first of its list whose weights, and the images it is meant for, can be had."""
+"""Fitting a configuration to what can be had: which network a dataset is explained with, and the size of a stand-in."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from misure.config import build, composed
 from misure.errors import MisureError
@@ -27,11 +27,16 @@ class NetworkChoice:
     _chosen: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
     def __call__(self, cfg: DictConfig) -> list[str]:
-        """Return the override that an experiment needs besides its own, if any.
+        """Return the overrides that an experiment needs besides its own, if any.
 
         Raises:
             MisureError: If none of the networks can be had.
         """
+        size = sized(cfg).dataset.size
+        resized = [] if size == cfg.dataset.size else [f"dataset.size={size}"]
+        return [*self._network(cfg), *resized]
+
+    def _network(self, cfg: DictConfig) -> list[str]:
         if "networks" not in cfg.dataset or any(o.startswith("model=") for o in self.overrides):
             return []
         dataset = cfg.dataset.name
@@ -66,3 +71,24 @@ class NetworkChoice:
         if not weights.is_at_hand():
             raise MisureError(f"neither the file of {weights.source} nor its server was found")
         import_network(cfg)
+
+
+def sized(cfg: DictConfig) -> DictConfig:
+    """Give generated images the size that the profile has for them, unless the user chose one (``dataset.size``).
+
+    Args:
+        cfg: A run configuration.
+
+    Returns:
+        The same configuration where the dataset itself can be had, or has no smaller stand-in.
+    """
+    size = OmegaConf.select(cfg, "dataset.counts.stand_in_size")
+    if size is None or not cfg.stand_in or cfg.dataset.size != cfg.dataset.counts.size:
+        return cfg
+    try:
+        build(cfg.dataset.location)
+    except MisureError:
+        resized: DictConfig = cfg.copy()
+        resized.dataset.size = size
+        return resized
+    return cfg

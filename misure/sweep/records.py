@@ -37,6 +37,7 @@ class Unit:
         sample: Index of the image in the validation split.
         class_id: The class explained.
         input_noise: Standard deviation of noise added to the image (for the noise floor), usually 0.
+        intervention: What else was changed before explaining, such as randomised weights; usually nothing.
     """
 
     dataset: str
@@ -48,11 +49,13 @@ class Unit:
     sample: int
     class_id: int
     input_noise: float = 0.0
+    intervention: str = ""
 
     @property
     def id(self) -> str:
-        """20 hexadecimal digits that depend on every attribute."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:20]
+        """20 hexadecimal digits that depend on every attribute; those from before interventions stay as they were."""
+        identity = {k: v for k, v in asdict(self).items() if k != "intervention" or v}
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:20]
 
     def columns(self) -> dict[str, Any]:
         """The identity as flat columns; lists become JSON text."""

@@ -18,7 +18,7 @@ from misure.config import Experiment, compute_of, expand_sweep
 from misure.errors import MisureError
 from misure.paper.markdown import console_table, experiment_summary
 from misure.paper.outputs import write_all
-from misure.sweep.at_hand import NetworkChoice
+from misure.sweep.at_hand import NetworkChoice, sized
 from misure.sweep.plan import Pace, duration, measure_pace, merge
 from misure.sweep.records import RecordStore
 from misure.sweep.runner import Runner, Tally
@@ -87,6 +87,7 @@ def run_one(cfg: DictConfig) -> None:
     Raises:
         MisureError: On values, data or output that cannot be used.
     """
+    cfg = sized(cfg)
     experiment = Experiment.of(cfg)
     check_writable(Path(cfg.outputs))
     paces = _announce(cfg, [experiment])

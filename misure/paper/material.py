@@ -1,0 +1,38 @@
+"""What tables, figures, claims and the report are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from misure.paper.reference import Pair
+
+_JUDGED = "synapse"
+"""Where the paper predicts reliability; it does not name the network, so both are shown."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What tables and figures are made from.
+
+    Attributes:
+        run: The records, as :func:`misure.paper.selection.latest_run` returns them.
+        profile: Of the run.
+        maps_folder: Where the saved maps are.
+        volumes: Scores of whole volumes, as :func:`misure.paper.volumes.read_all` returns them.
+        pairs: Datasets and models to show.
+    """
+
+    run: pd.DataFrame
+    profile: str
+    maps_folder: Path
+    volumes: pd.DataFrame
+    pairs: Sequence[Pair]
+
+    @property
+    def judged(self) -> list[Pair]:
+        """Where reliability is predicted."""
+        return [pair for pair in self.pairs if pair.dataset == _JUDGED]
