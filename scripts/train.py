@@ -1,16 +1,17 @@
 """Train a dataset's network: ``python scripts/train.py dataset=triangle model=unet_vgg16``."""
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from misure.cli import entry_point
-from misure.sweep.at_hand import sized
+from misure.sweep.at_hand import fitted
 from misure.sweep.subject import checkpoint_path, train_network
 
 
 @entry_point("train")
 def main(cfg: DictConfig) -> None:
     """Train, keep the best weights, and say where they are."""
-    cfg = sized(cfg)
+    cfg = fitted(cfg, "train", HydraConfig.get().overrides.task)
     info = train_network(cfg)
     print(f"validation Dice {info.metrics['val_dice']:.4f} on {info.metrics['val_images']:.0f} images")
     print(f"checkpoint: {checkpoint_path(cfg)}")

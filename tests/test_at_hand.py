@@ -37,8 +37,37 @@ def with_photographs(overrides: list[str]) -> list[str]:
     return overrides
 
 
+STAND_IN = ["model=deeplabv3_stand_in", "profile.coco.max_minutes=8", "profile.coco.training.max_minutes=3"]
+"""The network for generated scenes, and what the quick profile has for it."""
+
+
 def choose(overrides: list[str], dataset: str = "coco", *, stand_in: bool = True) -> list[str]:
     return NetworkChoice(overrides, stand_in)(compose("run", [f"dataset={dataset}", *overrides]))
+
+
+def test_phantoms_have_their_own_size_and_minutes_and_the_users_own_win(overrides):
+    given = [*overrides, "stand_in=true", "dataset=synapse"]
+    cfg = compose("run", given)
+    assert cfg.dataset.size == 224
+    fitted = at_hand.fitted(cfg, "run", given)
+    assert (fitted.dataset.size, fitted.dataset.counts.max_minutes) == (96, 11)
+    assert fitted.training.max_minutes == 2
+    mine = [*given, "profile.synapse.size=64"]
+    assert at_hand.fitted(compose("run", mine), "run", mine).dataset.size == 64
+
+
+def test_slices_that_are_there_keep_the_papers_size(overrides, tmp_path):
+    for part in ("train_npz", "test_vol_h5"):
+        (tmp_path / "data" / "synapse" / part).mkdir(parents=True)
+    given = [*overrides, "stand_in=true", "dataset=synapse"]
+    cfg = compose("run", given)
+    assert at_hand.fitted(cfg, "run", given) is cfg
+
+
+def test_a_stand_in_that_is_not_allowed_changes_nothing(overrides):
+    given = [*overrides, "dataset=synapse"]
+    cfg = compose("run", given)
+    assert at_hand.fitted(cfg, "run", given) is cfg
 
 
 def test_a_dataset_with_one_network_has_no_choice(overrides):
@@ -50,14 +79,14 @@ def test_the_users_own_model_is_kept(overrides):
 
 
 def test_without_photographs_the_stand_in_is_taken_and_the_reasons_are_told(overrides, capsys):
-    assert choose(overrides) == ["model=deeplabv3_stand_in"]
+    assert choose(overrides) == STAND_IN
     said = capsys.readouterr().out
     assert "network for coco: deeplabv3_stand_in" in said
     assert said.count("COCO-2017 was not found") == 2
 
 
 def test_without_weights_the_stand_in_is_taken(overrides, capsys):
-    assert choose(with_photographs(overrides)) == ["model=deeplabv3_stand_in"]
+    assert choose(with_photographs(overrides)) == STAND_IN
     said = capsys.readouterr().out
     assert "not deeplabv3_resnet50: neither the file of torchvision COCO_WITH_VOC_LABELS_V1 nor its server" in said
     assert "not deeplabv3_mobilenetv2: neither" in said
@@ -85,7 +114,7 @@ def test_a_download_that_fails_leads_to_the_next(overrides, monkeypatch, capsys)
 
     monkeypatch.setattr(TorchvisionWeights, "is_at_hand", lambda _: True)
     monkeypatch.setattr(at_hand, "import_network", fail)
-    assert choose(with_photographs(overrides)) == ["model=deeplabv3_stand_in"]
+    assert choose(with_photographs(overrides)) == STAND_IN
     assert "not deeplabv3_resnet50: the connection was cut" in capsys.readouterr().out
 
 

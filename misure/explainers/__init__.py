@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+from collections.abc import Iterator
 from typing import Any
 
 from misure.errors import MisureError, did_you_mean
@@ -12,10 +15,20 @@ from misure.explainers.rise import RISE
 from misure.explainers.seg_grad_cam import SegGradCAM
 from misure.explainers.sufficient_region import SufficientRegion
 
-EXPLAINERS: dict[str, type[Explainer]] = {
-    cls.name: cls for cls in (MSR, SufficientRegion, RISE, SegGradCAM, PredictionMap, RandomMap)
-}
-"""Every method by the name used in ``explain(method=...)``, configs, records and tables."""
+
+def _methods_of(cls: type[Explainer]) -> Iterator[type[Explainer]]:
+    """Yield a class's subclasses that are methods of their own: those that give themselves a name."""
+    for subclass in cls.__subclasses__():
+        if "name" in vars(subclass):
+            yield subclass
+        yield from _methods_of(subclass)
+
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
+
+EXPLAINERS: dict[str, type[Explainer]] = {cls.name: cls for cls in _methods_of(Explainer)}
+"""Every method of this folder's files, by the name used in ``explain(method=...)``, configs, records and tables."""
 
 
 def make_explainer(method: str, **parameters: Any) -> Explainer:

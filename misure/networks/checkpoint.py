@@ -8,6 +8,7 @@ import importlib
 import inspect
 import json
 import os
+import pkgutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,8 +25,8 @@ from misure.model import SegmentationModel
 
 FORMAT_VERSION = 1
 
-_BUILDER_MODULES = ("misure.networks.unet", "misure.networks.transunet", "misure.networks.deeplab")
-"""Only functions defined here are called because a JSON names them."""
+_BUILDER_MODULES = frozenset(f"misure.networks.{m.name}" for m in pkgutil.iter_modules([str(Path(__file__).parent)]))
+"""Checkpoints name their builder; only functions of this folder's files are called."""
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
-"""Fitting a configuration to what can be had: which network a dataset is explained with, and the size of a stand-in."""
+"""Fitting a configuration to what can be had: a dataset's network, and a stand-in's own counts and size."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -32,9 +33,10 @@ class NetworkChoice:
         Raises:
             MisureError: If none of the networks can be had.
         """
-        size = sized(cfg).dataset.size
-        resized = [] if size == cfg.dataset.size else [f"dataset.size={size}"]
-        return [*self._network(cfg), *resized]
+        network = self._network(cfg)
+        if network:
+            (cfg,) = composed("run", [[f"dataset={cfg.dataset.name}", *network]], self.overrides)
+        return [*network, *stand_in_overrides(cfg)]
 
     def _network(self, cfg: DictConfig) -> list[str]:
         if "networks" not in cfg.dataset or any(o.startswith("model=") for o in self.overrides):
@@ -51,7 +53,7 @@ class NetworkChoice:
             try:
                 self._check(cfg)
             except MisureError as error:
-                reasons.append(f"{name}: {error}")
+                reasons.append(f"{name}: {str(error).splitlines()[0]}")
                 continue
             left_out = "".join(f"\n  not {reason}" for reason in reasons)
             sys.stdout.write(f"network for {dataset}: {name}{left_out}\n")
@@ -73,22 +75,50 @@ class NetworkChoice:
         import_network(cfg)
 
 
-def sized(cfg: DictConfig) -> DictConfig:
-    """Give generated images the size that the profile has for them, unless the user chose one (``dataset.size``).
+def stand_in_overrides(cfg: DictConfig) -> list[str]:
+    """Name what the profile has otherwise for a dataset's stand-in (``profile.<dataset>.stand_in``).
 
     Args:
         cfg: A run configuration.
 
     Returns:
-        The same configuration where the dataset itself can be had, or has no smaller stand-in.
+        Overrides; none where the dataset itself is taken.
     """
-    size = OmegaConf.select(cfg, "dataset.counts.stand_in_size")
-    if size is None or not cfg.stand_in or cfg.dataset.size != cfg.dataset.counts.size:
-        return cfg
+    otherwise = OmegaConf.select(cfg, "dataset.counts.stand_in")
+    if otherwise is None or not _is_stand_in(cfg):
+        return []
+    flat = OmegaConf.to_container(otherwise, resolve=True)
+    assert isinstance(flat, dict)  # noqa: S101 - a mapping in every profile
+    return [f"profile.{cfg.dataset.name}.{key}={value}" for key, value in _leaves(flat)]
+
+
+def fitted(cfg: DictConfig, config: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose a configuration anew for a stand-in, where one will be taken; what the user overrides wins.
+
+    Args:
+        cfg: As it was composed.
+        config: ``configs/<config>.yaml``, which it was composed from.
+        overrides: The user's overrides.
+    """
+    changes = stand_in_overrides(cfg)
+    return next(composed(config, [changes], overrides)) if changes else cfg
+
+
+def _is_stand_in(cfg: DictConfig) -> bool:
+    if OmegaConf.select(cfg, "model.scenes") is not None:
+        return True
+    if not cfg.stand_in:
+        return False
     try:
         build(cfg.dataset.location)
     except MisureError:
-        resized: DictConfig = cfg.copy()
-        resized.dataset.size = size
-        return resized
-    return cfg
+        return True
+    return False
+
+
+def _leaves(tree: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

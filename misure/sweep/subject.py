@@ -108,11 +108,22 @@ def prepare(cfg: DictConfig) -> Subject:
             f"{path} holds {dict(info.network)}, the configuration asks for {expected}: "
             "choose the model it was trained as, or train another with scripts/train.py"
         )
+    dataset = build(cfg.dataset.val)
+    _check_same_kind(path, info, dataset)
     model = load_checkpoint(path)
     model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    dataset = build(cfg.dataset.val)
     name = f"{cfg.dataset.name}-{cfg.model.name}"
     return Subject(name, dataset, model, info, Path(cfg.outputs) / "surveys")
+
+
+def _check_same_kind(path: Path, info: CheckpointInfo, dataset: SegmentationDataset) -> None:
+    """Raise a MisureError if a network trained on generated images would explain real ones, or the other way round."""
+    trained_on_stand_in = info.data.get("stand_in")
+    if trained_on_stand_in is not None and trained_on_stand_in != dataset.stand_in:
+        raise MisureError(
+            f"{path} was trained on {info.data.get('source')}, but the images are now {dataset.source}: delete it (or "
+            "set checkpoint=<another file>) to train anew"
+        )
 
 
 def import_network(cfg: DictConfig) -> CheckpointInfo:
@@ -150,7 +161,12 @@ def train_network(cfg: DictConfig) -> CheckpointInfo:
         curriculum=_curriculum(cfg),
     )
     print(f"data: {cfg.dataset.name} from {data.train.source}", flush=True)
-    origin = {"dataset": cfg.dataset.name, "source": data.train.source, "fingerprint": data.train.fingerprint}
+    origin = {
+        "dataset": cfg.dataset.name,
+        "source": data.train.source,
+        "fingerprint": data.train.fingerprint,
+        "stand_in": data.train.stand_in,
+    }
     info = _description(cfg, origin)
     network, logger = build(cfg.model.network), build(cfg.logger)
     return train(network, data, recipe, path=checkpoint_path(cfg), info=info, logger=logger)

@@ -1,0 +1,76 @@
+"""What the README promises: its ten lines run, and its examples of extensions work together as printed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pipeline import PROJECT, environment, records_of
+
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
+BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w+)\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+FILES = {found[1]: text for _, text in BLOCKS if (found := re.match(r"# ((?:misure|configs)/\S+)\n", text))}
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory) -> Path:
+    """Return the project with the README's files written where they say."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in ("misure", "configs", "scripts"):
+        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for path, text in FILES.items():
+        assert not (folder / path).exists()
+        (folder / path).write_text(text, encoding="utf-8")
+    return folder
+
+
+def run(folder: Path, *command: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        env={**environment(), "PYTHONPATH": str(folder), "PYTHONWARNINGS": "error::DeprecationWarning:__main__"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_each_extension_is_one_file_and_one_yaml():
+    places = sorted(str(Path(path).parent) for path in FILES)
+    groups = {"dataset": "datasets", "model": "networks", "explainer": "explainers"}
+    assert places == sorted([f"configs/{g}" for g in groups] + [f"misure/{f}" for f in groups.values()])
+
+
+def test_the_extensions_work_together(copy):
+    (line,) = [line for _, text in BLOCKS for line in text.splitlines() if "explainer=occlusion" in line]
+    python, *command = shlex.split(line)
+    assert python == "python"
+    printed = run(copy, *command)
+    assert "squares-tiny occlusion" in printed
+    records = records_of(copy)
+    assert set(records["status"]) == {"done"}
+    assert records["unit"].nunique() == 2
+    # The square differs from its noisy surroundings in brightness alone, which two convolutions find at once; switching
+    # off what is inside it must then cost Dice, so that the mask at 0.2 lies around the square.
+    assert (records["dice_explained"] > 0.5).all()
+
+
+def test_the_ten_lines_run(tmp_path):
+    (lines,) = [text for language, text in BLOCKS if language == "python" and "misure.explain(" in text]
+    assert len([line for line in lines.splitlines() if line.strip()]) <= 10
+    (tmp_path / "ten.py").write_text(lines, encoding="utf-8")
+    printed = subprocess.run(
+        [sys.executable, "ten.py"], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True
+    ).stdout
+    n_dilations, dice_explained, ratio = printed.split()
+    assert int(n_dilations) >= 0
+    assert 0 <= float(dice_explained) <= 1
+    assert float(ratio) >= 0
+    assert {path.name for path in (tmp_path / "explanation").iterdir()} >= {"saliency.npy", "manifest.json"}
+    assert (tmp_path / "explanation.png").stat().st_size > 0
