@@ -1,0 +1,129 @@
+"""Tests of significance over groups of samples that belong together: the objects of an image, the slices of a volume.
+
+Every test is two-sided, every random draw has a fixed seed, and a p-value is never 0.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from misure.paper.statistics import CONFIDENCE
+
+N_DRAWS = 10_000
+
+LEVEL = 0.05
+
+EXACT_UP_TO = 13
+"""Groups whose 2^n signs are all tried: more would be more than the random draws."""
+
+FEWEST_GROUPS = next(n for n in itertools.count(1) if 2.0 ** (1 - n) < LEVEL)
+"""Fewer groups have so few signs that no result reaches p < 0.05."""
+
+_DRAWS_AT_ONCE = 1_000
+_ROUNDING = 1e-9
+"""Relative: sums of the same numbers in another order are equal to within this."""
+
+_Floats = NDArray[np.float64]
+
+
+def sign_flip_p(values: _Floats, groups: NDArray[np.int64]) -> float:
+    """Test whether the mean of differences is 0 by flipping the signs of whole groups.
+
+    Args:
+        values: One finite difference per sample.
+        groups: The group of each sample.
+
+    Returns:
+        p, two-sided: the share of sign patterns whose mean is at least as far from 0. All patterns of at most
+        :data:`EXACT_UP_TO` groups count, else 10,000 drawn ones and the observed one.
+    """
+    _, place = np.unique(groups, return_inverse=True)
+    sums = np.bincount(place, weights=values)
+    totals = np.abs(_signs(len(sums)) @ sums)
+    limit = abs(sums.sum()) - _ROUNDING * np.abs(sums).sum()
+    as_far = int((totals >= limit).sum())
+    exact = len(sums) <= EXACT_UP_TO
+    return as_far / len(totals) if exact else (as_far + 1) / (len(totals) + 1)
+
+
+@lru_cache(maxsize=2)  # most claims about a dataset are over the same number of groups
+def _signs(n: int) -> _Floats:
+    """Return sign patterns, patterns x n: all of them, or draws."""
+    if n <= EXACT_UP_TO:
+        return np.array(list(itertools.product((1.0, -1.0), repeat=n)))
+    return np.random.default_rng(0).choice((1.0, -1.0), size=(N_DRAWS, n))
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Adjust p-values for their number (Holm 1979); NaN ones were not tested and do not count.
+
+    Returns:
+        Adjusted p-values in the same order, at most 1.
+    """
+    tested = sorted((p, place) for place, p in enumerate(values) if not math.isnan(p))
+    adjusted = [float("nan")] * len(values)
+    highest = 0.0
+    for rank, (p, place) in enumerate(tested):
+        highest = max(highest, min(1.0, p * (len(tested) - rank)))
+        adjusted[place] = highest
+    return adjusted
+
+
+def bootstrap_p(draws: _Floats) -> float:
+    """Test whether a quantity is 0, given bootstrap draws of it: twice the smaller tail, at most 1."""
+    tail = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
+    return min(1.0, 2 * (tail + 1) / (len(draws) + 1))
+
+
+def limits(draws: _Floats) -> tuple[float, float]:
+    """Return the 95 % percentile interval of bootstrap draws; both ends NaN where a draw is."""
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(draws, (tail, 1 - tail))
+    return float(low), float(high)
+
+
+def group_weights(groups: NDArray[np.int64], seed: int = 0) -> Iterator[_Floats]:
+    """Draw whole groups with replacement, 10,000 times; the same draws for the same number of groups.
+
+    Yields:
+        How often each sample's group is drawn, 1,000 draws x samples at a time.
+    """
+    names, place = np.unique(groups, return_inverse=True)
+    generator = np.random.default_rng(seed)
+    for _ in range(N_DRAWS // _DRAWS_AT_ONCE):
+        counts = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=_DRAWS_AT_ONCE)
+        yield counts[:, place].astype(np.float64)
+
+
+def weighted_spearman(first: _Floats, second: _Floats, weights: _Floats) -> _Floats:
+    """Return Spearman's rank correlation of samples that each count a number of times.
+
+    Args:
+        first: N numbers.
+        second: N numbers.
+        weights: How often each sample counts, draws x N.
+
+    Returns:
+        One correlation per draw, with average ranks for ties; 0 where a side is constant: no trend.
+    """
+    total = weights.sum(axis=1, keepdims=True)
+    centred = [_ranks(side, weights) - (total + 1) / 2 for side in (first, second)]
+    product: _Floats = (weights * centred[0] * centred[1]).sum(axis=1)
+    spread = np.sqrt(np.prod([(weights * side**2).sum(axis=1) for side in centred], axis=0))
+    return np.where(spread > 0, product / np.where(spread > 0, spread, 1.0), 0.0)
+
+
+def _ranks(values: _Floats, weights: _Floats) -> _Floats:
+    """Return each sample's average rank among those drawn, draws x N."""
+    _, place = np.unique(values, return_inverse=True)
+    order = np.argsort(place, kind="stable")
+    starts = np.flatnonzero(np.diff(place[order], prepend=-1))
+    counts = np.add.reduceat(weights[:, order], starts, axis=1)
+    average: _Floats = counts.cumsum(axis=1) - (counts - 1) / 2
+    return average[:, place]
