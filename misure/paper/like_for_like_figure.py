@@ -1,0 +1,152 @@
+"""Dice explained against the perturbation ratio over all thresholds, a figure per dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from misure.curves import SMALLEST_RATIO
+from misure.explainers import EXPLAINERS
+from misure.paper.cells import figure_note
+from misure.paper.like_for_like import ALWAYS, NO_CURVES, Method, dice_at, lambda_cells, methods_of
+from misure.paper.material import Material
+from misure.paper.reference import Pair, grouped
+from misure.plotting import show_empty
+
+_PANEL = (6.4, 4.4)
+_POINTS = 80
+_LABEL_GAP = 0.062
+_BINARY = ("prediction", "sufficient_region")
+"""Methods whose maps are masks of zeros and ones: a point, no curve."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a method is drawn: a colour of Okabe and Ito's palette (grey for chance) and a marker."""
+
+    colour: str
+    marker: str
+
+
+_STYLES = {
+    "msr": Style("#0072b2", "D"),
+    "rise": Style("#e69f00", "o"),
+    "seg_grad_cam": Style("#009e73", "s"),
+    "prediction": Style("#000000", "*"),
+    "sufficient_region": Style("#d55e00", "P"),
+    "random_map": Style("#888888", "v"),
+}
+_MORE = (Style("#cc79a7", "X"), Style("#56b4e9", "^"), Style("#b8a800", "<"))
+"""For further methods, in their order; the last is Okabe and Ito's yellow, darkened to be seen on white."""
+
+
+def style_of(name: str) -> Style:
+    """Return how a method is drawn, the same in every figure."""
+    others = [method for method in EXPLAINERS if method not in ALWAYS]
+    return _STYLES[name] if name in _STYLES else _MORE[others.index(name) % len(_MORE)]
+
+
+def like_for_like_figures(material: Material) -> Iterator[tuple[str, Figure]]:
+    """Draw a figure per dataset, with a panel per network.
+
+    Each method has its mean over samples, drawn as far as half of the images have room, and a faint line per sample;
+    maps that are masks of zeros and ones are points. Markers are the operating points of the records: MSR's own soft
+    mask, and the thresholds of the others. The dashed line joins MSR at the lambdas of the sweep.
+    """
+    for pairs in grouped(material.pairs, "dataset"):
+        figure = Figure(figsize=(_PANEL[0] * len(pairs), _PANEL[1] + 0.5), layout="constrained")
+        for axes, pair in zip(figure.subplots(1, len(pairs), squeeze=False)[0], pairs, strict=True):
+            _draw(axes, pair, methods_of(material, pair), lambda_cells(material, pair))
+        figure_note(figure, material.run, material.profile, pairs)
+        yield f"like_for_like_{pairs[0].dataset}", figure
+
+
+def _draw(axes: Axes, pair: Pair, methods: Sequence[Method], cells: pd.DataFrame) -> None:
+    shown = [method for method in methods if method.curves]
+    axes.set_title(f"{pair.label}, n = {max((len(m.curves) for m in shown), default=0)}", fontsize=10)
+    if not shown:
+        show_empty(axes, NO_CURVES)
+        return
+    labels = {}
+    for method in shown:
+        height = _draw_points(axes, method)
+        if method.name not in _BINARY:
+            height = _draw_curve(axes, method)
+        labels[method.title] = (style_of(method.name).colour, height)
+    _draw_lambdas(axes, cells)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(10))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_ylim(-0.03, 1.05)
+    axes.set_xlabel("perturbation ratio (non-zero mask pixels / object pixels)", fontsize=9)
+    axes.set_ylabel("Dice explained", fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.grid(visible=True, color="0.92")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    label_lines(axes, labels)
+
+
+def _draw_curve(axes: Axes, method: Method) -> float:
+    """Draw a method's lines and return how high their mean ends."""
+    colour = style_of(method.name).colour
+    for curve in method.curves.values():
+        axes.plot(curve["curve_allowed"], curve["curve_dice"], color=colour, alpha=0.15, linewidth=0.7)
+    room = [float(curve["curve_allowed"][-1]) for curve in method.curves.values()]
+    ratios = np.geomspace(SMALLEST_RATIO, np.median(room), _POINTS)
+    lines = [
+        [dice_at(c, min(ratio, float(c["curve_allowed"][-1]))) for ratio in ratios] for c in method.curves.values()
+    ]
+    mean = np.mean(lines, axis=0)
+    axes.plot(ratios, mean, color=colour, linewidth=2)
+    return float(mean[-1])
+
+
+def _draw_points(axes: Axes, method: Method) -> float:
+    """Mark a method's operating points in the records and return their mean height."""
+    style, heights = style_of(method.name), []
+    for threshold, rows in method.rows.groupby("threshold", dropna=False):
+        ratio = max(float(rows["perturbation_ratio"].median()), SMALLEST_RATIO)
+        heights.append(float(rows["dice_explained"].mean()))
+        axes.plot(ratio, heights[-1], style.marker, color=style.colour, markersize=8, markeredgecolor="white")
+        if not pd.isna(threshold):
+            _note(axes, f"{float(str(threshold)):g}", (ratio, heights[-1]), style.colour, below=True)
+    return float(np.mean(heights))
+
+
+def _draw_lambdas(axes: Axes, cells: pd.DataFrame) -> None:
+    known = cells[cells["n_samples"] > 0].sort_values("lambda")
+    ratios, scores = known["perturbation_ratio_median"].clip(lower=SMALLEST_RATIO), known["dice_explained_mean"]
+    colour = style_of("msr").colour
+    axes.plot(ratios, scores, "--d", color=colour, linewidth=1, markersize=4, markerfacecolor="white")
+    for lam, ratio, score in zip(known["lambda"], ratios, scores, strict=True):
+        _note(axes, rf"$\lambda$ {lam:g}", (ratio, score), colour, below=False)
+
+
+def _note(axes: Axes, text: str, place: tuple[float, float], colour: str, *, below: bool) -> None:
+    offset = (0, -13) if below else (-3, 6)
+    side = "center" if below else "right"
+    axes.annotate(text, place, xytext=offset, textcoords="offset points", ha=side, fontsize=7, color=colour)
+
+
+def label_lines(axes: Axes, labels: Mapping[str, tuple[str, float]]) -> None:
+    """Name lines at the right of a panel in their colours, near their heights but never on top of each other.
+
+    Args:
+        axes: The panel.
+        labels: Colour and height, in data units, by name.
+    """
+    low, high = axes.get_ylim()
+    free = 1.0
+    ordered = sorted(labels.items(), key=lambda item: -item[1][1])
+    for below, (name, (colour, height)) in zip(range(len(ordered) - 1, -1, -1), ordered, strict=True):
+        place = max(min((height - low) / (high - low), free), below * _LABEL_GAP)
+        axes.text(1.02, place, name, color=colour, fontsize=8, va="center", transform=axes.transAxes)
+        free = place - _LABEL_GAP
