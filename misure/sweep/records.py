@@ -18,9 +18,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from misure.errors import MisureError
 from misure.files import write_atomically
 
 _HINT = " (outputs=<another folder>); records written so far are intact"
+
+
+class CannotWriteError(MisureError):
+    """The folder of records cannot be written: nothing that is computed from here on could be kept."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +92,16 @@ class RecordStore:
         return self.folder / f"{unit.dataset}-{unit.model}" / unit.explainer / f"{unit.id}.jsonl"
 
     def has(self, unit: Unit) -> bool:
-        """Say whether a unit needs no work."""
-        return self.path(unit).exists()
+        """Say whether a unit needs no work; one that failed is to be tried again."""
+        return self.outcome(unit)[0] in {"done", "skipped"}
+
+    def outcome(self, unit: Unit) -> tuple[str, str]:
+        """Return how a unit ended and why: ``done``, ``skipped`` or ``failed``; empty where no record can be read."""
+        try:
+            first = _read(self.path(unit))[0]
+        except (OSError, ValueError, TypeError):
+            return "", ""
+        return str(first["status"]), str(first["reason"] or "")
 
     def write(
         self, unit: Unit, rows: Sequence[Mapping[str, Any]], maps: Mapping[str, np.ndarray] | None = None
@@ -96,12 +109,15 @@ class RecordStore:
         """Write one unit: a line per row (threshold), and its maps first.
 
         Raises:
-            MisureError: If the folder cannot be written or the disk is full; earlier records are intact.
+            CannotWriteError: If the folder cannot be written or the disk is full; earlier records are intact.
         """
         lines = "".join(json.dumps({**unit.columns(), **row}, allow_nan=False) + "\n" for row in rows)
-        if maps is not None:
-            write_atomically(self.maps_folder / f"{unit.id}.npz", lambda path: _save_maps(path, maps), hint=_HINT)
-        write_atomically(self.path(unit), lambda path: path.write_text(lines, encoding="utf-8"), hint=_HINT)
+        try:
+            if maps is not None:
+                write_atomically(self.maps_folder / f"{unit.id}.npz", lambda path: _save_maps(path, maps), hint=_HINT)
+            write_atomically(self.path(unit), lambda path: path.write_text(lines, encoding="utf-8"), hint=_HINT)
+        except MisureError as error:
+            raise CannotWriteError(str(error)) from error
 
     def load(self) -> pd.DataFrame:
         """Read all records, one row per unit and threshold; a damaged file is named and left out."""

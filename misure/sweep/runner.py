@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
-import subprocess
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass, field
-from datetime import UTC, datetime
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,18 +17,26 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from misure import __version__
 from misure.config import Experiment, compute_of
-from misure.datasets.credit import CreditedDataset
+from misure.curves import explanation_curves, is_plain
+from misure.errors import MisureError
 from misure.explanation import Explanation
 from misure.metrics import dice
-from misure.model import frozen
+from misure.model import FrozenNetwork, frozen
 from misure.randomness import normal
-from misure.sweep.plan import Pace, rounds, share_before
-from misure.sweep.records import RecordStore, Unit
+from misure.sweep.circumstances import circumstances
+from misure.sweep.failures import reason_of
+from misure.sweep.interventions import Interventions, other_class
+from misure.sweep.plan import Pace, rounds
+from misure.sweep.records import CannotWriteError, RecordStore, Unit
 from misure.sweep.samples import Sample
 from misure.sweep.subject import Subject
 from misure.target import EmptyTargetError, Target, make_targets
+
+_log = logging.getLogger(__name__)
+
+_Chosen = tuple[Sample, Tensor, Target, Tensor]
+"""A sample, its image, what is explained of it, and where its class truly is."""
 
 _ENOUGH_TO_JUDGE = 5.0  # seconds of estimated work after which estimates are corrected by what it really took
 _NOISE_KEY = 104729  # keeps the noise floor's draws apart from everything else keyed by the seed
@@ -43,15 +51,22 @@ class Tally:
         present: Explanations that had a record already.
         skipped: Samples without anything to explain.
         left: Explanations that did not fit into the time.
+        reasons: Why explanations failed, and how many for each reason.
     """
 
     done: int = 0
     present: int = 0
     skipped: int = 0
     left: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
 
     def __add__(self, other: Tally) -> Tally:
-        return Tally(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return Tally(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    @property
+    def failed(self) -> int:
+        """Explanations that failed."""
+        return self.reasons.total()
 
 
 @dataclass
@@ -71,23 +86,31 @@ class Runner:
     deadline: float = math.inf
     tally: Tally = field(default_factory=Tally)
     _orders: dict[tuple[str, str, int], list[Sample]] = field(default_factory=dict, init=False, repr=False)
+    _interventions: Interventions = field(default_factory=Interventions, init=False, repr=False)
 
     def run(self, experiments: Sequence[Experiment]) -> Tally:
-        """Explain every pending sample, in rounds, while the time lasts."""
-        work = [(e, ranks, self._pending(e, ranks)) for e, ranks in rounds(experiments, images_per_step(experiments))]
-        estimates = [len(pending) * self.paces[e.subject].explaining(e) for e, _, pending in work]
-        self.tally.present = sum(len(self.samples(e, ranks)) - len(pending) for e, ranks, pending in work)
+        """Explain every pending sample, in rounds, while the time lasts.
+
+        A sample that fails is recorded with its reason, and the others go on. Nothing that comes after what does
+        not fit into the time is tried, so that holes are at the end of the plan and not where methods are slow.
+
+        Raises:
+            CannotWriteError: If records cannot be written.
+        """
+        turns = rounds(experiments, images_per_step(experiments))
+        work = [(e, self._pending(e, ranks)) for e, ranks in turns]
+        estimates = [len(pending) * self.paces[e.subject].explaining(e) for e, pending in work]
+        self.tally.present = sum(len(self.samples(e, r)) for e, r in turns) - sum(len(pending) for _, pending in work)
         started, correction, spent_estimate = time.monotonic(), 1.0, 0.0
         bar_format = "{desc}: {percentage:3.0f}%|{bar:24}| {elapsed} spent, {remaining} left"
         total = max(min(sum(estimates), self.deadline - started), 1e-9)
         with tqdm(total=total, bar_format=bar_format, desc="explaining") as bar:
-            last_share = math.inf
-            for (experiment, ranks, pending), estimate in zip(work, estimates, strict=True):
+            fits = True
+            for (experiment, pending), estimate in zip(work, estimates, strict=True):
                 if not pending:
                     continue
-                share = share_before(experiment, ranks)
-                if share > last_share or time.monotonic() + correction * estimate > self.deadline:
-                    last_share = min(last_share, share)  # later ones would favour what is cheap
+                fits = fits and time.monotonic() + correction * estimate <= self.deadline
+                if not fits:
                     self.tally.left += len(pending)
                     continue
                 bar.set_description_str(experiment.label)
@@ -101,18 +124,7 @@ class Runner:
     def unit(self, experiment: Experiment, sample: Sample) -> Unit:
         """The identity of one sample's explanation."""
         subject = self.subjects[experiment.subject]
-        cfg, explainer = experiment.cfg, experiment.explainer
-        return Unit(
-            cfg.dataset.name,
-            subject.dataset.fingerprint,
-            cfg.model.name,
-            subject.info.fingerprint,
-            explainer.name,
-            explainer.parameters,
-            sample.image,
-            sample.class_id,
-            experiment.input_noise,
-        )
+        return unit_of(experiment, sample, subject.dataset.fingerprint, subject.info.fingerprint)
 
     def samples(self, experiment: Experiment, ranks: range) -> list[Sample]:
         """The samples at some ranks of the order in which samples are explained."""
@@ -130,26 +142,61 @@ class Runner:
         return [s for s in self.samples(experiment, ranks) if not self.store.has(self.unit(experiment, s))]
 
     def _explain(self, experiment: Experiment, samples: list[Sample]) -> None:
-        subject = self.subjects[experiment.subject]
-        chosen: list[tuple[Sample, Tensor, Target, Tensor]] = []
+        chosen: list[_Chosen] = []
         for sample in samples:
-            image, mask = self._entry(experiment, sample)
-            try:
+            with self._recorded(experiment, sample):
+                image, mask = self._entry(experiment, sample)
                 target = self._target(experiment, image, sample.class_id)
-            except EmptyTargetError as error:
-                row = {"status": "skipped", "reason": str(error), **self._circumstances(experiment, sample)}
-                self.store.write(self.unit(experiment, sample), [row])
-                self.tally.skipped += 1
-                continue
-            chosen.append((sample, image, target, mask == sample.class_id))
+                chosen.append((sample, image, target, mask == target.class_id))
         for _, alike in groupby(chosen, key=lambda entry: entry[1].shape):
-            same = list(alike)
-            images = torch.stack([image for _, image, _, _ in same])
-            explanations = experiment.explainer.explain(
-                subject.model, images, [target for _, _, target, _ in same], compute_of(experiment.cfg)
+            self._explain_together(experiment, list(alike))
+
+    def _explain_together(self, experiment: Experiment, chosen: list[_Chosen]) -> None:
+        """Explain images of one size; one by one where that fails, to find which of them it is."""
+        images = torch.stack([image for _, image, _, _ in chosen])
+        targets = [target for _, _, target, _ in chosen]
+        subject, seed = self.subjects[experiment.subject], experiment.cfg.seed
+        reason, explanations = "", list[Explanation]()
+        try:
+            model, explainer = self._interventions.apply(
+                experiment.intervention, subject.model, experiment.explainer, images, seed
             )
-            for (sample, _, _, truth), explanation in zip(same, explanations, strict=True):
+            explanations = explainer.explain(model, images, targets, compute_of(experiment.cfg))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other samples go on
+            _log.debug("%s failed", experiment.label, exc_info=True)
+            reason = reason_of(error)
+        if reason and torch.cuda.is_available():
+            torch.cuda.empty_cache()  # here, where the exception no longer holds on to tensors
+        if reason and len(chosen) == 1:
+            self._fail(experiment, chosen[0][0], reason)
+        elif reason:
+            for entry in chosen:
+                self._explain_together(experiment, [entry])
+        for (sample, _, _, truth), explanation in zip(chosen, explanations, strict=not reason):
+            with self._recorded(experiment, sample):
                 self._keep(experiment, sample, truth, explanation)
+
+    @contextmanager
+    def _recorded(self, experiment: Experiment, sample: Sample) -> Iterator[None]:
+        """Record a sample that has nothing to explain or fails, with the reason, instead of ending the run."""
+        try:
+            yield
+        except CannotWriteError:
+            raise
+        except EmptyTargetError as error:
+            self._write_reason(experiment, sample, "skipped", str(error))
+            self.tally.skipped += 1
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other samples go on
+            _log.debug("%s failed", experiment.label, exc_info=True)
+            self._fail(experiment, sample, reason_of(error))
+
+    def _fail(self, experiment: Experiment, sample: Sample, reason: str) -> None:
+        self._write_reason(experiment, sample, "failed", reason)
+        self.tally.reasons[reason] += 1
+
+    def _write_reason(self, experiment: Experiment, sample: Sample, status: str, reason: str) -> None:
+        row = {"status": status, "reason": reason, **self._circumstances(experiment, sample)}
+        self.store.write(self.unit(experiment, sample), [row])
 
     def _entry(self, experiment: Experiment, sample: Sample) -> tuple[Tensor, Tensor]:
         entry = self.subjects[experiment.subject].dataset[sample.image]
@@ -164,7 +211,10 @@ class Runner:
         model = self.subjects[experiment.subject].model
         device = model.device or image.device
         with frozen(model, compute_of(experiment.cfg), device) as network:
-            return make_targets(network, image[None].to(device), class_id)[0]
+            images = image[None].to(device)
+            if experiment.intervention.other_target:
+                class_id = other_class(network, images, class_id)
+            return _finite_target(network, images, class_id)
 
     def _keep(self, experiment: Experiment, sample: Sample, truth: Tensor, explanation: Explanation) -> None:
         target = explanation.target
@@ -173,38 +223,56 @@ class Runner:
             "reason": None,
             "truth_dice": float(dice(target.region[None].cpu(), truth[None])),
             "confidence": target.confidence,
+            "explained_class": target.class_id,
             **{k: v for k, v in explanation.summary().items() if k not in {"method", "evaluations", "parameters"}},
             **self._circumstances(experiment, sample),
         }
         rows = [{**asdict(evaluation), **shared} for evaluation in explanation.evaluations]
         counts = experiment.cfg.dataset.counts
-        kept = self.samples(experiment, range(max(counts.saved_maps, counts.noise_floor_samples)))
-        maps = {**_maps(explanation), "truth": truth.numpy()} if sample in kept else None
+        kept = self.samples(
+            experiment, range(max(counts.saved_maps, counts.noise_floor_samples, counts.sanity_samples))
+        )
+        maps = None
+        if sample in kept:
+            maps = _maps(explanation) | {"truth": truth.numpy()} | self._curves(experiment, sample, explanation)
         self.store.write(self.unit(experiment, sample), rows, maps)
         self.tally.done += 1
 
+    def _curves(self, experiment: Experiment, sample: Sample, explanation: Explanation) -> dict[str, np.ndarray]:
+        """Measure the first samples' curves, where nothing but the amount of work differs from the defaults."""
+        disturbed = experiment.input_noise or experiment.intervention.text
+        first = self.samples(experiment, range(experiment.cfg.dataset.counts.curve_samples))
+        if disturbed or sample not in first or not is_plain(experiment.explainer):
+            return {}
+        model, explainer = self.subjects[experiment.subject].model, experiment.explainer
+        return explanation_curves(model, explanation, explainer.fill, compute_of(experiment.cfg))
+
     def _circumstances(self, experiment: Experiment, sample: Sample) -> dict[str, Any]:
-        subject = self.subjects[experiment.subject]
-        device = subject.model.device or torch.device("cpu")
-        credited = subject.dataset if isinstance(subject.dataset, CreditedDataset) else None
-        return {
-            "created": datetime.now(UTC).isoformat(timespec="microseconds"),
-            "profile": experiment.cfg.profile.name,
-            "dataset_source": subject.dataset.source,
-            "stand_in": subject.dataset.stand_in,
-            "substitution": experiment.cfg.model.get("substitution", ""),
-            "network_source": subject.info.data.get("source"),
-            **({f"credit_{k}": v for k, v in asdict(credited.credit(sample.image)).items()} if credited else {}),
-            "class_name": experiment.cfg.dataset.class_names[sample.class_id],
-            "group": subject.dataset.group(sample.image),
-            "draw": sample.draw,
-            "drawn": len(self.order(experiment)),
-            "val_dice": subject.info.metrics.get("val_dice"),
-            "device": torch.cuda.get_device_name(device)
-            if device.type == "cuda"
-            else f"CPU, {torch.get_num_threads()} threads",
-            "code_version": code_version(),
-        }
+        return circumstances(experiment, self.subjects[experiment.subject], sample, len(self.order(experiment)))
+
+
+def unit_of(experiment: Experiment, sample: Sample, images: str, weights: str) -> Unit:
+    """Return the identity of one sample's explanation.
+
+    Args:
+        experiment: The method, the dataset and the network.
+        sample: What is explained.
+        images: Fingerprint of the images.
+        weights: Fingerprint of the network's weights.
+    """
+    cfg, explainer = experiment.cfg, experiment.explainer
+    return Unit(
+        cfg.dataset.name,
+        images,
+        cfg.model.name,
+        weights,
+        explainer.name,
+        explainer.parameters,
+        sample.image,
+        sample.class_id,
+        experiment.input_noise,
+        experiment.intervention.text,
+    )
 
 
 def images_per_step(experiments: Sequence[Experiment]) -> int:
@@ -215,20 +283,18 @@ def images_per_step(experiments: Sequence[Experiment]) -> int:
     return int(wanted)
 
 
-def code_version() -> str:
-    """The package version, with the git commit where there is one."""
-    if not _commit:
-        folder = Path(__file__).resolve().parent
-        command = ["git", "-C", str(folder), "describe", "--always", "--dirty"]
-        try:
-            found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5)  # noqa: S603
-            _commit.append(f"{__version__}+{found.stdout.strip()}")
-        except (OSError, subprocess.SubprocessError):
-            _commit.append(__version__)
-    return _commit[0]
-
-
-_commit: list[str] = []
+@torch.no_grad()
+def _finite_target(network: FrozenNetwork, images: Tensor, class_id: int) -> Target:
+    """Return what is explained of one image; a network that returns NaN is a failure and not an empty prediction."""
+    try:
+        target = make_targets(network, images, class_id)[0]
+    except EmptyTargetError:
+        if bool(network(images).isfinite().all()):
+            raise
+    else:
+        if bool(target.reference.isfinite().all()):
+            return target
+    raise MisureError("the network returned NaN or infinity for the image itself: train it again")
 
 
 def _maps(explanation: Explanation) -> dict[str, np.ndarray]:

@@ -1,0 +1,64 @@
+"""What a record says besides its results: when, where and on what it was made."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from misure import __version__
+from misure.config import Experiment
+from misure.datasets.credit import CreditedDataset
+from misure.sweep.samples import Sample
+from misure.sweep.subject import Subject
+
+
+def circumstances(experiment: Experiment, subject: Subject, sample: Sample, drawn: int) -> dict[str, Any]:
+    """Return the columns of a record that say when, where and on what an explanation was made.
+
+    Args:
+        experiment: What is run.
+        subject: What it explains.
+        sample: Which object.
+        drawn: How many samples the data gives.
+    """
+    device = subject.model.device or torch.device("cpu")
+    credited = subject.dataset if isinstance(subject.dataset, CreditedDataset) else None
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="microseconds"),
+        "profile": experiment.cfg.profile.name,
+        "dataset_source": subject.dataset.source,
+        "stand_in": subject.dataset.stand_in,
+        "substitution": experiment.cfg.model.get("substitution", ""),
+        "network_source": subject.info.data.get("source"),
+        **({f"credit_{k}": v for k, v in asdict(credited.credit(sample.image)).items()} if credited else {}),
+        "class_name": experiment.cfg.dataset.class_names[sample.class_id],
+        "group": subject.dataset.group(sample.image),
+        "draw": sample.draw,
+        "drawn": drawn,
+        "val_dice": subject.info.metrics.get("val_dice"),
+        "device": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"CPU, {torch.get_num_threads()} threads",
+        "code_version": code_version(),
+    }
+
+
+def code_version() -> str:
+    """The package version, with the git commit where there is one."""
+    if not _commit:
+        folder = Path(__file__).resolve().parent
+        command = ["git", "-C", str(folder), "describe", "--always", "--dirty"]
+        try:
+            found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5)  # noqa: S603
+            _commit.append(f"{__version__}+{found.stdout.strip()}")
+        except (OSError, subprocess.SubprocessError):
+            _commit.append(__version__)
+    return _commit[0]
+
+
+_commit: list[str] = []
