@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from misure.compute import Compute
 from misure.errors import MisureError
 from misure.explainers.base import Explainer
+from misure.sweep.interventions import NOTHING, Intervention
 
 CONFIG_FOLDER = str(Path(__file__).resolve().parents[1] / "configs")
 
@@ -59,6 +60,7 @@ class Experiment:
         n_samples: How many validation samples are explained.
         sampling: Which ones, and in which order.
         input_noise: Standard deviation of noise on the images, usually 0.
+        intervention: What else is changed before explaining, usually nothing.
     """
 
     cfg: DictConfig
@@ -66,6 +68,7 @@ class Experiment:
     n_samples: int
     sampling: Any
     input_noise: float
+    intervention: Intervention = NOTHING
 
     @classmethod
     def of(cls, cfg: DictConfig) -> Experiment:
@@ -78,7 +81,10 @@ class Experiment:
             number(cfg, key, low)
         explainer = build(cfg.explainer)
         number(cfg, "n_samples", 1)  # by default the profile's number for this method
-        return cls(cfg, explainer, int(cfg.n_samples), build(cfg.dataset.sampling), float(cfg.input_noise))
+        intervention = Intervention.of(cfg.intervention)
+        return cls(
+            cfg, explainer, int(cfg.n_samples), build(cfg.dataset.sampling), float(cfg.input_noise), intervention
+        )
 
     @property
     def subject(self) -> str:
@@ -91,7 +97,9 @@ class Experiment:
         given, usual = self.explainer.parameters, type(self.explainer)().parameters
         named = ("lr", "lam", "mask_size", "n_masks")
         shown = [f"{k}={v}" for k, v in given.items() if k in named or (v != usual[k] and k != "seed")]
-        return " ".join([self.subject, self.explainer.name, *shown] + (["noise floor"] if self.input_noise else []))
+        changed = ["noise floor"] if self.input_noise else []
+        changed += [self.intervention.text] if self.intervention.text else []
+        return " ".join([self.subject, self.explainer.name, *shown, *changed])
 
 
 def compute_of(cfg: DictConfig) -> Compute:
