@@ -1,0 +1,152 @@
+"""The gallery: every explanation whose maps were saved, as data for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from misure.explainers import EXPLAINERS
+from misure.metrics import min_max
+from misure.paper.credits import credits_document
+from misure.paper.figures import Row
+from misure.paper.maps import load_maps, saved_units
+from misure.paper.material import Material
+from misure.paper.origin import Origin
+from misure.paper.reference import Pair
+from misure.paper.selection import METRICS, credit_of, of_pair, undisturbed
+from misure.plotting import MAP_COLOURS
+from misure.report.notes import blocks, spans
+from misure.report.pictures import LEVELS, Pictures, displayable, to_levels
+
+_USUAL = "default settings"
+_UNTOLD = {"seed", "thresholds"}
+_PROFILES = {"n_masks", "n_iterations"}
+"""Parameters that a profile sets: shown, but no departure from the paper's setting."""
+
+
+def gallery(material: Material) -> dict[str, Any]:
+    """Collect cards and the pictures they share.
+
+    Returns:
+        ``cards`` (plain values, one per explanation with saved maps), ``pictures`` (``data:`` addresses by name),
+        ``levels`` (steps of a saved map) and ``colours`` (of the heat map, one ``#rrggbb`` per step).
+
+    Raises:
+        MisureError: If a map is damaged.
+    """
+    pictures = Pictures()
+    cards = [card for pair in material.pairs for card in _cards(material, pair, pictures)]
+    colours = mpl.colormaps[MAP_COLOURS](np.linspace(0, 1, LEVELS + 1))
+    return {
+        "cards": cards,
+        "pictures": dict(pictures.uris),
+        "levels": LEVELS,
+        "colours": [mpl.colors.to_hex(colour) for colour in colours],
+    }
+
+
+def _cards(material: Material, pair: Pair, pictures: Pictures) -> Iterator[dict[str, Any]]:
+    records = of_pair(material.run, pair.dataset, pair.model)
+    records = records[undisturbed(records) & records["status"].eq("done")]
+    records = records[records["unit"].isin(saved_units(material.maps_folder))]
+    for unit, rows in records.groupby("unit", sort=False):
+        maps = load_maps(material.maps_folder, str(unit))
+        if maps is not None:
+            yield _described(rows, pair) | _drawn(rows, pair, maps, pictures)
+
+
+def _described(rows: pd.DataFrame, pair: Pair) -> dict[str, Any]:
+    """Return what a card says; it is sorted by the threshold with the highest Dice explained."""
+    first = rows.iloc[0]
+    changed = changed_settings(first)
+    best = rows.sort_values("dice_explained").iloc[-1]
+    results = [
+        {"threshold": _number(row["threshold"])} | {name: _number(row[name]) for name in METRICS}
+        for _, row in rows.sort_values("threshold").iterrows()
+    ]
+    return {
+        "unit": str(first["unit"]),
+        "dataset": pair.dataset_label,
+        "model": pair.model_label,
+        "class": str(first["class_name"]),
+        "method": EXPLAINERS[first["explainer"]].title,
+        "setting": ", ".join(f"{name} {value}" for name, value in changed.items()) or _USUAL,
+        "usual": set(changed) <= _PROFILES,
+        "sample": int(first["sample"]),
+        "group": str(first["group"]),
+        "results": results,
+        "dice": _number(best["dice_explained"]),
+        "ratio": _number(best["perturbation_ratio"]),
+        "dilations": _number(first["n_dilations"]),
+        "seconds": _number(first["seconds"]),
+        "source": Origin.of(rows).data,
+        "marks": list(Origin.of(rows).marks),
+    }
+
+
+def _drawn(rows: pd.DataFrame, pair: Pair, maps: Mapping[str, NDArray[Any]], pictures: Pictures) -> dict[str, Any]:
+    """Return what a card draws, by the names of pictures."""
+    first, region = rows.iloc[0], maps["region"].astype(bool)
+    shown = not pair.photographs or credit_of(first).showable
+    image = displayable(maps["image"], pair.mean, pair.std) if shown else None
+    itself = bool(rows["threshold"].isna().all())
+    low, high, scaled = scaled_map(maps["saliency"], itself=itself)
+    masks = {name: maps.get(name) for name in ("region", "sufficient_region", "truth")}
+    return {
+        "height": region.shape[0],
+        "width": region.shape[1],
+        "object": int(region.sum()),
+        "image": None if image is None else pictures.add_image(image, photograph=pair.photographs),
+        **{name: None if mask is None else pictures.add_mask(mask.astype(bool)) for name, mask in masks.items()},
+        "saliency": pictures.add_levels(to_levels(scaled)),
+        "itself": itself,
+        "low": low,
+        "high": high,
+        "credit": _credit(first, pair) if pair.photographs else [],
+    }
+
+
+def scaled_map(saliency: NDArray[Any], *, itself: bool) -> tuple[float, float, NDArray[np.float64]]:
+    """Scale a map as its evaluation did.
+
+    Args:
+        saliency: H x W, any sign.
+        itself: Whether the map, within [0, 1], was the mask; otherwise it was min-max scaled and cut.
+
+    Returns:
+        The values that became 0 and 1, and the map in [0, 1].
+    """
+    import torch
+
+    values = saliency.astype(np.float64)
+    if itself:
+        return 0.0, 1.0, np.clip(values, 0, 1)
+    return float(values.min()), float(values.max()), min_max(torch.from_numpy(values)[None])[0].numpy()
+
+
+def changed_settings(record: pd.Series) -> dict[str, str]:
+    """Return the parameters that differ from the method's defaults, as text."""
+    changed = {}
+    for name, usual in EXPLAINERS[record["explainer"]]().parameters.items():
+        found = record.get(f"param_{name}")
+        known = found is not None and not pd.isna(found)
+        if known and name not in _UNTOLD and not isinstance(usual, list) and found != usual:
+            changed[name] = f"{found:g}" if isinstance(found, int | float) else str(found)
+    return changed
+
+
+def _credit(record: pd.Series, pair: Pair) -> list[dict[str, str]]:
+    """Return the attribution of a photograph as pieces of text and links."""
+    document = blocks(credits_document("", [Row(pair, "", record, {})]))
+    line: Sequence[Any] = next((block.lines[0] for block in document if block.kind == "list"), spans(""))
+    return [asdict(span) for span in line]
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None or pd.isna(value) else float(value)

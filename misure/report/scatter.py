@@ -1,0 +1,107 @@
+"""Dice explained against perturbation ratio, a point for each explanation, for Plotly."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+from plotly import graph_objects
+
+from misure.explainers import EXPLAINERS
+from misure.paper.material import Material
+from misure.paper.origin import Origin
+from misure.paper.reference import DASH, Pair
+from misure.paper.selection import SAMPLE, paper_draw, select
+from misure.paper.statistics import summarise
+
+_STYLES = {
+    "msr": ("#D55E00", "circle"),
+    "sufficient_region": ("#E69F00", "diamond"),
+    "rise": ("#0072B2", "square"),
+    "seg_grad_cam": ("#009E73", "triangle-up"),
+    "prediction": ("#CC79A7", "cross"),
+    "random_map": ("#7F7F7F", "x"),
+}
+"""Okabe and Ito's colours and different signs, by method."""
+
+_OTHER = ("#56B4E9", "star")
+
+
+def scatter(material: Material) -> list[dict[str, Any]]:
+    """Make one plot for each dataset and model with records.
+
+    Returns:
+        For each: ``label``, ``marks``, ``figure`` (as Plotly's JSON), ``zeros`` (points with a ratio of zero,
+        which a logarithmic axis cannot show where they are) and ``summary``.
+    """
+    made = [_plot(material, pair) for pair in material.pairs]
+    return [plot for plot in made if plot is not None]
+
+
+def _plot(material: Material, pair: Pair) -> dict[str, Any] | None:
+    records = paper_draw(material.run, pair)
+    points = {name: select(records, name) for name in EXPLAINERS}
+    points = {name: rows for name, rows in points.items() if len(rows)}
+    if not points:
+        return None
+    everything = pd.concat(points.values())
+    ratios = everything["perturbation_ratio"].astype(float)
+    floor = float(ratios[ratios > 0].min()) / 2 if bool((ratios > 0).any()) else 0.1
+    figure = graph_objects.Figure([_trace(name, rows, floor) for name, rows in points.items()])
+    figure.update_layout(
+        xaxis={"type": "log", "title": {"text": "Perturbation ratio (log scale, less is kept to the left)"}},
+        yaxis={"range": [-0.04, 1.04], "title": {"text": "Dice explained (higher is better)"}},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        margin={"l": 60, "r": 16, "t": 56, "b": 56},
+        hovermode="closest",
+        template="none",
+    )
+    return {
+        "label": pair.label,
+        "marks": list(Origin.of(everything).marks),
+        "figure": json.loads(figure.to_json()),
+        "zeros": int((ratios == 0).sum()),
+        "n": len(everything),
+        "n_samples": len(everything.drop_duplicates(SAMPLE)),
+        "summary": list(_summary(points)),
+    }
+
+
+def _trace(name: str, rows: pd.DataFrame, floor: float) -> graph_objects.Scatter:
+    colour, symbol = _STYLES.get(name, _OTHER)
+    ratios = rows["perturbation_ratio"].astype(float)
+    return graph_objects.Scatter(
+        x=ratios.where(ratios > 0, floor).tolist(),
+        y=rows["dice_explained"].astype(float).tolist(),
+        mode="markers",
+        name=EXPLAINERS[name].title,
+        text=[_hover(row) for _, row in rows.iterrows()],
+        customdata=rows["unit"].astype(str).tolist(),
+        hovertemplate="%{text}<extra></extra>",
+        marker={"color": colour, "symbol": symbol, "size": 10, "opacity": 0.75, "line": {"width": 0.5}},
+    )
+
+
+def _hover(row: pd.Series) -> str:
+    """Describe a point; Plotly reads some HTML in it, so that names are escaped."""
+    threshold = row["threshold"]
+    lines = [
+        f"<b>{html.escape(EXPLAINERS[row['explainer']].title)}</b>",
+        f"sample {row['sample']}, {html.escape(str(row['class_name']))}, {html.escape(str(row['group']))}",
+        "the map itself" if pd.isna(threshold) else f"threshold {threshold:g}",
+        f"Dice explained {row['dice_explained']:.3f}, ratio {row['perturbation_ratio']:.3f}",
+        f"prediction {row['prediction_size']:.0f} pixels, {row['seconds']:.3g} s",
+    ]
+    return "<br>".join(lines)
+
+
+def _summary(points: dict[str, pd.DataFrame]) -> Iterator[tuple[str, str, str, str, str]]:
+    """Say in numbers what the plot shows, for readers who do not see it."""
+    for name, rows in points.items():
+        for threshold, part in rows.groupby("threshold", dropna=False):
+            cut = DASH if pd.isna(threshold) else f"{threshold:g}"
+            dice, ratio = (summarise(part[metric]) for metric in ("dice_explained", "perturbation_ratio"))
+            yield EXPLAINERS[name].title, cut, f"{dice.median:.3f}", f"{ratio.median:.3g}", str(len(part))

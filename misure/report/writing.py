@@ -1,0 +1,210 @@
+"""Puts the report together and writes it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from misure.errors import MisureError
+from misure.files import write_atomically
+from misure.paper.material import Material
+from misure.paper.origin import Origin
+from misure.paper.reference import Pair
+from misure.paper.selection import SAMPLE, paper_draw, undisturbed
+from misure.report.claims import VERDICTS, board, counts
+from misure.report.comparison import Comparison, compared
+from misure.report.notes import Block, blocks, plain
+from misure.report.provenance import sheets
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+FILE_NAME = "report.html"
+
+_SCRIPTS = ("core", "theme", "keys", "board", "zoom", "lightbox", "maps", "card", "gallery", "plot")
+_STYLES = ("page", "parts", "gallery")
+_OPEN_QUESTIONS = ("ambiguit", "stability")
+"""Beginnings of the names of tables that have a section of their own."""
+
+_CAPTIONS = {
+    "1": "Triangle: image, prediction, dilated region and the maps of the three methods.",
+    "2": "Synapse: image, prediction, dilated region and the maps of the three methods, by organ.",
+    "3": "COCO-2017: image, prediction, dilated region and the maps of the three methods, by class.",
+    "4": "Synapse, U-Net: dilations and perturbation ratio against the size of the prediction.",
+    "5": "Synapse, TransUNet: dilations and perturbation ratio against the size of the prediction.",
+    "6": "Triangle: perturbation ratio against the size of the prediction.",
+    "7": "COCO-2017: dilations and perturbation ratio against the size of the prediction.",
+    "8": "Synapse: ROC curves of predicting reliability from MSR's features.",
+    "9": "Synapse: predictions with their maps and the probability that they are reliable.",
+}
+
+_PROFILES = {
+    "smoke": "A check that everything runs, at a tiny size: its numbers mean nothing.",
+    "quick": "Small networks, few samples, a CPU's hour: the method's behaviour, not the paper's counts.",
+    "paper": "The paper's counts.",
+}
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table with its document.
+
+    Attributes:
+        name: Its file's name.
+        title: The document's heading.
+        comparison: Paper beside ours; None for a table that the paper does not have.
+        made_from: What the document says its numbers are made from.
+        body: The rest of the document.
+        csv: All numbers, as a ``data:`` address.
+    """
+
+    name: str
+    title: str
+    comparison: Comparison | None
+    made_from: Sequence[Block]
+    body: Sequence[Block]
+    csv: str
+
+
+def write_report(
+    outputs: Path,
+    material: Material,
+    tables: Sequence[tuple[str, pd.DataFrame, str]],
+    figures: Sequence[Path],
+    claims: pd.DataFrame,
+    provenance: Mapping[str, Any],
+) -> Path:
+    """Write ``report.html``, one file that needs no other and no network.
+
+    Args:
+        outputs: Where it goes.
+        material: Records and maps.
+        tables: File name, numbers and Markdown document of each, as :func:`misure.paper.outputs.tables` makes them.
+        figures: PNG files; ``<name>_credits.md`` beside one is shown below it.
+        claims: One row per claim, with the columns :data:`misure.report.claims.COLUMNS`.
+        provenance: Nested plain values.
+
+    Returns:
+        The file.
+
+    Raises:
+        MisureError: If jinja2, plotly or pillow is missing, a file cannot be read or written, or a map is damaged.
+    """
+    page = _environment().get_template("report.html.j2").render(**_page(material, tables, figures, claims, provenance))
+    return write_atomically(outputs / FILE_NAME, lambda path: path.write_text(page, encoding="utf-8"))
+
+
+def _environment() -> Environment:
+    try:
+        import plotly  # noqa: F401 - said here, before any work is done
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+        from PIL import Image  # noqa: F401 - as above
+    except ImportError as error:
+        raise MisureError(f"the report needs {error.name}: pip install 'misure[report]'") from error
+    loader = PackageLoader("misure.report")
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
+def _page(
+    material: Material,
+    tables: Sequence[tuple[str, pd.DataFrame, str]],
+    figures: Sequence[Path],
+    claims: pd.DataFrame,
+    provenance: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return what the template shows."""
+    from misure.report.gallery import gallery
+    from misure.report.scatter import scatter
+
+    verdicts, sheets_shown = board(claims), [_sheet(*table) for table in tables]
+    maps = gallery(material)
+    return {
+        "profile": material.profile,
+        "profile_note": _PROFILES.get(material.profile, ""),
+        "sources": [_source(material, pair) for pair in material.pairs],
+        "claims": verdicts,
+        "counts": counts(verdicts),
+        "verdicts": VERDICTS,
+        "sheets": [sheet for sheet in sheets_shown if not sheet.name.startswith(_OPEN_QUESTIONS)],
+        "questions": [sheet for sheet in sheets_shown if sheet.name.startswith(_OPEN_QUESTIONS)],
+        "figures": [_figure(path) for path in figures],
+        "plots": scatter(material),
+        "gallery": maps,
+        "provenance": sheets(provenance),
+        **_shipped(),
+    }
+
+
+def _shipped() -> dict[str, Any]:
+    """Return the page's own styles and scripts, and Plotly's; they are not escaped, for they are no data."""
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    folder = resources.files("misure.report") / "static"
+
+    def text(name: str) -> Markup:
+        return Markup(folder.joinpath(name).read_text(encoding="utf-8"))  # noqa: S704 - a file of this package
+
+    return {
+        "styles": [text(f"{name}.css") for name in _STYLES],
+        "scripts": [text(f"{name}.js") for name in _SCRIPTS],
+        "plotly": Markup(get_plotlyjs()),  # noqa: S704 - the library's own file
+    }
+
+
+def _source(material: Material, pair: Pair) -> dict[str, Any]:
+    records = paper_draw(material.run, pair)
+    done = records[undisturbed(records) & records["status"].eq("done")]
+    origin = Origin.of(done)
+    return {
+        "dataset": pair.dataset_label,
+        "model": pair.model_label,
+        "data": origin.data,
+        "marks": origin.marks,
+        "explanations": done["unit"].nunique(),
+        "samples": len(done.drop_duplicates(SAMPLE)),
+        "paper_samples": pair.paper_samples,
+    }
+
+
+def _sheet(name: str, frame: pd.DataFrame, document: str) -> Sheet:
+    found = blocks(document)
+    title = plain(found[0].lines[0]) if found and found[0].kind == "heading" else name
+    rest = found[1:] if found and found[0].kind == "heading" else found
+    n = 1 if rest and rest[0].kind == "list" and plain(rest[0].lines[0]).startswith("Profile") else 0
+    stream = io.StringIO()
+    frame.to_csv(stream, index=False)
+    csv = f"data:text/csv;charset=utf-8;base64,{base64.b64encode(stream.getvalue().encode()).decode()}"
+    return Sheet(name, title, compared(frame), rest[:n], rest[n:], csv)
+
+
+def _figure(path: Path) -> dict[str, Any]:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content)) as image:
+            width, height = image.size
+    except (OSError, UnidentifiedImageError) as error:
+        raise MisureError(f"cannot read the figure {path}: {error}; make the figures anew (make tables)") from error
+    number, _, model = path.stem.removeprefix("figure").partition("_")
+    credits_file = path.with_name(f"{path.stem}_credits.md")
+    words = path.stem.replace("_", " ")
+    return {
+        "name": path.stem,
+        "title": f"Figure {number}" + (f" ({model.replace('_', ' ')})" if model else "")
+        if number in _CAPTIONS
+        else words[:1].upper() + words[1:],
+        "caption": _CAPTIONS.get(number, ""),
+        "uri": f"data:image/png;base64,{base64.b64encode(content).decode()}",
+        "width": width,
+        "height": height,
+        "credits": blocks(credits_file.read_text(encoding="utf-8"))[1:] if credits_file.exists() else [],
+    }
