@@ -11,6 +11,7 @@ INSTALLED := $(VENV)/.installed
 help: ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 	@echo "PROFILE=smoke|quick|paper chooses how much 'make reproduce' runs (default: quick)"
+	@echo "ONLY=table3 (or figure7, or several: table3,figure7) makes 'make reproduce' run what that needs and no more"
 
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -22,7 +23,7 @@ $(INSTALLED): pyproject.toml
 install: $(INSTALLED) ## Make .venv and install the project with its extras
 
 reproduce: $(INSTALLED) ## Train, explain, write tables and figures; goes on where it was interrupted
-	$(RUN) scripts/reproduce.py profile=$(PROFILE)
+	$(RUN) scripts/reproduce.py profile=$(PROFILE) $(if $(ONLY),'only=[$(ONLY)]')
 
 smoke: $(INSTALLED) ## The same on tiny subsets, into outputs/smoke
 	$(RUN) scripts/reproduce.py profile=smoke outputs=outputs/smoke

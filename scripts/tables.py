@@ -3,7 +3,7 @@
 from omegaconf import DictConfig
 
 from misure.cli import entry_point
-from misure.sweep.reproduce import write_outputs
+from misure.sweep.remake import write_outputs
 
 
 @entry_point("reproduce")

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from omegaconf import DictConfig
+
 from misure.errors import MisureError
 from misure.sweep import ledger
+from misure.sweep.records import CannotWriteError
+
+_log = logging.getLogger(__name__)
 
 _LONGEST = 300
 _ABSOLUTE_PATH = re.compile(r"(?<![\w/:.~-])/(?:[^\s/:'\",;()]+/)+([^\s/:'\",;()]*)")
@@ -34,29 +43,63 @@ def subject_failures(outputs: Path, profile: str) -> dict[str, str]:
     return {entry["subject"]: entry["reason"] for entry in ledger.read(_path(outputs)) if entry["profile"] == profile}
 
 
-def remember_failure(outputs: Path, profile: str, subject: str, reason: str) -> None:
-    """Keep why a subject failed, in place of what was known of it.
+@dataclass
+class Failures:
+    """Networks and datasets that fail in this run: noted, printed and kept, while the others go on.
 
-    Raises:
-        MisureError: If the outputs folder cannot be written.
+    Args:
+        outputs: The outputs folder.
+        profile: Of the run.
     """
-    entry = {
-        "subject": subject,
-        "profile": profile,
-        "reason": reason,
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    ledger.change(_path(outputs), lambda entries: [*_others(entries, profile, subject), entry])
 
+    outputs: Path
+    profile: str
+    reasons: dict[str, str] = field(default_factory=dict)
 
-def forget_failure(outputs: Path, profile: str, subject: str) -> None:
-    """Drop what is kept of a subject's failure, now that it succeeded.
+    @contextmanager
+    def noted(self, subject: str) -> Iterator[None]:
+        """Keep the reason of whatever goes wrong inside, instead of ending the run.
 
-    Raises:
-        MisureError: If the outputs folder cannot be written.
-    """
-    if subject in subject_failures(outputs, profile):
-        ledger.change(_path(outputs), lambda entries: _others(entries, profile, subject))
+        Raises:
+            MisureError: If the outputs folder cannot be written.
+        """
+        try:
+            yield
+        except CannotWriteError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other subjects go on
+            _log.debug("%s failed", subject, exc_info=True)
+            self._remember(subject, reason_of(error))
+
+    def tolerant(self, choose: Callable[[DictConfig], Sequence[str]]) -> Callable[[DictConfig], Sequence[str]]:
+        """Return a choice of overrides that notes a dataset for which there is none to be made."""
+
+        def chosen(cfg: DictConfig) -> Sequence[str]:
+            dataset: str = cfg.dataset.name
+            if dataset not in self.reasons:
+                with self.noted(dataset):
+                    overrides = choose(cfg)
+                    self.forget(dataset)
+                    return overrides
+            return ()
+
+        return chosen
+
+    def forget(self, subject: str) -> None:
+        """Drop what an earlier run kept of a subject, now that it succeeded.
+
+        Raises:
+            MisureError: If the outputs folder cannot be written.
+        """
+        if subject in subject_failures(self.outputs, self.profile):
+            ledger.change(_path(self.outputs), lambda entries: _others(entries, self.profile, subject))
+
+    def _remember(self, subject: str, reason: str) -> None:
+        self.reasons[subject] = reason
+        print(f"{subject} failed, the others go on: {reason}", flush=True)
+        time = datetime.now(UTC).isoformat(timespec="seconds")
+        entry = {"subject": subject, "profile": self.profile, "reason": reason, "time": time}
+        ledger.change(_path(self.outputs), lambda entries: [*_others(entries, self.profile, subject), entry])
 
 
 def _others(entries: ledger.Entries, profile: str, subject: str) -> ledger.Entries:

@@ -19,19 +19,24 @@ def merge(experiments: Sequence[Experiment]) -> list[Experiment]:
     """Drop repeated experiments, keeping the larger number of samples; the first one's place counts."""
     merged: dict[str, Experiment] = {}
     for experiment in experiments:
-        key = json.dumps(
-            [
-                experiment.subject,
-                asdict(experiment.sampling),
-                experiment.explainer.name,
-                experiment.explainer.parameters,
-                experiment.input_noise,
-            ]
-        )
+        key = json.dumps([records_key(experiment), asdict(experiment.sampling)])
         known = merged.get(key)
         most = max(experiment.n_samples, known.n_samples if known else 0)
         merged[key] = replace(known or experiment, n_samples=most)
     return list(merged.values())
+
+
+def records_key(experiment: Experiment) -> str:
+    """Identify the records that an experiment makes: experiments of one key share those of their common samples."""
+    return json.dumps(
+        [
+            experiment.subject,
+            experiment.explainer.name,
+            experiment.explainer.parameters,
+            experiment.input_noise,
+            experiment.intervention.text,
+        ]
+    )
 
 
 def rounds(experiments: Sequence[Experiment], step: int) -> list[tuple[Experiment, range]]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -16,46 +15,105 @@ from omegaconf import DictConfig
 
 from misure.config import Experiment, compute_of, expand_sweep
 from misure.errors import MisureError
-from misure.paper.markdown import console_table, experiment_summary
-from misure.paper.outputs import write_all
-from misure.sweep.at_hand import NetworkChoice, sized
+from misure.paper.markdown import experiment_summary
+from misure.sweep.announce import Requested, announce
+from misure.sweep.at_hand import NetworkChoice, fitted
+from misure.sweep.failures import Failures
+from misure.sweep.only import chosen_sweeps
 from misure.sweep.plan import Pace, duration, measure_pace, merge
 from misure.sweep.records import RecordStore
+from misure.sweep.remake import write_outputs
 from misure.sweep.runner import Runner, Tally
-from misure.sweep.subject import Subject, checkpoint_path, needs_no_training, prepare
+from misure.sweep.stages import stage
+from misure.sweep.subject import Subject, needs_no_training, prepare
 from misure.sweep.volume_scores import keep_volume_scores
 
 
 def reproduce(cfg: DictConfig) -> None:
     """Run every sweep of the configuration, then write and print the tables.
 
+    What fails is noted and the rest goes on; the error about it comes last.
+
     Raises:
-        MisureError: On data, network or output that cannot be used.
+        MisureError: On an output that cannot be used, and in the end if anything failed.
     """
     started = time.monotonic()
-    given = [o for o in HydraConfig.get().overrides.task if not o.startswith("sweeps=")]
-    overrides = [f"stand_in={str(cfg.stand_in).lower()}", *given]
     check_writable(Path(cfg.outputs))
-    choose = NetworkChoice(overrides, cfg.stand_in)
-    experiments = merge([e for name in cfg.sweeps for e in expand_sweep(name, overrides, choose)])
-    paces = _announce(cfg, experiments)
-    tally = Tally()
+    failures = Failures(Path(cfg.outputs), cfg.profile.name)
+    requested = _requested(cfg, failures)
+    experiments, paces = _measured(merge([e for _, e in requested]), failures)
+    announce(cfg, requested, experiments, paces)
+    runners: list[Runner] = []
     for part, deadline in shares(experiments, started):
-        runner = _prepared(cfg, part, paces, deadline)
-        keep_volume_scores(part[0].cfg, runner.subjects[part[0].subject])
-        tally += runner.run(part)
-    if not tally.done + tally.present:
-        raise MisureError(
-            "nothing could be explained: the networks predict none of the classes, or the time was too short; raise "
-            "the profile's training.max_minutes or max_minutes"
-        )
+        subject = part[0].subject
+        with failures.noted(subject):
+            runners.append(_prepared(cfg, part, paces, deadline))
+            _run(cfg, runners[-1], part)
+            failures.forget(subject)
+    tally = sum((runner.tally for runner in runners), Tally())
+    if not tally.done + tally.present + tally.failed:
+        raise MisureError(_why_nothing(failures))
     write_outputs(cfg)
-    _say(
-        f"\n{tally.done} explanations made, {tally.present} were there, {tally.skipped} samples had nothing to explain"
+    _summarise(cfg, tally, started)
+    _raise_if_failed(tally, failures)
+
+
+def _requested(cfg: DictConfig, failures: Failures) -> Requested:
+    """Compose what the sweeps ask for, without the datasets for which no network can be had."""
+    given = list(HydraConfig.get().overrides.task)
+    sweeps = chosen_sweeps(cfg, given)
+    passed_on = [o for o in given if not o.startswith(("sweeps=", "only="))]
+    overrides = [f"stand_in={str(cfg.stand_in).lower()}", *passed_on]
+    choose = failures.tolerant(NetworkChoice(overrides, cfg.stand_in))
+    requested = [(name, e) for name in sweeps for e in expand_sweep(name, overrides, choose)]
+    return [(name, e) for name, e in requested if e.cfg.dataset.name not in failures.reasons]
+
+
+def _measured(experiments: Sequence[Experiment], failures: Failures) -> tuple[list[Experiment], dict[str, Pace]]:
+    """Time every network; those that cannot be built are left out."""
+    paces: dict[str, Pace] = {}
+    for subject, experiment in {e.subject: e for e in reversed(experiments)}.items():
+        with failures.noted(subject):
+            paces[subject] = measure_pace(experiment.cfg)
+    return [e for e in experiments if e.subject in paces], paces
+
+
+def _run(cfg: DictConfig, runner: Runner, part: Sequence[Experiment]) -> None:
+    """Do all that there is to do with one network."""
+    outputs, profile, subject = Path(cfg.outputs), cfg.profile.name, part[0].subject
+    with stage(outputs, profile, "volume scores", subject):
+        keep_volume_scores(part[0].cfg, runner.subjects[subject])
+    with stage(outputs, profile, "explaining", subject):
+        runner.run(part)
+
+
+def _why_nothing(failures: Failures) -> str:
+    if failures.reasons:
+        return "nothing could be explained: " + "; ".join(f"{name}: {why}" for name, why in failures.reasons.items())
+    return (
+        "nothing could be explained: the networks predict none of the classes, or the time was too short; raise "
+        "the profile's training.max_minutes or max_minutes"
     )
+
+
+def _summarise(cfg: DictConfig, tally: Tally, started: float) -> None:
+    print(f"\n{tally.done} explanations made, {tally.present} were there, {tally.skipped} had nothing to explain")
     if tally.left:
-        _say(f"{tally.left} explanations did not fit into the profile's time: the same command goes on with them")
-    _say(f"this took {duration(time.monotonic() - started)}; records, tables and figures are in {cfg.outputs}/")
+        print(f"{tally.left} explanations did not fit into the profile's time: the same command goes on with them")
+    took = duration(time.monotonic() - started)
+    print(f"this took {took}; records, tables and figures are in {cfg.outputs}/", flush=True)
+
+
+def _raise_if_failed(tally: Tally, failures: Failures) -> None:
+    """Say in one line what failed and what to do.
+
+    Raises:
+        MisureError: If anything did.
+    """
+    what = [f"{n} explanations failed ({why})" for why, n in tally.reasons.most_common(3)]
+    what += [f"{name} failed ({why})" for name, why in failures.reasons.items()]
+    if what:
+        raise MisureError(f"{'; '.join(what)}; the rest is done, and the same command tries only these again")
 
 
 def shares(experiments: Sequence[Experiment], started: float) -> Iterator[tuple[list[Experiment], float]]:
@@ -85,34 +143,21 @@ def run_one(cfg: DictConfig) -> None:
     """Run one experiment and print the means of its records.
 
     Raises:
-        MisureError: On values, data or output that cannot be used.
+        MisureError: On values, data or output that cannot be used, and in the end if an explanation failed.
     """
-    cfg = sized(cfg)
+    cfg = fitted(cfg, "run", HydraConfig.get().overrides.task)
     experiment = Experiment.of(cfg)
     check_writable(Path(cfg.outputs))
-    paces = _announce(cfg, [experiment])
+    paces = {experiment.subject: measure_pace(experiment.cfg)}
+    announce(cfg, [("", experiment)], [experiment], paces)
     runner = _prepared(cfg, [experiment], paces)
-    runner.run([experiment])
+    with stage(Path(cfg.outputs), cfg.profile.name, "explaining", experiment.subject):
+        runner.run([experiment])
     units = {runner.unit(experiment, s).id for s in runner.samples(experiment, range(experiment.n_samples))}
     records = runner.store.load()
-    _say(f"\n{experiment.label}\n{experiment_summary(records[records['unit'].isin(units)])}")
-    _say(f"records: {runner.store.folder}")
-
-
-def write_outputs(cfg: DictConfig) -> None:
-    """Write and print tables and figures from the records alone.
-
-    Raises:
-        MisureError: If there are no records of the profile.
-    """
-    records = _store(cfg).load()
-    if records.empty or cfg.profile.name not in set(records["profile"]):
-        raise MisureError(
-            f"{_store(cfg).folder} has no records of profile {cfg.profile.name}: run make reproduce first"
-        )
-    written = write_all(records, Path(cfg.outputs), cfg.profile.name)
-    _say("\n" + console_table(records, cfg.profile.name))
-    _say("\n".join(str(path) for path in written))
+    print(f"\n{experiment.label}\n{experiment_summary(records[records['unit'].isin(units)])}")
+    print(f"records: {runner.store.folder}", flush=True)
+    _raise_if_failed(runner.tally, Failures(Path(cfg.outputs), cfg.profile.name))
 
 
 def check_writable(folder: Path) -> None:
@@ -130,47 +175,17 @@ def check_writable(folder: Path) -> None:
             probe.unlink(missing_ok=True)
 
 
-def _store(cfg: DictConfig) -> RecordStore:
-    return RecordStore(Path(cfg.outputs) / "records")
-
-
-def _announce(cfg: DictConfig, experiments: Sequence[Experiment]) -> dict[str, Pace]:
-    """Print the plan: what there is to do and about how long it takes."""
-    compute = compute_of(cfg)
-    paces: dict[str, Pace] = {}
-    training = 0.0
-    for experiment in experiments:
-        if experiment.subject not in paces:
-            paces[experiment.subject] = measure_pace(experiment.cfg)
-            ready = needs_no_training(experiment.cfg)
-            needed = 0.0 if ready else paces[experiment.subject].training(experiment.cfg)
-            training += needed
-            state = "ready" if ready else f"to train, about {duration(needed)}"
-            _say(f"network {experiment.subject}: {state} ({checkpoint_path(experiment.cfg)})")
-    seconds = sum(paces[e.subject].explaining(e) * e.n_samples for e in experiments)
-    units = sum(e.n_samples for e in experiments)
-    _say(f"plan: profile {cfg.profile.name}, {len(experiments)} experiments, {units} explanations at most")
-    for experiment in experiments:
-        each = paces[experiment.subject].explaining(experiment)
-        _say(f"  {experiment.label}: {experiment.n_samples} samples, about {duration(each)} each")
-    limit = 60 * sum({e.cfg.dataset.name: e.cfg.dataset.counts.max_minutes for e in experiments}.values())
-    bounded = f", of which the profile allows {duration(limit)}" if training + seconds > limit else ""
-    _say(f"estimate on this machine (precision {compute.precision}): {duration(training + seconds)}{bounded}")
-    return paces
-
-
 def _prepared(
-    cfg: DictConfig, experiments: Sequence[Experiment], paces: dict[str, Pace], deadline: float = math.inf
+    cfg: DictConfig, experiments: Sequence[Experiment], paces: Mapping[str, Pace], deadline: float = math.inf
 ) -> Runner:
-    """Train what is not trained, load what is explained."""
-    subjects: dict[str, Subject] = {}
-    for experiment in experiments:
-        if experiment.subject not in subjects:
-            subject = prepare(experiment.cfg)
-            subjects[experiment.subject] = subject
-            _say(f"{subject.name}: {subject.quality}, images from {subject.dataset.source}")
-            _say_what_is_drawn(experiment, subject)
-    return Runner(_store(cfg), subjects, paces, deadline)
+    """Train a network where it is not trained, load it, and find what can be explained of it."""
+    outputs, profile, first = Path(cfg.outputs), cfg.profile.name, experiments[0]
+    with stage(outputs, profile, "loading" if needs_no_training(first.cfg) else "training", first.subject):
+        subject = prepare(first.cfg)
+    print(f"{subject.name}: {subject.quality}, images from {subject.dataset.source}", flush=True)
+    with stage(outputs, profile, "survey", subject.name):
+        _say_what_is_drawn(first, subject)
+    return Runner(RecordStore(outputs / "records"), {subject.name: subject}, dict(paces), deadline)
 
 
 def _say_what_is_drawn(experiment: Experiment, subject: Subject) -> None:
@@ -180,12 +195,7 @@ def _say_what_is_drawn(experiment: Experiment, subject: Subject) -> None:
     )
     names, wanted = subject.info.class_names, experiment.sampling.classes_of(subject.info.class_names)
     counts = ", ".join(f"{names[c]} {drawn[c]}" for c in wanted if drawn[c])
-    _say(f"{subject.name}: {drawn.total()} samples to explain: {counts or 'none'}")
+    print(f"{subject.name}: {drawn.total()} samples to explain: {counts or 'none'}", flush=True)
     absent = [names[c] for c in wanted if not drawn[c]]
     if absent:
-        _say(f"{subject.name}: not predicted in any validation image, so skipped: {', '.join(absent)}")
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+        print(f"{subject.name}: not predicted in any validation image, so skipped: {', '.join(absent)}", flush=True)
