@@ -37,6 +37,7 @@ class Part:
         high: Upper end of it.
         p: Two-sided; NaN where nothing could be tested.
         agrees: Whether the value lies on the side that is claimed.
+        distance: Of what is tested from where it would turn; between equal p, it says which part is clearer.
         n: Samples.
         n_groups: Images or volumes.
         units: Records that it rests on.
@@ -50,6 +51,7 @@ class Part:
     high: float = NAN
     p: float = NAN
     agrees: bool = False
+    distance: float = 0.0
     n: int = 0
     n_groups: int = 0
     units: tuple[str, ...] = ()
@@ -89,7 +91,7 @@ class Finding:
         """
         against = [part for part in self._tested if not part.agrees]
         if against:
-            return min(against, key=lambda part: part.p)
+            return min(against, key=lambda part: (part.p, -part.distance))
         return next((part for part in self.parts if part.missing), max(self._tested, key=_weakness, default=_NOTHING))
 
     @property
@@ -200,7 +202,10 @@ def _claim(finding: Finding, p_adjusted: float, profile: str) -> Claim:
 def _verdict(finding: Finding, p_adjusted: float, profile: str) -> tuple[Verdict, str]:
     shown = finding.decisive
     if shown.missing:
-        return Verdict.OPEN, f"{shown.missing}; `make reproduce PROFILE={profile} ONLY={finding.remake}` computes them"
+        return (
+            Verdict.OPEN,
+            f"{shown.missing}; `make reproduce PROFILE={profile} ONLY={finding.remake}` computes what is missing",
+        )
     numbers = _in_words(finding, shown)
     if finding.origin.stand_in:
         return Verdict.STAND_IN, f"a stand-in supports no verdict on the paper's data; {numbers}"
@@ -208,7 +213,9 @@ def _verdict(finding: Finding, p_adjusted: float, profile: str) -> tuple[Verdict
         return Verdict.OPEN, f"{_CANNOT_SUPPORT[profile]}; {numbers}"
     if p_adjusted < LEVEL:
         return (Verdict.HOLDS if shown.agrees else Verdict.FAILS), numbers
-    return Verdict.OPEN, f"{numbers}, which is not clear enough: p is {probability(p_adjusted)} after the correction"
+    unclear = f"{numbers}, which is not clear enough: p is {probability(p_adjusted)} after the correction"
+    lacking = sum(bool(part.missing) for part in finding.parts)
+    return Verdict.OPEN, unclear + (f"; {lacking} of {len(finding.parts)} comparisons lack records" if lacking else "")
 
 
 def _in_words(finding: Finding, shown: Part) -> str:
@@ -230,4 +237,4 @@ def probability(p: float) -> str:
 
 
 def _weakness(part: Part) -> tuple[float, float]:
-    return part.p, -abs(part.value)
+    return part.p, -part.distance

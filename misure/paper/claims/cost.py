@@ -34,7 +34,7 @@ def cost_findings(subject: Subject) -> Iterator[Finding]:
     )
     yield finding(
         "cam-fastest",
-        "5.2, 5.7",
+        "5.2",
         "Seg-Grad-CAM is the fastest and takes less than a second.",
         *(subject.higher(_SECONDS, other, CAM_LOW) for other in (MSR, RISE_LOW)),
         subject.beyond(_SECONDS, CAM_LOW, 1.0, above=False),

@@ -82,7 +82,7 @@ def _tested(statistic: str, samples: Samples, outs: Sequence[OutOfFold], chance:
     draws = draws[~np.isnan(draws)]
     value = float(_minus([np.array([area]) for area in areas], chance)[0])
     low, high = limits(draws)
-    return Part(statistic, value, low, high, bootstrap_p(draws), value > 0, **counts)
+    return Part(statistic, value, low, high, bootstrap_p(draws), value > 0, abs(value), **counts)
 
 
 def _minus(areas: Sequence[NDArray[np.float64]], chance: float) -> NDArray[np.float64]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ METRICS = {
 }
 
 _KEY = ["sample", "class_id"]
+_KEPT = [*_KEY, "unit", "class_name", "prediction_size", "param_n_masks", *METRICS]
 _VOLUMES = "synapse"
 """Its slices of one volume belong together."""
 
@@ -96,8 +98,8 @@ class Values:
             return None
         word = self.group_word
         reason = (
-            f"{of_what}: {len(self.numbers)} samples of {self.n_groups} {word}, too few "
-            f"(below {FEWEST_GROUPS} {word} no test reaches p < {LEVEL})"
+            f"{of_what}: too few {word} ({self.n_groups}, with {len(self.numbers)} of the samples; it takes "
+            f"{FEWEST_GROUPS} for any test to reach p < {LEVEL})"
         )
         return Part(of_what, missing=reason if len(self.numbers) else f"{of_what}: no records", **self.counts())
 
@@ -124,7 +126,7 @@ class Subject:
         self._column = "group" if by_volume else "sample"
         self._places = {name: place for place, name in enumerate(sorted(self.records[self._column].unique()))}
 
-    @property
+    @cached_property
     def origin(self) -> Origin:
         """Of the data and the network."""
         return Origin.of(self.records)
@@ -132,8 +134,11 @@ class Subject:
     def rows(self, method: Method) -> pd.DataFrame:
         """Return a method's results, one row per sample, with the group's number in ``place``."""
         if method not in self._known:
-            rows = at_threshold(select(self.records, method.explainer, **method.parameters), method.threshold)
-            self._known[method] = rows.assign(place=rows[self._column].map(self._places)).set_index(_KEY)
+            rows = self.records[self.records["explainer"] == method.explainer]
+            if len(rows):
+                rows = at_threshold(select(rows, method.explainer, **method.parameters), method.threshold)
+            places = rows[self._column].map(self._places)
+            self._known[method] = rows.reindex(columns=_KEPT).assign(place=places).set_index(_KEY)
         return self._known[method]
 
     def table(self, metric: str, *methods: Method) -> tuple[list[NDArray[np.float64]], Values]:
@@ -142,11 +147,8 @@ class Subject:
         Returns:
             The metric per method, and the samples with the first method's numbers.
         """
-        found = [self.rows(method).dropna(subset=[metric]) for method in methods]
-        shared = found[0].index
-        for rows in found[1:]:
-            shared = shared.intersection(rows.index)
-        found = [rows.loc[shared] for rows in found]
+        found = [self.rows(method) for method in methods]
+        found = shared([rows[rows[metric].notna()] for rows in found])
         columns = [rows[metric].to_numpy(dtype=float) for rows in found]
         units = tuple(sorted({unit for rows in found for unit in rows["unit"]}))
         places = found[0]["place"].to_numpy(dtype=np.int64)
@@ -170,12 +172,21 @@ class Subject:
         value = _quotient(first.mean(), second.mean())
         low_end, high_end = limits(_quotient(above, below))
         agrees = bool(contrast.mean() > 0)
-        return Part(statistic, float(value), low_end, high_end, p, agrees, **samples.counts())
+        distance = abs(float(contrast.mean()))
+        return Part(statistic, float(value), low_end, high_end, p, agrees, distance, **samples.counts())
 
     def beyond(self, metric: str, method: Method, limit: float, *, above: bool) -> Part:
         """Test that a method's mean lies above or below a number."""
         (numbers,), samples = self.table(metric, method)
         return shift(f"mean {METRICS[metric]} of {method.label}", samples.of(numbers), limit, above=above)
+
+
+def shared(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Keep the samples that all tables have, in the order of the first."""
+    common = tables[0].index
+    for table in tables[1:]:
+        common = common.intersection(table.index, sort=False)
+    return [table if table.index.equals(common) else table.loc[common] for table in tables]
 
 
 def shift(statistic: str, samples: Values, limit: float, *, above: bool = True) -> Part:
@@ -195,7 +206,7 @@ def shift(statistic: str, samples: Values, limit: float, *, above: bool = True) 
     mean = float(numbers.mean())
     agrees = mean > limit if above else mean < limit
     detail = f"median {measured(float(np.median(numbers)))}"
-    return Part(statistic, mean, low, high, p, agrees, detail=detail, **samples.counts())
+    return Part(statistic, mean, low, high, p, agrees, abs(mean - limit), detail=detail, **samples.counts())
 
 
 def unpaired(statistic: str, first: Values, second: Values) -> Part:
@@ -208,7 +219,8 @@ def unpaired(statistic: str, first: Values, second: Values) -> Part:
     low, high = limits(draws[0] - draws[1])
     n, n_groups = len(first.numbers) + len(second.numbers), first.n_groups + second.n_groups
     units = tuple(sorted({*first.units, *second.units}))
-    return Part(statistic, value, low, high, bootstrap_p(draws[0] - draws[1]), value > 0, n, n_groups, units)
+    p = bootstrap_p(draws[0] - draws[1])
+    return Part(statistic, value, low, high, p, value > 0, abs(value), n, n_groups, units)
 
 
 def _quotient(above: Any, below: Any) -> Any:

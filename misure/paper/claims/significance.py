@@ -82,9 +82,10 @@ def bootstrap_p(draws: _Floats) -> float:
 
 
 def limits(draws: _Floats) -> tuple[float, float]:
-    """Return the 95 % percentile interval of bootstrap draws; both ends NaN where a draw is."""
+    """Return the 95 % percentile interval of bootstrap draws; an infinite draw may make an end infinite or NaN."""
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(draws, (tail, 1 - tail))
+    with np.errstate(invalid="ignore"):
+        low, high = np.quantile(draws, (tail, 1 - tail))
     return float(low), float(high)
 
 

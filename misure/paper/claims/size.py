@@ -60,7 +60,7 @@ def trend(subject: Subject, metric: str, *, absent: bool) -> Part:
     rows = subject.rows(MSR).dropna(subset=[metric, "prediction_size"]).reset_index()
     rows, n_classes = _plotted(subject, rows)
     over = f", mean over {n_classes} classes" if n_classes > 1 else ""
-    statistic = f"Spearman's correlation of {METRICS[metric]} with prediction size{over}"
+    statistic = f"Spearman's correlation between {METRICS[metric]} and prediction size{over}"
     places = rows["place"].to_numpy(dtype=np.int64)
     samples = Values(rows[metric].to_numpy(dtype=float), places, tuple(rows["unit"]), subject.group_word)
     if part := samples.too_few(statistic):

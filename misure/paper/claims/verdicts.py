@@ -59,7 +59,7 @@ def claims(material: Material) -> list[Claim]:
     Raises:
         MisureError: If a map is damaged, or scikit-learn is not installed.
     """
-    return sorted(settle(_findings(material), material.profile), key=lambda claim: claim.section[:3])
+    return sorted(settle(_findings(material), material.profile), key=lambda claim: claim.section)
 
 
 def claims_frame(judged: Sequence[Claim]) -> pd.DataFrame:

@@ -1,0 +1,118 @@
+"""Tests of significance against enumeration by hand, SciPy and the definition of Holm's correction."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import stats
+
+from misure.paper.claims.significance import (
+    EXACT_UP_TO,
+    FEWEST_GROUPS,
+    N_DRAWS,
+    bootstrap_p,
+    group_weights,
+    holm,
+    limits,
+    sign_flip_p,
+    weighted_spearman,
+)
+
+_PROBABILITIES = st.lists(st.one_of(st.floats(1e-6, 1), st.just(float("nan"))), max_size=12)
+_INTEGERS = st.integers(-20, 20).map(float)
+
+
+def _enumerated(values: list[float], groups: list[int]) -> float:
+    """Try every sign of every group in a loop."""
+    names = sorted(set(groups))
+    observed = abs(sum(values))
+    patterns = list(itertools.product((1, -1), repeat=len(names)))
+    far = 0
+    for signs in patterns:
+        of = dict(zip(names, signs, strict=True))
+        far += abs(sum(of[group] * value for group, value in zip(groups, values, strict=True))) >= observed - 1e-9
+    return far / len(patterns)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(_INTEGERS, st.integers(0, 5)), min_size=1, max_size=12))
+def test_sign_flips_against_every_pattern(samples: list[tuple[float, int]]) -> None:
+    values, groups = [value for value, _ in samples], [group for _, group in samples]
+    p = sign_flip_p(np.array(values), np.array(groups))
+    assert p == _enumerated(values, groups)
+    assert 0 < p <= 1
+    assert p == sign_flip_p(-np.array(values), np.array(groups))
+
+
+def test_sign_flips_by_hand() -> None:
+    agreeing = np.arange(1.0, 7.0)
+    assert sign_flip_p(agreeing, np.arange(6)) == 2 / 64
+    assert sign_flip_p(agreeing, np.array([0, 0, 0, 1, 1, 1])) == 2 / 4, "two groups have four patterns"
+    assert sign_flip_p(np.zeros(6), np.arange(6)) == 1
+
+
+def test_drawn_signs_come_close_to_all_of_them() -> None:
+    values = np.random.default_rng(1).normal(0.5, 1, EXACT_UP_TO + 1)
+    groups = np.arange(len(values))
+    drawn = sign_flip_p(values, groups)
+    exact = _enumerated(values.tolist(), groups.tolist())
+    error = math.sqrt(exact * (1 - exact) / N_DRAWS)
+    assert abs(drawn - exact) < 4 * error  # a draw further off than four standard errors happens once in 15,000
+    assert drawn == sign_flip_p(values, groups), "the seed is fixed"
+
+
+def test_fewest_groups_is_where_five_percent_can_be_reached() -> None:
+    assert FEWEST_GROUPS == 6
+    assert sign_flip_p(np.ones(6), np.arange(6)) < 0.05 < sign_flip_p(np.ones(5), np.arange(5))
+
+
+@given(_PROBABILITIES)
+def test_holm_against_its_definition(values: list[float]) -> None:
+    adjusted = holm(values)
+    tested = sorted(p for p in values if not math.isnan(p))
+    for p, found in zip(values, adjusted, strict=True):
+        if math.isnan(p):
+            assert math.isnan(found)
+            continue
+        smaller = [(len(tested) - rank) * q for rank, q in enumerate(tested) if q <= p]
+        assert found == pytest.approx(min(1.0, max(smaller)))
+        assert p <= found <= 1
+    order = sorted((p, found) for p, found in zip(values, adjusted, strict=True) if not math.isnan(p))
+    assert [found for _, found in order] == sorted(found for _, found in order)
+
+
+def test_holm_by_hand() -> None:
+    np.testing.assert_allclose(holm([0.01, 0.04, float("nan"), 0.03]), [0.03, 0.06, float("nan"), 0.06])
+
+
+@settings(max_examples=40, deadline=None)
+@given(arrays(float, (2, 7), elements=st.integers(0, 4)), arrays(np.int64, 7, elements=st.integers(0, 3)))
+def test_weighted_spearman_against_repeated_samples(sides: np.ndarray, counts: np.ndarray) -> None:
+    first, second = (np.repeat(side, counts) for side in sides)
+    found = weighted_spearman(*sides, counts[None].astype(float))[0]
+    constant = len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0
+    expected = 0.0 if constant else stats.spearmanr(first, second).statistic
+    assert found == pytest.approx(expected, abs=1e-9)
+
+
+def test_group_weights_draw_whole_groups_the_same_way_each_time() -> None:
+    groups = np.array([4, 4, 7, 9])
+    weights = np.concatenate(list(group_weights(groups)))
+    assert weights.shape == (N_DRAWS, 4)
+    np.testing.assert_array_equal(weights[:, 0], weights[:, 1])
+    np.testing.assert_array_equal(weights[:, 1:].sum(axis=1), 3)
+    np.testing.assert_array_equal(weights, np.concatenate(list(group_weights(groups))))
+
+
+def test_bootstrap_p_and_limits() -> None:
+    draws = np.linspace(-1, 99, 1001)  # 11 of 1001 are at or below 0
+    assert bootstrap_p(draws) == bootstrap_p(-draws) == pytest.approx(2 * 12 / 1002)
+    assert bootstrap_p(np.zeros(10)) == 1
+    np.testing.assert_allclose(limits(draws), [1.5, 96.5])
+    assert limits(np.array([1.0, 1.0, np.inf]))[0] == 1, "without a warning"
