@@ -221,7 +221,7 @@ def test_networks_are_paired_by_sample_where_both_explained_it() -> None:
     records = frame(*units)
     paired = _of_both(records)
     assert paired.verdict == Verdict.HOLDS
-    assert (paired.n, paired.model) == (N, "U-Net and TransUNet")
+    assert (paired.n, paired.model) == (N, "")
     assert (paired.low, paired.high) == pytest.approx((0.6, 0.6)), "the same samples: no spread"
     apart = records.assign(sample=records["sample"] + 100 * records["model"].eq("transunet"))
     unpaired = _of_both(apart)
@@ -303,6 +303,24 @@ def test_without_any_record_every_claim_is_open() -> None:
     assert all(claim.n == 0 and not claim.units for claim in found)
     assert claims_frame([]).empty
     assert all(document for _, _, document in claims_tables(material))
+
+
+def test_a_claim_over_all_datasets_does_not_mark_one_as_a_stand_in() -> None:
+    units = []
+    for sample in range(8):
+        for name in ("msr", "seg_grad_cam"):
+            dice = {"dice_explained": 0.9 - sample / 100 - (0.5 if name == "seg_grad_cam" else 0)}
+            units += [organ(name, sample, "Aorta", **dice), unit(name, sample, **dice)]
+            units.append(photo(name, sample, "bus", **(dice | {"dice_explained": 0.9 - sample / 100})))
+    material = _material(frame(*units))
+    claim = next(claim for claim in claims(material) if claim.id == "cam-best-on-coco")
+    assert (claim.dataset, claim.verdict) == ("all", Verdict.OPEN), "TransUNet has no records"
+    document = next(claims_tables(material))[2]
+    assert "Synapse data: **stand-in" in document.splitlines()[0]
+    assert "COCO-2017 data" not in document.splitlines()[0]
+    without = dataclasses.replace(material, pairs=[pair for pair in material.pairs if pair.model != "transunet"])
+    claim = next(claim for claim in claims(without) if claim.id == "cam-best-on-coco")
+    assert (claim.verdict, claim.value) == (Verdict.STAND_IN, pytest.approx(0.5))
 
 
 def test_inconsistencies_have_the_papers_numbers_beside_ours() -> None:

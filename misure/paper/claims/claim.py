@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 
 from misure.paper.cells import measured
 from misure.paper.claims.significance import LEVEL, holm
@@ -13,6 +13,8 @@ from misure.paper.origin import Origin
 from misure.paper.reference import Pair
 
 NAN = float("nan")
+
+ALL_DATASETS = "all"
 
 _CANNOT_SUPPORT = {"smoke": "the smoke profile checks that everything runs; its numbers mean nothing"}
 
@@ -24,6 +26,14 @@ class Verdict(StrEnum):
     FAILS = "does not hold"
     OPEN = "cannot be told from this data"
     STAND_IN = "stand-in only"
+
+
+class Over(Enum):
+    """How much a claim compares."""
+
+    ONE = auto()
+    MODELS = auto()
+    DATASETS = auto()
 
 
 @dataclass(frozen=True)
@@ -71,7 +81,7 @@ class Finding:
         parts: Everything that has to be so for the claim to hold.
         origin: Of the data and the network.
         remake: What ``make reproduce ONLY=`` computes the records with.
-        models: Label of the models where there are several.
+        over: What it is about where that is several models or datasets.
     """
 
     id: str
@@ -81,7 +91,7 @@ class Finding:
     parts: Sequence[Part] = field(repr=False)
     origin: Origin
     remake: str
-    models: str | None = None
+    over: Over = Over.ONE
 
     @property
     def decisive(self) -> Part:
@@ -124,8 +134,8 @@ class Claim:
         id: A short name; with the dataset and the model it names the claim.
         section: Of the paper.
         statement: What the paper says, in our words.
-        dataset: The paper's spelling.
-        model: The paper's spelling; both networks' where the claim compares them.
+        dataset: The paper's spelling; :data:`ALL_DATASETS` where the claim compares them.
+        model: The paper's spelling; empty where the claim compares several.
         verdict: What the records say.
         why: One sentence.
         statistic: What was measured; of several parts, the one that the verdict hangs on.
@@ -182,8 +192,8 @@ def _claim(finding: Finding, p_adjusted: float, profile: str) -> Claim:
         finding.id,
         finding.section,
         finding.statement,
-        finding.pair.dataset_label,
-        finding.pair.model_label if finding.models is None else finding.models,
+        ALL_DATASETS if finding.over is Over.DATASETS else finding.pair.dataset_label,
+        finding.pair.model_label if finding.over is Over.ONE else "",
         verdict,
         f"{why[:1].upper()}{why[1:]}{network}.",
         shown.statistic,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from misure.paper.claims.claim import Finding, Part
+from misure.paper.claims.claim import Finding, Over, Part
 from misure.paper.claims.samples import (
     CAM_HIGH,
     CAM_LOW,
@@ -118,7 +118,7 @@ def _transformer(convolutional: Subject, transformer: Subject) -> Finding:
         [_between(convolutional, transformer, threshold) for threshold in (0.05, 0.1)],
         _joint_origin(convolutional, transformer),
         _TABLE,
-        models=" and ".join(labels),
+        over=Over.MODELS,
     )
 
 
@@ -158,6 +158,7 @@ def _best_dataset(photographs: Subject, others: list[Subject]) -> Finding:
         parts,
         _joint_origin(photographs, *others),
         _TABLE,
+        over=Over.DATASETS,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from misure.paper.cells import markdown_table, measured, printed
-from misure.paper.claims.claim import Claim, Verdict, probability
+from misure.paper.claims.claim import ALL_DATASETS, Claim, Verdict, probability
 from misure.paper.claims.significance import EXACT_UP_TO, FEWEST_GROUPS, LEVEL, N_DRAWS
 from misure.paper.origin import Origin, heading
 
@@ -20,7 +20,9 @@ def claims_document(judged: Sequence[Claim], contradictions: pd.DataFrame, head:
         contradictions: As :func:`misure.paper.claims.inconsistencies` returns them.
         head: What they were made from, as :func:`misure.paper.cells.head_note` writes it.
     """
-    marks = pd.DataFrame([{"dataset": claim.dataset, **claim.origin.columns()} for claim in judged])
+    marks = pd.DataFrame(
+        [{"dataset": claim.dataset, **claim.origin.columns()} for claim in judged if claim.dataset != ALL_DATASETS]
+    )
     title = "Does the paper hold? Its claims, one by one"
     parts = [heading(title, marks) if len(marks) else f"# {title}", head, _counted(judged)]
     for section in dict.fromkeys(claim.section for claim in judged):
@@ -51,10 +53,16 @@ def _section(judged: Sequence[Claim]) -> str:
     headers += ["Samples (images or volumes)", "Records", "Source"]
     lines = []
     for claim in sorted(judged, key=lambda claim: order[claim.id]):
-        cells = [claim.statement, f"{claim.dataset}, {claim.model}", f"**{claim.verdict.value}**", claim.why]
+        cells = [claim.statement, _place(claim), f"**{claim.verdict.value}**", claim.why]
         cells += [probability(claim.p), probability(claim.p_adjusted), f"{claim.n} ({claim.n_groups})"]
         lines.append([*cells, str(len(claim.units)), claim.origin.cell])
     return markdown_table(headers, lines)
+
+
+def _place(claim: Claim) -> str:
+    if claim.dataset == ALL_DATASETS:
+        return "all datasets"
+    return f"{claim.dataset}, {claim.model or 'both networks'}"
 
 
 def _contradictions(frame: pd.DataFrame) -> str:
@@ -108,6 +116,7 @@ _NOT_TESTED = """\
 - "Objects in CT are similar in texture to their surroundings" and other explanations of findings (5.1 to 5.3):
   the paper itself calls them hypotheses.
 - "Two-thirds" and "one-fifth" of the object's pixels (5.2): Table 1 has both numbers beside ours.
+- "May show some localisation correspondence" (5.1, Seg-Grad-CAM on Synapse's U-Net): too vague to fail.
 - Single images (rows five to seven of Figure 3; Figure 9): their identity is not published.
 - "The choice of the layer is not straightforward" (5.6), "multiple experiments had to be performed" (5.7):
   no numbers."""
