@@ -42,7 +42,7 @@ def _lines(
     yield f"plan: profile {cfg.profile.name}, {len(experiments)} experiments, {distinct} explanations at most{shared}"
     yield from _sharing(requested)
     seen = list(outlooks(experiments, RecordStore(Path(cfg.outputs) / "records")))
-    seconds: Counter[str] = Counter()
+    seconds: dict[str, float] = {}
     for subject in dict.fromkeys(e.subject for e in experiments):
         mine = [outlook for outlook in seen if outlook.experiment.subject == subject]
         first, pace = mine[0].experiment.cfg, paces[subject]
@@ -50,7 +50,7 @@ def _lines(
         state = f"to train, about {duration(training)}" if training else "ready"
         yield f"network {subject}: {state} ({checkpoint_path(first)})"
         yield from _methods(mine, pace)
-        seconds[first.dataset.name] += training + _seconds(mine, pace)
+        seconds[first.dataset.name] = seconds.get(first.dataset.name, 0.0) + training + _seconds(mine, pace)
     yield from _estimate(cfg, experiments, seconds)
 
 
