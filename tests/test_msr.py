@@ -167,6 +167,32 @@ def test_the_exponent_of_the_total_variation_makes_a_difference(make_images):
     assert not torch.equal(cube.saliency, square.saliency)
 
 
+def test_a_rate_that_falls_shortens_each_step_by_the_same():
+    """Where the loss pulls a pixel down alone, AdamW without decay moves it by the rate at every step."""
+    square = torch.zeros(23, 23, dtype=torch.bool)
+    square[7:10, 5:9] = True
+    common = {"mask_size": 23, "weight_decay": 0.0, "lam": 1.0, "lr": 0.1, "clamp_low": 0.0}
+    image = torch.ones(1, 23, 23, dtype=torch.float64)
+    explained = {
+        schedule: explain(Trigger(square, (8, 6)), image, n_iterations=4, lr_schedule=schedule, **common)
+        for schedule in ("constant", "linear")
+    }
+    # AdamW's epsilon of 1e-8 beside a gradient of 1 / 529 shortens a step by a factor of 1 - 5e-6
+    assert explained["constant"].saliency[7, 5].item() == pytest.approx(1 - 4 * 0.1, abs=1e-5)
+    assert explained["linear"].saliency[7, 5].item() == pytest.approx(1 - (0.1 + 0.075 + 0.05 + 0.025), abs=1e-5)
+
+
+def test_a_rate_that_falls_starts_at_the_full_rate(make_images):
+    toy, image = Convolutional(seed=8).double(), make_images(1, 1, 12, 12)[0]
+    short = explain(toy, image, mask_size=12, n_iterations=20)
+    falling = explain(toy, image, mask_size=12, n_iterations=20, lr_schedule="linear")
+    assert falling.curve[:2] == short.curve[:2]  # the start, and one step at the full rate
+    assert falling.curve[2] != short.curve[2]
+    slow = explain(toy, image, mask_size=12, n_iterations=20, lr_schedule="linear", lr=1e-9)
+    # Steps of at most 1e-9 leave the mask at ones; weight decay moves it less still.
+    assert torch.allclose(slow.saliency, slow.sufficient_region.double(), atol=1e-7)
+
+
 def start_of(make_images, size=(13, 19), **parameters):
     """The initial mask: what the network saw in the only iteration."""
     toy, images = Convolutional(1, seed=3).double(), make_images(3, 1, *size)
@@ -251,6 +277,7 @@ def test_nothing_is_shown_outside_the_sufficient_region(blanking, make_images):
         ("clamp_start", -1, "clamp_start=-1 is not a whole number of at least 0"),
         ("context_value", 1.5, "context_value=1.5 is not a number from 0 to 1"),
         ("dice_target", "firm", "dice_target=firm is not known: choose hard or soft"),
+        ("lr_schedule", "cosine", "lr_schedule=cosine is not known: choose constant or linear"),
         ("returned", "first", "returned=first is not known: choose last or last_forward or best"),
         ("initial_support", "all", "initial_support=all is not known"),
         ("tau", 1, "tau=1 can never be exceeded"),

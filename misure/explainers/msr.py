@@ -33,6 +33,8 @@ class MSR(SufficientRegion):
 
     Attributes:
         lr: AdamW's learning rate.
+        lr_schedule: ``"constant"``, or ``"linear"`` to let it fall towards zero over the steps. That makes the mask
+            depend less on rounding.
         lam: Lambda, the weight of the mean absolute mask value.
         n_iterations: Optimiser steps.
         mask_size: Side of the mask.
@@ -58,6 +60,7 @@ class MSR(SufficientRegion):
     title: ClassVar[str] = "MSR"
 
     lr: float = 0.1
+    lr_schedule: Literal["constant", "linear"] = "constant"
     lam: float = 0.01
     n_iterations: int = 100
     mask_size: int = 224
@@ -84,6 +87,7 @@ class MSR(SufficientRegion):
         check_whole("clamp_start", self.clamp_start, 0)
         for name in ("clamp_low", "context_value"):
             check_between(name, getattr(self, name), 0, 1)
+        check_choice("lr_schedule", self.lr_schedule, ("constant", "linear"))
         check_choice("dice_target", self.dice_target, ("hard", "soft"))
         check_choice("returned", self.returned, ("last", "last_forward", "best"))
         check_choice("initial_support", self.initial_support, ("sufficient_region", "positive_first_channel"))
@@ -141,6 +145,7 @@ class MSR(SufficientRegion):
                 better = losses[-1] < best_loss
                 best_loss = torch.where(better, losses[-1], best_loss)
                 best = torch.where(better.view(-1, 1, 1), seen, best)
+            optimiser.param_groups[0]["lr"] = self._rate(iteration)
             optimiser.step()
             self._clamp(mask, iteration)
         final = {"last": mask.detach(), "last_forward": seen, "best": best}[self.returned]
@@ -155,6 +160,10 @@ class MSR(SufficientRegion):
             start = start * (images[:, 0] > 0)
         size = (self.mask_size, self.mask_size)
         return interpolate(start[:, None], size=size, mode="nearest")[:, 0].clone()
+
+    def _rate(self, iteration: int) -> float:
+        """Return the learning rate of a step, counted from 0; a linear one would be zero after the last."""
+        return self.lr if self.lr_schedule == "constant" else self.lr * (1 - iteration / self.n_iterations)
 
     @torch.no_grad()
     def _clamp(self, mask: Tensor, iteration: int) -> None:

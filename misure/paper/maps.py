@@ -12,19 +12,24 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from misure.errors import MisureError
+from misure.paper.selection import SAMPLE, select
 
-_RUN_COLUMNS = [
-    "dataset",
+_SAME_RUN = [
+    *SAMPLE,
+    "threshold",
     "dataset_fingerprint",
-    "model",
     "weights",
     "profile",
-    "sample",
-    "class_id",
     "precision",
     "device",
+    "param_seed",
+    "param_n_masks",
+    "param_n_iterations",
 ]
 """With the parameters, what has to be equal for two units to differ by input noise alone."""
+
+ROUNDING = 1e-6
+"""The size of noise that is about as large as rounding."""
 
 
 def saved_units(folder: Path) -> set[str]:
@@ -88,38 +93,45 @@ NOT_MEASURED = NoiseFloor(0, *(float("nan"),) * 4)
 
 
 def noise_floor(records: pd.DataFrame, maps_folder: Path) -> NoiseFloor:
-    """Compare MSR runs with input noise to their twins without.
-
-    A twin has the same parameters, dataset, sample, weights, profile, precision and device. Pairs without
-    saved maps do not count.
+    """Compare MSR runs with input noise of :data:`ROUNDING` to their twins without; those without maps do not count.
 
     Args:
         records: As :func:`misure.paper.selection.latest_run` returns them.
         maps_folder: Where the maps are.
 
     Raises:
-        MisureError: If a map is damaged, or several sizes of noise are recorded.
+        MisureError: If a map is damaged.
     """
-    done = records[(records["explainer"] == "msr") & (records["status"] == "done")].drop_duplicates("unit")
-    done = done[done["intervention"].eq("")]
-    identity = [*_RUN_COLUMNS, *(name for name in done.columns if name.startswith("param_"))]
-    quiet = done[done["input_noise"] == 0].drop_duplicates(identity, keep="last")
-    noisy = done[done["input_noise"] > 0].drop_duplicates([*identity, "input_noise"], keep="last")
-    twins = noisy.merge(quiet, on=identity, suffixes=("_noisy", "_quiet"))
     overlaps: list[float] = []
-    sizes: set[float] = set()
-    for noisy_unit, quiet_unit, noise in twins[["unit_noisy", "unit_quiet", "input_noise_noisy"]].itertuples(
-        index=False, name=None
-    ):
-        pair = [load_maps(maps_folder, unit) for unit in (noisy_unit, quiet_unit)]
-        if pair[0] is not None and pair[1] is not None:
-            overlaps.append(iou(pair[0]["saliency"] > 0, pair[1]["saliency"] > 0))
-            sizes.add(float(noise))
+    pairs = twins(records, "msr", ROUNDING)
+    for units in pairs[["unit_noisy", "unit_quiet"]].itertuples(index=False, name=None):
+        first, second = (load_maps(maps_folder, unit) for unit in units)
+        if first is not None and second is not None:
+            overlaps.append(iou(first["saliency"] > 0, second["saliency"] > 0))
     if not overlaps:
         return NOT_MEASURED
-    if len(sizes) > 1:
-        raise MisureError(f"the records hold input noise of several sizes ({sorted(sizes)}): pass one at a time")
-    return NoiseFloor(len(overlaps), sizes.pop(), float(np.mean(overlaps)), min(overlaps), max(overlaps))
+    return NoiseFloor(len(overlaps), ROUNDING, float(np.mean(overlaps)), min(overlaps), max(overlaps))
+
+
+def twins(records: pd.DataFrame, explainer: str, noise: float, **parameters: Any) -> pd.DataFrame:
+    """Pair the records of images with noise with those of the same images without.
+
+    A twin has the same parameters, dataset, sample, weights, profile, precision and device.
+
+    Args:
+        records: As :func:`misure.paper.selection.latest_run` returns them.
+        explainer: A name from ``misure.EXPLAINERS``.
+        noise: Size of the noise.
+        **parameters: Parameters that differ from the defaults.
+
+    Returns:
+        One row per sample and threshold; what may differ ends in ``_noisy`` and ``_quiet``.
+    """
+    same_size = np.isclose(records["input_noise"].astype(float), noise, rtol=1e-6, atol=0)
+    noisy = select(records[same_size].assign(input_noise=0.0), explainer, **parameters)
+    quiet = select(records, explainer, **parameters)
+    shared = [name for name in _SAME_RUN if name in records.columns]
+    return noisy.merge(quiet, on=shared, suffixes=("_noisy", "_quiet"))
 
 
 def iou(first: NDArray[Any], second: NDArray[Any]) -> float:

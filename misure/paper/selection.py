@@ -237,7 +237,7 @@ def _class_names(rows: pd.DataFrame) -> pd.Series:
 def _at_parameters(records: pd.DataFrame, explainer: str, overrides: dict[str, Any]) -> pd.DataFrame:
     if explainer not in EXPLAINERS:
         raise MisureError(f"there is no method {explainer!r}{did_you_mean(explainer, EXPLAINERS)}")
-    wanted = EXPLAINERS[explainer]().parameters
+    wanted = usual = EXPLAINERS[explainer]().parameters
     for name in overrides:
         if name not in wanted:
             raise MisureError(f"{explainer} has no parameter {name!r}{did_you_mean(name, wanted)}")
@@ -245,6 +245,8 @@ def _at_parameters(records: pd.DataFrame, explainer: str, overrides: dict[str, A
     chosen = np.array((records["explainer"] == explainer) & undisturbed(records), dtype=bool)
     for name, value in wanted.items() if chosen.any() else ():
         column = records.get(f"param_{name}", pd.Series(np.nan, index=records.index))
+        if isinstance(usual[name], int | float | str):  # a record from before a parameter existed has its default
+            column = column.astype(object).where(column.notna(), usual[name])
         chosen[chosen] = _equals(column[chosen], value)
     return records[chosen]
 
