@@ -88,10 +88,6 @@ def test_a_second_run_computes_nothing(folder):
         (["lambda=-0.5"], ["lambda=-0.5"]),
         (["mask_size=0"], ["mask_size=0"]),
         (["precision=foo"], ["precision=foo", "32, bf16 or auto"]),
-        (
-            ["explainer=seg_grad_cam", "explainer.layer=encodr.features.0"],
-            ["encodr", "close names: encoder.features.0"],
-        ),
         (["explainer=mrs"], ["explainer/mrs", "msr"]),
         (["lamda=1"], ["lamda"]),
         (["lambda=[1"], ["'[1'"]),
@@ -127,6 +123,87 @@ def test_the_traceback_comes_when_asked_for(folder):
 def test_tables_without_records_say_what_to_do(folder):
     shutil.rmtree(folder / "out" / "records")
     assert_one_line(run(folder, script="tables.py"), "no records of profile smoke", "make reproduce")
+
+
+def test_a_failing_experiment_is_recorded_and_says_why(folder):
+    before = records(folder)
+    ended = run(folder, "explainer=seg_grad_cam", "explainer.layer=encodr.features.0")
+    assert_one_line(ended, "2 explanations failed", "encodr", "close names: encoder.features.0", "same command")
+    assert {name: found for name, found in records(folder).items() if name in before} == before
+    found = RecordStore(folder / "out" / "records").load()
+    assert found.loc[found["explainer"] == "seg_grad_cam", "status"].tolist() == ["failed", "failed"]
+    ended = run(folder, "explainer=seg_grad_cam", "explainer.layer=encodr.features.0")
+    assert "2 of those to do failed before" in ended.out
+
+
+FAULTY = f"""
+import runpy, sys
+import torch
+from misure.explainers.baselines import RandomMap
+
+given = RandomMap.saliency_maps
+
+def faulty(self, network, images, targets):
+    faulty.calls += 1
+    if faulty.calls == 1:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    return given(self, network, images, targets)
+
+faulty.calls = 0
+RandomMap.saliency_maps = faulty
+sys.argv[0] = {str(PROJECT / "scripts" / "reproduce.py")!r}
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_reproduce_goes_on_after_failures_and_tries_them_again(folder):
+    script = folder / "faulty.py"
+    script.write_text(FAULTY)
+    given = ["stand_in=false", "sweeps=[noise_floor]", "explainer=random_map"]
+    ended = run_script(script, [*BASE, *given], folder)
+    assert_one_line(ended, "1 explanations failed (OutOfMemoryError", "same command")
+    assert (folder / "out" / "tables" / "table1.csv").exists()
+    ended = run(folder, *given, script="reproduce.py")
+    assert ended.code == 0, ended.err
+    assert "1 to do, 1 of those to do failed before" in ended.out
+    assert "1 explanations made" in ended.out
+
+
+def test_reproduce_keeps_why_a_network_failed(folder):
+    path = folder / "out" / "checkpoints" / f"{CHECKPOINT}.safetensors"
+    path.write_bytes(path.read_bytes()[:-20])
+    ended = run(folder, "sweeps=[noise_floor]", "explainer=random_map", script="reproduce.py")
+    assert_one_line(ended, "nothing could be explained: triangle-unet_vgg16", "truncated")
+    (failure,) = json.loads((folder / "out" / "failures.json").read_text())
+    assert (failure["subject"], failure["profile"]) == ("triangle-unet_vgg16", "smoke")
+
+
+def test_reproduce_only_names_what_there_is(folder):
+    before = records(folder)
+    assert_one_line(run(folder, "only=tabel3", script="reproduce.py"), "only=tabel3", "close names: table3")
+    assert_one_line(run(folder, "only=table3", "sweeps=[table1]", script="reproduce.py"), "give one of them")
+    assert records(folder) == before
+
+
+TABLES = f"""
+import runpy, sys
+
+sys.argv[0] = {str(PROJECT / "scripts" / "tables.py")!r}
+runpy.run_path(sys.argv[0], run_name="__main__")
+heavy = ("misure.networks", "misure.sweep.subject", "segmentation_models_pytorch", "pytorch_lightning")
+print("loaded:", [name for name in heavy if name in sys.modules])
+"""
+
+
+def test_tables_are_made_without_any_network(folder):
+    (folder / "tables.py").write_text(TABLES)
+    shutil.rmtree(folder / "out" / "checkpoints")
+    shutil.rmtree(folder / "data")
+    command = [sys.executable, "tables.py", *BASE]
+    ended = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[-1] == "loaded: []"
+    assert (folder / "out" / "tables" / "table7.md").exists()
 
 
 KILLED = f"""
