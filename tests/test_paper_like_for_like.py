@@ -72,6 +72,16 @@ def test_dice_between_points_is_linear_in_the_logarithm() -> None:
     assert np.isnan(dice_at(curve, 51))
 
 
+def test_a_set_counts_from_its_own_ratio_on() -> None:
+    """A binary map at ratio 1, cut where 0.5 and 5 are allowed, and the whole image at 50."""
+    curve = curves([0, 0, 0.8, 0.8]) | {"curve_ratio": np.array([0, 0, 1.0, 1.0])}
+    assert [dice_at(curve, ratio) for ratio in (0.05, 0.5, 1, 2, 5, 20, 50)] == pytest.approx(
+        [0, 0, 0.8, 0.8, 0.8, 0.8, 0.8]
+    )
+    assert dice_at(curve, 0.5**0.5) == pytest.approx(0.4)  # half way from 0.5 to 1: where it begins is not known
+    assert area(curve, 1, 50) == pytest.approx(0.8)
+
+
 def test_areas_by_hand() -> None:
     curve = curves([0.2, 0.4, 0.8, 1.0])
     assert area(curve, 0.05, np.inf) == pytest.approx((0.3 + 0.6 + 0.9) / 3)

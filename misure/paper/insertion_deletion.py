@@ -48,7 +48,10 @@ def insertion_deletion_tables(material: Material) -> Iterator[tuple[str, pd.Data
     ]
     table = markdown_table([*headers, "Insertion minus deletion", "Samples", "Source"], lines)
     title = heading("Insertion and deletion: areas under Dice", frame)
-    document = "\n\n".join([title, head_note(material.run, material.profile), READING, table, _DEFINITIONS]) + "\n"
+    document = (
+        "\n\n".join([title, head_note(material.run, material.profile, material.pairs), READING, table, _DEFINITIONS])
+        + "\n"
+    )
     yield "insertion_deletion", frame, document
 
 

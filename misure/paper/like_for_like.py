@@ -128,15 +128,29 @@ def _place(name: str) -> int:
     return ALWAYS.index(name) if name in ALWAYS else len(ALWAYS)
 
 
+def knots(curve: Curve) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the ends of the intervals of allowed ratios where Dice explained is known, and its values there.
+
+    Each measured set is the largest for every allowed ratio from its own up to the one that it was chosen for.
+
+    Returns:
+        Ratios, not falling, and values 0..1; between two intervals the logarithm of the ratio is interpolated.
+    """
+    allowed = curve["curve_allowed"]
+    before = np.append(allowed[:1], allowed[:-1])
+    own = np.clip(curve["curve_ratio"], before, allowed)
+    return np.column_stack([own, allowed]).ravel(), np.repeat(curve["curve_dice"], 2)
+
+
 def dice_at(curve: Curve, ratio: float) -> float:
     """Return Dice explained when a ratio is allowed; NaN where the image has no room for it.
 
-    Between the measured points it is linear in the logarithm of the ratio; below the first it is that of the first.
+    Below the first measured ratio it is that of the first.
     """
-    allowed = curve["curve_allowed"]
-    if ratio > allowed[-1] * (1 + 1e-9):
+    ratios, scores = knots(curve)
+    if ratio > ratios[-1] * (1 + 1e-9):
         return float("nan")
-    return float(np.interp(np.log10(ratio), np.log10(allowed), curve["curve_dice"]))
+    return float(np.interp(np.log10(ratio), np.log10(ratios), scores))
 
 
 def area(curve: Curve, low: float, high: float) -> float:
@@ -150,16 +164,16 @@ def area(curve: Curve, low: float, high: float) -> float:
     Returns:
         0..1: the mean Dice explained between the limits.
     """
-    high = min(high, float(curve["curve_allowed"][-1]))
-    inner = curve["curve_allowed"]
-    ratios = np.concatenate([[low], inner[(inner > low) & (inner < high)], [high]])
-    scores = [dice_at(curve, ratio) for ratio in ratios]
-    return float(np.trapezoid(scores, np.log10(ratios)) / np.log10(high / low))
+    ratios, _ = knots(curve)
+    high = min(high, float(ratios[-1]))
+    ends = np.concatenate([[low], ratios[(ratios > low) & (ratios < high)], [high]])
+    scores = [dice_at(curve, ratio) for ratio in ends]
+    return float(np.trapezoid(scores, np.log10(ends)) / np.log10(high / low))
 
 
 def like_for_like_tables(material: Material) -> Iterator[tuple[str, pd.DataFrame, str]]:
     """Make the table of areas and of Dice explained at equal ratio, and that of MSR over lambda."""
-    head = head_note(material.run, material.profile)
+    head = head_note(material.run, material.profile, material.pairs)
     frame = pd.DataFrame([row for pair in material.pairs for row in _rows(material, pair)])
     yield "like_for_like", frame, _document(frame, head)
     cells = pd.concat([lambda_cells(material, pair) for pair in material.pairs], ignore_index=True)

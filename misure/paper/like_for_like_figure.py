@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from misure.curves import SMALLEST_RATIO
 from misure.explainers import EXPLAINERS
 from misure.paper.cells import figure_note
-from misure.paper.like_for_like import ALWAYS, NO_CURVES, Method, dice_at, lambda_cells, methods_of
+from misure.paper.like_for_like import ALWAYS, NO_CURVES, Method, dice_at, knots, lambda_cells, methods_of
 from misure.paper.material import Material
 from misure.paper.reference import Pair, grouped
 from misure.plotting import show_empty
@@ -98,7 +98,7 @@ def _draw_curve(axes: Axes, method: Method) -> float:
     """Draw a method's lines and return how high their mean ends."""
     colour = style_of(method.name).colour
     for curve in method.curves.values():
-        axes.plot(curve["curve_allowed"], curve["curve_dice"], color=colour, alpha=0.15, linewidth=0.7)
+        axes.plot(*knots(curve), color=colour, alpha=0.15, linewidth=0.7)
     room = [float(curve["curve_allowed"][-1]) for curve in method.curves.values()]
     ratios = np.geomspace(SMALLEST_RATIO, np.median(room), _POINTS)
     lines = [
