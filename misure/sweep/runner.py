@@ -38,6 +38,7 @@ _log = logging.getLogger(__name__)
 _Chosen = tuple[Sample, Tensor, Target, Tensor]
 """A sample, its image, what is explained of it, and where its class truly is."""
 
+_KEPT = ("n_dilations", "seconds", "batch_size", "precision")  # of an explanation, in its record
 _ENOUGH_TO_JUDGE = 5.0  # seconds of estimated work after which estimates are corrected by what it really took
 _NOISE_KEY = 104729  # keeps the noise floor's draws apart from everything else keyed by the seed
 
@@ -224,7 +225,8 @@ class Runner:
             "truth_dice": float(dice(target.region[None].cpu(), truth[None])),
             "confidence": target.confidence,
             "explained_class": target.class_id,
-            **{k: v for k, v in explanation.summary().items() if k not in {"method", "evaluations", "parameters"}},
+            **{name: getattr(explanation, name) for name in _KEPT},
+            "prediction_size": target.size,
             **self._circumstances(experiment, sample),
         }
         rows = [{**asdict(evaluation), **shared} for evaluation in explanation.evaluations]
