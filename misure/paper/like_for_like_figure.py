@@ -25,6 +25,12 @@ _LABEL_GAP = 0.062
 _BINARY = ("prediction", "sufficient_region")
 """Methods whose maps are masks of zeros and ones: a point, no curve."""
 
+_LEGEND = (
+    "Lines: mean over images at an equal allowed ratio (faint: single images; MSR as a binary mask).\n"
+    "Markers: as recorded, median ratio and mean Dice (beside them the threshold; MSR's own soft mask).\n"
+    "Dashed: MSR's soft mask over lambda."
+)
+
 
 @dataclass(frozen=True)
 class Style:
@@ -38,7 +44,7 @@ _STYLES = {
     "msr": Style("#0072b2", "D"),
     "rise": Style("#e69f00", "o"),
     "seg_grad_cam": Style("#009e73", "s"),
-    "prediction": Style("#000000", "*"),
+    "prediction": Style("#000000", "p"),
     "sufficient_region": Style("#d55e00", "P"),
     "random_map": Style("#888888", "v"),
 }
@@ -60,9 +66,10 @@ def like_for_like_figures(material: Material) -> Iterator[tuple[str, Figure]]:
     mask, and the thresholds of the others. The dashed line joins MSR at the lambdas of the sweep.
     """
     for pairs in grouped(material.pairs, "dataset"):
-        figure = Figure(figsize=(_PANEL[0] * len(pairs), _PANEL[1] + 0.5), layout="constrained")
+        figure = Figure(figsize=(_PANEL[0] * len(pairs), _PANEL[1] + 1), layout="constrained")
         for axes, pair in zip(figure.subplots(1, len(pairs), squeeze=False)[0], pairs, strict=True):
             _draw(axes, pair, methods_of(material, pair), lambda_cells(material, pair))
+        figure.suptitle(_LEGEND, fontsize=8, color="0.35")
         figure_note(figure, material.run, material.profile, pairs)
         yield f"like_for_like_{pairs[0].dataset}", figure
 
@@ -84,7 +91,7 @@ def _draw(axes: Axes, pair: Pair, methods: Sequence[Method], cells: pd.DataFrame
     axes.xaxis.set_major_locator(LogLocator(10))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.set_ylim(-0.03, 1.05)
+    axes.set_ylim(-0.03, 1.08)
     axes.set_xlabel("perturbation ratio (non-zero mask pixels / object pixels)", fontsize=9)
     axes.set_ylabel("Dice explained", fontsize=9)
     axes.tick_params(labelsize=8)
@@ -115,9 +122,10 @@ def _draw_points(axes: Axes, method: Method) -> float:
     for threshold, rows in method.rows.groupby("threshold", dropna=False):
         ratio = max(float(rows["perturbation_ratio"].median()), SMALLEST_RATIO)
         heights.append(float(rows["dice_explained"].mean()))
-        axes.plot(ratio, heights[-1], style.marker, color=style.colour, markersize=8, markeredgecolor="white")
+        axes.plot(ratio, heights[-1], style.marker, color=style.colour, markersize=9, markeredgecolor="white")
         if not pd.isna(threshold):
-            _note(axes, f"{float(str(threshold)):g}", (ratio, heights[-1]), style.colour, below=True)
+            text, at = f"{float(str(threshold)):g}", (ratio, heights[-1])
+            axes.annotate(text, at, (0, -13), textcoords="offset points", ha="center", fontsize=7, color=style.colour)
     return float(np.mean(heights))
 
 
@@ -126,14 +134,10 @@ def _draw_lambdas(axes: Axes, cells: pd.DataFrame) -> None:
     ratios, scores = known["perturbation_ratio_median"].clip(lower=SMALLEST_RATIO), known["dice_explained_mean"]
     colour = style_of("msr").colour
     axes.plot(ratios, scores, "--d", color=colour, linewidth=1, markersize=4, markerfacecolor="white")
-    for lam, ratio, score in zip(known["lambda"], ratios, scores, strict=True):
-        _note(axes, rf"$\lambda$ {lam:g}", (ratio, score), colour, below=False)
-
-
-def _note(axes: Axes, text: str, place: tuple[float, float], colour: str, *, below: bool) -> None:
-    offset = (0, -13) if below else (-3, 6)
-    side = "center" if below else "right"
-    axes.annotate(text, place, xytext=offset, textcoords="offset points", ha=side, fontsize=7, color=colour)
+    for place, shift, side in ((0, 4, "left"), (-1, -4, "right")):
+        if len(known):
+            text, at = rf"$\lambda$ {known['lambda'].iloc[place]:g}", (ratios.iloc[place], scores.iloc[place])
+            axes.annotate(text, at, (shift, 5), textcoords="offset points", ha=side, fontsize=7, color=colour)
 
 
 def label_lines(axes: Axes, labels: Mapping[str, tuple[str, float]]) -> None:
