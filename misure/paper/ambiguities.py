@@ -153,7 +153,7 @@ def _rows(records: pd.DataFrame, pair: Pair, explainer: str, threshold: float | 
         shares = _nearest_shares(values, measure, paper)
         for quantity in named:
             for choice in choices:
-                row = {"dataset": pair.dataset_label, "model": pair.model_label, "method": title}
+                row: dict[str, Any] = {"dataset": pair.dataset_label, "model": pair.model_label, "method": title}
                 row |= {"threshold": threshold, "measure": measure, "quantity": quantity, "reading": choice.title}
                 row |= {"literal": choice.literal and quantity == definitions[0], "paper": paper}
                 row |= _numbers(values, (choice, quantity), (choices[0], definitions[0]))

@@ -111,10 +111,10 @@ def _compared(records: pd.DataFrame, subject: Subject, noise: float, maps_folder
     pairs = at_threshold(twins(records, subject.explainer, noise, **dict(subject.parameters)), subject.threshold)
     found = []
     for _, pair in pairs.iterrows():
-        maps = [load_maps(maps_folder, pair[f"unit_{kind}"]) for kind in ("noisy", "quiet")]
-        if maps[0] is not None and maps[1] is not None:
-            noisy, quiet = (loaded["saliency"].astype(np.float64) for loaded in maps)
-            change = {"sample": pair["sample"], **alike(noisy, quiet, subject.threshold)}
+        noisy, quiet = (load_maps(maps_folder, pair[f"unit_{kind}"]) for kind in ("noisy", "quiet"))
+        if noisy is not None and quiet is not None:
+            first, second = (maps["saliency"].astype(np.float64) for maps in (noisy, quiet))
+            change = {"sample": pair["sample"], **alike(first, second, subject.threshold)}
             for name, metric in (("dice_change", "dice_explained"), ("ratio_change", "perturbation_ratio")):
                 change |= {name: abs(pair[f"{metric}_noisy"] - pair[f"{metric}_quiet"])}
                 change |= {metric: pair[f"{metric}_quiet"]}
@@ -162,11 +162,15 @@ def stability_document(frame: pd.DataFrame, head: str) -> str:
         cells += [_cell(row, name) for name in (*MEASURES, "dice_explained", "perturbation_ratio")]
         lines.append([*cells, str(row["n"]), str(row["n_images"]), Origin.of_row(row).cell])
     says = "\n".join(
-        f"- {dataset}, {model}, noise of {NOISES[noise]}: {_in_words(rows)}"
-        for (dataset, model, noise), rows in frame.groupby(["dataset", "model", "noise"], sort=False)
+        f"- {_of(rows.iloc[0])}: {_in_words(rows)}"
+        for _, rows in frame.groupby(["dataset", "model", "noise"], sort=False)
     )
     title = heading("Stability: how far maps move when the image moves by a little noise", frame)
     return "\n\n".join([title, says, head, _READING, markdown_table(headers, lines), _DEFINITIONS]) + "\n"
+
+
+def _of(row: pd.Series) -> str:
+    return f"{row['dataset']}, {row['model']}, noise of {NOISES[row['noise']]}"
 
 
 def _in_words(rows: pd.DataFrame) -> str:
