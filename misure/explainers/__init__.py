@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from misure.errors import MisureError, did_you_mean
@@ -16,18 +16,18 @@ from misure.explainers.seg_grad_cam import SegGradCAM
 from misure.explainers.sufficient_region import SufficientRegion
 
 
-def _methods_of(cls: type[Explainer]) -> Iterator[type[Explainer]]:
-    """Yield a class's subclasses that are methods of their own: those that give themselves a name."""
-    for subclass in cls.__subclasses__():
+def _methods(subclasses: Iterable[type[Explainer]]) -> Iterator[type[Explainer]]:
+    """Yield the classes that are methods of their own: those that give themselves a name."""
+    for subclass in subclasses:
         if "name" in vars(subclass):
             yield subclass
-        yield from _methods_of(subclass)
+        yield from _methods(subclass.__subclasses__())
 
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
-EXPLAINERS: dict[str, type[Explainer]] = {cls.name: cls for cls in _methods_of(Explainer)}
+EXPLAINERS: dict[str, type[Explainer]] = {cls.name: cls for cls in _methods(Explainer.__subclasses__())}
 """Every method of this folder's files, by the name used in ``explain(method=...)``, configs, records and tables."""
 
 

@@ -1,4 +1,4 @@
-"""Tables and figures from records alone: no data, network or training is imported here."""
+"""Everything that is made from records alone: no data, network or training is imported here."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from omegaconf import DictConfig
 from misure.errors import MisureError
 from misure.paper.markdown import console_table
 from misure.paper.outputs import write_all
+from misure.provenance import provenance, write_provenance
+from misure.report import write_report
+from misure.sweep.failures import subject_failures
 from misure.sweep.records import RecordStore
-from misure.sweep.stages import stage
+from misure.sweep.stages import read_stages, stage
 
 
 def write_outputs(cfg: DictConfig) -> None:
-    """Write and print tables and figures from the records alone.
+    """Write tables, figures, claims, provenance and report from the records alone, and print Table 1.
 
     Raises:
         MisureError: If there are no records of the profile.
@@ -25,6 +28,17 @@ def write_outputs(cfg: DictConfig) -> None:
         records = store.load()
         if records.empty or profile not in set(records["profile"]):
             raise MisureError(f"{store.folder} has no records of profile {profile}: run make reproduce first")
-        written = write_all(records, outputs, profile)
+        written = write_all(records, outputs, profile, failures=subject_failures(outputs, profile))
+    stages = read_stages(outputs)
+    with stage(outputs, profile, "report"):
+        made_from = write_provenance(outputs, written.material.run, stages)
+        page = write_report(
+            outputs,
+            written.material,
+            written.tables,
+            written.figures,
+            written.claims,
+            provenance(outputs, written.material.run, stages),
+        )
     print("\n" + console_table(records, profile))
-    print("\n".join(str(path) for path in written), flush=True)
+    print("\n".join(str(path) for path in (*written.files, made_from, page)), flush=True)
