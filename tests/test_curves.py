@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from hydra import initialize_config_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from oracles import metrics as oracle
 from oracles.toys import Convolutional, PerPixel, Shifts, Trigger, as_numpy_predict
+from test_sweep_runner import experiment, make_runner
 from torch import Tensor
 
 from misure.api import explain
 from misure.compute import Compute
+from misure.config import CONFIG_FOLDER
 from misure.curves import SMALLEST_RATIO, explanation_curves, is_plain
 from misure.errors import MisureError
 from misure.explainers import MSR, RISE, PredictionMap, SegGradCAM
@@ -282,3 +287,17 @@ def test_plain_methods_differ_from_the_defaults_in_amounts_alone() -> None:
     assert not any(
         is_plain(explainer) for explainer in (MSR(lr=0.01), MSR(mask_size=56), PredictionMap(blanking="mean"))
     )
+
+
+def test_a_run_saves_the_first_samples_curves_of_plain_methods(tmp_path: Path) -> None:
+    with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
+        runner = make_runner(tmp_path)
+        few = ["n_samples=2", "profile.triangle.saved_maps=2", "profile.triangle.curve_samples=1"]
+        plain = experiment("explainer=prediction", *few)
+        others = [experiment("explainer=prediction", *few, change) for change in ("blanking=mean", "input_noise=1e-6")]
+        runner.run([plain, *others])
+        first, second = (runner.unit(plain, sample).id for sample in runner.samples(plain, range(2)))
+    saved = {path.stem: "curve_dice" in np.load(path).files for path in runner.store.maps_folder.glob("*.npz")}
+    assert len(saved) == 6
+    assert [unit for unit, has_curves in saved.items() if has_curves] == [first]
+    assert not saved[second]
