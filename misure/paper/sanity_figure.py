@@ -61,11 +61,10 @@ def sanity_figure(frame: pd.DataFrame, material: Material) -> Figure:
         drawn, labels = axes.get_legend_handles_labels()
         handles |= dict(zip(labels, drawn, strict=True))
     if handles:
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5, fontsize=8, frameon=False)
-    figure.suptitle("Do maps change when the network or the target does?", fontsize=10)
-    figure.supxlabel(
-        f"Share of modules with randomised weights, from the output on · profile {material.profile}", fontsize=8
-    )
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    for axes in grid[-1]:
+        axes.set_xlabel("Share of modules randomised,\nfrom the output on", fontsize=8)
+    figure.suptitle(f"Do maps change when the network or the target does? (profile {material.profile})", fontsize=10)
     return figure
 
 
