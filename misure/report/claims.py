@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -77,9 +78,9 @@ def counts(rows: list[dict[str, Any]]) -> list[tuple[Verdict, int]]:
 
 def bar(value: float, low: float, high: float) -> Bar | None:
     """Place an estimate, its interval and zero on one scale; None without an estimate."""
-    if pd.isna(value):
+    if math.isnan(value):
         return None
-    ends = (value, value) if pd.isna(low) or pd.isna(high) else (low, high)
+    ends = (value, value) if math.isnan(low) or math.isnan(high) else (low, high)
     left, right = min(0.0, value, *ends), max(0.0, value, *ends)
     width = right - left or 1.0
     places = [round(4 + 92 * (number - left) / width, 2) for number in (value, *ends, 0.0)]
@@ -100,7 +101,7 @@ def _rows(claims: pd.DataFrame) -> Iterator[dict[str, Any]]:
             "verdict": verdict,
             "statistic": _text(claim["statistic"]),
             "value": value,
-            "shown": measured(value) + (f" [{measured(low)}, {measured(high)}]" if low == low else ""),
+            "shown": measured(value) + ("" if math.isnan(low) else f" [{measured(low)}, {measured(high)}]"),
             "bar": bar(value, low, high),
             "p": _p_value(p, adjusted),
             "numbers": {name: _count(claim[f"n{ending}"]) for name, ending in _NUMBERS.items()},
@@ -114,11 +115,11 @@ _NUMBERS = {"samples": "", "groups": "_groups", "records": "_records"}
 
 
 def _p_value(p: float, adjusted: float) -> str:
-    shown = adjusted if adjusted == adjusted else p
-    if shown != shown:
+    shown = p if math.isnan(adjusted) else adjusted
+    if math.isnan(shown):
         return DASH
     small = "p < 0.001" if shown < 0.001 else f"p = {shown:.3f}"
-    return f"{small}, corrected" if adjusted == adjusted else small
+    return small if math.isnan(adjusted) else f"{small}, corrected"
 
 
 def _text(value: Any) -> str:
@@ -131,4 +132,4 @@ def _float(value: Any) -> float:
 
 def _count(value: Any) -> str:
     number = _float(value)
-    return DASH if number != number else f"{number:.0f}"
+    return DASH if math.isnan(number) else f"{number:.0f}"

@@ -35,8 +35,11 @@ _FACTOR_STEPS = ((0.32, 1), (1.0, 2), (math.inf, 3))
 """Up to a factor of 1.25, up to 2, and more."""
 
 _SAME = 0.005
-_HEADINGS = ("dataset", "model", "organ", "features", "protocol", "method", "threshold", "lambda", "learning_rate")
-_HEADINGS += ("mask_size",)
+_TIMES = "\N{MULTIPLICATION SIGN}"
+_HEADINGS = (
+    *("dataset", "model", "organ", "features", "protocol", "method", "threshold"),
+    *("lambda", "learning_rate", "mask_size"),
+)
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,7 @@ def difference(paper: float, ours: float, *, factor: bool, grey: str = "") -> Di
         return Difference(DASH, "grey")
     if factor:
         size = math.log2(ours / paper) if ours > 0 else -math.inf
-        text, steps = f"×{ours / paper:.3g}", _FACTOR_STEPS
+        text, steps = f"{_TIMES}{ours / paper:.3g}", _FACTOR_STEPS
     else:
         size, text, steps = ours - paper, f"{ours - paper:+.3f}", _STEPS
     if grey:

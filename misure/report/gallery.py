@@ -24,6 +24,7 @@ from misure.plotting import MAP_COLOURS
 from misure.report.notes import blocks, spans
 from misure.report.pictures import LEVELS, Pictures, displayable, to_levels
 
+_METHODS = [EXPLAINERS[name].title for name in ("sufficient_region", "msr", "rise", "seg_grad_cam")]
 _USUAL = "default settings"
 _UNTOLD = {"seed", "thresholds"}
 _PROFILES = {"n_masks", "n_iterations"}
@@ -41,7 +42,7 @@ def gallery(material: Material) -> dict[str, Any]:
         MisureError: If a map is damaged.
     """
     pictures = Pictures()
-    cards = [card for pair in material.pairs for card in _cards(material, pair, pictures)]
+    cards = [card for pair in material.pairs for card in sorted(_cards(material, pair, pictures), key=_order)]
     colours = mpl.colormaps[MAP_COLOURS](np.linspace(0, 1, LEVELS + 1))
     return {
         "cards": cards,
@@ -49,6 +50,12 @@ def gallery(material: Material) -> dict[str, Any]:
         "levels": LEVELS,
         "colours": [mpl.colors.to_hex(colour) for colour in colours],
     }
+
+
+def _order(card: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Sort photographs that may be shown first, then by sample and as the paper's figures do."""
+    method = _METHODS.index(card["method"]) if card["method"] in _METHODS else len(_METHODS)
+    return (card["image"] is None, card["sample"], card["class"], method, card["setting"], card["unit"])
 
 
 def _cards(material: Material, pair: Pair, pictures: Pictures) -> Iterator[dict[str, Any]]:

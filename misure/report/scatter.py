@@ -55,7 +55,7 @@ def _plot(material: Material, pair: Pair) -> dict[str, Any] | None:
         xaxis={"type": "log", "title": {"text": "Perturbation ratio (log scale, less is kept to the left)"}},
         yaxis={"range": [-0.04, 1.04], "title": {"text": "Dice explained (higher is better)"}},
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        margin={"l": 60, "r": 16, "t": 56, "b": 56},
+        margin={"l": 60, "r": 16, "t": 56, "b": 72},
         hovermode="closest",
         template="none",
     )
@@ -101,7 +101,8 @@ def _hover(row: pd.Series) -> str:
 def _summary(points: dict[str, pd.DataFrame]) -> Iterator[tuple[str, str, str, str, str]]:
     """Say in numbers what the plot shows, for readers who do not see it."""
     for name, rows in points.items():
-        for threshold, part in rows.groupby("threshold", dropna=False):
-            cut = DASH if pd.isna(threshold) else f"{threshold:g}"
+        for value, part in rows.groupby("threshold", dropna=False):
+            threshold: Any = value
+            cut = DASH if pd.isna(threshold) else f"{float(threshold):g}"
             dice, ratio = (summarise(part[metric]) for metric in ("dice_explained", "perturbation_ratio"))
             yield EXPLAINERS[name].title, cut, f"{dice.median:.3f}", f"{ratio.median:.3g}", str(len(part))

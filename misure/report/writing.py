@@ -73,7 +73,7 @@ class Sheet:
     csv: str
 
 
-def write_report(
+def write_report(  # noqa: PLR0917 - the order is the caller's contract
     outputs: Path,
     material: Material,
     tables: Sequence[tuple[str, pd.DataFrame, str]],
@@ -168,6 +168,7 @@ def _source(material: Material, pair: Pair) -> dict[str, Any]:
         "model": pair.model_label,
         "data": origin.data,
         "marks": origin.marks,
+        "stand_in": origin.stand_in,
         "explanations": done["unit"].nunique(),
         "samples": len(done.drop_duplicates(SAMPLE)),
         "paper_samples": pair.paper_samples,

@@ -42,7 +42,7 @@
       words.every((word) => entry.text.includes(word));
     const sign = falling ? -1 : 1;
     const compare = (a, b) => {
-      const [first, second] = [a.card[key], b.card[key]];
+      const [first, second] = key === "order" ? [a.order, b.order] : [a.card[key], b.card[key]];
       if (first === null || second === null) return (first === null) - (second === null) || a.order - b.order;
       return sign * (first - second) || a.order - b.order;
     };
