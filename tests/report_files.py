@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from paper_records import frame, unit
 
 from misure.paper.material import Material
 from misure.paper.selection import latest_run, shown_pairs
 from misure.report.claims import COLUMNS, VERDICTS
-from paper_records import frame, unit
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 

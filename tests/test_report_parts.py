@@ -17,6 +17,9 @@ pytest.importorskip("jinja2", reason="the report's libraries are not installed (
 pytest.importorskip("plotly", reason="the report's libraries are not installed (pip install 'misure[report]')")
 Image = pytest.importorskip("PIL.Image", reason="pillow is not installed (pip install 'misure[report]')")
 
+from paper_records import frame, photo, save_map, unit  # noqa: E402
+from report_files import HOSTILE, claims, material_of, payload, synthetic  # noqa: E402
+
 from misure.errors import MisureError  # noqa: E402
 from misure.report import write_report  # noqa: E402
 from misure.report.claims import bar  # noqa: E402
@@ -26,8 +29,6 @@ from misure.report.notes import Span, blocks, plain, spans  # noqa: E402
 from misure.report.pictures import LEVELS, Pictures, displayable, from_levels, to_levels  # noqa: E402
 from misure.report.provenance import sheets  # noqa: E402
 from misure.report.scatter import scatter  # noqa: E402
-from paper_records import frame, photo, save_map, unit  # noqa: E402
-from report_files import HOSTILE, claims, material_of, payload, synthetic  # noqa: E402
 
 
 def decoded(uri: str) -> np.ndarray:
