@@ -37,7 +37,7 @@ def with_photographs(overrides: list[str]) -> list[str]:
     return overrides
 
 
-STAND_IN = ["model=deeplabv3_stand_in", "profile.coco.max_minutes=8", "profile.coco.training.max_minutes=3"]
+STAND_IN = ["model=deeplabv3_stand_in", "profile.coco.max_minutes=7", "profile.coco.training.max_minutes=2.5"]
 """The network for generated scenes, and what the quick profile has for it."""
 
 
@@ -50,10 +50,10 @@ def test_phantoms_have_their_own_size_and_minutes_and_the_users_own_win(override
     cfg = compose("run", given)
     assert cfg.dataset.size == 224
     fitted = at_hand.fitted(cfg, "run", given)
-    assert (fitted.dataset.size, fitted.dataset.counts.max_minutes) == (96, 11)
-    assert fitted.training.max_minutes == 2
-    mine = [*given, "profile.synapse.size=64"]
-    assert at_hand.fitted(compose("run", mine), "run", mine).dataset.size == 64
+    assert (fitted.dataset.size, fitted.dataset.counts.max_minutes) == (64, 10)
+    assert fitted.training.max_minutes == 1.5
+    mine = [*given, "profile.synapse.size=128"]
+    assert at_hand.fitted(compose("run", mine), "run", mine).dataset.size == 128
 
 
 def test_slices_that_are_there_keep_the_papers_size(overrides, tmp_path):

@@ -159,7 +159,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def test_reproduce_goes_on_after_failures_and_tries_them_again(folder):
     script = folder / "faulty.py"
     script.write_text(FAULTY)
-    given = ["stand_in=false", "sweeps=[noise_floor]", "explainer=random_map"]
+    given = ["stand_in=false", "sweeps=[table6]", "explainer=random_map"]
     ended = run_script(script, [*BASE, *given], folder)
     assert_one_line(ended, "1 explanations failed (OutOfMemoryError", "same command")
     assert (folder / "out" / "tables" / "table1.csv").exists()
@@ -172,7 +172,7 @@ def test_reproduce_goes_on_after_failures_and_tries_them_again(folder):
 def test_reproduce_keeps_why_a_network_failed(folder):
     path = folder / "out" / "checkpoints" / f"{CHECKPOINT}.safetensors"
     path.write_bytes(path.read_bytes()[:-20])
-    ended = run(folder, "sweeps=[noise_floor]", "explainer=random_map", script="reproduce.py")
+    ended = run(folder, "sweeps=[table6]", "explainer=random_map", script="reproduce.py")
     assert_one_line(ended, "nothing could be explained: triangle-unet_vgg16", "truncated")
     (failure,) = json.loads((folder / "out" / "failures.json").read_text())
     assert (failure["subject"], failure["profile"]) == ("triangle-unet_vgg16", "smoke")

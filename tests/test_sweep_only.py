@@ -46,7 +46,7 @@ def test_every_output_is_made_from_sweeps_that_exist(name):
         ("Figure7", ["table1_coco"]),
         ("table6", ["table6", "table6_synapse", "table6_coco"]),
         ("[figure8,table2]", ["table2", "table7"]),
-        ("noise_floor", ["noise_floor"]),
+        ("stability_coco", ["stability_coco"]),
         ("[table2,table2]", ["table2"]),
     ],
 )

@@ -57,7 +57,7 @@ class Subject:
         return next(iter(EXPLAINERS[self.explainer]().thresholds), None)
 
 
-STABLE = Subject("msr", "MSR, stable variant", (("lr_schedule", "linear"),))
+STABLE = Subject("msr", "MSR, stable variant", (("lr_schedule", "linear"), ("tv_weight", 0.0001)))
 SUBJECTS = (
     *(Subject(name, EXPLAINERS[name].title) for name in ("sufficient_region", "msr")),
     STABLE,

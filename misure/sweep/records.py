@@ -24,6 +24,10 @@ from misure.files import write_atomically
 _HINT = " (outputs=<another folder>); records written so far are intact"
 
 
+_ADDED_LATER = {"lr_schedule": "constant"}
+"""Parameters that came after the first records, with the value that says what those did: no part of the identity."""
+
+
 class CannotWriteError(MisureError):
     """The folder of records cannot be written: nothing that is computed from here on could be kept."""
 
@@ -58,8 +62,10 @@ class Unit:
 
     @property
     def id(self) -> str:
-        """20 hexadecimal digits that depend on every attribute; those from before interventions stay as they were."""
+        """20 hexadecimal digits that depend on every attribute; records of older versions keep theirs."""
         identity = {k: v for k, v in asdict(self).items() if k != "intervention" or v}
+        known = {k: v for k, v in self.parameters.items() if k not in _ADDED_LATER or v != _ADDED_LATER[k]}
+        identity["parameters"] = known
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:20]
 
     def columns(self) -> dict[str, Any]:
