@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from torch import Tensor
 
+from misure.explainers import EXPLAINERS
 from misure.explanation import Explanation
 
 MAP_COLOURS = "cividis"
 """Perceptually uniform and readable with every common colour-vision deficiency."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a method is drawn: a colour of Okabe and Ito's palette (grey for chance) and a marker of Matplotlib's."""
+
+    colour: str
+    marker: str
+
+
+_STYLES = {
+    "msr": Style("#d55e00", "D"),
+    "sufficient_region": Style("#e69f00", "P"),
+    "rise": Style("#0072b2", "o"),
+    "seg_grad_cam": Style("#009e73", "s"),
+    "prediction": Style("#cc79a7", "p"),
+    "random_map": Style("#7f7f7f", "v"),
+}
+_MORE = (Style("#56b4e9", "X"), Style("#000000", "^"), Style("#b8a800", "<"))
+"""For further methods; the last is Okabe and Ito's yellow, darkened to be seen on white."""
+
+
+def style_of(name: str) -> Style:
+    """Return how a method is drawn, the same in every figure and in the report."""
+    others = [method for method in EXPLAINERS if method not in _STYLES]
+    return _STYLES[name] if name in _STYLES else _MORE[others.index(name) % len(_MORE)]
 
 
 def displayable(image: Tensor) -> np.ndarray:

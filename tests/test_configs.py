@@ -250,10 +250,7 @@ def test_cells_that_tables_share_are_one_experiment():
     shared = [
         e
         for e in merged
-        if e.explainer.name == "msr"
-        and not e.input_noise
-        and not e.intervention
-        and e.explainer == MSR()
+        if e.explainer.name == "msr" and not e.input_noise and not e.intervention and e.explainer == MSR()
     ]
     assert [e.n_samples for e in shared] == [12, 16, 40, 40]
 

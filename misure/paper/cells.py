@@ -13,7 +13,7 @@ from misure.paper.origin import Origin, distinct
 from misure.paper.reference import DASH, Pair, grouped
 from misure.paper.selection import SAMPLE, class_labels, in_class, paper_draw, shown_pairs, undisturbed
 from misure.paper.statistics import Summary
-from misure.paper.tables import PAPER_MASKS
+from misure.paper.tables import PAPER_ITERATIONS, PAPER_MASKS
 
 READING = (
     "Ours: mean [95 % bootstrap interval of the mean over samples], median. "
@@ -92,8 +92,8 @@ def head_note(
     for pair, *_ in grouped(pairs, "dataset"):
         lines.append(
             f"- The paper's setting for {pair.dataset_label}: {pair.paper_setting}; MSR with learning "
-            "rate 0.1, lambda 0.01, mask 224 x 224, 100 iterations (where the table does not vary them); RISE with "
-            f"{PAPER_MASKS} masks."
+            f"rate 0.1, lambda 0.01, mask 224 x 224, {PAPER_ITERATIONS} iterations (where the table does not vary "
+            f"them); RISE with {PAPER_MASKS} masks."
         )
     return "\n".join(lines)
 
@@ -133,9 +133,17 @@ def _provenance(records: pd.DataFrame, pair: Pair) -> list[str]:
         f"weights `{distinct(records['weights'])}`" + (f" ({published})" if published else ""),
         f"device: {distinct(records['device']) or DASH}",
         f"precision: {distinct(records['precision']) or DASH}",
+        *_shortened(explained),
         f"code {distinct(records['code_version']) or DASH}",
         *_network_quality(explained),
     ]
+
+
+def _shortened(explained: pd.DataFrame) -> list[str]:
+    """Name numbers of iterations that are not the paper's, as the smallest profile has."""
+    iterations = explained.get("param_n_iterations", pd.Series(dtype=float)).dropna().unique()
+    others = [f"{n:.0f}" for n in iterations if n != PAPER_ITERATIONS]
+    return [f"**MSR with {', '.join(others)} iterations**"] if others else []
 
 
 def _of_classes(explained: pd.DataFrame, pair: Pair) -> str:

@@ -13,12 +13,12 @@ from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from misure.paper.cells import figure_note, head_note, markdown_table
 from misure.paper.like_for_like import NO_CURVES, READING, Curve, Method, cell, columns, described, methods_of
-from misure.paper.like_for_like_figure import label_lines, style_of
+from misure.paper.like_for_like_figure import label_lines
 from misure.paper.material import Material
 from misure.paper.origin import Origin, heading
 from misure.paper.reference import Pair, grouped
 from misure.paper.selection import paper_draw
-from misure.plotting import show_empty
+from misure.plotting import show_empty, style_of
 
 _KINDS = ("insertion", "deletion")
 _SHARES = np.linspace(0, 1, 101) ** 2

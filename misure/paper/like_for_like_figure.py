@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -12,12 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from misure.curves import SMALLEST_RATIO
-from misure.explainers import EXPLAINERS
 from misure.paper.cells import figure_note
-from misure.paper.like_for_like import ALWAYS, NO_CURVES, Method, dice_at, knots, lambda_cells, methods_of
+from misure.paper.like_for_like import NO_CURVES, Method, dice_at, knots, lambda_cells, methods_of
 from misure.paper.material import Material
 from misure.paper.reference import Pair, grouped
-from misure.plotting import show_empty
+from misure.plotting import show_empty, style_of
 
 _PANEL = (6.4, 4.4)
 _POINTS = 80
@@ -30,32 +28,6 @@ _LEGEND = (
     "Markers: as recorded, median ratio and mean Dice (beside them the threshold; MSR's own soft mask).\n"
     "Dashed: MSR's soft mask over lambda."
 )
-
-
-@dataclass(frozen=True)
-class Style:
-    """How a method is drawn: a colour of Okabe and Ito's palette (grey for chance) and a marker."""
-
-    colour: str
-    marker: str
-
-
-_STYLES = {
-    "msr": Style("#0072b2", "D"),
-    "rise": Style("#e69f00", "o"),
-    "seg_grad_cam": Style("#009e73", "s"),
-    "prediction": Style("#000000", "p"),
-    "sufficient_region": Style("#d55e00", "P"),
-    "random_map": Style("#888888", "v"),
-}
-_MORE = (Style("#cc79a7", "X"), Style("#56b4e9", "^"), Style("#b8a800", "<"))
-"""For further methods, in their order; the last is Okabe and Ito's yellow, darkened to be seen on white."""
-
-
-def style_of(name: str) -> Style:
-    """Return how a method is drawn, the same in every figure."""
-    others = [method for method in EXPLAINERS if method not in ALWAYS]
-    return _STYLES[name] if name in _STYLES else _MORE[others.index(name) % len(_MORE)]
 
 
 def like_for_like_figures(material: Material) -> Iterator[tuple[str, Figure]]:

@@ -15,16 +15,9 @@ from misure.paper.material import Material
 from misure.paper.origin import Origin
 from misure.paper.reference import Pair
 from misure.paper.sanity import sanity_table
-from misure.plotting import show_empty
+from misure.plotting import show_empty, style_of
 
-_STYLES = {
-    "seg_grad_cam": ("#E69F00", "s"),
-    "rise": ("#0072B2", "o"),
-    "sufficient_region": ("#009E73", "^"),
-    "msr": ("#D55E00", "D"),
-}
-"""Colours of Okabe and Ito, and markers."""
-
+_METHODS = ("seg_grad_cam", "rise", "sufficient_region", "msr")
 _MEASURES = {"top_iou": "IoU of the top regions", "rank_correlation": "Rank correlation"}
 _OTHER_TARGET_AT = 1.25
 _PANEL = 2.7
@@ -77,7 +70,8 @@ def _title(rows: pd.DataFrame, pair: Pair) -> str:
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, measure: str) -> None:
-    for rank, (name, (colour, marker)) in enumerate(_STYLES.items()):
+    for rank, name in enumerate(_METHODS):
+        style = style_of(name)
         mine = rows[rows["method"].eq(EXPLAINERS[name].title) & rows[f"{measure}_mean"].notna()]
         cascade = mine[mine["randomised"].notna()].sort_values("randomised")
         other = mine[mine["randomised"].isna()]
@@ -87,7 +81,8 @@ def _panel(axes: Axes, rows: pd.DataFrame, measure: str) -> None:
                 for x, (_, row) in zip(part["randomised"].fillna(_OTHER_TARGET_AT), part.iterrows(), strict=True)
             ]
             if len(part):
-                _line(axes, points, _SPREAD * rank, label=EXPLAINERS[name].title, color=colour, marker=marker, ls=line)
+                look = {"color": style.colour, "marker": style.marker, "ls": line}
+                _line(axes, points, _SPREAD * rank, label=EXPLAINERS[name].title, **look)
     chance = rows["chance"].mean() if measure == "top_iou" else 0.0
     axes.axhline(chance, color="0.4", ls=":", lw=1, label="two independent random maps")
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1, _OTHER_TARGET_AT], ["0", "¼", "½", "¾", "1", "other\nclass"], fontsize=8)

@@ -39,6 +39,9 @@ STATISTICS = ("mean", "low", "high", "median")
 PAPER_MASKS = 2000
 """RISE masks in the paper (4.4)."""
 
+PAPER_ITERATIONS = 100
+"""Iterations of MSR in the paper (4.2)."""
+
 _BY_CLASS = ("msr", "sufficient_region")
 
 _BASELINES = ("sufficient_region", "prediction", "random_map")

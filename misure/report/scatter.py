@@ -16,18 +16,11 @@ from misure.paper.origin import Origin
 from misure.paper.reference import DASH, Pair
 from misure.paper.selection import SAMPLE, paper_draw, select
 from misure.paper.statistics import summarise
+from misure.plotting import style_of
 
-_STYLES = {
-    "msr": ("#D55E00", "circle"),
-    "sufficient_region": ("#E69F00", "diamond"),
-    "rise": ("#0072B2", "square"),
-    "seg_grad_cam": ("#009E73", "triangle-up"),
-    "prediction": ("#CC79A7", "cross"),
-    "random_map": ("#7F7F7F", "x"),
-}
-"""Okabe and Ito's colours and different signs, by method."""
-
-_OTHER = ("#56B4E9", "star")
+_SYMBOLS = {"D": "diamond", "P": "cross", "o": "circle", "s": "square", "p": "pentagon", "v": "triangle-down"}
+_SYMBOLS |= {"X": "x", "^": "triangle-up", "<": "triangle-left"}
+"""Plotly's names of Matplotlib's markers."""
 
 
 def scatter(material: Material) -> list[dict[str, Any]]:
@@ -71,7 +64,8 @@ def _plot(material: Material, pair: Pair) -> dict[str, Any] | None:
 
 
 def _trace(name: str, rows: pd.DataFrame, floor: float) -> graph_objects.Scatter:
-    colour, symbol = _STYLES.get(name, _OTHER)
+    style = style_of(name)
+    colour, symbol = style.colour, _SYMBOLS[style.marker]
     ratios = rows["perturbation_ratio"].astype(float)
     return graph_objects.Scatter(
         x=ratios.where(ratios > 0, floor).tolist(),

@@ -45,6 +45,13 @@ _CAPTIONS = {
     "9": "Synapse: predictions with their maps and the probability that they are reliable.",
 }
 
+_BEYOND = {
+    "sanity": "How alike maps stay when weights are drawn anew from the output on, or the target changes.",
+    "like_for_like": "Dice explained against perturbation ratio over all thresholds.",
+    "insertion_deletion": "Dice with the reference while the most salient pixels are inserted, or deleted.",
+}
+"""Captions of the other figures, by the beginning of their name."""
+
 _PROFILES = {
     "smoke": "A check that everything runs, at a tiny size: its numbers mean nothing.",
     "quick": "Small networks, few samples, a CPU's hour: the method's behaviour, not the paper's counts.",
@@ -203,7 +210,8 @@ def _figure(path: Path) -> dict[str, Any]:
         "title": f"Figure {number}" + (f" ({model.replace('_', ' ')})" if model else "")
         if number in _CAPTIONS
         else words[:1].upper() + words[1:],
-        "caption": _CAPTIONS.get(number, ""),
+        "caption": _CAPTIONS.get(number)
+        or next((text for start, text in _BEYOND.items() if path.stem.startswith(start)), ""),
         "uri": f"data:image/png;base64,{base64.b64encode(content).decode()}",
         "width": width,
         "height": height,

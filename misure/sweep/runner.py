@@ -231,9 +231,7 @@ class Runner:
         }
         rows = [{**asdict(evaluation), **shared} for evaluation in explanation.evaluations]
         counts = experiment.cfg.dataset.counts
-        kept = self.samples(
-            experiment, range(max(counts.saved_maps, counts.stability_samples, counts.sanity_samples))
-        )
+        kept = self.samples(experiment, range(max(counts.saved_maps, counts.stability_samples, counts.sanity_samples)))
         maps = None
         if sample in kept:
             maps = _maps(explanation) | {"truth": truth.numpy()} | self._curves(experiment, sample, explanation)
