@@ -7,13 +7,13 @@ datasets are never mixed, and no sample counts twice.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from misure.datasets.credit import UNKNOWN_LICENCE, Credit
 from misure.errors import MisureError, did_you_mean
@@ -76,6 +76,9 @@ SAMPLE = ["dataset", "model", "sample", "class_id"]
 _FREE = ("seed", "n_masks", "n_iterations", "thresholds")
 """Parameters that a profile or a user may change without leaving the paper's setting."""
 
+_SETTING = "setting"
+"""The column that :func:`latest_run` adds: all parameters as JSON."""
+
 _COUNTED_FREE = ["param_seed", "param_n_masks", "param_n_iterations"]
 
 
@@ -122,7 +125,8 @@ def latest_run(records: pd.DataFrame, profile: str) -> pd.DataFrame:
         same = group["weights"].eq(newest["weights"]) & group["dataset_fingerprint"].eq(newest["dataset_fingerprint"])
         kept.append(group[same])
     chosen = pd.concat(kept) if kept else run
-    return chosen.sort_values([*SAMPLE, "explainer", "threshold", "unit"], ignore_index=True)
+    chosen = chosen.sort_values([*SAMPLE, "explainer", "threshold", "unit"], ignore_index=True)
+    return chosen.assign(**{_SETTING: _settings(chosen)})
 
 
 def select(records: pd.DataFrame, explainer: str, **overrides: Any) -> pd.DataFrame:
@@ -242,13 +246,24 @@ def _at_parameters(records: pd.DataFrame, explainer: str, overrides: dict[str, A
         if name not in wanted:
             raise MisureError(f"{explainer} has no parameter {name!r}{did_you_mean(name, wanted)}")
     wanted = {name: value for name, value in wanted.items() if name not in _FREE} | overrides
-    chosen = np.array((records["explainer"] == explainer) & undisturbed(records), dtype=bool)
-    for name, value in wanted.items() if chosen.any() else ():
-        column = records.get(f"param_{name}", pd.Series(np.nan, index=records.index))
-        if isinstance(usual[name], int | float | str):  # a record from before a parameter existed has its default
-            column = column.astype(object).where(column.notna(), usual[name])
-        chosen[chosen] = _equals(column[chosen], value)
-    return records[chosen]
+    rows = records[(records["explainer"] == explainer) & undisturbed(records)]
+    fits = {setting: _fits(json.loads(setting), wanted, usual) for setting in rows[_SETTING].unique()}
+    return rows[rows[_SETTING].map(fits).astype(bool)]
+
+
+def _settings(rows: pd.DataFrame) -> list[str]:
+    """Write each row's parameters as JSON, so that selecting compares the few different settings and not every row."""
+    names = [name for name in rows.columns if name.startswith("param_")]
+    return [
+        json.dumps({name.removeprefix("param_"): v for name, v in zip(names, values, strict=True) if pd.notna(v)})
+        for values in rows[names].astype(object).itertuples(index=False, name=None)
+    ]
+
+
+def _fits(found: dict[str, Any], wanted: dict[str, Any], usual: dict[str, Any]) -> bool:
+    """Compare parameters; a record from before a parameter existed has its default."""
+    known = {name: value for name, value in usual.items() if isinstance(value, int | float | str)} | found
+    return all(_equals(known.get(name), value) for name, value in wanted.items())
 
 
 def _one_setting(rows: pd.DataFrame, overrides: dict[str, Any]) -> pd.DataFrame:
@@ -266,15 +281,12 @@ def _samples(rows: pd.DataFrame) -> set[tuple[Any, ...]]:
     return set(rows[SAMPLE].itertuples(index=False, name=None))
 
 
-def _equals(column: pd.Series, value: Any) -> NDArray[np.bool_]:
-    if value is None:
-        return column.isna().to_numpy()
-    if isinstance(value, list | tuple):
-        return np.array([isinstance(text, str) and json.loads(text) == list(value) for text in column], dtype=bool)
-    if isinstance(value, int | float):
-        numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float)
-        return np.asarray(np.isclose(numbers, float(value), rtol=1e-9, atol=0), dtype=bool)
-    return np.array([found == value for found in column], dtype=bool)
+def _equals(found: Any, wanted: Any) -> bool:
+    if isinstance(wanted, list | tuple):
+        return isinstance(found, str) and json.loads(found) == list(wanted)
+    if isinstance(wanted, int | float) and isinstance(found, int | float):
+        return math.isclose(found, wanted, rel_tol=1e-9)
+    return bool(found == wanted)
 
 
 def _times(column: pd.Series) -> pd.Series:
