@@ -61,6 +61,7 @@ class Experiment:
         sampling: Which ones, and in which order.
         input_noise: Standard deviation of noise on the images, usually 0.
         intervention: What else is changed before explaining, usually nothing.
+        after: Share of their samples that others explain before this one begins, 0..1.
     """
 
     cfg: DictConfig
@@ -69,6 +70,7 @@ class Experiment:
     sampling: Any
     input_noise: float
     intervention: Intervention = NOTHING
+    after: float = 0.0
 
     @classmethod
     def of(cls, cfg: DictConfig) -> Experiment:
@@ -81,9 +83,14 @@ class Experiment:
             number(cfg, key, low)
         explainer = build(cfg.explainer)
         number(cfg, "n_samples", 1)  # by default the profile's number for this method
-        intervention = Intervention.of(cfg.intervention)
         return cls(
-            cfg, explainer, int(cfg.n_samples), build(cfg.dataset.sampling), float(cfg.input_noise), intervention
+            cfg,
+            explainer,
+            int(cfg.n_samples),
+            build(cfg.dataset.sampling),
+            float(cfg.input_noise),
+            Intervention.of(cfg.intervention),
+            min(number(cfg, "after"), 1.0),
         )
 
     @property

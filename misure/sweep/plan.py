@@ -60,8 +60,8 @@ def rounds(experiments: Sequence[Experiment], step: int) -> list[tuple[Experimen
 
 
 def share_before(experiment: Experiment, ranks: range) -> float:
-    """Which share of its samples an experiment has explained before it comes to some ranks, 0..1."""
-    return ranks.start / experiment.n_samples
+    """Which share of the samples has been explained, by experiments that do not wait, when some ranks' turn comes."""
+    return experiment.after + (1 - experiment.after) * ranks.start / experiment.n_samples
 
 
 _NATIVE_SIDE = 600  # photographs at their own aspect, shorter side 520: 520 x 693 pixels are usual
