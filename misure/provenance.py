@@ -20,7 +20,7 @@ from misure.download import file_digest
 from misure.errors import MisureError
 from misure.files import write_atomically
 from misure.networks.checkpoint import read_info
-from misure.sweep.circumstances import code_version
+from misure.revision import code_version
 
 _CPU_INFO = Path("/proc/cpuinfo")
 _INSTRUCTION_SETS = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from misure import __version__
 from misure.config import Experiment
 from misure.datasets.credit import CreditedDataset
+from misure.revision import code_version
 from misure.sweep.samples import Sample
 from misure.sweep.subject import Subject
 
@@ -46,19 +44,3 @@ def circumstances(experiment: Experiment, subject: Subject, sample: Sample, draw
         else f"CPU, {torch.get_num_threads()} threads",
         "code_version": code_version(),
     }
-
-
-def code_version() -> str:
-    """The package version, with the git commit where there is one."""
-    if not _commit:
-        folder = Path(__file__).resolve().parent
-        command = ["git", "-C", str(folder), "describe", "--always", "--dirty"]
-        try:
-            found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5)  # noqa: S603
-            _commit.append(f"{__version__}+{found.stdout.strip()}")
-        except (OSError, subprocess.SubprocessError):
-            _commit.append(__version__)
-    return _commit[0]
-
-
-_commit: list[str] = []
