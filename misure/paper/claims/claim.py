@@ -213,7 +213,7 @@ def _verdict(finding: Finding, p_adjusted: float, profile: str) -> tuple[Verdict
     shown = finding.decisive
     if shown.missing:
         return (
-            Verdict.OPEN,
+            Verdict.STAND_IN if finding.origin.stand_in else Verdict.OPEN,
             f"{shown.missing}; `make reproduce PROFILE={profile} ONLY={finding.remake}` computes what is missing",
         )
     numbers = _in_words(finding, shown)
