@@ -35,5 +35,7 @@ def _made_from(cfg: DictConfig, name: str) -> list[str]:
         return list(cfg.made_from[name])
     sweeps = sorted(path.stem for path in Path(CONFIG_FOLDER, "sweep").glob("*.yaml"))
     if name not in sweeps:
-        raise MisureError(f"only={name} is no table, figure or sweep{did_you_mean(name, [*cfg.made_from, *sweeps])}")
+        raise MisureError(
+            f"only={name} is no table, figure or sweep{did_you_mean(name, sorted({*cfg.made_from, *sweeps}))}"
+        )
     return [name]
