@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 
 from misure.errors import MisureError
 from misure.explainers.base import SaliencyMaps, check_at_least, check_between, check_choice, check_whole
-from misure.explainers.sufficient_region import SufficientRegion, find_sufficient_region
+from misure.explainers.sufficient_region import SufficientRegion
 from misure.metrics import keep
 from misure.model import FrozenNetwork
 from misure.target import TargetBatch
@@ -99,7 +99,7 @@ class MSR(SufficientRegion):
 
     def saliency_maps(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> SaliencyMaps:
         """Return the upsampled masks M_MSR, in [0, 1]."""
-        regions, n_dilations = find_sufficient_region(network, images, targets, tau=self.tau, blanking=self.fill)
+        regions, n_dilations = self.sufficient_regions(network, images, targets)
 
         def work(part: slice) -> tuple[Tensor, Tensor]:
             return self._minimise(network, images[part], targets[part], regions[part])

@@ -137,5 +137,9 @@ class SufficientRegion(Explainer):
 
     def saliency_maps(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> SaliencyMaps:
         """Return the masks M_SR as maps of zeros and ones."""
-        masks, n_dilations = find_sufficient_region(network, images, targets, tau=self.tau, blanking=self.fill)
+        masks, n_dilations = self.sufficient_regions(network, images, targets)
         return SaliencyMaps(masks.to(images.dtype), masks, n_dilations)
+
+    def sufficient_regions(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> tuple[Tensor, Tensor]:
+        """Run stage 1, see :func:`find_sufficient_region`."""
+        return find_sufficient_region(network, images, targets, tau=self.tau, blanking=self.fill)

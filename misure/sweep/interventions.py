@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from misure.errors import MisureError
-from misure.explainers.base import Explainer, SaliencyMaps
+from misure.explainers.base import Explainer
 from misure.explainers.msr import MSR
 from misure.explainers.sufficient_region import SufficientRegion, dilate, find_sufficient_region
 from misure.metrics import dice
@@ -251,28 +251,19 @@ def _growing(mask: Tensor) -> Iterator[Tensor]:
         yield mask
 
 
-@dataclass(frozen=True, kw_only=True)
-class _TolerantSufficientRegion(SufficientRegion):
+class _Tolerant(SufficientRegion):
     """Stage 1 that ends with the whole image where nothing suffices."""
 
-    def saliency_maps(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> SaliencyMaps:
-        """Return the masks M_SR as maps of zeros and ones."""
-        masks, n_dilations = sufficient_or_whole(self, network, images, targets)
-        return SaliencyMaps(masks.to(images.dtype), masks, n_dilations)
+    def sufficient_regions(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> tuple[Tensor, Tensor]:
+        """Return the masks M_SR and the numbers of dilations."""
+        return sufficient_or_whole(self, network, images, targets)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _TolerantMSR(MSR):
-    """MSR whose stage 1 ends with the whole image where nothing suffices."""
+class _TolerantSufficientRegion(_Tolerant):
+    """Stage 1 alone."""
 
-    def saliency_maps(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> SaliencyMaps:
-        """Return the upsampled masks M_MSR, in [0, 1]."""
-        regions, n_dilations = sufficient_or_whole(self, network, images, targets)
 
-        def work(part: slice) -> tuple[Tensor, Tensor]:
-            return self._minimise(network, images[part], targets[part], regions[part])
-
-        with network.sustained():
-            done = [result for _, result in network.batches(images[0]).attempt(work, len(images))]
-        masks = torch.cat([mask for mask, _ in done])
-        return SaliencyMaps(masks, regions, n_dilations, torch.cat([curve for _, curve in done], dim=1))
+@dataclass(frozen=True, kw_only=True)
+class _TolerantMSR(_Tolerant, MSR):
+    """Both stages."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -9,7 +10,7 @@ from omegaconf import DictConfig
 from misure.errors import MisureError
 from misure.paper.markdown import console_table
 from misure.paper.outputs import write_all
-from misure.provenance import provenance, write_provenance
+from misure.provenance import write_provenance
 from misure.report import write_report
 from misure.sweep.failures import subject_failures
 from misure.sweep.records import RecordStore
@@ -32,13 +33,7 @@ def write_outputs(cfg: DictConfig) -> None:
     stages = read_stages(outputs)
     with stage(outputs, profile, "report"):
         made_from = write_provenance(outputs, written.material.run, stages)
-        page = write_report(
-            outputs,
-            written.material,
-            written.tables,
-            written.figures,
-            written.claims,
-            provenance(outputs, written.material.run, stages),
-        )
+        origin = json.loads(made_from.read_text(encoding="utf-8"))  # collecting it hashes every checkpoint
+        page = write_report(outputs, written.material, written.tables, written.figures, written.claims, origin)
     print("\n" + console_table(records, profile))
     print("\n".join(str(path) for path in (*written.files, made_from, page)), flush=True)

@@ -15,11 +15,13 @@
   let global = null;
   let active = 0;
 
-  const text = (card) =>
+  const wordsOf = (text) => text.toLowerCase().split(/\s+/).filter(Boolean);
+  const said = (card) =>
     [card.method, card.class, card.dataset, card.model, card.group, card.setting, `sample ${card.sample}`, card.unit]
-      .join(" ")
-      .toLowerCase();
-  const entries = misure.cards.map((card, order) => ({ card, order, text: text(card) }));
+      .join(" ");
+  const entries = misure.cards.map((card, order) => ({ card, order, words: wordsOf(said(card)) }));
+  /* A number is meant whole: "11" is sample 11, not a unit whose hash happens to hold it. */
+  const meant = (word) => (/^\d+$/.test(word) ? (other) => other === word : (other) => other.includes(word));
 
   const watcher = new IntersectionObserver(
     (changes) => {
@@ -35,11 +37,11 @@
   );
 
   const chosen = () => {
-    const words = find.value.trim().toLowerCase().split(/\s+/);
+    const sought = wordsOf(find.value).map(meant);
     const key = byId("gallery-sort").value;
     const fits = (entry) =>
       filters.every((field) => field.value === "" || String(entry.card[field.dataset.filter]) === field.value) &&
-      words.every((word) => entry.text.includes(word));
+      sought.every((isMeant) => entry.words.some(isMeant));
     const sign = falling ? -1 : 1;
     const compare = (a, b) => {
       const [first, second] = key === "order" ? [a.order, b.order] : [a.card[key], b.card[key]];
