@@ -13,6 +13,7 @@ from misure.errors import MisureError
 from misure.explainers import make_explainer
 from misure.explainers.base import Explainer, check_images
 from misure.model import SegmentationModel, frozen
+from misure.progress import Watch
 from misure.target import Target, make_targets
 
 Network = SegmentationModel | Callable[[Tensor], Any]
@@ -28,6 +29,7 @@ def explain(
     precision: str = "auto",
     batch_size: int | str = "auto",
     winograd: bool | str = "auto",
+    watch: Watch | None = None,
     **parameters: Any,
 ) -> Any:
     """Explain why a network segments an object in one image or a batch.
@@ -42,6 +44,8 @@ def explain(
         precision: ``"32"``, ``"bf16"`` or ``"auto"``.
         batch_size: Perturbed images per forward pass, or ``"auto"``.
         winograd: See :class:`misure.compute.Compute`.
+        watch: Called between the method's steps with a :class:`misure.progress.Progress`; whatever it raises, such as
+            :class:`misure.progress.CancelledError`, ends the explanation.
         **parameters: The method's parameters, such as ``lr`` and ``lam`` of MSR.
 
     Returns:
@@ -68,5 +72,5 @@ def explain(
             targets = make_targets(network, images, wanted, region)
     else:
         targets = wanted
-    explanations = explainer.explain(wrapped, images, targets, compute)
+    explanations = explainer.explain(wrapped, images, targets, compute, watch)
     return explanations[0] if single else explanations

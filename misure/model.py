@@ -14,6 +14,7 @@ from torch.nn.functional import interpolate
 
 from misure.compute import Batches, Compute, Precision, automatic_batch_size
 from misure.errors import MisureError, did_you_mean
+from misure.progress import Progress, Watch
 from misure.winograd import pays_off, winograd
 
 Reshape = Callable[[Tensor], Tensor]
@@ -159,10 +160,13 @@ class FrozenNetwork:
     Made by :func:`frozen`. Calling it returns float32 logits (float64 for float64 images).
     """
 
-    def __init__(self, model: SegmentationModel, compute: Compute, device: torch.device) -> None:
+    def __init__(
+        self, model: SegmentationModel, compute: Compute, device: torch.device, watch: Watch | None = None
+    ) -> None:
         self.model = model
         self.compute = compute
         self.device = device
+        self.watch = watch
         self.precision: Precision = compute.resolve_precision(device)
         self._batches: Batches | None = None
 
@@ -174,6 +178,13 @@ class FrozenNetwork:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=lowered):
             logits = self.model(images)
         return logits.to(images.dtype)
+
+    def tell(
+        self, stage: str, done: int, total: int | None = None, masks: Tensor | None = None, start: int = 0
+    ) -> None:
+        """Let the watcher, if there is one, see a step (see :class:`misure.progress.Progress`)."""
+        if self.watch is not None:
+            self.watch(Progress(stage, done, total, masks, start))
 
     @contextmanager
     def sustained(self) -> Iterator[None]:
@@ -223,11 +234,19 @@ class FrozenNetwork:
 
 
 @contextmanager
-def frozen(model: SegmentationModel, compute: Compute, device: torch.device) -> Iterator[FrozenNetwork]:
+def frozen(
+    model: SegmentationModel, compute: Compute, device: torch.device, watch: Watch | None = None
+) -> Iterator[FrozenNetwork]:
     """Lend a network for explanation and give it back exactly as it was.
 
     Training flags, ``requires_grad``, gradients, weight storage and the random state of torch,
     NumPy and Python are restored, also after an exception.
+
+    Args:
+        model: The adapted network.
+        compute: Precision and batch size.
+        device: Where the images are.
+        watch: Sees every step of the explanation and can stop it.
     """
     with ExitStack() as undo:
         undo.enter_context(torch.inference_mode(mode=False))
@@ -243,7 +262,7 @@ def frozen(model: SegmentationModel, compute: Compute, device: torch.device) -> 
                 parameter.requires_grad_(False)
                 if compute.channels_last and parameter.ndim == 4:
                     parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-        yield FrozenNetwork(model, compute, device)
+        yield FrozenNetwork(model, compute, device, watch)
 
 
 def _restore_flags(flags: list[tuple[nn.Module, bool]]) -> None:

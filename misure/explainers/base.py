@@ -17,6 +17,7 @@ from misure.errors import MisureError
 from misure.explanation import Explanation
 from misure.metrics import Blanking, BlankingKind, Evaluation, evaluate, min_max
 from misure.model import FrozenNetwork, SegmentationModel, frozen
+from misure.progress import Watch
 from misure.target import Target, TargetBatch
 
 
@@ -102,7 +103,12 @@ class Explainer(ABC):
         """Compute raw maps for a batch; the result must not depend on how images are batched."""
 
     def explain(
-        self, model: SegmentationModel, images: Tensor, targets: Sequence[Target], compute: Compute | None = None
+        self,
+        model: SegmentationModel,
+        images: Tensor,
+        targets: Sequence[Target],
+        compute: Compute | None = None,
+        watch: Watch | None = None,
     ) -> list[Explanation]:
         """Explain a batch of images.
 
@@ -111,6 +117,7 @@ class Explainer(ABC):
             images: float, N x C x H x W, in the network's input space.
             targets: One per image.
             compute: Precision and batch size.
+            watch: Called between the method's steps; what it raises ends the explanation.
 
         Returns:
             One explanation per image.
@@ -123,7 +130,7 @@ class Explainer(ABC):
             raise MisureError(f"{len(images)} images but {len(targets)} targets: pass one target per image")
         if any(target.region.shape != images.shape[2:] for target in targets):
             raise MisureError(f"a target was made for another image size than {tuple(images.shape[2:])}: make it anew")
-        with frozen(model, compute or Compute(), images.device) as network:
+        with frozen(model, compute or Compute(), images.device, watch) as network:
             network.batches(images[0])
             batch = TargetBatch.stack(targets, images.device)
             started = _now(images.device)

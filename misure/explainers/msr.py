@@ -102,7 +102,7 @@ class MSR(SufficientRegion):
         regions, n_dilations = self.sufficient_regions(network, images, targets)
 
         def work(part: slice) -> tuple[Tensor, Tensor]:
-            return self._minimise(network, images[part], targets[part], regions[part])
+            return self._minimise(network, images[part], targets[part], regions[part], part.start)
 
         with network.sustained():
             done = [result for _, result in network.batches(images[0]).attempt(work, len(images))]
@@ -110,7 +110,7 @@ class MSR(SufficientRegion):
         return SaliencyMaps(masks, regions, n_dilations, torch.cat([curve for _, curve in done], dim=1))
 
     def _minimise(
-        self, network: FrozenNetwork, images: Tensor, targets: TargetBatch, regions: Tensor
+        self, network: FrozenNetwork, images: Tensor, targets: TargetBatch, regions: Tensor, start: int = 0
     ) -> tuple[Tensor, Tensor]:
         """Run the optimisation for a batch.
 
@@ -148,6 +148,7 @@ class MSR(SufficientRegion):
             optimiser.param_groups[0]["lr"] = self._rate(iteration)
             optimiser.step()
             self._clamp(mask, iteration)
+            network.tell("minimising", iteration + 1, self.n_iterations, mask.detach(), start)
         final = {"last": mask.detach(), "last_forward": seen, "best": best}[self.returned]
         curves = torch.stack(losses)
         if not bool(curves.isfinite().all()):

@@ -76,8 +76,9 @@ class RISE(Explainer):
             return image, dice(hits, batch.regions), masks
 
         with network.sustained():
-            for _, (image, score, masks) in network.batches(images[0]).attempt(work, self.n_masks * len(images)):
+            for done, (image, score, masks) in network.batches(images[0]).attempt(work, self.n_masks * len(images)):
                 total.index_add_(0, image, score[:, None, None] * masks)
+                network.tell("masking", done.stop, self.n_masks * len(images), total)
         return SaliencyMaps((total / (self.n_masks * self.keep_probability)).to(images.dtype))
 
     def masks(self, numbers: Tensor, size: torch.Size) -> Tensor:

@@ -65,7 +65,7 @@ def find_sufficient_region(
     pending = torch.arange(len(images), device=images.device)
     batches = network.batches(images[0])
     outside = blanking.of_dilation
-    n_steps = 1
+    n_steps, tried = 1, 0
     while len(pending):
         steps = _dilations(masks[pending], n_steps)
         enough = _dice_of_steps(network, images[pending], targets[pending], steps, outside) > tau
@@ -81,6 +81,8 @@ def find_sufficient_region(
         pending = pending[~done]
         masks[pending] = dilate(masks[pending])
         n_dilations[pending] += 1
+        tried += n_steps
+        network.tell("dilating", tried, masks=masks)
         # Tries at most as many steps as were needed so far, so that little is tried in vain.
         n_steps = max(1, min(2 * n_steps, batches.size // max(1, len(pending))))
     return masks, n_dilations
