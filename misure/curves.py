@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ from misure.target import TargetBatch
 
 SMALLEST_RATIO = 0.05
 """The threshold curve starts where a map may keep this many times the object's pixels."""
+
+Curve = Mapping[str, NDArray[Any]]
+"""Arrays of one explanation by name, as :func:`explanation_curves` returns them."""
 
 _CLOSENESS = 3
 """Insertion and deletion steps grow as this power: objects are small, so most happens where few pixels are changed."""
@@ -94,6 +98,49 @@ def explanation_curves(
     }
 
 
+def knots(curve: Curve) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the ends of the intervals of allowed ratios where Dice explained is known, and its values there.
+
+    Each measured set is the largest for every allowed ratio from its own up to the one that it was chosen for.
+
+    Returns:
+        Ratios, not falling, and values 0..1; between two intervals the logarithm of the ratio is interpolated.
+    """
+    allowed = curve["curve_allowed"]
+    before = np.append(allowed[:1], allowed[:-1])
+    own = np.clip(curve["curve_ratio"], before, allowed)
+    return np.column_stack([own, allowed]).ravel(), np.repeat(curve["curve_dice"], 2)
+
+
+def dice_at(curve: Curve, ratio: float) -> float:
+    """Return Dice explained when a ratio is allowed; NaN where the image has no room for it.
+
+    Below the first measured ratio it is that of the first.
+    """
+    ratios, scores = knots(curve)
+    if ratio > ratios[-1] * (1 + 1e-9):
+        return float("nan")
+    return float(np.interp(np.log10(ratio), np.log10(ratios), scores))
+
+
+def area(curve: Curve, low: float, high: float) -> float:
+    """Return the area under Dice explained against the logarithm of the allowed ratio, over the interval's width.
+
+    Args:
+        curve: Of one sample.
+        low: The smallest ratio.
+        high: The largest; the whole image where that is less.
+
+    Returns:
+        0..1: the mean Dice explained between the limits.
+    """
+    ratios, _ = knots(curve)
+    high = min(high, float(ratios[-1]))
+    ends = np.concatenate([[low], ratios[(ratios > low) & (ratios < high)], [high]])
+    scores = [dice_at(curve, ratio) for ratio in ends]
+    return float(np.trapezoid(scores, np.log10(ends)) / np.log10(high / low))
+
+
 def _ranked(explanation: Explanation, *, is_mask: bool) -> NDArray[np.floating]:
     values: NDArray[np.floating] = explanation.saliency.numpy()
     if is_mask and explanation.sufficient_region is not None:
@@ -133,11 +180,12 @@ def _scores(
     values, cuts = (torch.from_numpy(array).to(device) for array in (ranked, levels[first]))
     flipped = torch.from_numpy(inverted[first]).to(device)
     target = TargetBatch.stack([explanation.target], device)  # broadcasts over the sets
+    of_set = (-1, *(1,) * values.ndim)
     with frozen(model, compute, device) as network:
         baseline = blanking.baseline(network, image)
 
         def work(part: slice) -> Tensor:
-            masks = (values > cuts[part, None, None]) ^ flipped[part, None, None]
+            masks = (values > cuts[part].view(of_set)) ^ flipped[part].view(of_set)
             return dice(target.hits(network(keep(image, masks, baseline))), target.regions)
 
         done = torch.cat([part for _, part in network.batches(image[0]).attempt(work, len(first))])

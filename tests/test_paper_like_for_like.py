@@ -14,9 +14,10 @@ from hypothesis.extra.numpy import arrays
 from matplotlib.figure import Figure
 from paper_records import frame, organ, save_map, unit
 
+from misure.curves import area, dice_at
 from misure.errors import MisureError
 from misure.paper.insertion_deletion import insertion_deletion_figures, insertion_deletion_tables, swept_area
-from misure.paper.like_for_like import ALWAYS, RATIOS, area, dice_at, like_for_like_tables, methods_of
+from misure.paper.like_for_like import ALWAYS, RATIOS, like_for_like_tables, methods_of
 from misure.paper.like_for_like_figure import label_lines, like_for_like_figures
 from misure.paper.material import Material
 from misure.paper.reference import PAIRS

@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
+from misure.curves import Curve
 from misure.paper.cells import figure_note, head_note, markdown_table
-from misure.paper.like_for_like import NO_CURVES, READING, Curve, Method, cell, columns, described, methods_of
+from misure.paper.like_for_like import NO_CURVES, READING, Method, cell, columns, described, methods_of
 from misure.paper.like_for_like_figure import label_lines
 from misure.paper.material import Material
 from misure.paper.origin import Origin, heading

@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from misure.curves import SMALLEST_RATIO
+from misure.curves import SMALLEST_RATIO, Curve, area, dice_at
 from misure.errors import MisureError
 from misure.explainers import EXPLAINERS
 from misure.paper.cells import head_note, interval, markdown_table, measured
@@ -48,7 +47,6 @@ _ARRAYS = ("curve_", "insertion_", "deletion_")
 _PARTS = ("mean", "low", "high", "median", "n")
 
 Key = tuple[int, int]
-Curve = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -126,49 +124,6 @@ def _restricted(method: Method, shared: set[Key]) -> Method:
 
 def _place(name: str) -> int:
     return ALWAYS.index(name) if name in ALWAYS else len(ALWAYS)
-
-
-def knots(curve: Curve) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the ends of the intervals of allowed ratios where Dice explained is known, and its values there.
-
-    Each measured set is the largest for every allowed ratio from its own up to the one that it was chosen for.
-
-    Returns:
-        Ratios, not falling, and values 0..1; between two intervals the logarithm of the ratio is interpolated.
-    """
-    allowed = curve["curve_allowed"]
-    before = np.append(allowed[:1], allowed[:-1])
-    own = np.clip(curve["curve_ratio"], before, allowed)
-    return np.column_stack([own, allowed]).ravel(), np.repeat(curve["curve_dice"], 2)
-
-
-def dice_at(curve: Curve, ratio: float) -> float:
-    """Return Dice explained when a ratio is allowed; NaN where the image has no room for it.
-
-    Below the first measured ratio it is that of the first.
-    """
-    ratios, scores = knots(curve)
-    if ratio > ratios[-1] * (1 + 1e-9):
-        return float("nan")
-    return float(np.interp(np.log10(ratio), np.log10(ratios), scores))
-
-
-def area(curve: Curve, low: float, high: float) -> float:
-    """Return the area under Dice explained against the logarithm of the allowed ratio, over the interval's width.
-
-    Args:
-        curve: Of one sample.
-        low: The smallest ratio.
-        high: The largest; the whole image where that is less.
-
-    Returns:
-        0..1: the mean Dice explained between the limits.
-    """
-    ratios, _ = knots(curve)
-    high = min(high, float(ratios[-1]))
-    ends = np.concatenate([[low], ratios[(ratios > low) & (ratios < high)], [high]])
-    scores = [dice_at(curve, ratio) for ratio in ends]
-    return float(np.trapezoid(scores, np.log10(ends)) / np.log10(high / low))
 
 
 def like_for_like_tables(material: Material) -> Iterator[tuple[str, pd.DataFrame, str]]:

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from misure.curves import SMALLEST_RATIO
+from misure.curves import SMALLEST_RATIO, dice_at, knots
 from misure.paper.cells import figure_note
-from misure.paper.like_for_like import NO_CURVES, Method, dice_at, knots, lambda_cells, methods_of
+from misure.paper.like_for_like import NO_CURVES, Method, lambda_cells, methods_of
 from misure.paper.material import Material
 from misure.paper.reference import Pair, grouped
 from misure.plotting import show_empty, style_of
