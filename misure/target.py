@@ -120,6 +120,22 @@ class TargetBatch:
         shape = (-1, *(1,) * (logits.ndim - 2))
         return (logits.argmax(1) == self.class_ids.view(shape)) & self.counted
 
+    def scores(self, logits: Tensor) -> Tensor:
+        """Return the logits of each image's own class, N x H x W; gradients pass through."""
+        return logits[torch.arange(len(logits), device=logits.device), self.class_ids]
+
+    def probabilities(self, logits: Tensor, passes: int = 1) -> Tensor:
+        """Return the probabilities of background and of each image's own class, N x 2 x H x W.
+
+        Args:
+            logits: N x L x H x W.
+            passes: How often softmax is applied.
+        """
+        probabilities = logits
+        for _ in range(passes):
+            probabilities = probabilities.softmax(1)
+        return torch.stack([probabilities[:, 0], self.scores(probabilities)], 1)
+
 
 def make_targets(
     network: FrozenNetwork,

@@ -119,3 +119,19 @@ def test_confidence_is_the_mean_probability_over_the_region():
     logits[1, 0] = torch.tensor([math.log(3), math.log(9), -1.0, math.log(4)], dtype=torch.float64)
     chosen = torch.tensor([[True, True, True, False]])
     assert Target.from_logits(logits, 1, chosen).confidence == pytest.approx((0.75 + 0.9) / 2, abs=1e-12)  # float64
+
+
+def test_scores_are_each_image_s_own_logits_and_pass_gradients():
+    logits = LOGITS.expand(3, -1, -1, -1).clone().requires_grad_()
+    scores = TargetBatch.stack([Target.from_logits(LOGITS, c) for c in (1, 2, 0)]).scores(logits)
+    assert torch.equal(scores, LOGITS[[1, 2, 0]])
+    (gradient,) = torch.autograd.grad(scores.sum(), logits)
+    assert gradient.sum((2, 3)).tolist() == [[0, 6, 0, 0], [0, 0, 6, 0], [6, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_probabilities_are_those_of_background_and_class(passes):
+    targets = TargetBatch.stack([Target.from_logits(LOGITS, c) for c in (1, 2)])
+    expected = LOGITS.softmax(0) if passes == 1 else LOGITS.softmax(0).softmax(0)
+    probabilities = targets.probabilities(LOGITS.expand(2, -1, -1, -1), passes)
+    assert torch.equal(probabilities, torch.stack([expected[[0, 1]], expected[[0, 2]]]))

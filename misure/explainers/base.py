@@ -52,6 +52,8 @@ class Explainer(ABC):
     """A method and its parameters. Subclasses implement :meth:`saliency_maps`.
 
     Attributes:
+        needs_gradients: Whether the method differentiates the network (a class attribute).
+        needs_layer: Whether it looks at a layer inside the network (a class attribute).
         thresholds: Where the min-max scaled map is cut for evaluation; an empty tuple means that the
             map itself, within [0, 1], is the mask.
         blanking: What a switched-off pixel becomes, see :class:`misure.metrics.Blanking`.
@@ -61,6 +63,8 @@ class Explainer(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]
+    needs_gradients: ClassVar[bool] = False
+    needs_layer: ClassVar[bool] = False
 
     thresholds: tuple[float, ...] = ()
     blanking: BlankingKind = "zero"

@@ -58,6 +58,7 @@ class MSR(SufficientRegion):
 
     name: ClassVar[str] = "msr"
     title: ClassVar[str] = "MSR"
+    needs_gradients: ClassVar[bool] = True
 
     lr: float = 0.1
     lr_schedule: Literal["constant", "linear"] = "constant"
@@ -202,11 +203,7 @@ class _Objective:
 
     def _soft_dice(self, logits: Tensor) -> Tensor:
         """Dice of background and class probabilities with the reference, N x 2."""
-        probabilities = logits
-        for _ in range(self.msr.softmax_passes):
-            probabilities = probabilities.softmax(1)
-        rows = torch.arange(len(logits), device=logits.device)
-        pair = torch.stack([probabilities[:, 0], probabilities[rows, self.targets.class_ids]], 1)
+        pair = self.targets.probabilities(logits, self.msr.softmax_passes)
         pair = (pair * self.targets.counted[:, None]).flatten(2)
         overlap = (pair * self.reference).sum(2)
         return (2 * overlap + _DICE_EPSILON) / (pair.sum(2) + self.reference.sum(2) + _DICE_EPSILON)
