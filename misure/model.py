@@ -29,17 +29,21 @@ class SegmentationModel:
 
     Accepts a network that returns a tensor, a dict with ``out`` or ``logits``, an object with
     ``.logits`` or a sequence whose first entry is one of these. Logits smaller than the image are
-    upsampled bilinearly. A one-channel (sigmoid) head ``z`` becomes the two logits ``(0, z)``,
-    whose softmax is exactly the sigmoid.
+    upsampled bilinearly, those of volumes trilinearly. A one-channel (sigmoid) head ``z`` becomes
+    the two logits ``(0, z)``, whose softmax is exactly the sigmoid, unless the head is multi-label.
 
     Args:
-        network: An ``nn.Module`` or any callable; inputs are N x C x H x W.
+        network: An ``nn.Module`` or any callable; inputs are N x C x H x W or N x C x D x H x W.
         bottleneck: Name of the layer that CAM methods use unless told otherwise.
         reshape: Turns that layer's tokens into a feature map, for transformers.
         class_names: Names by class index.
         in_channels: Number of image channels, checked when given.
         mean: Per-channel mean that was subtracted from images in [0, 1].
         std: Per-channel divisor applied after that.
+        multi_label: Each logit channel is a yes or no of its own: a class is predicted where its logit
+            exceeds 0, classes overlap, there is no background channel, and a single channel stays one.
+        differentiable: Whether gradients flow from the logits to the images.
+        title: What messages call the network; by default the name of its class or function.
     """
 
     def __init__(
@@ -52,6 +56,9 @@ class SegmentationModel:
         in_channels: int | None = None,
         mean: Sequence[float] = (0.0,),
         std: Sequence[float] = (1.0,),
+        multi_label: bool = False,
+        differentiable: bool = True,
+        title: str | None = None,
     ) -> None:
         self.network = network
         self.bottleneck = bottleneck
@@ -60,6 +67,9 @@ class SegmentationModel:
         self.in_channels = in_channels
         self.mean = tuple(mean)
         self.std = tuple(std)
+        self.multi_label = multi_label
+        self.differentiable = differentiable
+        self.title = title or str(getattr(network, "__name__", type(network).__name__))
         self.activation_bytes: dict[torch.Size, int] = {}  # by image shape, measured when first needed
 
     @classmethod
@@ -91,8 +101,8 @@ class SegmentationModel:
         return self
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return logits, N x L x H x W with L >= 2, for images N x C x H x W."""
-        return to_logits(self.network(images), images)
+        """Return logits N x L x spatial for images N x C x spatial; L >= 2 unless the head is multi-label."""
+        return to_logits(self.network(images), images, multi_label=self.multi_label)
 
     def layer(self, name: str | None = None) -> nn.Module:
         """Find a layer by its dotted name.
@@ -115,8 +125,13 @@ class SegmentationModel:
             raise MisureError(f"the network has no layer {name!r}{did_you_mean(name, known)}") from error
 
 
-def to_logits(output: Any, images: Tensor) -> Tensor:
-    """Normalise a network's output to logits N x L x H x W of the images' size (see the class above).
+def to_logits(output: Any, images: Tensor, *, multi_label: bool = False) -> Tensor:
+    """Normalise a network's output to logits N x L x spatial of the images' size (see the class above).
+
+    Args:
+        output: Whatever the network returned.
+        images: N x C x spatial, what it was given.
+        multi_label: Keep a single channel as it is.
 
     Raises:
         MisureError: If no logits can be found in the output, or their shape does not fit.
@@ -132,7 +147,7 @@ def to_logits(output: Any, images: Tensor) -> Tensor:
     if logits.shape[2:] != images.shape[2:]:
         mode = "bilinear" if images.ndim == 4 else "trilinear"
         logits = interpolate(logits, size=images.shape[2:], mode=mode, align_corners=False)
-    if logits.shape[1] == 1:
+    if logits.shape[1] == 1 and not multi_label:
         logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
     return logits
 
