@@ -49,21 +49,21 @@ def test_each_extension_is_one_file_and_one_yaml():
 
 
 def test_the_extensions_work_together(copy):
-    (line,) = [line for _, text in BLOCKS for line in text.splitlines() if "explainer=occlusion" in line]
+    (line,) = [line for _, text in BLOCKS for line in text.splitlines() if "explainer=input_gradient" in line]
     python, *command = shlex.split(line)
     assert python == "python"
     printed = run(copy, *command)
-    assert "squares-tiny occlusion" in printed
+    assert "squares-tiny input_gradient" in printed
     records = records_of(copy)
     assert set(records["status"]) == {"done"}
     assert records["unit"].nunique() == 2
-    # The square differs from its noisy surroundings in brightness alone, which two convolutions find at once; switching
-    # off what is inside it must then cost Dice, so that the mask at 0.2 lies around the square.
+    # The square differs from its noisy surroundings in brightness alone, which two convolutions find at once; the class's
+    # logits then depend on every pixel of the square alike, so that the mask at 0.2 covers it.
     assert (records["dice_explained"] > 0.5).all()
 
 
 def test_the_ten_lines_run(tmp_path):
-    (lines,) = [text for language, text in BLOCKS if language == "python" and "misure.explain(" in text]
+    lines = next(text for language, text in BLOCKS if language == "python" and "misure.explain(" in text)
     assert len([line for line in lines.splitlines() if line.strip()]) <= 10
     (tmp_path / "ten.py").write_text(lines, encoding="utf-8")
     printed = subprocess.run(
