@@ -57,8 +57,8 @@ def test_the_extensions_work_together(copy):
     records = records_of(copy)
     assert set(records["status"]) == {"done"}
     assert records["unit"].nunique() == 2
-    # The square differs from its noisy surroundings in brightness alone, which two convolutions find at once; the gradient times
-    # the brightness is then largest on the square, and the mask at 0.2 covers most of it.
+    # The square differs from its noisy surroundings in brightness alone, which two convolutions find at once; the
+    # gradient times the brightness is then largest on the square, and the mask at 0.2 covers most of it.
     assert (records["dice_explained"] > 0.5).all(), records["dice_explained"]
 
 
