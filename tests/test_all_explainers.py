@@ -24,6 +24,7 @@ PARAMETERS: dict[str, dict] = {
     "sufficient_region": {},
     "rise": {"n_masks": 12, "grid": 3, "style": "bilinear"},
     "seg_grad_cam": {},
+    "occlusion": {"window": 6, "stride": 4},
     "prediction": {},
     "random_map": {},
 }
