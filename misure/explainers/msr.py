@@ -47,7 +47,8 @@ class MSR(SufficientRegion):
         clamp_start: First iteration, counted from 0, after which values below ``clamp_low`` are
             zeroed; before it the mask is only clipped to [0, 1]. The authors' later code has 11.
         dice_target: ``"hard"`` compares with the reference segmentation, ``"soft"`` with its probabilities.
-        softmax_passes: 1; the authors' later code in effect applies softmax twice.
+        softmax_passes: 1; the authors' later code in effect applies softmax twice. A multi-label sigmoid head takes
+            1 alone.
         context_value: Initial mask value inside the sufficient region but outside the object. The
             paper's "arg min over M_SR" reads as 1; the authors' later code has 0.5.
         initial_support: ``"sufficient_region"``, or ``"positive_first_channel"`` to start only from
@@ -186,7 +187,7 @@ class _Objective:
         else:
             reference = targets.references * targets.counted[:, None]
         self.reference = reference.flatten(2)
-        is_background = targets.class_ids == 0
+        is_background = targets.are_background
         self.weights = self.reference.new_tensor([msr.alpha_background, msr.alpha_foreground]).repeat(
             len(is_background), 1
         )
