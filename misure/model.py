@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from misure.compute import Batches, Compute, Precision, automatic_batch_size
-from misure.errors import MisureError, did_you_mean
+from misure.errors import MisureError
+from misure.layers import Layer, activation_bytes, find_layer, list_layers, suggest
 from misure.progress import Progress, Watch
 from misure.winograd import pays_off, winograd
 
@@ -21,7 +23,7 @@ Reshape = Callable[[Tensor], Tensor]
 """Turns a layer's tokens (N x T x C) into a feature map (N x C x H x W)."""
 
 _UNKNOWN_ACTIVATIONS = 400
-"""Activations per input value assumed for a callable that is no module (a VGG-16 U-Net has about 350)."""
+"""Activations per input value assumed where no layer can be watched (a VGG-16 U-Net has about 350)."""
 
 
 class SegmentationModel:
@@ -105,24 +107,49 @@ class SegmentationModel:
         return to_logits(self.network(images), images, multi_label=self.multi_label)
 
     def layer(self, name: str | None = None) -> nn.Module:
-        """Find a layer by its dotted name.
+        """Find a layer by its dotted name or a pattern (see :func:`misure.layers.find_layer`).
 
         Args:
             name: The layer, or None for the bottleneck.
 
         Raises:
-            MisureError: If the network is no module, no name is known, or the name is unknown.
+            MisureError: If the network is no module, no name is known, or not one layer has it.
         """
         name = name or self.bottleneck
-        if self.module is None:
-            raise MisureError("this network is a plain callable, not an nn.Module, so it has no layers to explain at")
+        module = self._module_with_layers()
         if name is None:
-            raise MisureError("no layer is named: pass layer=..., for a U-Net the deepest encoder stage")
-        try:
-            return self.module.get_submodule(name)
-        except AttributeError as error:
-            known = [n for n, _ in self.module.named_modules() if n]
-            raise MisureError(f"the network has no layer {name!r}{did_you_mean(name, known)}") from error
+            raise MisureError("no layer is named: pass layer=..., such as model.suggest_bottleneck(image)")
+        return find_layer(module, name)
+
+    def layers(self, image: Tensor, pattern: str = "*") -> list[Layer]:
+        """List the layers whose name fits a pattern, with what each gives for an image (C x spatial), in forward order.
+
+        Raises:
+            MisureError: If the network is no module.
+        """
+        module = self._module_with_layers()
+        image = image.to(self.device or image.device, self.dtype or image.dtype)
+        with frozen(self, Compute("32"), image.device) as network:
+            listed = list_layers(module, lambda: network(image[None]))
+        return [layer for layer in listed if fnmatchcase(layer.name, pattern)]
+
+    def suggest_bottleneck(self, image: Tensor) -> str:
+        """Name the end of the encoder for an image, C x spatial (see :func:`misure.layers.suggest` for the rule).
+
+        Raises:
+            MisureError: If no layer gives feature maps.
+        """
+        name = suggest(self.layers(image), image.shape[1:])
+        if name is None:
+            raise MisureError(
+                f"no layer of {self.title} gives feature maps: name one and give SegmentationModel(reshape=)"
+            )
+        return name
+
+    def _module_with_layers(self) -> nn.Module:
+        if self.module is None:
+            raise MisureError(f"{self.title} is a plain callable, not an nn.Module, so it has no layers to explain at")
+        return self.module
 
 
 def to_logits(output: Any, images: Tensor, *, multi_label: bool = False) -> Tensor:
@@ -229,23 +256,11 @@ class FrozenNetwork:
             self._batches = Batches(int(size))
         return self._batches
 
-    @torch.no_grad()
     def _activation_bytes(self, image: Tensor) -> int:
+        """Measure what a forward and backward pass of one image keeps, or assume it where nothing can be watched."""
         module = self.model.module
-        if module is None:
-            return image.numel() * image.element_size() * _UNKNOWN_ACTIVATIONS
-        total = 0
-
-        def add(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            nonlocal total
-            total += output.numel() * output.element_size() if isinstance(output, Tensor) else 0
-
-        with ExitStack() as hooks:
-            for leaf in module.modules():
-                if not any(leaf.children()):
-                    hooks.callback(leaf.register_forward_hook(add).remove)
-            self(image[None])
-        return 2 * total
+        measured = 0 if module is None else activation_bytes(module, lambda: self(image[None]))
+        return 2 * measured or image.numel() * image.element_size() * _UNKNOWN_ACTIVATIONS
 
 
 @contextmanager
