@@ -57,6 +57,7 @@ def _bench_one(cfg: DictConfig) -> tuple[pd.DataFrame, str]:
         targets,
         n_masks=cfg.bench.masks,
         n_iterations=cfg.bench.iterations,
+        n_steps=cfg.bench.steps,
         methods=list(cfg.bench.methods),
         precisions=[str(p) for p in cfg.bench.precisions] if cfg.bench.precisions else None,
         images_per_round=cfg.bench.images_per_round,
