@@ -85,8 +85,10 @@ def _steps(view: View) -> str:
 
 
 def _bar(view: View) -> str:
-    share = f' value="{view.done / view.total:.3f}"' if view.total else ""
-    return f'<progress max="1"{share}></progress>'
+    if not view.total:
+        return '<div class="bar" role="progressbar"><i class="unknown"></i></div>'
+    percent = f"{100 * view.done / view.total:.1f}"
+    return f'<div class="bar" role="progressbar" aria-valuenow="{percent}"><i style="width:{percent}%"></i></div>'
 
 
 def duration(seconds: float) -> str:

@@ -116,9 +116,11 @@ class Handlers:
     def _choice(self, session: Session) -> tuple[Any, ...]:
         return cards.chosen(session), "", cards.comparison(session, 0, None, None), gr.update(interactive=False)
 
-    def explain(self, session: Session, methods: list[str], threshold: float, *entered: Any) -> Iterator[Any]:
+    def explain(
+        self, session: Session, methods: list[str], more: list[str], threshold: float, *entered: Any
+    ) -> Iterator[Any]:
         """Run the chosen methods and show them at work: live view, comparison, download, both buttons."""
-        run = self._begin(session, methods, entered)
+        run = self._begin(session, [*methods, *more], entered)
         idle = (gr.update(interactive=True), gr.update(interactive=False))
         busy = (gr.update(interactive=False), gr.update(interactive=True))
         history: list[float] = []

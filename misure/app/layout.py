@@ -11,7 +11,7 @@ from PIL import Image
 
 from misure.app.handlers import FIRST_WINDOW, WINDOWS, Handlers
 from misure.app.networks import Shelf
-from misure.app.parameters import Setting, method_names, settings_of
+from misure.app.parameters import FIRST, Setting, method_names, settings_of
 from misure.app.session import BORDER_WIDTH, Session
 from misure.explainers import EXPLAINERS
 
@@ -42,14 +42,16 @@ def build_page(shelf: Shelf, examples: Sequence[Path]) -> gr.Blocks:
     """
     with gr.Blocks(title="misure", analytics_enabled=False, delete_cache=_CACHE_SECONDS) as page:
         gr.HTML("<h1>misure</h1><p>Which pixels does a segmentation need?</p>", elem_id="title")
-        with gr.Row():
+        with gr.Row(elem_classes="halves"):
             with gr.Column(scale=6, min_width=320):
                 network, gallery, upload, scan, window, slices, picture, legend = _image_column(shelf, examples)
             with gr.Column(scale=5, min_width=320):
-                chosen, extent, methods, inputs, start, stop, live = _method_column()
-        with gr.Row(equal_height=False):
+                chosen, extent, methods, more, inputs, start, stop, live = _method_column()
+        with gr.Row(elem_id="compare"):
             _heading("3 · Compare")
-            download = gr.DownloadButton("Download the folder (zip)", interactive=False, size="sm", elem_id="download")
+            download = gr.DownloadButton(
+                "Download the folder (zip)", interactive=False, size="sm", scale=0, min_width=220, elem_id="download"
+            )
         threshold = gr.Slider(
             0, 0.99, 0.2, step=0.01, elem_id="threshold",
             label="Threshold on every map, scaled from its lowest to its highest value",
@@ -60,15 +62,16 @@ def build_page(shelf: Shelf, examples: Sequence[Path]) -> gr.Blocks:
         chosen_outputs = [chosen, live, comparison, download]
         looked = [picture, legend, scan, slices, *chosen_outputs]
         private: dict[str, Any] = {"api_visibility": "private"}
-        page.load(handlers.open_first, network, [session, *looked], **private)
-        gallery.select(handlers.open_example, [session, network], looked, **private)
-        upload.upload(handlers.open_upload, [session, network, upload], looked, **private)
+        seen: dict[str, Any] = {**private, "show_progress_on": picture}
+        page.load(handlers.open_first, network, [session, *looked], **seen)
+        gallery.select(handlers.open_example, [session, network], looked, **seen)
+        upload.upload(handlers.open_upload, [session, network, upload], looked, **seen)
         for changed in (network.change, window.change, slices.release):
-            changed(handlers.look_again, [session, network, window, slices], looked, **private)
-        picture.select(handlers.click, [session, extent], [picture, *chosen_outputs], **private)
-        extent.change(handlers.change_extent, [session, extent], [picture, *chosen_outputs], **private)
+            changed(handlers.look_again, [session, network, window, slices], looked, **seen)
+        picture.select(handlers.click, [session, extent], [picture, *chosen_outputs], **seen)
+        extent.change(handlers.change_extent, [session, extent], [picture, *chosen_outputs], **seen)
         start.click(
-            handlers.explain, [session, methods, threshold, *inputs.values()],
+            handlers.explain, [session, methods, more, threshold, *inputs.values()],
             [live, comparison, download, start, stop],
             concurrency_limit=_AT_ONCE, show_progress="hidden", **private,
         )  # fmt: skip
@@ -107,17 +110,18 @@ def _method_column() -> tuple[Any, ...]:
     chosen = gr.HTML(elem_id="chosen")
     extent = gr.Radio(_EXTENTS, value="object", show_label=False, container=False, elem_id="extent")
     names = method_names()
-    methods = gr.CheckboxGroup(
-        [(EXPLAINERS[name].title, name) for name in names], value=["msr"], label="Methods", elem_id="methods"
-    )
+    titled = [(EXPLAINERS[name].title, name) for name in names]
+    methods = gr.CheckboxGroup(titled[: len(FIRST)], value=["msr"], label="Methods of the paper", elem_id="methods")
+    with gr.Accordion("More methods", open=False, elem_id="others"):
+        more = gr.CheckboxGroup(titled[len(FIRST) :], show_label=False, container=False, elem_id="more")
     inputs: dict[tuple[str, str], Any] = {}
     with gr.Accordion("Parameters", open=False, elem_id="parameters"):
         for name in names:
-            _parameter_row(name, methods, inputs)
+            _parameter_row(name, methods if name in FIRST else more, inputs)
     with gr.Row():
         start = gr.Button("Explain", variant="primary", elem_id="explain")
         stop = gr.Button("Cancel", interactive=False, elem_id="cancel")
-    return chosen, extent, methods, inputs, start, stop, gr.HTML(elem_id="live")
+    return chosen, extent, methods, more, inputs, start, stop, gr.HTML(elem_id="live")
 
 
 def _parameter_row(method: str, methods: Any, inputs: dict[tuple[str, str], Any]) -> None:
@@ -125,21 +129,24 @@ def _parameter_row(method: str, methods: Any, inputs: dict[tuple[str, str], Any]
     settings = settings_of(method)
     if not settings:
         return
-    with gr.Row(visible=method == "msr", elem_id=f"parameters-{method}") as row:
-        for setting in settings:
-            inputs[method, setting.name] = _parameter(setting)
+    with gr.Group(visible=method == "msr") as group:
+        gr.HTML(f"<b>{EXPLAINERS[method].title}</b>", padding=True, elem_classes="of-method")
+        with gr.Row():
+            for setting in settings:
+                inputs[method, setting.name] = _parameter(setting)
     methods.change(
-        lambda ticked: gr.update(visible=method in ticked), methods, row,
+        lambda ticked: gr.update(visible=method in ticked), methods, group,
         show_progress="hidden", queue=False, api_visibility="private",
     )  # fmt: skip
 
 
 def _parameter(setting: Setting) -> Any:
-    label = f"{EXPLAINERS[setting.method].title}: {setting.label}"
-    identifier = f"{setting.method}-{setting.name}"
+    shared: dict[str, Any] = {
+        "label": setting.label, "min_width": 90, "elem_id": f"{setting.method}-{setting.name}",
+    }  # fmt: skip
     if setting.default is None:
-        return gr.Textbox(label=label, placeholder="the network's own", min_width=120, elem_id=identifier)
-    return gr.Number(setting.default, label=label, min_width=120, elem_id=identifier)
+        return gr.Textbox(placeholder="the network's own", **shared)
+    return gr.Number(setting.default, **shared)
 
 
 def _thumbnail(path: Path) -> Image.Image:

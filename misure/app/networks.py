@@ -15,6 +15,7 @@ from misure.app.sharing import SharedNetwork
 from misure.config import CONFIG_FOLDER, build
 from misure.errors import MisureError, did_you_mean
 from misure.explaining.network import NamedNetwork, named_network
+from misure.loading import load_model
 from misure.networks.checkpoint import load_checkpoint, read_info
 from misure.networks.published import OperatorListWeights
 from misure.reliability import ReliabilityModel
@@ -138,8 +139,6 @@ def _published(data_root: Path) -> list[Offer]:
 
 
 def _file(path: Path) -> NamedNetwork:
-    from misure.loading import load_model
-
     return NamedNetwork(load_model(path), {"source": path.name})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from misure.errors import MisureError
@@ -21,11 +21,9 @@ _SETTABLE = {
     "lr": "learning rate",
     "lam": "lambda",
     "area": "area",
-    "cell": "cell, pixels",
     "window": "window, pixels",
     "stride": "stride, pixels",
     "tau": "tau",
-    "grid": "grid",
     "layer": "layer",
 }
 
@@ -66,13 +64,12 @@ def method_names() -> list[str]:
 
 
 def settings_of(method: str) -> list[Setting]:
-    """Return what can be set of a method, in the order of its definition."""
+    """Return what can be set of a method, what costs time first."""
+    defaults = {field.name: field.default for field in fields(EXPLAINERS[method])}
     return [
-        Setting(method, field.name, _SETTABLE[field.name], field.default)
-        for field in fields(EXPLAINERS[method])
-        if field.name in _SETTABLE
-        and field.default is not MISSING
-        and (field.default is None or type(field.default) in {int, float})
+        Setting(method, name, label, defaults[name])
+        for name, label in _SETTABLE.items()
+        if name in defaults and (defaults[name] is None or type(defaults[name]) in {int, float})
     ]
 
 
