@@ -28,7 +28,9 @@ class MSR(SufficientRegion):
         \frac{\lambda}{|\Omega|} \sum_u |M(u)| + \gamma \sum_u \|\nabla M(u)\|_\beta^\beta
         + 1 - \sum_{i \in \{0, l\}} \alpha_i \mathrm{Dice}_i(f(X_{SR} \odot M), f(X_0))
 
-    The mask has ``mask_size`` x ``mask_size`` values and is upsampled bilinearly to the image. The
+    The mask has ``mask_size`` x ``mask_size`` values and is upsampled bilinearly to the image. In a volume it has
+    ``mask_size`` values along each axis, or as many as the volume where that is fewer, and is upsampled
+    trilinearly. The
     defaults are the paper's values where it gives one (4.2) and its literal reading elsewhere.
 
     Attributes:
@@ -37,7 +39,7 @@ class MSR(SufficientRegion):
             depend less on rounding.
         lam: Lambda, the weight of the mean absolute mask value.
         n_iterations: Optimiser steps.
-        mask_size: Side of the mask.
+        mask_size: Side of the mask; in a volume at most the volume's own side.
         alpha_foreground: Alpha_l, the weight of the class's Dice.
         alpha_background: Alpha_0, the weight of the background's Dice.
         tv_weight: Gamma, the weight of the total variation; the paper gives no value.
@@ -120,7 +122,7 @@ class MSR(SufficientRegion):
         the images of a batch do not influence each other.
 
         Returns:
-            Upsampled masks (N x H x W) and losses (iterations x N).
+            Upsampled masks (N x H x W or N x D x H x W) and losses (iterations x N).
         """
         baseline = self.fill.baseline(network, images)
         sufficient = keep(images, regions, baseline)
@@ -146,7 +148,7 @@ class MSR(SufficientRegion):
             if self.returned == "best":
                 better = losses[-1] < best_loss
                 best_loss = torch.where(better, losses[-1], best_loss)
-                best = torch.where(better.view(-1, 1, 1), seen, best)
+                best = torch.where(better.view(-1, *(1,) * (mask.ndim - 1)), seen, best)
             optimiser.param_groups[0]["lr"] = self._rate(iteration)
             optimiser.step()
             self._clamp(mask, iteration)
@@ -161,7 +163,7 @@ class MSR(SufficientRegion):
         start = torch.where(objects, 1.0, self.context_value).to(images.dtype) * regions
         if self.initial_support == "positive_first_channel":
             start = start * (images[:, 0] > 0)
-        size = (self.mask_size, self.mask_size)
+        size = mask_shape(self.mask_size, images.shape[2:])
         return interpolate(start[:, None], size=size, mode="nearest")[:, 0].clone()
 
     def _rate(self, iteration: int) -> float:
@@ -210,15 +212,21 @@ class _Objective:
         return (2 * overlap + _DICE_EPSILON) / (pair.sum(2) + self.reference.sum(2) + _DICE_EPSILON)
 
     def _total_variation(self, mask: Tensor) -> Tensor | float:
-        """Weighted sum of neighbour differences to the power beta, over rows and columns."""
+        """Weighted sum of neighbour differences to the power beta, over every axis."""
         if self.msr.tv_weight == 0:
             return 0.0
-        differences = (mask.diff(dim=1), mask.diff(dim=2))
+        differences = (mask.diff(dim=axis) for axis in range(1, mask.ndim))
         return self.msr.tv_weight * sum(d.abs().pow(self.msr.tv_beta).flatten(1).sum(1) for d in differences)
 
 
+def mask_shape(side: int, size: torch.Size) -> tuple[int, ...]:
+    """Return the shape of the mask of an image (H x W: side x side) or volume (D x H x W: no side beyond its own)."""
+    return (side, side) if len(size) == 2 else tuple(min(side, own) for own in size)
+
+
 def upsample(mask: Tensor, size: torch.Size) -> Tensor:
-    """Upsample masks (N x m x m) bilinearly to an image size (N x H x W)."""
+    """Upsample masks to an image size: bilinearly, N x m x m to N x H x W, or trilinearly to N x D x H x W."""
     if mask.shape[1:] == size:
         return mask
-    return interpolate(mask[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+    mode = "bilinear" if len(size) == 2 else "trilinear"
+    return interpolate(mask[:, None], size=size, mode=mode, align_corners=False)[:, 0]
