@@ -3,47 +3,16 @@
 from __future__ import annotations
 
 import functools
-import time
 
 import pandas as pd
 import pytest
 import torch
-from torch import nn
+from bench_networks import Bright, ending_network, slow_network, small_network
 
 from misure.bench.scaling import Point, make_points, measure, run_scaling
 from misure.bench.scaling_report import scaling_page
 from misure.errors import MisureError
 from misure.model import SegmentationModel
-
-
-class Bright(nn.Module):
-    """Class 1 where a pixel is bright; counts the images that pass."""
-
-    def __init__(self, largest: int = 99) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(1))
-        self.largest = largest
-        self.seen = 0
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        if max(images.shape[2:]) > self.largest:
-            raise RuntimeError(f"images are larger than {self.largest}")
-        self.seen += len(images)
-        return torch.cat([torch.full_like(images, 0.5), images * self.scale], dim=1)
-
-
-def small_network(largest: int = 99) -> SegmentationModel:
-    return SegmentationModel(Bright(largest))
-
-
-def slow_network() -> SegmentationModel:
-    time.sleep(600)
-    return small_network()
-
-
-def ending_network() -> SegmentationModel:
-    raise SystemExit(3)
-
 
 IMAGE = torch.linspace(0, 1, 64).view(1, 8, 8)
 

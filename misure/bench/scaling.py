@@ -109,7 +109,7 @@ def run_scaling(
 def _in_own_process(
     load: Callable[[], SegmentationModel], pixels: np.ndarray, point: Point, limit: float
 ) -> dict[str, Any]:
-    context = multiprocessing.get_context("spawn")
+    context = _fresh_processes()
     receiver, sender = context.Pipe(duplex=False)
     arguments = (load, pixels, point, torch.get_num_threads(), sender)
     process = context.Process(target=_measure_and_send, args=arguments, daemon=True)
@@ -128,6 +128,15 @@ def _in_own_process(
         process.kill()
         process.join()
         receiver.close()
+
+
+def _fresh_processes() -> Any:
+    """Return a context whose processes, where the system can, fork from a server that has computed nothing."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 def _measure_and_send(
