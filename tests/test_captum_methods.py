@@ -41,6 +41,7 @@ def explain(network, images, method, target=1, **options):
 def linear_case(request):
     """An image, its target (where the logit is positive) and its logit."""
     image = torch.randn(2, *request.param, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    image[0] += 0.5  # so that the mean logit is positive and part of the target lies below it
     logit = 3 * image[0] - 2 * image[1]
     return image, logit > 0, logit
 
