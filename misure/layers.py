@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from misure.errors import MisureError, did_you_mean
 
-_PASS_ON = ("Identity", "Dropout", "DropPath")
-"""Kinds that return their input: the layer before them is meant."""
+_PASS_ON = ("Identity", "Drop")
+"""In the names of kinds that return their input: the layer before them is meant."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _feature_maps(layers: Iterable[Layer], image_size: Sequence[int]) -> list[La
             continue  # such as N x H x W x C, channels last
         if layer.kind.startswith("Adaptive"):
             pooled.add(spatial)
-        elif spatial not in pooled and layer.runs == 1 and not layer.kind.endswith(_PASS_ON):
+        elif spatial not in pooled and layer.runs == 1 and not any(word in layer.kind for word in _PASS_ON):
             maps.append(layer)
     return maps
 
