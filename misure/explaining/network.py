@@ -49,10 +49,9 @@ class NamedNetwork:
         """Channels of the images it takes, as far as it can be told."""
         if self.model.in_channels is not None:
             return self.model.in_channels
-        if len(self.model.mean) > 1:
-            return len(self.model.mean)
         parameters = () if self.model.module is None else self.model.module.parameters()
-        return next((p.shape[1] for p in parameters if p.ndim >= 4 and p.shape[1] in (1, 3)), None)
+        first = next((p.shape[1] for p in parameters if p.ndim >= 4 and p.shape[1] in (1, 3)), None)
+        return first or (len(self.model.mean) if len(self.model.mean) > 1 else None)
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """Normalise pixels, C x spatial in [0, 1], as the network expects.

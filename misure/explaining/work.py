@@ -202,7 +202,7 @@ def prepared(image: LoadedImage, network: NamedNetwork, cfg: DictConfig) -> Tens
         MisureError: If the size is none, or the normalisation is for other channels.
     """
     pixels = image.pixels
-    size = side_lengths(_plain(cfg.size) or network.size, pixels.ndim - 1)
+    size = side_lengths(network.size if cfg.size is None else _plain(cfg.size), pixels.ndim - 1)
     if size is not None and size != tuple(pixels.shape[1:]):
         flat = pixels.ndim == 3
         mode = "bilinear" if flat else "trilinear"

@@ -18,7 +18,7 @@ MOST_PIXELS = 50_000_000
 """Larger pictures are refused before they are decoded; all pages of a TIFF together."""
 MOST_BYTES = 512 * 1024**2
 
-_DECODERS = ("PNG", "JPEG", "MPO", "TIFF")
+_DECODERS = ("PNG", "JPEG", "TIFF")
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 _DECODING_ERRORS = (
     *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError),
