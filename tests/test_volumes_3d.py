@@ -305,7 +305,7 @@ def test_volumes_together_give_what_they_give_alone():
 
 
 class SoftTissue(nn.Module):
-    """Muscle and parenchyma (about 20 to 140 HU, smoothed over 3 x 3 x 3 voxels), set by hand; input (HU + 200) / 500."""
+    """Muscle and parenchyma: 20 to 155 HU after smoothing, set by hand; the input is (HU + 200) / 500."""
 
     def __init__(self) -> None:
         super().__init__()
