@@ -2,13 +2,15 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import conv2d
 
 import misure
 from misure.compute import Compute
 from misure.model import SegmentationModel, frozen
-from misure.winograd import Convolution, LentConvolution, convolve, transform_weight, winograd
+from misure.winograd import Convolution, LentConvolution, _blocks, convolve, transform_weight, winograd
 
 # A few hundred float64 operations per output, each correct to 1e-16, on values of order one.
 ROUNDING = 1e-12
@@ -89,3 +91,21 @@ def test_explanations_agree(method):
 def test_unknown_setting_is_refused():
     with pytest.raises(misure.MisureError, match="winograd=perhaps"):
         Compute(winograd="perhaps")
+
+
+@pytest.mark.parametrize("largest", [1, 1500, 6000, 1 << 23])
+def test_result_does_not_depend_on_how_tiles_are_blocked(monkeypatch, largest):
+    x = torch.rand(3, 2, 13, 9, dtype=torch.float64)
+    weight = torch.rand(4, 2, 3, 3, dtype=torch.float64) - 0.5
+    monkeypatch.setattr("misure.winograd._BLOCK_BYTES", (largest, largest))
+    expected = conv2d(x, weight, torch.arange(4.0, dtype=torch.float64), padding=1)
+    result = convolve(x, transform_weight(weight), torch.arange(4.0, dtype=torch.float64))
+    torch.testing.assert_close(result, expected, rtol=0, atol=ROUNDING)
+
+
+@given(*(st.integers(1, high) for high in (5, 9, 300, 2000)))
+def test_blocks_cover_every_tile_once(n, down, row_values, weight_values):
+    covered = torch.zeros(n, down)
+    for images, rows in _blocks(n, down, row_values, weight_values, 1 << 12):
+        covered[images, rows] += 1
+    assert bool((covered == 1).all())
