@@ -176,7 +176,10 @@ def test_what_is_no_image_is_refused_in_words(browser, address, tmp_path) -> Non
     page.locator("#legend .legend").wait_for()
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     page.locator("input[type=file]").first.set_input_files(tmp_path / "broken.png")
-    page.get_by_text("That does not work").wait_for()
+    told = page.get_by_text("broken.png holds no PNG").first
+    told.wait_for()
+    assert told.inner_text().startswith("broken.png"), "the server's folders are nobody's business"
+    assert page.locator("#picture img").is_visible()
     assert "blocks.png" in page.locator("#legend").inner_text()
     context.close()
 

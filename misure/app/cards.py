@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from torch import Tensor
+
 from misure.app import pictures
 from misure.app.scene import Scene
 from misure.app.session import Session
@@ -27,7 +29,7 @@ STAGES = {
 def legend(scene: Scene) -> str:
     """List the predicted classes with their colours and sizes, largest first."""
     labels = scene.labels[scene.labels >= 0]
-    counts = {int(label): int((labels == label).sum()) for label in labels.unique()}
+    counts = {int(label): int((labels == label).sum()) for label in set(labels.tolist())}
     if not counts:
         return '<p class="hint">This network finds nothing in this image. Try another one.</p>'
     chips = [
@@ -139,7 +141,7 @@ def comparison(
 
 
 def _card(
-    scene: Scene, made: Explanation, mask: object, measured: Evaluation | None, reliability: ReliabilityModel | None
+    scene: Scene, made: Explanation, mask: Tensor, measured: Evaluation | None, reliability: ReliabilityModel | None
 ) -> str:
     title = escape(EXPLAINERS[made.method].title)
     heat = pictures.data_uri(pictures.map_picture(scene.pixels, made.target.region, made.saliency))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 
 from misure.app import cards, pictures
 from misure.app.networks import Shelf
@@ -31,16 +33,22 @@ WINDOWS = {
 
 
 def told(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """Show a user's error as a message on the page; whatever else goes wrong is logged by Gradio."""
+    """Show a user's error as a message and leave the page as it was; Gradio logs whatever else goes wrong."""
 
     @functools.wraps(handler)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         try:
             return handler(*args, **kwargs)
         except MisureError as error:
-            raise gr.Error(escape(str(error)), title="That does not work", print_exception=False) from error
+            gr.Warning(_message(error), title="That does not work")
+            return gr.skip()
 
     return wrapper
+
+
+def _message(error: MisureError) -> str:
+    """Write an error for the page: as text, and without the folder that uploads are kept in."""
+    return escape(re.sub(rf"{re.escape(get_upload_folder())}/\w+/", "", str(error)))
 
 
 @dataclass(frozen=True)
@@ -58,10 +66,9 @@ class Handlers:
     settings: Sequence[tuple[str, str]]
 
     @told
-    def open_first(self, network: str) -> tuple[Any, ...]:
-        """Begin a session, with the first example on show."""
-        session = Session()
-        return session, *self._look(session, network, self.examples[0] if self.examples else None)
+    def open_first(self, session: Session, network: str) -> tuple[Any, ...]:
+        """Show the first example."""
+        return self._look(session, network, self.examples[0] if self.examples else None)
 
     @told
     def open_example(self, session: Session, network: str, event: gr.SelectData) -> tuple[Any, ...]:
@@ -121,6 +128,9 @@ class Handlers:
     ) -> Iterator[Any]:
         """Run the chosen methods and show them at work: live view, comparison, download, both buttons."""
         run = self._begin(session, [*methods, *more], entered)
+        if not isinstance(run, Run):  # a user's error, which was told
+            yield gr.skip()
+            return
         idle = (gr.update(interactive=True), gr.update(interactive=False))
         busy = (gr.update(interactive=False), gr.update(interactive=True))
         history: list[float] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gradio as gr
 from PIL import Image
@@ -40,7 +40,8 @@ def build_page(shelf: Shelf, examples: Sequence[Path]) -> gr.Blocks:
         shelf: The networks, at least one.
         examples: Image files to choose from.
     """
-    with gr.Blocks(title="misure", analytics_enabled=False, delete_cache=_CACHE_SECONDS) as page:
+    page: gr.Blocks = gr.Blocks(title="misure", analytics_enabled=False, delete_cache=_CACHE_SECONDS)
+    with page:
         gr.HTML("<h1>misure</h1><p>Which pixels does a segmentation need?</p>", elem_id="title")
         with gr.Row(elem_classes="halves"):
             with gr.Column(scale=6, min_width=320):
@@ -63,7 +64,9 @@ def build_page(shelf: Shelf, examples: Sequence[Path]) -> gr.Blocks:
         looked = [picture, legend, scan, slices, *chosen_outputs]
         private: dict[str, Any] = {"api_visibility": "private"}
         seen: dict[str, Any] = {**private, "show_progress_on": picture}
-        page.load(handlers.open_first, network, [session, *looked], **seen)
+        page.load(Session, None, session, show_progress="hidden", **private).then(  # one for each page
+            handlers.open_first, [session, network], looked, **seen
+        )
         gallery.select(handlers.open_example, [session, network], looked, **seen)
         upload.upload(handlers.open_upload, [session, network, upload], looked, **seen)
         for changed in (network.change, window.change, slices.release):
@@ -80,7 +83,7 @@ def build_page(shelf: Shelf, examples: Sequence[Path]) -> gr.Blocks:
             handlers.compare, [session, threshold], comparison,
             trigger_mode="always_last", concurrency_limit=_AT_ONCE, show_progress="hidden", **private,
         )  # fmt: skip
-    return page
+    return cast("gr.Blocks", page)
 
 
 def _heading(text: str) -> None:

@@ -65,7 +65,7 @@ def method_names() -> list[str]:
 
 def settings_of(method: str) -> list[Setting]:
     """Return what can be set of a method, what costs time first."""
-    defaults = {field.name: field.default for field in fields(EXPLAINERS[method])}
+    defaults: dict[str, Any] = {field.name: field.default for field in fields(EXPLAINERS[method])}
     return [
         Setting(method, name, label, defaults[name])
         for name, label in _SETTABLE.items()

@@ -6,6 +6,7 @@ import base64
 import io
 from colorsys import hsv_to_rgb
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -154,7 +155,7 @@ def _resized(mask: Tensor, size: torch.Size) -> Tensor:
     return interpolate(mask[None, None], size=tuple(size), mode="bilinear", align_corners=False)[0, 0]
 
 
-def _enlarged(array: NDArray, factor: int) -> NDArray:
+def _enlarged(array: NDArray[Any], factor: int) -> NDArray[Any]:
     return array if factor == 1 else array.repeat(factor, 0).repeat(factor, 1)
 
 

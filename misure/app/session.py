@@ -87,7 +87,7 @@ class Session:
         if extent == "border":
             where["border"] = BORDER_WIDTH
         with scene.network.visited() as model:
-            target = explain(model, scene.image, class_id, "prediction", **where).target
+            target: Target = explain(model, scene.image, class_id, "prediction", **where).target
         with self._change:
             if self.scene is scene:
                 self._forget()
