@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import gradio as gr
 from PIL import Image
@@ -83,7 +83,7 @@ def build_page(shelf: Shelf, examples: Sequence[Path]) -> gr.Blocks:
             handlers.compare, [session, threshold], comparison,
             trigger_mode="always_last", concurrency_limit=_AT_ONCE, show_progress="hidden", **private,
         )  # fmt: skip
-    return cast("gr.Blocks", page)
+    return page
 
 
 def _heading(text: str) -> None:
