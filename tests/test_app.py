@@ -85,8 +85,10 @@ def visit(browser):
 def click_picture(page, x, y):
     """Click at a place of the picture, given as shares of its width and height, and wait for the choice."""
     before = page.locator("#chosen").inner_text()
-    box = page.locator("#picture img").bounding_box()
-    page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
+    picture = page.locator("#picture img")
+    page.wait_for_function("document.querySelector('#picture img').naturalWidth > 0")  # else it still has another size
+    box = picture.bounding_box()
+    picture.click(position={"x": x * box["width"], "y": y * box["height"]})
     page.wait_for_function("before => document.querySelector('#chosen').innerText !== before", arg=before)
 
 
