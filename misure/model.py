@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch.nn.functional import interpolate
 
 from misure.compute import Batches, Compute, Precision, automatic_batch_size
 from misure.errors import MisureError
+from misure.folding import folded, pairs
 from misure.layers import Layer, activation_bytes, find_layer, list_layers, suggest
 from misure.progress import Progress, Watch
 from misure.winograd import pays_off, winograd
@@ -211,9 +212,11 @@ class FrozenNetwork:
         self.watch = watch
         self.precision: Precision = compute.resolve_precision(device)
         self._batches: Batches | None = None
+        self._size: torch.Size | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return logits, N x L x H x W, of the images' type."""
+        self._size = images.shape[1:]
         if self.compute.channels_last and images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)
         lowered = self.precision == "bf16" and images.dtype == torch.float32
@@ -229,14 +232,24 @@ class FrozenNetwork:
             self.watch(Progress(stage, done, total, masks, start))
 
     @contextmanager
-    def sustained(self) -> Iterator[None]:
-        """Announce so many passes that preparing the weights for them pays off."""
+    def sustained(self, *, fold: bool = False) -> Iterator[None]:
+        """Announce so many passes that preparing the weights for them pays off.
+
+        Args:
+            fold: Allow folding batch normalisation into convolutions. Only for methods that watch no layer, since a
+                folded convolution's output is the normalisation's. It needs a pass made before, for the size.
+        """
         wanted = self.compute.winograd
         if wanted == "auto":
             wanted = pays_off(self.device)
         module = self.model.module
         usable = self.device.type == "cpu" and self.precision == "32"
-        with winograd(module) if wanted and usable and module is not None else nullcontext():
+        with ExitStack() as undo:
+            if module is not None and fold and self.compute.fold and self._size is not None:
+                probe = torch.zeros((1, *self._size), device=self.device, dtype=self.model.dtype)
+                undo.enter_context(folded(pairs(module, lambda: self(probe))))
+            if module is not None and wanted and usable:
+                undo.enter_context(winograd(module))
             yield
 
     @torch.no_grad()
