@@ -31,7 +31,7 @@ class Bright(nn.Module):
 
 def bright_square(side=24, channels=1):
     """C x side x side in [0, 1]: dark with a bright 8 x 8 square."""
-    image = torch.full((channels, side, side), 0.1)
+    image = torch.full((channels, side, side), 0.05)
     image[:, 6:14, 9:17] = 1.0
     return image
 
