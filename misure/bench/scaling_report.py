@@ -27,7 +27,7 @@ def scaling(cfg: DictConfig) -> str:
     """
     subject = prepare(cfg)
     images, _ = explained_images(subject, Experiment.of(cfg), 1)
-    axes = {str(axis): list(values) for axis, values in cfg.scaling.axes.items()}
+    axes = {str(axis): list(values) for axis, values in cfg.scaling.axes.items() if values}
     points = make_points(axes, **OmegaConf.to_container(cfg.scaling.base, resolve=True))  # type: ignore[arg-type]
     load = partial(_load, checkpoint_path(cfg).resolve(), str(images.device))
     frame = run_scaling(load, images[0], points, limit=cfg.scaling.seconds_a_point)
