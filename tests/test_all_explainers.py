@@ -243,7 +243,7 @@ def test_bfloat16_gives_nearly_the_same_map(method):
     explainer, targets = make_explainer(method, **PARAMETERS[method]), [e.target for e in explanations]
     for low, full in zip(explainer.explain(case.model, images, targets, Compute("bf16")), explanations, strict=True):
         assert (low.precision, full.precision) == ("bf16", "32")
-        if method == "msr":
+        if method in {"msr", "extremal_perturbation"}:
             assert abs(low.dice_explained - full.dice_explained) < 0.1
         elif method in CAPTUM:  # the few pixels whose ReLU was rounded to its other side get another gradient
             assert torch.stack([low.saliency.flatten(), full.saliency.flatten()]).corrcoef()[0, 1] > 0.98

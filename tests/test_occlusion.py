@@ -52,7 +52,7 @@ def test_maps_equal_a_loop_over_windows(window, stride, blanking, make_images):
 
 def test_a_volume_equals_a_loop_over_windows():
     network, (volume,) = PerPixel(), random_volumes(1, 1, 5, 6, 7)
-    explanation = misure.explain(network, volume, 1, "occlusion", window=3, stride=2, precision="32")
+    (explanation,) = misure.explain(network, volume[None], 1, "occlusion", window=3, stride=2, precision="32")
     predict = as_numpy_predict(network)
     region = predict(volume.numpy()) == 1
     fill = np.zeros_like(volume.numpy())
