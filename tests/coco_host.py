@@ -70,13 +70,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         planned = self.server.faults.get(self.path, [])
         fault = planned.pop(0) if planned else "none"
         self.server.count(+1)
-        try:
-            if fault.isdigit() or self.path not in self.server.files:
-                self.send_error(int(fault) if fault.isdigit() else 404)
-            else:
-                self._send(self.server.files[self.path], fault)
-        finally:
-            self.server.count(-1)
+        if fault == "slow":
+            time.sleep(0.2)
+        self.server.count(-1)  # before the answer: its reader may ask again sooner than this thread goes on
+        if fault.isdigit() or self.path not in self.server.files:
+            self.send_error(int(fault) if fault.isdigit() else 404)
+        else:
+            self._send(self.server.files[self.path], fault)
 
     def _send(self, body: bytes, fault: str) -> None:
         tag = hashlib.md5(body).hexdigest()
@@ -103,8 +103,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self._send_body(rest, fault)
 
     def _send_body(self, rest: bytes, fault: str) -> None:
-        if fault == "slow":
-            time.sleep(0.2)
         broken = fault in {"cut", "reset", "stall"}
         self.wfile.write(rest[: len(rest) // 2] if broken else rest)
         if fault == "stall":
