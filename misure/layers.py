@@ -41,7 +41,13 @@ class Layer:
 
 
 def watchable(module: nn.Module) -> dict[str, nn.Module]:
-    """Return the layers that hooks can watch, by name; TorchScript runs as one piece and has none."""
+    """Return the layers that hooks can watch, by name.
+
+    TorchScript runs as one piece and has none, and so does a module with a true ``one_piece``: its layers see other
+    images than it is given.
+    """
+    if getattr(module, "one_piece", False):
+        return {}
     named = module.named_modules(remove_duplicate=False)
     return {name: layer for name, layer in named if name and not isinstance(layer, torch.jit.ScriptModule)}
 

@@ -56,9 +56,9 @@ def load_model(
     a folder                   a Hugging Face model: config.json and safetensors            yes, layers
     ========================== ============================================================ =============
 
-    A program or an ONNX file made for a fixed number of images, such as one, gets them in such portions; layers can
-    then be watched for one image at a time (``batch_size=1``). TorchScript and exported programs are code: **load
-    only files that you trust**. Pickled networks are never opened.
+    A program or an ONNX file made for a fixed number of images gets them in such portions; layers can then be watched
+    for one image at a time (``batch_size=1``) if the number is one, and not at all if it is more. TorchScript and
+    exported programs are code: **load only files that you trust**. Pickled networks are never opened.
 
     Args:
         source: The file or folder.
@@ -159,6 +159,7 @@ class Fixed(nn.Module):
         self.network = network
         self.shape = shape
         self.title = title
+        self.one_piece = shape[0] not in {None, 1}  # portions are filled up with copies, which its layers see
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits for N x C x spatial, of the images' size."""

@@ -103,9 +103,21 @@ def test_layers_of_an_exported_program_are_watched(files, network, name):
     assert one.saliency.max() > 0
 
 
-def test_torchscript_has_no_layers_and_says_so(files):
+def test_a_program_for_one_image_is_watched_image_by_image(files, network):
+    options = {"precision": "32", "batch_size": 1}
+    together = misure.explain(
+        load_model(files / "fixed.pt2"), IMAGES, 1, "seg_grad_cam", layer="*bottleneck", **options
+    )
+    expected = misure.explain(network, IMAGES, 1, "seg_grad_cam", layer="bottleneck", **options)
+    for one, other in zip(together, expected, strict=True):
+        torch.testing.assert_close(one.saliency, other.saliency, rtol=1e-4, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("name", ["net.pt", "two.pt2"])
+def test_programs_in_one_piece_have_no_layers_and_say_so(files, name):
+    """A program for two images is given copies, which its layers would see."""
     with pytest.raises(MisureError, match=r"runs as one piece, so it has no layers.*torch\.export"):
-        misure.explain(load_model(files / "net.pt"), IMAGES[0], 1, "seg_grad_cam", layer="bottleneck")
+        misure.explain(load_model(files / name), IMAGES[0], 1, "seg_grad_cam", layer="*bottleneck")
 
 
 def test_loading_leaves_the_user_s_warning_filters(files):
