@@ -22,7 +22,7 @@ def copy(tmp_path_factory) -> Path:
     """Return the project with the README's files written where they say."""
     folder = tmp_path_factory.mktemp("project")
     for name in ("misure", "configs", "scripts"):
-        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(PROJECT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     for path, text in FILES.items():
         assert not (folder / path).exists()
         (folder / path).write_text(text, encoding="utf-8")
