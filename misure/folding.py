@@ -55,7 +55,8 @@ def pairs(module: nn.Module, run: Callable[[], Any]) -> list[Pair]:
     uses = _Uses()
 
     def before(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        read.append((id(inputs[0]), layer))
+        if id(inputs[0]) in uses.watched:  # another tensor's identity may later be a watched one's
+            read.append((id(inputs[0]), layer))
 
     def after(layer: nn.Module, _inputs: Any, output: Tensor) -> None:
         calls[layer] += 1

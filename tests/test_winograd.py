@@ -45,7 +45,7 @@ def wide_network() -> nn.Sequential:
 
 def test_network_agrees_and_is_given_back(monkeypatch):
     network = wide_network().eval()
-    x = torch.rand(1, 1, 16, 20)
+    x = torch.rand(16, 1, 16, 20)  # 5120 pixels: enough to pay at once
     direct = network(x)
     used = []
     monkeypatch.setattr("misure.winograd.convolve", lambda *a, **k: used.append(1) or convolve(*a, **k))
@@ -56,6 +56,22 @@ def test_network_agrees_and_is_given_back(monkeypatch):
     torch.testing.assert_close(fast, direct, rtol=0, atol=1e-4 * float(direct.detach().abs().max()))
     assert all("_conv_forward" not in vars(module) for module in network.modules())
     assert torch.equal(network(x), direct)
+
+
+@torch.no_grad()
+def test_weights_are_transformed_when_enough_pixels_were_seen(monkeypatch):
+    """Directly for 15 images of 320 pixels; the sixteenth reaches 5000."""
+    network = wide_network().eval()
+    used = []
+    monkeypatch.setattr("misure.winograd.convolve", lambda *a, **k: used.append(1) or convolve(*a, **k))
+    for _ in range(2):  # the count begins anew
+        with winograd(network):
+            for _ in range(15):
+                network(torch.rand(1, 1, 16, 20))
+            assert not used
+            network(torch.rand(1, 1, 16, 20))
+        assert len(used) == 1
+        used.clear()
 
 
 def test_given_back_after_an_exception():
@@ -76,7 +92,8 @@ def test_sustained_follows_the_setting(wanted, used):
 
 
 @pytest.mark.parametrize("method", ["rise", "msr"])
-def test_explanations_agree(method):
+def test_explanations_agree(method, monkeypatch):
+    monkeypatch.setattr("misure.winograd._PAYS_AFTER", 0)
     network = wide_network()
     image = torch.rand(1, 16, 20)
     target = int(network(image[None]).argmax(1).flatten().mode().values)
