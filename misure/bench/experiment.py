@@ -91,3 +91,11 @@ def explained_images(subject: Subject, experiment: Experiment, count: int) -> tu
     if len(images) < count:
         raise MisureError(f"only {len(images)} objects are predicted: set bench.images={len(images)}")
     return torch.cat(images), targets
+
+
+def described(subject: Subject, images: Tensor) -> list[str]:
+    """Say which network and images a measurement used, a line each."""
+    return [
+        f"Network: {subject.info.name}, weights {subject.info.fingerprint}, {subject.quality}.",
+        f"Images: {len(images)} of {subject.dataset.source}, {images.shape[2]} x {images.shape[3]}.",
+    ]

@@ -8,7 +8,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from misure.bench.experiment import explained_images
+from misure.bench.experiment import described, explained_images
 from misure.bench.method_table import measure_methods, method_document
 from misure.config import Experiment, composed, compute_of
 from misure.explainers import EXPLAINERS
@@ -33,11 +33,7 @@ def compare_methods(cfg: DictConfig) -> str:
     frame = measure_methods(
         subject.model, images, targets, explainers, compute=compute_of(cfg), ratios=list(cfg.methods.ratios)
     )
-    notes = (
-        f"Network: {subject.info.name}, weights {subject.info.fingerprint}, {subject.quality}.",
-        f"Images: {len(images)} of {subject.dataset.source}, {images.shape[2]} x {images.shape[3]}.",
-        f"Settings: profile {cfg.profile.name}; " + _counts(explainers),
-    )
+    notes = [*described(subject, images), f"Settings: profile {cfg.profile.name}; " + _counts(explainers)]
     text = method_document(frame, title=f"Methods: {cfg.model.title} on {cfg.dataset.title}", notes=notes)
     stem = Path(cfg.outputs) / "bench" / f"methods-{subject.name}"
     write_atomically(stem.with_suffix(".csv"), lambda path: frame.to_csv(path, index=False))
