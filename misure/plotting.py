@@ -33,8 +33,9 @@ _STYLES = {
     "prediction": Style("#cc79a7", "p"),
     "random_map": Style("#7f7f7f", "v"),
 }
-_MORE = (Style("#56b4e9", "X"), Style("#000000", "^"), Style("#b8a800", "<"))
-"""For further methods; the last is Okabe and Ito's yellow, darkened to be seen on white."""
+_COLOURS, _MARKERS = ("#56b4e9", "#000000", "#b8a800"), "X^<>h"
+_MORE = tuple(Style(_COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)]) for i in range(15))
+"""For further methods, all different; the third colour is Okabe and Ito's yellow, darkened to be seen on white."""
 
 
 def style_of(name: str) -> Style:
