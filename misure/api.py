@@ -35,6 +35,7 @@ def explain(
     precision: str = "auto",
     batch_size: int | str = "auto",
     winograd: bool | str = "auto",
+    fold: bool = True,
     watch: Watch | None = None,
     **parameters: Any,
 ) -> Any:
@@ -56,6 +57,7 @@ def explain(
         precision: ``"32"``, ``"bf16"`` or ``"auto"``.
         batch_size: Perturbed images per forward pass, or ``"auto"``.
         winograd: See :class:`misure.compute.Compute`.
+        fold: Likewise.
         watch: Called between the method's steps with a :class:`misure.progress.Progress`; whatever it raises, such as
             :class:`misure.progress.CancelledError`, ends the explanation.
         **parameters: The method's parameters, such as ``lr`` and ``lam`` of MSR.
@@ -74,7 +76,7 @@ def explain(
     else:
         explainer = make_explainer(method, **parameters)
     wrapped = SegmentationModel.of(model)
-    compute = Compute(precision, batch_size, winograd=winograd)
+    compute = Compute(precision, batch_size, winograd=winograd, fold=fold)
     single = isinstance(image, Tensor) and image.ndim == (4 if takes_volumes(wrapped) else 3)
     images = check_images(image[None] if single else image, wrapped)
     wanted: Any = int(target) if isinstance(target, Integral) else target  # NumPy's integers too

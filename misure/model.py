@@ -212,11 +212,9 @@ class FrozenNetwork:
         self.watch = watch
         self.precision: Precision = compute.resolve_precision(device)
         self._batches: Batches | None = None
-        self._size: torch.Size | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return logits, N x L x H x W, of the images' type."""
-        self._size = images.shape[1:]
         if self.compute.channels_last and images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)
         lowered = self.precision == "bf16" and images.dtype == torch.float32
@@ -232,24 +230,23 @@ class FrozenNetwork:
             self.watch(Progress(stage, done, total, masks, start))
 
     @contextmanager
-    def sustained(self, *, fold: bool = False) -> Iterator[None]:
+    def sustained(self, image: Tensor | None = None) -> Iterator[None]:
         """Announce so many passes that preparing the weights for them pays off.
 
         Args:
-            fold: Allow folding batch normalisation into convolutions. Only for methods that watch no layer, since a
-                folded convolution's output is the normalisation's. It needs a pass made before, for the size.
+            image: One like those that follow, C x spatial: batch normalisation may then be folded into convolutions.
+                Only for methods that watch no layer, since a folded convolution's output is the normalisation's.
         """
         wanted = self.compute.winograd
         if wanted == "auto":
             wanted = pays_off(self.device)
         module = self.model.module
-        usable = self.device.type == "cpu" and self.precision == "32"
         with ExitStack() as undo:
-            if module is not None and fold and self.compute.fold and self._size is not None:
-                probe = torch.zeros((1, *self._size), device=self.device, dtype=self.model.dtype)
-                undo.enter_context(folded(pairs(module, lambda: self(probe))))
-            if module is not None and wanted and usable:
-                undo.enter_context(winograd(module))
+            if module is not None and self.precision == "32":  # both move what 16 bits would round
+                if image is not None and self.compute.fold:
+                    undo.enter_context(folded(pairs(module, lambda: self(image[None]))))
+                if wanted and self.device.type == "cpu":
+                    undo.enter_context(winograd(module))
             yield
 
     @torch.no_grad()

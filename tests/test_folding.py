@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+import misure
 from misure.compute import Compute
 from misure.errors import MisureError
 from misure.folding import folded, pairs
-from misure.model import SegmentationModel, frozen
+from misure.model import SegmentationModel, frozen, to_logits
 
 # Sums of a hundred products in another order, in float64.
 ROUNDING = 1e-12
@@ -116,7 +117,7 @@ def test_sustained_folds_where_the_setting_allows_and_the_method_asks(allowed, a
     image = torch.rand(1, 1, 6, 6)
     with frozen(SegmentationModel(network), Compute("32", fold=allowed), torch.device("cpu")) as lent:
         plain = lent(image)
-        with lent.sustained(fold=asked):
+        with lent.sustained(image[0] if asked else None):
             assert ("forward" in vars(network.norm_a)) is (allowed and asked)
             # float32, a few dozen operations on values of order one.
             torch.testing.assert_close(lent(image), plain, rtol=0, atol=1e-4)
@@ -149,7 +150,7 @@ def test_winograd_uses_the_folded_weights(wanted, monkeypatch):
     image = torch.rand(1, 1, 12, 12)
     with frozen(SegmentationModel(network), Compute("32", winograd=wanted), torch.device("cpu")) as lent:
         plain = lent(image)
-        with lent.sustained(fold=True):
+        with lent.sustained(image[0]):
             assert ("_conv_forward" in vars(network[1])) is wanted
             # Winograd's algorithm loses about two digits of float32's seven.
             torch.testing.assert_close(lent(image), plain, rtol=0, atol=1e-4)
@@ -160,3 +161,34 @@ def test_winograd_uses_the_folded_weights(wanted, monkeypatch):
 def test_unknown_setting_is_refused():
     with pytest.raises(MisureError, match="fold=perhaps is not known: choose true or false"):
         Compute(fold="perhaps")
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters"),
+    [
+        ("meaningful_perturbation", {"n_iterations": 2, "grid": 3, "blur_sigma": 1, "jitter": 0}),
+        ("msr", {"n_iterations": 2, "mask_size": 6}),
+        ("rise", {"n_masks": 5, "grid": 2}),
+        ("occlusion", {"window": 4, "stride": 3}),
+        ("grid_saliency", {"n_iterations": 2, "grid": 3}),
+        ("extremal_perturbation", {"n_iterations": 2, "mask_size": 6}),
+    ],
+)
+def test_methods_of_many_passes_fold_and_explain_the_same(case, method, parameters):
+    """In float64, so that rounding stays below what two steps make of it."""
+    network, images = case
+    class_id = int(to_logits(network(images[:1]), images[:1]).argmax(1).flatten().mode().values)
+    seen = []
+
+    def watch(_progress):
+        seen.append("forward" in vars(network.norm_a))
+
+    folded_map, plain_map = (
+        misure.explain(
+            network, images[0], class_id, method, precision="32", fold=fold, watch=watch, **parameters
+        ).saliency
+        for fold in (True, False)
+    )
+    assert any(seen)
+    # Sums of a few dozen products of order one.
+    torch.testing.assert_close(folded_map, plain_map, rtol=0, atol=1e-9)

@@ -93,7 +93,7 @@ class ExtremalPerturbation(SufficientRegion):
             )
             return problem.seen(mask, self.n_iterations).clamp(0, 1), curves  # interpolating ones can round above 1
 
-        with network.sustained():
+        with network.sustained(images[0]):
             done = [result for _, result in network.batches(images[0]).attempt(work, len(images))]
         n_pixels = allowed_cells(shares, regions)
         masks = keep_largest(torch.cat([mask for mask, _ in done]), n_pixels)

@@ -126,7 +126,7 @@ class OptimisedMask(Explainer):
             )
             return problem.seen(mask, self.n_iterations).clamp(0, 1), curves  # interpolating ones can round above 1
 
-        with network.sustained():
+        with network.sustained(images[0]):
             done = [result for _, result in network.batches(images[0]).attempt(work, len(images))]
         return SaliencyMaps(torch.cat([mask for mask, _ in done]), curves=torch.cat([c for _, c in done], dim=1))
 

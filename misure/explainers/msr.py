@@ -108,7 +108,7 @@ class MSR(SufficientRegion):
         def work(part: slice) -> tuple[Tensor, Tensor]:
             return self._minimise(network, images[part], targets[part], regions[part], part.start)
 
-        with network.sustained():
+        with network.sustained(images[0]):
             done = [result for _, result in network.batches(images[0]).attempt(work, len(images))]
         masks = torch.cat([mask for mask, _ in done])
         return SaliencyMaps(masks, regions, n_dilations, torch.cat([curve for _, curve in done], dim=1))
