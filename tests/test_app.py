@@ -6,6 +6,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("gradio", reason="gradio is not installed (pip install 'misure[app]')")
@@ -125,6 +126,22 @@ def test_an_object_is_clicked_explained_compared_and_downloaded(visit, address, 
     download.value.save_as(tmp_path / "maps.zip")
     with zipfile.ZipFile(tmp_path / "maps.zip") as packed:
         assert {"msr/saliency.npy", "seg_grad_cam/manifest.json"} <= set(packed.namelist())
+
+
+def test_a_slice_of_a_scan_is_typed(visit, address, tmp_path) -> None:
+    nibabel = pytest.importorskip("nibabel", reason="nibabel is not installed (pip install 'misure[app]')")
+    voxels = np.full((64, 64, 5), -125, np.int16)
+    voxels[10:40, 10:40, 3] = 275
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / "scan.nii.gz")
+    page = visit(address)
+    page.locator("input[type=file]").first.set_input_files(tmp_path / "scan.nii.gz")
+    page.get_by_text("slice 2 of 5").wait_for()
+    assert "finds nothing" in page.locator("#legend").inner_text()
+    page.locator("#slice input[type=number]").fill("3")
+    page.get_by_text("slice 3 of 5").wait_for()
+    assert page.locator("#slice input[type=number]").input_value() == "3"
+    click_picture(page, 1 - 25 / 64, 25 / 64)  # rows begin in front, columns at the patient's right
+    assert HOSTILE in page.locator("#chosen").inner_text()
 
 
 def test_a_long_run_is_watched_and_cancelled(visit, address, shelf) -> None:

@@ -30,17 +30,16 @@ def legend(scene: Scene) -> str:
     """List the predicted classes with their colours and sizes, largest first."""
     labels = scene.labels[scene.labels >= 0]
     counts = {int(label): int((labels == label).sum()) for label in set(labels.tolist())}
-    if not counts:
-        return '<p class="hint">This network finds nothing in this image. Try another one.</p>'
     chips = [
         f'<li><i style="background:rgb{pictures.class_colour(label)}"></i>{escape(scene.class_name(label))} '
         f"<small>{count / scene.labels.numel():.1%}</small></li>"
         for label, count in sorted(counts.items(), key=lambda item: -item[1])
     ]
     height, width = scene.labels.shape
+    nothing = "" if chips else '<p class="hint">This network finds nothing in this image. Try another one.</p>'
     place = f", slice {scene.slice_index} of {scene.n_slices}" if scene.n_slices > 1 else ""
     about = f"{escape(scene.path.name)}{place}, {width} x {height} px"
-    return f'<ul class="legend">{"".join(chips)}</ul><p class="hint">{about}</p>'
+    return f'{nothing}<ul class="legend">{"".join(chips)}</ul><p class="hint">{about}</p>'
 
 
 def chosen(session: Session) -> str:

@@ -82,9 +82,16 @@ class Handlers:
 
     @told
     def look_again(self, session: Session, network: str, window: str, index: float) -> tuple[Any, ...]:
-        """Show the same image as another network sees it, or another slice or window of a scan."""
+        """Show the same image as another network sees it, or another window of a scan."""
         path = session.scene.path if session.scene else None
         return self._look(session, network, path, Cut(int(index), WINDOWS[window]))
+
+    @told
+    def look_at_slice(self, session: Session, network: str, window: str, index: float) -> tuple[Any, ...]:
+        """Show another slice; its slider, which may be moving on, is left alone."""
+        path = session.scene.path if session.scene else None
+        picture, legend, _scan, _slices, *choice = self._look(session, network, path, Cut(int(index), WINDOWS[window]))
+        return picture, legend, *choice
 
     def _look(self, session: Session, network: str, path: Path | None, cut: Cut | None = None) -> tuple[Any, ...]:
         """Return picture, legend, the scan's controls, choice, live view, comparison, download."""

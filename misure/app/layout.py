@@ -69,8 +69,12 @@ def build_page(shelf: Shelf, examples: Sequence[Path]) -> gr.Blocks:
         )
         gallery.select(handlers.open_example, [session, network], looked, **seen)
         upload.upload(handlers.open_upload, [session, network, upload], looked, **seen)
-        for changed in (network.change, window.change, slices.release):
+        for changed in (network.change, window.change):
             changed(handlers.look_again, [session, network, window, slices], looked, **seen)
+        slices.input(
+            handlers.look_at_slice, [session, network, window, slices], [picture, legend, *chosen_outputs],
+            trigger_mode="always_last", **seen,
+        )  # fmt: skip
         picture.select(handlers.click, [session, extent], [picture, *chosen_outputs], **seen)
         extent.change(handlers.change_extent, [session, extent], [picture, *chosen_outputs], **seen)
         start.click(
