@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from misure.compute import Compute
 from misure.explainers.base import check_images
@@ -77,10 +78,16 @@ class Convergence:
         """
         explainer = explainer or RISE()
         images = check_images(image[None], model)
-        with frozen(model, compute or Compute(), images.device) as network, network.sustained():
+        passes = self.n_reference + len(VARIANTS) * len(self.seeds) * -(-self.n_masks // self.every) * self.every
+        with (
+            frozen(model, compute or Compute(), images.device) as network,
+            network.sustained(images[0]),
+            tqdm(total=passes, unit="mask", desc="masks", leave=False) as bar,
+        ):
             targets = TargetBatch.stack(make_targets(network, images, target), images.device)
 
             def score(variant: RISE, numbers: range) -> Tensor:
+                bar.update(len(numbers))
                 return _scores(network, images, targets, variant, numbers)
 
             return self._table(explainer, score, images.shape[2:], images.device)
