@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce smoke tables test lint bench clean
+.PHONY: help install reproduce smoke tables test lint bench scaling clean
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -39,8 +39,11 @@ lint: $(INSTALLED) ## Check formatting, style and types
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
 
-bench: $(INSTALLED) ## Time every explainer against its literal version
+bench: $(INSTALLED) ## Time every explainer against its literal version and other packages
 	$(RUN) scripts/bench.py profile=$(PROFILE)
+
+scaling: $(INSTALLED) ## Time and memory against batch size, image size, masks and images
+	$(RUN) scripts/scaling.py profile=$(PROFILE)
 
 clean: ## Remove the environment and caches; data and outputs stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -12,19 +12,24 @@ from misure.compute import Compute
 from misure.errors import MisureError
 from misure.explainers import EXPLAINERS
 from misure.explanation import Explanation
+from misure.loading import load_model
 from misure.model import SegmentationModel
+from misure.progress import CancelledError, Progress
 from misure.target import EmptyTargetError, Target
 
 __version__ = "0.1.0"
 
 __all__ = [
     "EXPLAINERS",
+    "CancelledError",
     "Compute",
     "EmptyTargetError",
     "Explanation",
     "MisureError",
+    "Progress",
     "SegmentationModel",
     "Target",
     "__version__",
     "explain",
+    "load_model",
 ]

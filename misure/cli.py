@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -17,12 +18,73 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from misure.config import CONFIG_FOLDER
-from misure.errors import MisureError
+from misure.errors import MisureError, did_you_mean
 
 _CHATTY_LOGGERS = ("pytorch_lightning", "fontTools", "matplotlib", "httpx")
 """Packages that report tips, devices and font tables at the level of information."""
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"
+
+_COMMANDS = {
+    "explain": "explain what a network segments in image files: misure explain image=photo.jpg model=... target=dog",
+    "layers": "list a network's layers and the shapes of their outputs: misure layers model=...",
+    "app": "explain images in the browser",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the console script ``misure``: ``misure <command> <arguments>``.
+
+    Args:
+        argv: Command and arguments; None means those of the process.
+    """
+    command, *arguments = [*(sys.argv[1:] if argv is None else argv)] or [""]
+    if command in ("-h", "--help", "help"):
+        print(_usage())
+    elif command == "--version":
+        from misure import __version__
+
+        print(f"misure {__version__}")
+    elif command == "app":
+        _open_app(arguments)
+    elif command in _COMMANDS:
+        from misure.explaining import commands
+
+        with _arguments(command, arguments):
+            getattr(commands, command)()
+    elif command:
+        sys.exit(f"misure: there is no command {command!r}{did_you_mean(command, _COMMANDS)}; see misure --help")
+    else:
+        sys.exit(_usage())
+
+
+def _usage() -> str:
+    listed = [f"  {name:8} {text}" for name, text in _COMMANDS.items()]
+    return "\n".join(["usage: misure <command> ...", *listed, "misure <command> --help says more"])
+
+
+def _open_app(arguments: Sequence[str]) -> None:
+    try:
+        from misure.app import main as open_app
+
+        open_app(arguments)
+    except MisureError as error:
+        if os.environ.get(_FULL_ERROR) == "1":
+            raise
+        sys.exit(_message(error))
+
+
+@contextlib.contextmanager
+def _arguments(command: str, arguments: Sequence[str]) -> Iterator[None]:
+    """Let Hydra, which reads the process's arguments, see those of a command."""
+    given, full_error = sys.argv, os.environ.get(_FULL_ERROR)
+    sys.argv = [f"misure {command}", *arguments]
+    try:
+        yield
+    finally:
+        sys.argv = given
+        os.environ.pop(_FULL_ERROR, None)
+        os.environ.update({} if full_error is None else {_FULL_ERROR: full_error})
 
 
 def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:

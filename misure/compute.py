@@ -37,16 +37,20 @@ class Compute:
         channels_last: Lend the network channels-last weights while it explains (4-D weights only).
         winograd: Whether methods of many float32 passes on a CPU may use :mod:`misure.winograd`;
             ``"auto"`` only where it was measured to pay off.
+        fold: Whether methods of many passes may fold batch normalisation into the convolution before it.
     """
 
     precision: str = "auto"
     batch_size: int | str = "auto"
     channels_last: bool = True
     winograd: bool | str = "auto"
+    fold: bool = True
 
     def __post_init__(self) -> None:
         if self.winograd not in {True, False, "auto"}:
             raise MisureError(f"winograd={self.winograd} is not known: choose true, false or auto")
+        if not isinstance(self.fold, bool):
+            raise MisureError(f"fold={self.fold} is not known: choose true or false")
         object.__setattr__(self, "precision", str(self.precision))
         if self.precision not in {"32", "bf16", "auto"}:
             raise MisureError(f"precision={self.precision} is not known: choose 32, bf16 or auto")

@@ -21,7 +21,10 @@ from misure.errors import MisureError
 from misure.explainers.base import Explainer
 from misure.sweep.interventions import NOTHING, Intervention
 
-CONFIG_FOLDER = str(Path(__file__).resolve().parents[1] / "configs")
+_HERE = Path(__file__).resolve().parent
+_PACKED = _HERE / "_configs"
+CONFIG_FOLDER = str(_PACKED if _PACKED.is_dir() else _HERE.parent / "configs")
+"""Packed into the package where it is installed; beside it in a clone."""
 
 
 def build(node: DictConfig | Mapping[str, Any], **extra: Any) -> Any:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import glob
 import json
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
@@ -23,10 +26,15 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 
+Extra = Callable[[Path], Mapping[str, Any]]
+"""Writes further files into the folder of an explanation; what it returns, ready for JSON, goes into the manifest."""
+
+_PARTIAL = ".part"
+
 
 @dataclass(frozen=True)
 class Explanation:
-    """Everything one method says about one image. Tensors are on the CPU.
+    """Everything one method says about one image. Tensors are on the CPU; a volume's have a depth before H x W.
 
     Attributes:
         method: Name of the explainer.
@@ -81,19 +89,24 @@ class Explanation:
         }
 
     def plot(self) -> Figure:
-        """Draw the image, the prediction, the sufficient region if there is one, and the map."""
+        """Draw the image, the prediction, the sufficient region if there is one, and the map.
+
+        Of a volume, the slice (along its first axis) that holds most of the target.
+        """
         from misure.plotting import plot_explanation
 
         return plot_explanation(self)
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | Path, *, extra: Extra | None = None) -> Path:
         """Write ``saliency.npy``, ``arrays.npz``, ``explanation.png`` and ``manifest.json``.
 
         The folder appears whole or not at all. It replaces an explanation saved there before, and
-        nothing else.
+        nothing else. What a killed process left half-written beside it is removed.
 
         Args:
             folder: Where to write; its parent is made when missing.
+            extra: Called with the unfinished folder to write further files into it; what it returns is
+                added to the manifest.
 
         Returns:
             The folder.
@@ -106,7 +119,8 @@ class Explanation:
         folder = Path(folder).absolute()
         if folder.exists() and not _is_replaceable(folder):
             raise MisureError(f"cannot write {folder}: it holds something else; choose another folder")
-        partial = folder.with_name(f".{folder.name}.{uuid4().hex}")
+        _remove_abandoned(folder)
+        partial = folder.with_name(f".{folder.name}.{os.getpid()}.{uuid4().hex}{_PARTIAL}")
         try:
             partial.mkdir(parents=True)
         except OSError as error:
@@ -117,11 +131,12 @@ class Explanation:
             self.plot().savefig(partial / "explanation.png", dpi=150)
             versions = {"misure": __version__, "torch": torch.__version__}
             manifest = {"schema": SCHEMA_VERSION, "versions": versions, **self.summary(), "curve": list(self.curve)}
+            manifest |= extra(partial) if extra else {}
             (partial / "manifest.json").write_text(json.dumps(manifest, indent=2), encoding="utf-8")
             _move_into_place(partial, folder)
         except OSError as error:
             raise MisureError(
-                f"cannot write {folder}: {error.strerror}; free space or choose another folder"
+                f"cannot write {folder}: {error.strerror or error}; free space or choose another folder"
             ) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -132,6 +147,14 @@ class Explanation:
         if self.sufficient_region is not None:
             arrays["sufficient_region"] = self.sufficient_region
         return {name: array.cpu().numpy() for name, array in arrays.items()}
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what processes that no longer run left of this folder, half-written or put aside."""
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*{_PARTIAL}*"):
+        process = left.name.removeprefix(f".{folder.name}.").partition(".")[0]
+        if process.isdecimal() and not psutil.pid_exists(int(process)):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _is_replaceable(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Dice, Dice explained and the perturbation ratio (paper 3.4), batched."""
+"""Dice, Dice explained and the perturbation ratio (paper 3.4), batched. Sizes H x W may be D x H x W throughout."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torchvision.transforms.functional import gaussian_blur
+from torch.nn.functional import conv1d, pad
 
 from misure.errors import MisureError
 from misure.model import FrozenNetwork
@@ -49,9 +49,19 @@ class Blanking:
         if self.kind == "black":
             mean, std = (images.new_tensor(v) for v in (network.model.mean, network.model.std))
             return (-mean / std).view(1, -1, *(1,) * (images.ndim - 2))
-        size = 2 * min(int(3 * self.sigma), (min(images.shape[-2:]) - 1) // 2) + 1
-        blurred: Tensor = gaussian_blur(images, [size, size], [self.sigma, self.sigma])
-        return blurred
+        return _blur(images, self.sigma)
+
+
+def _blur(images: Tensor, sigma: float) -> Tensor:
+    """Blur N x C x spatial along each spatial axis, mirrored at the ends; a short axis gets a short kernel."""
+    for axis in range(2, images.ndim):
+        radius = min(int(3 * sigma), (images.shape[axis] - 1) // 2)
+        offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
+        kernel = (-0.5 * (offsets / sigma) ** 2).exp()
+        lines = images.movedim(axis, -1)
+        rows = pad(lines.reshape(-1, 1, lines.shape[-1]), [radius, radius], mode="reflect")
+        images = conv1d(rows, (kernel / kernel.sum())[None, None]).view(lines.shape).movedim(-1, axis)
+    return images.contiguous()
 
 
 def keep(images: Tensor, mask: Tensor, baseline: Tensor | None = None) -> Tensor:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from misure.compute import Batches, Compute, Precision, automatic_batch_size
-from misure.errors import MisureError, did_you_mean
+from misure.errors import MisureError
+from misure.folding import folded, pairs
+from misure.layers import Layer, activation_bytes, find_layer, list_layers, suggest
 from misure.progress import Progress, Watch
 from misure.winograd import pays_off, winograd
 
@@ -21,7 +24,7 @@ Reshape = Callable[[Tensor], Tensor]
 """Turns a layer's tokens (N x T x C) into a feature map (N x C x H x W)."""
 
 _UNKNOWN_ACTIVATIONS = 400
-"""Activations per input value assumed for a callable that is no module (a VGG-16 U-Net has about 350)."""
+"""Activations per input value assumed where no layer can be watched (a VGG-16 U-Net has about 350)."""
 
 
 class SegmentationModel:
@@ -29,17 +32,21 @@ class SegmentationModel:
 
     Accepts a network that returns a tensor, a dict with ``out`` or ``logits``, an object with
     ``.logits`` or a sequence whose first entry is one of these. Logits smaller than the image are
-    upsampled bilinearly. A one-channel (sigmoid) head ``z`` becomes the two logits ``(0, z)``,
-    whose softmax is exactly the sigmoid.
+    upsampled bilinearly, those of volumes trilinearly. A one-channel (sigmoid) head ``z`` becomes
+    the two logits ``(0, z)``, whose softmax is exactly the sigmoid, unless the head is multi-label.
 
     Args:
-        network: An ``nn.Module`` or any callable; inputs are N x C x H x W.
+        network: An ``nn.Module`` or any callable; inputs are N x C x H x W or N x C x D x H x W.
         bottleneck: Name of the layer that CAM methods use unless told otherwise.
         reshape: Turns that layer's tokens into a feature map, for transformers.
         class_names: Names by class index.
         in_channels: Number of image channels, checked when given.
         mean: Per-channel mean that was subtracted from images in [0, 1].
         std: Per-channel divisor applied after that.
+        multi_label: Each logit channel is a yes or no of its own: a class is predicted where its logit
+            exceeds 0, classes overlap, there is no background channel, and a single channel stays one.
+        differentiable: Whether gradients flow from the logits to the images.
+        title: What messages call the network; by default the name of its class or function.
     """
 
     def __init__(
@@ -52,6 +59,9 @@ class SegmentationModel:
         in_channels: int | None = None,
         mean: Sequence[float] = (0.0,),
         std: Sequence[float] = (1.0,),
+        multi_label: bool = False,
+        differentiable: bool = True,
+        title: str | None = None,
     ) -> None:
         self.network = network
         self.bottleneck = bottleneck
@@ -60,6 +70,9 @@ class SegmentationModel:
         self.in_channels = in_channels
         self.mean = tuple(mean)
         self.std = tuple(std)
+        self.multi_label = multi_label
+        self.differentiable = differentiable
+        self.title = title or str(getattr(network, "__name__", type(network).__name__))
         self.activation_bytes: dict[torch.Size, int] = {}  # by image shape, measured when first needed
 
     @classmethod
@@ -91,32 +104,62 @@ class SegmentationModel:
         return self
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return logits, N x L x H x W with L >= 2, for images N x C x H x W."""
-        return to_logits(self.network(images), images)
+        """Return logits N x L x spatial for images N x C x spatial; L >= 2 unless the head is multi-label."""
+        return to_logits(self.network(images), images, multi_label=self.multi_label)
 
     def layer(self, name: str | None = None) -> nn.Module:
-        """Find a layer by its dotted name.
+        """Find a layer by its dotted name or a pattern (see :func:`misure.layers.find_layer`).
 
         Args:
             name: The layer, or None for the bottleneck.
 
         Raises:
-            MisureError: If the network is no module, no name is known, or the name is unknown.
+            MisureError: If the network is no module, no name is known, or not one layer has it.
         """
         name = name or self.bottleneck
-        if self.module is None:
-            raise MisureError("this network is a plain callable, not an nn.Module, so it has no layers to explain at")
+        module = self._module_with_layers()
         if name is None:
-            raise MisureError("no layer is named: pass layer=..., for a U-Net the deepest encoder stage")
-        try:
-            return self.module.get_submodule(name)
-        except AttributeError as error:
-            known = [n for n, _ in self.module.named_modules() if n]
-            raise MisureError(f"the network has no layer {name!r}{did_you_mean(name, known)}") from error
+            raise MisureError("no layer is named: pass layer=..., such as model.suggest_bottleneck(image)")
+        return find_layer(module, name)
+
+    def layers(self, image: Tensor, pattern: str = "*") -> list[Layer]:
+        """List the layers whose name fits a pattern, with what each gives for an image (C x spatial), in forward order.
+
+        Raises:
+            MisureError: If the network is no module.
+        """
+        module = self._module_with_layers()
+        image = image.to(self.device or image.device, self.dtype or image.dtype)
+        with frozen(self, Compute("32"), image.device) as network:
+            listed = list_layers(module, lambda: network(image[None]))
+        return [layer for layer in listed if fnmatchcase(layer.name, pattern)]
+
+    def suggest_bottleneck(self, image: Tensor) -> str:
+        """Name the end of the encoder for an image, C x spatial (see :func:`misure.layers.suggest` for the rule).
+
+        Raises:
+            MisureError: If no layer gives feature maps.
+        """
+        name = suggest(self.layers(image), image.shape[1:])
+        if name is None:
+            raise MisureError(
+                f"no layer of {self.title} gives feature maps: name one and give SegmentationModel(reshape=)"
+            )
+        return name
+
+    def _module_with_layers(self) -> nn.Module:
+        if self.module is None:
+            raise MisureError(f"{self.title} is a plain callable, not an nn.Module, so it has no layers to explain at")
+        return self.module
 
 
-def to_logits(output: Any, images: Tensor) -> Tensor:
-    """Normalise a network's output to logits N x L x H x W of the images' size (see the class above).
+def to_logits(output: Any, images: Tensor, *, multi_label: bool = False) -> Tensor:
+    """Normalise a network's output to logits N x L x spatial of the images' size (see the class above).
+
+    Args:
+        output: Whatever the network returned.
+        images: N x C x spatial, what it was given.
+        multi_label: Keep a single channel as it is.
 
     Raises:
         MisureError: If no logits can be found in the output, or their shape does not fit.
@@ -132,7 +175,7 @@ def to_logits(output: Any, images: Tensor) -> Tensor:
     if logits.shape[2:] != images.shape[2:]:
         mode = "bilinear" if images.ndim == 4 else "trilinear"
         logits = interpolate(logits, size=images.shape[2:], mode=mode, align_corners=False)
-    if logits.shape[1] == 1:
+    if logits.shape[1] == 1 and not multi_label:
         logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
     return logits
 
@@ -187,14 +230,23 @@ class FrozenNetwork:
             self.watch(Progress(stage, done, total, masks, start))
 
     @contextmanager
-    def sustained(self) -> Iterator[None]:
-        """Announce so many passes that preparing the weights for them pays off."""
+    def sustained(self, image: Tensor | None = None) -> Iterator[None]:
+        """Announce so many passes that preparing the weights for them pays off.
+
+        Args:
+            image: One like those that follow, C x spatial: batch normalisation may then be folded into convolutions.
+                Only for methods that watch no layer, since a folded convolution's output is the normalisation's.
+        """
         wanted = self.compute.winograd
         if wanted == "auto":
             wanted = pays_off(self.device)
         module = self.model.module
-        usable = self.device.type == "cpu" and self.precision == "32"
-        with winograd(module) if wanted and usable and module is not None else nullcontext():
+        with ExitStack() as undo:
+            if module is not None and self.precision == "32":  # both move what 16 bits would round
+                if image is not None and self.compute.fold:
+                    undo.enter_context(folded(pairs(module, lambda: self(image[None]))))
+                if wanted and self.device.type == "cpu":
+                    undo.enter_context(winograd(module))
             yield
 
     @torch.no_grad()
@@ -214,23 +266,11 @@ class FrozenNetwork:
             self._batches = Batches(int(size))
         return self._batches
 
-    @torch.no_grad()
     def _activation_bytes(self, image: Tensor) -> int:
+        """Measure what a forward and backward pass of one image keeps, or assume it where nothing can be watched."""
         module = self.model.module
-        if module is None:
-            return image.numel() * image.element_size() * _UNKNOWN_ACTIVATIONS
-        total = 0
-
-        def add(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            nonlocal total
-            total += output.numel() * output.element_size() if isinstance(output, Tensor) else 0
-
-        with ExitStack() as hooks:
-            for leaf in module.modules():
-                if not any(leaf.children()):
-                    hooks.callback(leaf.register_forward_hook(add).remove)
-            self(image[None])
-        return 2 * total
+        measured = 0 if module is None else activation_bytes(module, lambda: self(image[None]))
+        return 2 * measured or image.numel() * image.element_size() * _UNKNOWN_ACTIVATIONS
 
 
 @contextmanager

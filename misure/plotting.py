@@ -33,8 +33,9 @@ _STYLES = {
     "prediction": Style("#cc79a7", "p"),
     "random_map": Style("#7f7f7f", "v"),
 }
-_MORE = (Style("#56b4e9", "X"), Style("#000000", "^"), Style("#b8a800", "<"))
-"""For further methods; the last is Okabe and Ito's yellow, darkened to be seen on white."""
+_COLOURS, _MARKERS = ("#56b4e9", "#000000", "#b8a800"), "X^<>h"
+_MORE = tuple(Style(_COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)]) for i in range(15))
+"""For further methods, all different; the third colour is Okabe and Ito's yellow, darkened to be seen on white."""
 
 
 def style_of(name: str) -> Style:
@@ -92,23 +93,30 @@ def show_map(axes: Axes, saliency: Tensor, *, high: float | None = None) -> Axes
 
 
 def plot_explanation(explanation: Explanation) -> Figure:
-    """Draw the image, the prediction, the sufficient region if there is one, and the saliency map."""
-    panels = 3 + (explanation.sufficient_region is not None)
+    """Draw the image, the prediction, the sufficient region if there is one, and the saliency map.
+
+    Of a volume, the slice (along its first axis) that holds most of the target, on the whole map's scale.
+    """
+    image, region, saliency = explanation.image, explanation.target.region.cpu(), explanation.saliency
+    sufficient, highest, place = explanation.sufficient_region, float(saliency.max()), ""
+    if region.ndim == 3:
+        chosen = int(region.sum((1, 2)).argmax())
+        place = f", slice {chosen} of 0 to {len(region) - 1}"
+        image, region, saliency = image[:, chosen], region[chosen], saliency[chosen]
+        sufficient = None if sufficient is None else sufficient[chosen]
+    panels = 3 + (sufficient is not None)
     figure = Figure(figsize=(3 * panels + 0.8, 3.4), layout="constrained")
     axes = list(figure.subplots(1, panels))
-    show_image(axes[0], explanation.image)
-    axes[0].set_title("Image")
-    axes[1].imshow(explanation.target.region.cpu().numpy(), cmap="gray", vmin=0, vmax=1)
+    show_image(axes[0], image)
+    axes[0].set_title(f"Image{place}")
+    show_mask(axes[1], region)
     axes[1].set_title(f"Prediction, class {explanation.target.class_id}")
-    if explanation.sufficient_region is not None:
-        show_region(axes[2], explanation.image, explanation.sufficient_region)
+    if sufficient is not None:
+        show_region(axes[2], image, sufficient)
         axes[2].set_title(f"Sufficient region, {explanation.n_dilations} dilations")
-    drawn = show_map(axes[-1], explanation.saliency)
+    drawn = show_map(axes[-1], saliency, high=highest)
     axes[-1].set_title(
         f"{explanation.method}: Dice {explanation.dice_explained:.3f}, ratio {explanation.perturbation_ratio:.2f}"
     )
-    for single in axes:
-        single.set_xticks([])
-        single.set_yticks([])
     figure.colorbar(drawn, ax=axes[-1], label="saliency (not scaled)")
     return figure

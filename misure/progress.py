@@ -15,7 +15,8 @@ class Progress:
     """Where an explanation stands.
 
     Attributes:
-        stage: What is being done, such as ``"dilating"``, ``"minimising"`` or ``"masking"``.
+        stage: What is being done: ``"explaining"`` when a method begins, then the method's own, such as ``"dilating"``,
+            ``"minimising"`` or ``"masking"``, and ``"evaluating"`` once its maps are there.
         done: Steps of the stage that are done.
         total: Steps of the stage, or None where that is not known beforehand.
         masks: float or bool, N x H x W: the maps as they are now, or None where there are none yet. They belong to

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from misure.errors import MisureError, did_you_mean
 from misure.model import FrozenNetwork, SegmentationModel
+from misure.regions import border_of, component_at, point_within
+
+_Frozen = TypeVar("_Frozen")
 
 
 class EmptyTargetError(MisureError):
@@ -20,13 +24,18 @@ class EmptyTargetError(MisureError):
 class Target:
     """A class within a region of one image, with the reference prediction frozen.
 
+    Sizes are H x W here; in a volume, D x H x W.
+
     Attributes:
         class_id: The class ``l`` that is explained.
         region: bool, H x W: the pixels predicted as that class and inside the chosen region.
         ignored: bool, H x W: pixels predicted as that class outside the region. They count neither
             for nor against a perturbed prediction.
-        background: bool, H x W: the pixels predicted as class 0.
+        background: bool, H x W: the pixels predicted as class 0; with a multi-label head, those not
+            predicted as the class.
         reference: 2 x H x W, the reference probabilities of background (class 0) and of the class.
+        multi_label: Whether every class is a yes or no of its own, predicted where its logit is above
+            0. Class 0 is a class like any other then.
     """
 
     class_id: int
@@ -34,26 +43,38 @@ class Target:
     ignored: Tensor
     background: Tensor
     reference: Tensor
+    multi_label: bool = False
 
     @classmethod
-    def from_logits(cls, logits: Tensor, class_id: int, region: Tensor | None = None) -> Target:
+    def from_logits(
+        cls,
+        logits: Tensor,
+        class_id: int,
+        region: Tensor | None = None,
+        *,
+        at: Sequence[int] | None = None,
+        border: int | None = None,
+        multi_label: bool = False,
+    ) -> Target:
         """Freeze the reference prediction.
 
         Args:
             logits: L x H x W, on the unperturbed image.
             class_id: 0..L-1.
             region: bool, H x W; None means the whole predicted class.
+            at: A point (row, column): keep only the connected component there.
+            border: Keep only the inner rim of that many pixels of what is left.
+            multi_label: Whether the logits are those of a multi-label sigmoid head.
 
         Raises:
             EmptyTargetError: If no pixel is left to explain.
-            MisureError: If the class does not exist or the region has another shape.
+            MisureError: If there is no such class, the region has another shape or the point is not on it.
         """
         if not 0 <= class_id < len(logits):
             raise MisureError(f"class {class_id} does not exist: the network has classes 0 to {len(logits) - 1}")
-        predicted = logits.argmax(0)
-        chosen = predicted == class_id
+        chosen = logits[class_id] > 0 if multi_label else logits.argmax(0) == class_id
         if not chosen.any():
-            present = torch.unique(predicted).tolist()
+            present = predicted_classes(logits, multi_label=multi_label)
             raise EmptyTargetError(f"class {class_id} was not predicted in this image; predicted classes: {present}")
         if region is None:
             region = chosen
@@ -63,8 +84,13 @@ class Target:
             region = chosen & region.to(chosen.device, torch.bool)
         if not region.any():
             raise EmptyTargetError(f"class {class_id} was not predicted inside the region: choose another region")
-        reference = logits.softmax(0)[[0, class_id]]
-        return cls(class_id, region, chosen & ~region, predicted == 0, reference)
+        if at is not None:
+            region = component_at(region, at)
+        if border is not None:
+            region = border_of(region, border)
+        reference = _against_zero(logits[class_id]) if multi_label else logits.softmax(0)[[0, class_id]]
+        background = ~chosen if multi_label else logits.argmax(0) == 0
+        return cls(class_id, region, chosen & ~region, background, reference, multi_label)
 
     @property
     def size(self) -> int:
@@ -78,13 +104,13 @@ class Target:
 
     def cpu(self) -> Target:
         """Return the same target with its tensors on the CPU."""
-        tensors = (self.region, self.ignored, self.background, self.reference)
-        return Target(self.class_id, *(t.cpu() for t in tensors))
+        names = ("region", "ignored", "background", "reference")
+        return replace(self, **{name: getattr(self, name).cpu() for name in names})
 
 
 @dataclass(frozen=True)
 class TargetBatch:
-    """Targets of N images as tensors, for batched arithmetic.
+    """Targets of N images as tensors, for batched arithmetic. Methods ask it rather than the logits.
 
     Attributes:
         class_ids: int64, N.
@@ -92,6 +118,7 @@ class TargetBatch:
         counted: bool, N x H x W; False on ignored pixels.
         backgrounds: bool, N x H x W.
         references: N x 2 x H x W.
+        multi_label: See :class:`Target`.
     """
 
     class_ids: Tensor
@@ -99,10 +126,11 @@ class TargetBatch:
     counted: Tensor
     backgrounds: Tensor
     references: Tensor
+    multi_label: bool = False
 
     @classmethod
     def stack(cls, targets: Sequence[Target], device: torch.device | None = None) -> TargetBatch:
-        """Stack single targets of equal image size."""
+        """Stack single targets of equal image size and one network."""
         device = device or targets[0].region.device
         return cls(
             torch.tensor([t.class_id for t in targets], device=device),
@@ -110,15 +138,73 @@ class TargetBatch:
             ~torch.stack([t.ignored for t in targets]).to(device),
             torch.stack([t.background for t in targets]).to(device),
             torch.stack([t.reference for t in targets]).to(device),
+            targets[0].multi_label,
         )
 
     def __getitem__(self, part: slice | Tensor) -> TargetBatch:
-        return TargetBatch(**{f.name: getattr(self, f.name)[part] for f in fields(self)})
+        return replace(self, **{f.name: getattr(self, f.name)[part] for f in fields(self) if f.name != "multi_label"})
+
+    @property
+    def are_background(self) -> Tensor:
+        """Whether the explained class is the background itself: bool, N."""
+        return torch.zeros_like(self.class_ids, dtype=torch.bool) if self.multi_label else self.class_ids == 0
 
     def hits(self, logits: Tensor) -> Tensor:
         """Say where perturbed images are predicted as their class: bool, N x H x W."""
+        if self.multi_label:
+            return (self.scores(logits) > 0) & self.counted
         shape = (-1, *(1,) * (logits.ndim - 2))
         return (logits.argmax(1) == self.class_ids.view(shape)) & self.counted
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Return the logits of each image's own class, N x H x W; gradients pass through."""
+        return logits[torch.arange(len(logits), device=logits.device), self.class_ids]
+
+    def probabilities(self, logits: Tensor, passes: int = 1) -> Tensor:
+        """Return the probabilities of background and of each image's own class, N x 2 x H x W.
+
+        Args:
+            logits: N x L x H x W.
+            passes: How often softmax is applied.
+
+        Raises:
+            MisureError: On further passes with a multi-label head, which has no softmax.
+        """
+        if self.multi_label:
+            if passes > 1:
+                raise MisureError(f"softmax_passes={passes}: a multi-label sigmoid head has no softmax, use 1")
+            return _against_zero(self.scores(logits), dim=1)
+        probabilities = logits
+        for _ in range(passes):
+            probabilities = probabilities.softmax(1)
+        return torch.stack([probabilities[:, 0], self.scores(probabilities)], 1)
+
+
+def _against_zero(logits: Tensor, dim: int = 0) -> Tensor:
+    """Return (1 - sigmoid, sigmoid) along a new axis, as the softmax over (0, logit) that they are."""
+    return torch.stack([torch.zeros_like(logits), logits], dim).softmax(dim)
+
+
+def predicted_classes(logits: Tensor, *, multi_label: bool = False) -> list[int]:
+    """Return the classes that are predicted anywhere, background included, ascending.
+
+    Args:
+        logits: L x H x W, or any other shape after the classes.
+        multi_label: Whether a class is predicted where its logit is above 0, rather than the largest.
+    """
+    if multi_label:
+        found = (logits > 0).view(len(logits), -1).any(1).nonzero().flatten()
+    else:
+        found = torch.unique(logits.argmax(0))
+    return [int(class_id) for class_id in found]
+
+
+def _foreground(logits: Tensor, *, multi_label: bool) -> list[int]:
+    return [c for c in predicted_classes(logits, multi_label=multi_label) if c != 0 or multi_label]
+
+
+def _nothing_predicted(where: str) -> EmptyTargetError:
+    return EmptyTargetError(f"only background was predicted{where}: there is no object to explain")
 
 
 def make_targets(
@@ -126,27 +212,71 @@ def make_targets(
     images: Tensor,
     target: int | str | None,
     region: Tensor | None = None,
+    *,
+    at: Sequence[int] | None = None,
+    border: int | None = None,
 ) -> list[Target]:
     """Predict the unperturbed images and freeze one target each.
 
     Args:
         network: The frozen network.
-        images: N x C x H x W.
-        target: A class index, a class name, or None where a single foreground class is predicted.
+        images: N x C x H x W or N x C x D x H x W.
+        target: A class index, a class name, or None where a single foreground class is predicted (at the point,
+            if there is one).
         region: bool, H x W or N x H x W; None means the whole predicted class.
+        at: A point, see :meth:`Target.from_logits`, which also names the errors.
+        border: Width of a rim, likewise.
 
     Raises:
-        MisureError: See :meth:`Target.from_logits`; also if ``target`` is None and ambiguous.
+        MisureError: If ``target`` is None and ambiguous.
     """
+
+    def freeze(logits: Tensor, inside: Tensor | None) -> Target:
+        class_id = _class_index(network.model, target, logits, at)
+        return Target.from_logits(logits, class_id, inside, at=at, border=border, multi_label=network.model.multi_label)
+
+    return _of_predictions(network, images, region, freeze)
+
+
+def make_all_targets(
+    network: FrozenNetwork, images: Tensor, region: Tensor | None = None, *, border: int | None = None
+) -> list[list[Target]]:
+    """Freeze one target for every foreground class that is predicted, inside the region if there is one.
+
+    Args:
+        network: The frozen network.
+        images: N x C x H x W or N x C x D x H x W.
+        region: bool, H x W or N x H x W.
+        border: See :meth:`Target.from_logits`.
+
+    Returns:
+        For each image its targets by ascending class; an image without any raises an EmptyTargetError.
+    """
+    multi_label = network.model.multi_label
+
+    def freeze(logits: Tensor, inside: Tensor | None) -> list[Target]:
+        seen, where = logits, ""
+        if inside is not None and inside.shape == logits.shape[1:]:  # another shape is refused below
+            seen, where = logits[:, inside.to(logits.device, torch.bool)], " inside the region"
+        foreground = _foreground(seen, multi_label=multi_label)
+        if not foreground:
+            raise _nothing_predicted(where)
+        return [Target.from_logits(logits, c, inside, border=border, multi_label=multi_label) for c in foreground]
+
+    return _of_predictions(network, images, region, freeze)
+
+
+def _of_predictions(
+    network: FrozenNetwork, images: Tensor, region: Tensor | None, freeze: Callable[[Tensor, Tensor | None], _Frozen]
+) -> list[_Frozen]:
+    """Call ``freeze`` with the logits and the region of every image."""
     if region is not None and region.ndim == images.ndim - 2:
         region = region.expand(len(images), *region.shape)
 
     @torch.no_grad()
-    def predict(part: slice) -> list[Target]:
+    def predict(part: slice) -> list[_Frozen]:
         return [
-            Target.from_logits(
-                logits, _class_index(network.model, target, logits), None if region is None else region[part.start + i]
-            )
+            freeze(logits, None if region is None else region[part.start + i])
             for i, logits in enumerate(network(images[part]))
         ]
 
@@ -154,7 +284,7 @@ def make_targets(
     return [single for _, part in done for single in part]
 
 
-def _class_index(model: SegmentationModel, target: int | str | None, logits: Tensor) -> int:
+def _class_index(model: SegmentationModel, target: int | str | None, logits: Tensor, at: Sequence[int] | None) -> int:
     if isinstance(target, str):
         names = model.class_names or ()
         if target not in names:
@@ -162,9 +292,13 @@ def _class_index(model: SegmentationModel, target: int | str | None, logits: Ten
         return names.index(target)
     if target is not None:
         return int(target)
-    present = [c for c in torch.unique(logits.argmax(0)).tolist() if c != 0]
+    where = ""
+    if at is not None:
+        place = point_within(at, logits.shape[1:])
+        logits, where = logits.movedim(0, -1)[place], f" at {place}"
+    present = _foreground(logits, multi_label=model.multi_label)
     if len(present) == 1:
-        return int(present[0])
+        return present[0]
     if not present:
-        raise EmptyTargetError("only background was predicted: there is no object to explain")
-    raise MisureError(f"several classes are predicted: choose one with target=..., out of {present}")
+        raise _nothing_predicted(where)
+    raise MisureError(f"several classes are predicted{where}: choose one with target=..., out of {present}")

@@ -1,4 +1,4 @@
-"""Time every explainer against its literal version: ``python scripts/bench.py``."""
+"""Time every explainer against its literal version and other packages: ``python scripts/bench.py``."""
 
 from omegaconf import DictConfig
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.image
@@ -191,7 +192,8 @@ def broken(value: float, *, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         (broken(float("inf")), {}, "NaN or infinite pixels"),
         (torch.stack([IMAGE, broken(float("nan"))]), {}, "image 1 of the batch has NaN"),
         (IMAGE[0], {}, r"images have shape \(3, 4\): expected N x C x H x W"),
-        (IMAGE[None, None], {}, r"images have shape \(1, 1, 1, 3, 4\)"),
+        (IMAGE[None, None, None], {}, r"images have shape \(1, 1, 1, 1, 3, 4\)"),
+        (IMAGE[:, :0], {}, r"images have shape \(1, 1, 0, 4\)"),
         (IMAGE[None][:0], {}, r"images have shape \(0, 1, 3, 4\)"),
         (IMAGE.numpy(), {}, "images have shape ndarray"),
         (broken(1, dtype=torch.uint8), {}, "images have type torch.uint8: convert and normalise"),
@@ -202,6 +204,18 @@ def broken(value: float, *, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         (IMAGE, {"target": "brigth"}, "no class named 'brigth'; close names: bright"),
         (IMAGE, {"region": torch.zeros(3, 4)}, "not predicted inside the region"),
         (IMAGE, {"region": torch.ones(4, 3)}, r"region has shape \(4, 3\), the image \(3, 4\)"),
+        (IMAGE, {"at": (3, 0)}, r"the point \(3, 0\) lies outside the image of 3 x 4"),
+        (IMAGE, {"at": (0, 1)}, r"only background was predicted at \(0, 1\)"),
+        (IMAGE, {"at": (0, 1), "target": 1}, r"the point \(0, 1\) is not on the object"),
+        (IMAGE, {"at": (0, 0), "region": torch.eye(3, 4).roll(1, 0)}, r"the point \(0, 0\) is not on the object"),
+        (IMAGE, {"at": (0, 0, 0)}, r"the point \(0, 0, 0\) is not a \(row, column\)"),
+        (IMAGE, {"border": 0}, "border=0 is not a whole number of at least 1"),
+        (IMAGE, {"target": "all", "at": (0, 0)}, "target='all' means every class, at=... one object"),
+        (0 * IMAGE, {"target": "all"}, "only background was predicted: there is no object"),
+        (IMAGE, {"target": "all", "region": IMAGE[0] < 0.5}, "only background was predicted inside the region"),
+        (IMAGE, {"target": "all", "region": torch.ones(4, 3)}, r"region has shape \(4, 3\), the image \(3, 4\)"),
+        (IMAGE, {"target": ready_targets(1), "border": 1}, "region, at or border given beside a ready target"),
+        (IMAGE, {"target": [replace(t, multi_label=True) for t in ready_targets(1)]}, "another kind of head"),
         (IMAGE, {"target": ready_targets(2)}, "1 images but 2 targets"),
         (torch.ones(1, 5, 5), {"target": ready_targets(1)}, r"another image size than \(5, 5\)"),
         (IMAGE, {"method": "rize"}, "no method 'rize'; close names: rise"),
@@ -213,7 +227,7 @@ def broken(value: float, *, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         (IMAGE, {"precision": "16"}, "precision=16 is not known"),
         (IMAGE, {"batch_size": 0}, "batch_size=0 is not a positive integer"),
         (IMAGE, {"method": MSR(), "lr": 1}, "lr given beside a ready explainer"),
-        (IMAGE, {"method": "seg_grad_cam", "layer": "heat"}, "no layer 'heat'"),
+        (IMAGE, {"method": "seg_grad_cam", "layer": "heat"}, "no layer"),
     ],
 )
 def test_bad_input_is_one_line_that_says_what_to_do(image, options, message):
@@ -234,3 +248,80 @@ def test_close_names_are_offered_for_every_method_s_parameters(method):
     with pytest.raises(misure.MisureError, match=re.escape(f"{method} has no parameter 'sed'; close names: seed")):
         make_explainer(method, sed=1)
     assert "seed" in names
+
+
+SHAPES = torch.tensor([[1, 1, 1, 0, 0, 2], [1, 1, 1, 0, 0, 0], [1, 1, 1, 0, 1, 1], [0, 0, 0, 0, 1, 1]])
+"""What :func:`shapes` predicts where the image is bright."""
+
+
+def shapes(images):
+    """Predict the class drawn in ``SHAPES`` wherever the image is above 0.5."""
+    logits = [torch.where(c == SHAPES, images[:, 0] - 0.5, -1) for c in (1, 2)]
+    return torch.stack([torch.zeros_like(logits[0]), *logits], 1)
+
+
+BRIGHT = torch.ones(1, 4, 6)
+
+
+def test_at_explains_the_object_at_a_pixel():
+    explanation = misure.explain(shapes, BRIGHT, at=(3, 5), method="prediction")
+    assert explanation.target.class_id == 1
+    assert explanation.target.region.nonzero().tolist() == [[2, 4], [2, 5], [3, 4], [3, 5]]
+    assert torch.equal(explanation.target.ignored, (SHAPES == 1) & ~explanation.target.region)
+    assert misure.explain(shapes, BRIGHT, at=[0, 5], method="prediction").target.class_id == 2
+
+
+def test_border_explains_a_rim_and_ignores_the_inside():
+    explanation = misure.explain(shapes, BRIGHT, 1, "prediction", at=(1, 1), border=1)
+    ring = torch.zeros(4, 6, dtype=torch.bool)
+    ring[:3, :3] = True
+    ring[1, 1] = False
+    assert torch.equal(explanation.target.region, ring)
+    assert explanation.target.ignored[1, 1]
+    assert explanation.dice_explained == 1
+
+
+def test_a_region_is_cut_first_then_the_component_then_its_border():
+    """Without its middle column the large object falls into two parts; what is cut off makes a border."""
+    inside = torch.ones(4, 6)
+    inside[:, 1] = 0
+    part = misure.explain(shapes, BRIGHT, 1, "prediction", region=inside, at=(0, 2), border=3)
+    assert part.target.region.nonzero().tolist() == [[0, 2], [1, 2], [2, 2]]
+    inside[:, 1], inside[:, 2] = 1, 0
+    inside[1, 0] = 1
+    wide = misure.explain(shapes, BRIGHT, 1, "prediction", region=inside, at=(0, 0), border=1)
+    assert torch.equal(wide.target.region[:, :3], (SHAPES[:, :3] == 1) & (inside[:, :3] > 0))
+
+
+def test_all_explains_every_predicted_class_as_if_named():
+    together = misure.explain(shapes, BRIGHT, "all", "rise", n_masks=6)
+    assert [e.target.class_id for e in together] == [1, 2]
+    for one in together:
+        alone = misure.explain(shapes, BRIGHT, one.target.class_id, "rise", n_masks=6)
+        assert torch.equal(one.saliency, alone.saliency)
+        assert one.evaluations == alone.evaluations
+    dark = BRIGHT.clone()
+    dark[0, 0, 5] = 0  # class 2 is gone
+    batch = misure.explain(shapes, torch.stack([BRIGHT, dark]), "all", "prediction", border=1)
+    assert [[e.target.class_id for e in one] for one in batch] == [[1, 2], [1]]
+    assert torch.equal(batch[1][0].image, dark)
+    assert not batch[0][0].target.region[1, 1]
+
+
+def test_all_within_a_region_takes_the_classes_inside_it():
+    inside = torch.zeros(4, 6)
+    inside[:, 3:] = 1
+    explanations = misure.explain(shapes, BRIGHT, "all", "prediction", region=inside)
+    assert [e.target.size for e in explanations] == [4, 1]
+    inside[0] = 0
+    assert [e.target.class_id for e in misure.explain(shapes, BRIGHT, "all", "prediction", region=inside)] == [1]
+
+
+@pytest.mark.parametrize("method", [name for name, cls in misure.EXPLAINERS.items() if cls.needs_gradients])
+def test_a_method_of_gradients_refuses_a_network_without(method):
+    model = misure.SegmentationModel(PerPixel(), differentiable=False, title="net.onnx")
+    message = rf"net\.onnx gives no gradients, and {method} needs them: choose another method, out of .*rise"
+    with pytest.raises(misure.MisureError, match=message) as caught:
+        misure.explain(model, IMAGE, 1, method)
+    assert method not in str(caught.value).split("out of")[1].split(", ")
+    assert misure.explain(model, IMAGE, 1, "rise", n_masks=2).method == "rise"

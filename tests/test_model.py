@@ -193,3 +193,22 @@ def test_a_larger_network_gets_smaller_automatic_batches(monkeypatch):
         with frozen(SegmentationModel(Convolutional()), Compute("32"), CPU) as network:
             sizes.append(network.batches(image).size)
     assert sizes[0] > sizes[1] >= 1
+
+
+def test_a_multi_label_head_keeps_its_single_channel():
+    z = torch.randn(2, 1, 8, 12)
+    assert to_logits(z, IMAGES, multi_label=True) is z
+    model = SegmentationModel(lambda _: z[:, 0], multi_label=True)
+    assert torch.equal(model(IMAGES), z)
+    assert model.multi_label
+    assert not SegmentationModel(lambda _: z).multi_label
+
+
+@pytest.mark.parametrize(
+    ("network", "given", "title"),
+    [(Convolutional(), None, "Convolutional"), (bilinear, None, "bilinear"), (Convolutional(), "net.pt2", "net.pt2")],
+)
+def test_a_model_has_a_title_and_gradients_unless_told_otherwise(network, given, title):
+    model = SegmentationModel(network, title=given)
+    assert (model.title, model.differentiable) == (title, True)
+    assert not SegmentationModel(network, differentiable=False).differentiable

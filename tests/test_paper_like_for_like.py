@@ -16,6 +16,7 @@ from paper_records import frame, organ, save_map, unit
 
 from misure.curves import area, dice_at
 from misure.errors import MisureError
+from misure.explainers import EXPLAINERS
 from misure.paper.insertion_deletion import insertion_deletion_figures, insertion_deletion_tables, swept_area
 from misure.paper.like_for_like import ALWAYS, RATIOS, like_for_like_tables, methods_of
 from misure.paper.like_for_like_figure import label_lines, like_for_like_figures
@@ -261,5 +262,5 @@ def test_labels_never_lie_on_each_other_and_stay_in_the_panel(heights: list[floa
 
 
 def test_every_method_has_its_own_look() -> None:
-    looks = {(style_of(name).colour, style_of(name).marker) for name in ALWAYS}
-    assert len(looks) == len(ALWAYS)
+    looks = {(style_of(name).colour, style_of(name).marker) for name in EXPLAINERS}
+    assert len(looks) == len(EXPLAINERS)

@@ -6,8 +6,9 @@ import math
 
 import pytest
 import torch
-from oracles.toys import PerPixel
+from oracles.toys import Convolutional, PerPixel
 
+import misure
 from misure.compute import Compute
 from misure.errors import MisureError
 from misure.model import SegmentationModel, frozen
@@ -119,3 +120,100 @@ def test_confidence_is_the_mean_probability_over_the_region():
     logits[1, 0] = torch.tensor([math.log(3), math.log(9), -1.0, math.log(4)], dtype=torch.float64)
     chosen = torch.tensor([[True, True, True, False]])
     assert Target.from_logits(logits, 1, chosen).confidence == pytest.approx((0.75 + 0.9) / 2, abs=1e-12)  # float64
+
+
+def test_scores_are_each_image_s_own_logits_and_pass_gradients():
+    logits = LOGITS.expand(3, -1, -1, -1).clone().requires_grad_()
+    scores = TargetBatch.stack([Target.from_logits(LOGITS, c) for c in (1, 2, 0)]).scores(logits)
+    assert torch.equal(scores, LOGITS[[1, 2, 0]])
+    (gradient,) = torch.autograd.grad(scores.sum(), logits)
+    assert gradient.sum((2, 3)).tolist() == [[0, 6, 0, 0], [0, 0, 6, 0], [6, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_probabilities_are_those_of_background_and_class(passes):
+    targets = TargetBatch.stack([Target.from_logits(LOGITS, c) for c in (1, 2)])
+    expected = LOGITS.softmax(0) if passes == 1 else LOGITS.softmax(0).softmax(0)
+    probabilities = targets.probabilities(LOGITS.expand(2, -1, -1, -1), passes)
+    assert torch.equal(probabilities, torch.stack([expected[[0, 1]], expected[[0, 2]]]))
+
+
+YES_OR_NO = torch.tensor([[[1.0, -1.0, 2.0]], [[3.0, 3.0, -2.0]], [[-1.0, -2.0, 0.0]]], dtype=torch.float64)
+"""Three overlapping classes on 1 x 3 pixels; the last is predicted nowhere, although a logit is 0."""
+
+
+def test_with_a_multi_label_head_every_class_is_its_own_yes_or_no():
+    for class_id, chosen in enumerate([[[True, False, True]], [[True, True, False]]]):
+        target = Target.from_logits(YES_OR_NO, class_id, multi_label=True)
+        assert target.region.tolist() == chosen
+        assert torch.equal(target.background, ~target.region)
+        yes = YES_OR_NO[class_id].sigmoid()
+        torch.testing.assert_close(target.reference, torch.stack([1 - yes, yes]))  # the rounding of a sigmoid
+    with pytest.raises(EmptyTargetError, match=r"class 2 was not predicted in this image; predicted classes: \[0, 1\]"):
+        Target.from_logits(YES_OR_NO, 2, multi_label=True)
+
+
+def test_a_multi_label_batch_looks_at_each_image_s_own_logit_alone():
+    targets = [Target.from_logits(YES_OR_NO, c, region, multi_label=True) for c, region in ((1, None), (0, FIRST))]
+    batch = TargetBatch.stack([t.cpu() for t in targets])[torch.tensor([1, 0])]
+    assert not batch.are_background.any()
+    logits = YES_OR_NO.expand(2, -1, -1, -1)
+    assert batch.hits(logits).tolist() == [[[True, False, False]], [[True, True, False]]]  # pixel 2 is ignored
+    assert torch.equal(batch.scores(logits), YES_OR_NO[[0, 1]])
+    yes = YES_OR_NO[[0, 1]].sigmoid()
+    torch.testing.assert_close(batch.probabilities(logits), torch.stack([1 - yes, yes], 1))
+    with pytest.raises(MisureError, match="softmax_passes=2: a multi-label sigmoid head has no softmax, use 1"):
+        batch.probabilities(logits, 2)
+
+
+FIRST = torch.tensor([[True, True, False]])
+
+
+@pytest.mark.parametrize(
+    ("at", "expected"),
+    [((0, 1), 1), ((0, 2), 0), ((0, 0), r"several classes are predicted at \(0, 0\).*out of \[0, 1\]")],
+)
+def test_the_class_at_a_point_of_a_multi_label_head(at, expected):
+    with frozen(SegmentationModel(lambda x: YES_OR_NO[None], multi_label=True), Compute("32", 1), CPU) as network:
+        if isinstance(expected, int):
+            assert make_targets(network, torch.zeros(1, 1, 1, 3), None, at=at)[0].class_id == expected
+        else:
+            with pytest.raises(MisureError, match=expected):
+                make_targets(network, torch.zeros(1, 1, 1, 3), None, at=at)
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters"),
+    [
+        ("msr", {"mask_size": 12, "n_iterations": 12, "tv_weight": 0.01}),
+        ("msr", {"mask_size": 12, "n_iterations": 12, "dice_target": "soft"}),
+        ("sufficient_region", {}),
+        ("rise", {"n_masks": 20}),
+        ("seg_grad_cam", {"layer": "bottleneck"}),
+    ],
+)
+def test_a_single_yes_or_no_equals_background_and_class(method, parameters, make_images):
+    """A logit z as class 0 of a multi-label head, and (0, z) as class 1 of a softmax head: the same to the last bit."""
+    toy, image = Convolutional(output="sigmoid", seed=3).double(), make_images(1, 1, 12, 12)[0]
+    assert (toy.eval()(image[None]) > 0).any()
+    half = torch.arange(12).expand(12, 12) < 8
+    for region in (None, half):
+        alone, pair = (
+            misure.explain(SegmentationModel(toy, multi_label=many), image, c, method, region=region, **parameters)
+            for many, c in ((True, 0), (False, 1))
+        )
+        assert torch.equal(alone.saliency, pair.saliency)
+        assert alone.saliency.any()
+        assert alone.evaluations == pair.evaluations
+        assert (alone.curve, alone.n_dilations) == (pair.curve, pair.n_dilations)
+
+
+def test_softmax_passes_are_refused_for_a_multi_label_head():
+    model = SegmentationModel(lambda x: x - 0.5, multi_label=True)
+    with pytest.raises(MisureError, match="a multi-label sigmoid head has no softmax"):
+        misure.explain(model, BRIGHT[0], 0, "msr", softmax_passes=2, mask_size=3)
+
+
+def test_all_counts_class_0_of_a_multi_label_head():
+    model = SegmentationModel(lambda x: torch.cat([x - 0.5, 0.2 - x, x - 2], 1), multi_label=True)
+    assert [e.target.class_id for e in misure.explain(model, BRIGHT[0], "all", "prediction")] == [0, 1]

@@ -2,13 +2,15 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import conv2d
 
 import misure
 from misure.compute import Compute
 from misure.model import SegmentationModel, frozen
-from misure.winograd import Convolution, LentConvolution, convolve, transform_weight, winograd
+from misure.winograd import Convolution, LentConvolution, _blocks, convolve, transform_weight, winograd
 
 # A few hundred float64 operations per output, each correct to 1e-16, on values of order one.
 ROUNDING = 1e-12
@@ -43,7 +45,7 @@ def wide_network() -> nn.Sequential:
 
 def test_network_agrees_and_is_given_back(monkeypatch):
     network = wide_network().eval()
-    x = torch.rand(1, 1, 16, 20)
+    x = torch.rand(16, 1, 16, 20)  # 5120 pixels: enough to pay at once
     direct = network(x)
     used = []
     monkeypatch.setattr("misure.winograd.convolve", lambda *a, **k: used.append(1) or convolve(*a, **k))
@@ -54,6 +56,22 @@ def test_network_agrees_and_is_given_back(monkeypatch):
     torch.testing.assert_close(fast, direct, rtol=0, atol=1e-4 * float(direct.detach().abs().max()))
     assert all("_conv_forward" not in vars(module) for module in network.modules())
     assert torch.equal(network(x), direct)
+
+
+@torch.no_grad()
+def test_weights_are_transformed_when_enough_pixels_were_seen(monkeypatch):
+    """Directly for 15 images of 320 pixels; the sixteenth reaches 5000."""
+    network = wide_network().eval()
+    used = []
+    monkeypatch.setattr("misure.winograd.convolve", lambda *a, **k: used.append(1) or convolve(*a, **k))
+    for _ in range(2):  # the count begins anew
+        with winograd(network):
+            for _ in range(15):
+                network(torch.rand(1, 1, 16, 20))
+            assert not used
+            network(torch.rand(1, 1, 16, 20))
+        assert len(used) == 1
+        used.clear()
 
 
 def test_given_back_after_an_exception():
@@ -74,7 +92,8 @@ def test_sustained_follows_the_setting(wanted, used):
 
 
 @pytest.mark.parametrize("method", ["rise", "msr"])
-def test_explanations_agree(method):
+def test_explanations_agree(method, monkeypatch):
+    monkeypatch.setattr("misure.winograd._PAYS_AFTER", 0)
     network = wide_network()
     image = torch.rand(1, 16, 20)
     target = int(network(image[None]).argmax(1).flatten().mode().values)
@@ -89,3 +108,21 @@ def test_explanations_agree(method):
 def test_unknown_setting_is_refused():
     with pytest.raises(misure.MisureError, match="winograd=perhaps"):
         Compute(winograd="perhaps")
+
+
+@pytest.mark.parametrize("largest", [1, 1500, 6000, 1 << 23])
+def test_result_does_not_depend_on_how_tiles_are_blocked(monkeypatch, largest):
+    x = torch.rand(3, 2, 13, 9, dtype=torch.float64)
+    weight = torch.rand(4, 2, 3, 3, dtype=torch.float64) - 0.5
+    monkeypatch.setattr("misure.winograd._BLOCK_BYTES", (largest, largest))
+    expected = conv2d(x, weight, torch.arange(4.0, dtype=torch.float64), padding=1)
+    result = convolve(x, transform_weight(weight), torch.arange(4.0, dtype=torch.float64))
+    torch.testing.assert_close(result, expected, rtol=0, atol=ROUNDING)
+
+
+@given(*(st.integers(1, high) for high in (5, 9, 300, 2000)))
+def test_blocks_cover_every_tile_once(n, down, row_values, weight_values):
+    covered = torch.zeros(n, down)
+    for images, rows in _blocks(n, down, row_values, weight_values, 1 << 12):
+        covered[images, rows] += 1
+    assert bool((covered == 1).all())

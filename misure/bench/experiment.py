@@ -57,6 +57,7 @@ def _bench_one(cfg: DictConfig) -> tuple[pd.DataFrame, str]:
         targets,
         n_masks=cfg.bench.masks,
         n_iterations=cfg.bench.iterations,
+        n_steps=cfg.bench.steps,
         methods=list(cfg.bench.methods),
         precisions=[str(p) for p in cfg.bench.precisions] if cfg.bench.precisions else None,
         images_per_round=cfg.bench.images_per_round,
@@ -90,3 +91,11 @@ def explained_images(subject: Subject, experiment: Experiment, count: int) -> tu
     if len(images) < count:
         raise MisureError(f"only {len(images)} objects are predicted: set bench.images={len(images)}")
     return torch.cat(images), targets
+
+
+def described(subject: Subject, images: Tensor) -> list[str]:
+    """Say which network and images a measurement used, a line each."""
+    return [
+        f"Network: {subject.info.name}, weights {subject.info.fingerprint}, {subject.quality}.",
+        f"Images: {len(images)} of {subject.dataset.source}, {images.shape[2]} x {images.shape[3]}.",
+    ]

@@ -80,7 +80,7 @@ def literal_msr(
     region = target.region.clone()
     n_dilations = 0
     with torch.no_grad():
-        while _dice(_prediction(model, x * region, target), target.region) <= tau:
+        while literal_dice(literal_prediction(model, x * region, target), target.region) <= tau:
             region = _dilate(region)
             n_dilations += 1
 
@@ -114,7 +114,7 @@ def literal_msr(
 
 @torch.no_grad()
 def literal_rise(model: SegmentationModel, image: Tensor, target: Target, rise: RISE) -> LiteralMap:
-    """RISE for one image, mask by mask.
+    """RISE for one image, mask by mask: the loop of the original recipe, with our masks and the Dice as score.
 
     Args:
         model: In evaluation mode.
@@ -125,7 +125,7 @@ def literal_rise(model: SegmentationModel, image: Tensor, target: Target, rise: 
     total = torch.zeros_like(image[0])
     for number in range(rise.n_masks):
         mask = rise.masks(torch.tensor([number], device=image.device), image.shape[1:])[0]
-        score = _dice(_prediction(model, (image * mask)[None], target), target.region)
+        score = literal_dice(literal_prediction(model, (image * mask)[None], target), target.region)
         total += score * mask
     return LiteralMap(total / (rise.n_masks * rise.keep_probability))
 
@@ -158,11 +158,13 @@ def literal_seg_grad_cam(
     return LiteralMap(interpolate(cam, size=image.shape[1:], mode="bilinear", align_corners=False)[0, 0])
 
 
-def _prediction(model: SegmentationModel, x: Tensor, target: Target) -> Tensor:
+def literal_prediction(model: SegmentationModel, x: Tensor, target: Target) -> Tensor:
+    """Say where one image (1 x C x H x W) is predicted as the target's class: bool, H x W."""
     return (model(x).argmax(1)[0] == target.class_id) & ~target.ignored
 
 
-def _dice(first: Tensor, second: Tensor) -> float:
+def literal_dice(first: Tensor, second: Tensor) -> float:
+    """Dice of two boolean maps, 0..1."""
     total = int(first.sum()) + int(second.sum())
     return 2 * int((first & second).sum()) / total if total else 1.0
 

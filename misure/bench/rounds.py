@@ -3,47 +3,59 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from misure.bench.literal import LiteralMap
+from misure.bench.memory import peak_memory
+from misure.bench.peers import OneImage
 from misure.compute import Compute
 from misure.explainers.base import Explainer
-from misure.metrics import evaluate, min_max
+from misure.metrics import Evaluation, evaluate, min_max
 from misure.model import SegmentationModel, frozen
 from misure.target import Target, TargetBatch
 
 LITERAL = "literal"
 OURS = "misure"
 
+Version = tuple[str, str]
+"""Who explains, and in which precision."""
+
 
 @dataclass(frozen=True)
 class Contest:
-    """One method: the explainer, its literal version for one image, and a short version to warm up with."""
+    """One method: the explainer, the others that make its map, and short parameters to warm up with."""
 
     explainer: Explainer
-    literal: Callable[[Tensor, Target], LiteralMap]
+    contestants: Mapping[str, OneImage]
     warm_up: Explainer
 
 
 @dataclass(frozen=True)
 class Maps:
-    """Maps of a round's images and what they cost."""
+    """Maps of a round's images and what they cost.
+
+    Attributes:
+        saliency: N x H x W.
+        regions: bool, N x H x W, what the images were restricted to; or None.
+        n_dilations: Per image, of MSR.
+        seconds: Per image.
+        peak_bytes: Peak memory of the turn above its start, see :func:`misure.bench.memory.peak_memory`.
+    """
 
     saliency: Tensor
     regions: Tensor | None
     n_dilations: Sequence[int | None]
     seconds: Sequence[float]
-    gpu_bytes: int | None
+    peak_bytes: int | None = None
 
 
 @dataclass(frozen=True)
 class Round:
-    """A few images that both versions explain in turn."""
+    """A few images that all versions explain in turn."""
 
     model: SegmentationModel
     contest: Contest
@@ -51,27 +63,29 @@ class Round:
     targets: Sequence[Target]
     batch_size: int | str
 
-    def warm_up(self, versions: Sequence[tuple[str, str]]) -> None:
+    def warm_up(self, versions: Sequence[Version]) -> None:
         """Let libraries choose their kernels before anything is timed."""
-        with torch.no_grad():
-            self.model(self.images[:1])
-        for version, precision in versions:
-            if version == OURS:
-                self._ours(self.contest.warm_up, precision)
+        short = replace(self, images=self.images[:1], targets=self.targets[:1])
+        for version in versions:
+            short.run(version, self.contest.warm_up)
 
-    def maps(self, version: str, precision: str) -> Maps:
+    def maps(self, version: Version) -> Maps:
         """Explain the round's images and measure it."""
-        cuda = self.images.device.type == "cuda"
-        if cuda:
-            torch.cuda.reset_peak_memory_stats(self.images.device)
-        maps = self._literal() if version == LITERAL else self._ours(self.contest.explainer, precision)
-        return replace(maps, gpu_bytes=torch.cuda.max_memory_allocated(self.images.device)) if cuda else maps
+        with peak_memory(self.images.device) as peak:
+            maps = self.run(version, self.contest.explainer)
+        return replace(maps, peak_bytes=peak.bytes)
 
-    def _literal(self) -> Maps:
+    def run(self, version: Version, explainer: Explainer) -> Maps:
+        """Explain the round's images."""
+        name, precision = version
+        return self._ours(explainer, precision) if name == OURS else self._one_by_one(name, explainer)
+
+    def _one_by_one(self, name: str, explainer: Explainer) -> Maps:
+        explain = self.contest.contestants[name]
         done, seconds = [], []
         for image, target in zip(self.images, self.targets, strict=True):
             started = _now(image.device)
-            done.append(self.contest.literal(image, target))
+            done.append(explain(self.model, image, target, explainer))
             seconds.append(_now(image.device) - started)
         regions = [m.sufficient_region for m in done if m.sufficient_region is not None]
         return Maps(
@@ -79,7 +93,6 @@ class Round:
             torch.stack(regions) if regions else None,
             [m.n_dilations for m in done],
             seconds,
-            None,
         )
 
     def _ours(self, explainer: Explainer, precision: str) -> Maps:
@@ -89,42 +102,55 @@ class Round:
             maps = explainer.saliency_maps(network, self.images, TargetBatch.stack(self.targets, device))
         seconds = (_now(device) - started) / n_images
         dilations = [None] * n_images if maps.n_dilations is None else maps.n_dilations.tolist()
-        return Maps(maps.saliency, maps.sufficient_region, dilations, [seconds] * n_images, None)
+        return Maps(maps.saliency, maps.sufficient_region, dilations, [seconds] * n_images)
 
-    def rows(self, method: str, start: int, maps: dict[tuple[str, str], Maps]) -> list[dict[str, Any]]:
-        """Measure all maps in float32 and compare them with the literal ones."""
-        literal = maps[LITERAL, "32"]
+    def rows(self, method: str, start: int, maps: Mapping[Version, Maps]) -> list[dict[str, Any]]:
+        """Measure all maps in float32 and compare ours, in every precision, with each contestant's."""
+        columns = {version: self._columns(found) for version, found in maps.items()}
+        return [
+            {
+                "method": method,
+                "contestant": name,
+                "precision": precision,
+                "image": start + i,
+                "times_faster": theirs.seconds[i] / ours.seconds[i],
+                **columns[name, "32"][i],
+                **{f"misure_{key}": value for key, value in columns[OURS, precision][i].items()},
+                **_agreement(ours.saliency[i], theirs.saliency[i]),
+            }
+            for (name, _), theirs in maps.items()
+            if name != OURS
+            for (version, precision), ours in maps.items()
+            if version == OURS
+            for i in range(len(self.images))
+        ]
+
+    def _columns(self, found: Maps) -> list[dict[str, Any]]:
+        """What is told of one version, image by image."""
+        return [
+            {
+                "seconds": found.seconds[i],
+                "dice_explained": evaluation.dice_explained,
+                "perturbation_ratio": evaluation.perturbation_ratio,
+                "n_dilations": found.n_dilations[i],
+                "peak_bytes": found.peak_bytes,
+            }
+            for i, evaluation in enumerate(self._evaluations(found))
+        ]
+
+    def _evaluations(self, found: Maps) -> list[Evaluation]:
         thresholds = self.contest.explainer.thresholds
-        rows = []
-        for (version, precision), found in maps.items():
-            masks = (min_max(found.saliency) > thresholds[0]).float() if thresholds else found.saliency
-            with frozen(self.model, Compute("32", self.batch_size), self.images.device) as network:
-                batch = TargetBatch.stack(self.targets, self.images.device)
-                evaluations = evaluate(
-                    network, self.images, batch, masks.to(self.images.dtype), threshold=None, support=found.regions
-                )
-            for i, evaluation in enumerate(evaluations):
-                rows.append(
-                    {
-                        "method": method,
-                        "version": version,
-                        "precision": precision,
-                        "image": start + i,
-                        "seconds": found.seconds[i],
-                        "times_faster": literal.seconds[i] / found.seconds[i],
-                        "dice_explained": evaluation.dice_explained,
-                        "perturbation_ratio": evaluation.perturbation_ratio,
-                        "n_dilations": found.n_dilations[i],
-                        **_agreement(found.saliency[i], literal.saliency[i]),
-                        "gpu_bytes": found.gpu_bytes,
-                    }
-                )
-        return rows
+        masks = (min_max(found.saliency) > thresholds[0]).float() if thresholds else found.saliency
+        device = self.images.device
+        with frozen(self.model, Compute("32", self.batch_size), device) as network:
+            batch = TargetBatch.stack(self.targets, device)
+            masks = masks.to(self.images.dtype)
+            return evaluate(network, self.images, batch, masks, threshold=None, support=found.regions)
 
 
-def _agreement(ours: Tensor, literal: Tensor) -> dict[str, float]:
+def _agreement(ours: Tensor, theirs: Tensor) -> dict[str, float]:
     """Pearson's correlation, largest difference after min-max scaling and IoU of the non-zero pixels."""
-    pair = torch.stack([ours.double(), literal.double()])
+    pair = torch.stack([ours.double(), theirs.double()])
     scaled = min_max(pair)
     first, second = pair != 0
     union = int((first | second).sum())

@@ -10,7 +10,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from misure.compute import Compute
 from misure.errors import MisureError
@@ -24,6 +24,8 @@ from misure.target import Target, TargetBatch
 @dataclass(frozen=True)
 class SaliencyMaps:
     """Raw result of a method for N images.
+
+    Sizes are H x W here; in a volume, D x H x W.
 
     Attributes:
         saliency: float, N x H x W.
@@ -52,6 +54,8 @@ class Explainer(ABC):
     """A method and its parameters. Subclasses implement :meth:`saliency_maps`.
 
     Attributes:
+        needs_gradients: Whether the method differentiates the network (a class attribute).
+        needs_layer: Whether it looks at a layer inside the network (a class attribute).
         thresholds: Where the min-max scaled map is cut for evaluation; an empty tuple means that the
             map itself, within [0, 1], is the mask.
         blanking: What a switched-off pixel becomes, see :class:`misure.metrics.Blanking`.
@@ -61,6 +65,8 @@ class Explainer(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]
+    needs_gradients: ClassVar[bool] = False
+    needs_layer: ClassVar[bool] = False
 
     thresholds: tuple[float, ...] = ()
     blanking: BlankingKind = "zero"
@@ -114,7 +120,7 @@ class Explainer(ABC):
 
         Args:
             model: The adapted network; it is given back exactly as it was.
-            images: float, N x C x H x W, in the network's input space.
+            images: float, N x C x H x W or N x C x D x H x W, in the network's input space.
             targets: One per image.
             compute: Precision and batch size.
             watch: Called between the method's steps; what it raises ends the explanation.
@@ -123,19 +129,25 @@ class Explainer(ABC):
             One explanation per image.
 
         Raises:
-            MisureError: On images that no network can be explained on (see :func:`check_images`).
+            MisureError: On images that no network can be explained on (see :func:`check_images`), and where the
+                method needs gradients that the network does not give.
         """
+        self._check_gradients(model)
         images = check_images(images, model)
         if len(targets) != len(images):
             raise MisureError(f"{len(images)} images but {len(targets)} targets: pass one target per image")
         if any(target.region.shape != images.shape[2:] for target in targets):
             raise MisureError(f"a target was made for another image size than {tuple(images.shape[2:])}: make it anew")
+        if any(target.multi_label != model.multi_label for target in targets):
+            raise MisureError("a target was made for another kind of head (softmax or multi-label): make it anew")
         with frozen(model, compute or Compute(), images.device, watch) as network:
             network.batches(images[0])
             batch = TargetBatch.stack(targets, images.device)
+            network.tell("explaining", 0)
             started = _now(images.device)
             maps = self.saliency_maps(network, images, batch)
             seconds = (_now(images.device) - started) / len(images)
+            network.tell("evaluating", 0, masks=maps.saliency)
             if not bool(maps.saliency.isfinite().all()):
                 raise MisureError(f"{self.name} gave a map that is not finite: the network returned NaN or infinity")
             evaluations = [self._evaluate(network, images, batch, maps, t) for t in self.thresholds or (None,)]
@@ -156,6 +168,15 @@ class Explainer(ABC):
             )
             for i, target in enumerate(targets)
         ]
+
+    def _check_gradients(self, model: SegmentationModel) -> None:
+        if self.needs_gradients and not model.differentiable:
+            from misure.explainers import EXPLAINERS
+
+            others = ", ".join(name for name, method in EXPLAINERS.items() if not method.needs_gradients)
+            raise MisureError(
+                f"{model.title} gives no gradients, and {self.name} needs them: choose another method, out of {others}"
+            )
 
     def _evaluate(
         self, network: FrozenNetwork, images: Tensor, batch: TargetBatch, maps: SaliencyMaps, threshold: float | None
@@ -178,9 +199,11 @@ def check_images(images: Tensor, model: SegmentationModel) -> Tensor:
     Raises:
         MisureError: On a wrong rank, type or channel count, and on NaN or infinite pixels.
     """
-    if not isinstance(images, Tensor) or images.ndim != 4 or not len(images):
+    if not isinstance(images, Tensor) or images.ndim not in {4, 5} or not images.numel():
         shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-        raise MisureError(f"images have shape {shape}: expected N x C x H x W (or C x H x W for one image)")
+        raise MisureError(
+            f"images have shape {shape}: expected N x C x H x W (or C x H x W for one image), volumes N x C x D x H x W"
+        )
     if not images.is_floating_point():
         raise MisureError(f"images have type {images.dtype}: convert and normalise them as for the network's training")
     if model.in_channels is not None and images.shape[1] != model.in_channels:
@@ -191,6 +214,13 @@ def check_images(images: Tensor, model: SegmentationModel) -> Tensor:
     with torch.inference_mode(mode=False):
         images = images.clone() if images.is_inference() else images
     return images.detach().to(model.device or images.device, model.dtype or images.dtype)
+
+
+def takes_volumes(model: SegmentationModel) -> bool:
+    """Say whether a network's first convolution is three-dimensional, so that one image is C x D x H x W."""
+    modules = model.module.modules() if model.module is not None else iter(())
+    first = next((m for m in modules if isinstance(m, nn.Conv2d | nn.Conv3d)), None)
+    return isinstance(first, nn.Conv3d)
 
 
 def check_at_least(name: str, value: Any, low: float) -> None:

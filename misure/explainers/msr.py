@@ -28,7 +28,9 @@ class MSR(SufficientRegion):
         \frac{\lambda}{|\Omega|} \sum_u |M(u)| + \gamma \sum_u \|\nabla M(u)\|_\beta^\beta
         + 1 - \sum_{i \in \{0, l\}} \alpha_i \mathrm{Dice}_i(f(X_{SR} \odot M), f(X_0))
 
-    The mask has ``mask_size`` x ``mask_size`` values and is upsampled bilinearly to the image. The
+    The mask has ``mask_size`` x ``mask_size`` values and is upsampled bilinearly to the image. In a volume it has
+    ``mask_size`` values along each axis, or as many as the volume where that is fewer, and is upsampled
+    trilinearly. The
     defaults are the paper's values where it gives one (4.2) and its literal reading elsewhere.
 
     Attributes:
@@ -37,7 +39,7 @@ class MSR(SufficientRegion):
             depend less on rounding.
         lam: Lambda, the weight of the mean absolute mask value.
         n_iterations: Optimiser steps.
-        mask_size: Side of the mask.
+        mask_size: Side of the mask; in a volume at most the volume's own side.
         alpha_foreground: Alpha_l, the weight of the class's Dice.
         alpha_background: Alpha_0, the weight of the background's Dice.
         tv_weight: Gamma, the weight of the total variation; the paper gives no value.
@@ -47,7 +49,8 @@ class MSR(SufficientRegion):
         clamp_start: First iteration, counted from 0, after which values below ``clamp_low`` are
             zeroed; before it the mask is only clipped to [0, 1]. The authors' later code has 11.
         dice_target: ``"hard"`` compares with the reference segmentation, ``"soft"`` with its probabilities.
-        softmax_passes: 1; the authors' later code in effect applies softmax twice.
+        softmax_passes: 1; the authors' later code in effect applies softmax twice. A multi-label sigmoid head takes
+            1 alone.
         context_value: Initial mask value inside the sufficient region but outside the object. The
             paper's "arg min over M_SR" reads as 1; the authors' later code has 0.5.
         initial_support: ``"sufficient_region"``, or ``"positive_first_channel"`` to start only from
@@ -58,6 +61,7 @@ class MSR(SufficientRegion):
 
     name: ClassVar[str] = "msr"
     title: ClassVar[str] = "MSR"
+    needs_gradients: ClassVar[bool] = True
 
     lr: float = 0.1
     lr_schedule: Literal["constant", "linear"] = "constant"
@@ -104,7 +108,7 @@ class MSR(SufficientRegion):
         def work(part: slice) -> tuple[Tensor, Tensor]:
             return self._minimise(network, images[part], targets[part], regions[part], part.start)
 
-        with network.sustained():
+        with network.sustained(images[0]):
             done = [result for _, result in network.batches(images[0]).attempt(work, len(images))]
         masks = torch.cat([mask for mask, _ in done])
         return SaliencyMaps(masks, regions, n_dilations, torch.cat([curve for _, curve in done], dim=1))
@@ -118,7 +122,7 @@ class MSR(SufficientRegion):
         the images of a batch do not influence each other.
 
         Returns:
-            Upsampled masks (N x H x W) and losses (iterations x N).
+            Upsampled masks (N x H x W or N x D x H x W) and losses (iterations x N).
         """
         baseline = self.fill.baseline(network, images)
         sufficient = keep(images, regions, baseline)
@@ -144,7 +148,7 @@ class MSR(SufficientRegion):
             if self.returned == "best":
                 better = losses[-1] < best_loss
                 best_loss = torch.where(better, losses[-1], best_loss)
-                best = torch.where(better.view(-1, 1, 1), seen, best)
+                best = torch.where(better.view(-1, *(1,) * (mask.ndim - 1)), seen, best)
             optimiser.param_groups[0]["lr"] = self._rate(iteration)
             optimiser.step()
             self._clamp(mask, iteration)
@@ -159,7 +163,7 @@ class MSR(SufficientRegion):
         start = torch.where(objects, 1.0, self.context_value).to(images.dtype) * regions
         if self.initial_support == "positive_first_channel":
             start = start * (images[:, 0] > 0)
-        size = (self.mask_size, self.mask_size)
+        size = mask_shape(self.mask_size, images.shape[2:])
         return interpolate(start[:, None], size=size, mode="nearest")[:, 0].clone()
 
     def _rate(self, iteration: int) -> float:
@@ -185,7 +189,7 @@ class _Objective:
         else:
             reference = targets.references * targets.counted[:, None]
         self.reference = reference.flatten(2)
-        is_background = targets.class_ids == 0
+        is_background = targets.are_background
         self.weights = self.reference.new_tensor([msr.alpha_background, msr.alpha_foreground]).repeat(
             len(is_background), 1
         )
@@ -202,25 +206,27 @@ class _Objective:
 
     def _soft_dice(self, logits: Tensor) -> Tensor:
         """Dice of background and class probabilities with the reference, N x 2."""
-        probabilities = logits
-        for _ in range(self.msr.softmax_passes):
-            probabilities = probabilities.softmax(1)
-        rows = torch.arange(len(logits), device=logits.device)
-        pair = torch.stack([probabilities[:, 0], probabilities[rows, self.targets.class_ids]], 1)
+        pair = self.targets.probabilities(logits, self.msr.softmax_passes)
         pair = (pair * self.targets.counted[:, None]).flatten(2)
         overlap = (pair * self.reference).sum(2)
         return (2 * overlap + _DICE_EPSILON) / (pair.sum(2) + self.reference.sum(2) + _DICE_EPSILON)
 
     def _total_variation(self, mask: Tensor) -> Tensor | float:
-        """Weighted sum of neighbour differences to the power beta, over rows and columns."""
+        """Weighted sum of neighbour differences to the power beta, over every axis."""
         if self.msr.tv_weight == 0:
             return 0.0
-        differences = (mask.diff(dim=1), mask.diff(dim=2))
+        differences = (mask.diff(dim=axis) for axis in range(1, mask.ndim))
         return self.msr.tv_weight * sum(d.abs().pow(self.msr.tv_beta).flatten(1).sum(1) for d in differences)
 
 
+def mask_shape(side: int, size: torch.Size) -> tuple[int, ...]:
+    """Return the shape of the mask of an image (H x W: side x side) or volume (D x H x W: no side beyond its own)."""
+    return (side, side) if len(size) == 2 else tuple(min(side, own) for own in size)
+
+
 def upsample(mask: Tensor, size: torch.Size) -> Tensor:
-    """Upsample masks (N x m x m) bilinearly to an image size (N x H x W)."""
+    """Upsample masks to an image size: bilinearly, N x m x m to N x H x W, or trilinearly to N x D x H x W."""
     if mask.shape[1:] == size:
         return mask
-    return interpolate(mask[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+    mode = "bilinear" if len(size) == 2 else "trilinear"
+    return interpolate(mask[:, None], size=size, mode=mode, align_corners=False)[:, 0]

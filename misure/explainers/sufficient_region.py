@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d
+from torch.nn.functional import conv2d, conv3d
 
 from misure.errors import MisureError
 from misure.explainers.base import Explainer, SaliencyMaps, check_at_least
@@ -18,23 +18,35 @@ from misure.target import TargetBatch
 FOOTPRINT_ROW_WIDTHS = (1, 5, 7, 7, 7, 5, 1)
 """Widths of the rows of OpenCV's elliptical 7 x 7 structuring element: 33 pixels in all."""
 
+BALL_RADIUS = 3
+"""Radius of the ball that dilates volumes: the 123 voxels whose centres are at most 3 from its own. A slice through
+its centre is the ellipse above without the two ends of each row beside the middle one: 29 of the 33 pixels."""
+
 _TYPICAL_DILATIONS = 4
 
 
+def footprint(rank: int, device: torch.device | None = None) -> Tensor:
+    """Return what one dilation adds around a pixel: bool, 7 x 7 (an ellipse) or 7 x 7 x 7 (a ball)."""
+    offsets = torch.arange(-BALL_RADIUS, BALL_RADIUS + 1, device=device)
+    if rank == 2:
+        return offsets.abs()[None] <= (torch.tensor(FOOTPRINT_ROW_WIDTHS, device=device) // 2)[:, None]
+    depth, height, width = torch.meshgrid(offsets, offsets, offsets, indexing="ij")
+    return depth**2 + height**2 + width**2 <= BALL_RADIUS**2
+
+
 def dilate(masks: Tensor) -> Tensor:
-    """Dilate boolean masks once with the 33-pixel elliptical 7 x 7 footprint.
+    """Dilate boolean masks once: with the 33-pixel elliptical 7 x 7 footprint, or a ball of 123 voxels.
 
     Args:
-        masks: bool, N x H x W.
+        masks: bool, N x H x W or N x D x H x W.
 
     Returns:
-        bool, N x H x W; a pixel is set where the footprint centred on it meets the mask.
+        bool, of the same shape; a pixel is set where the footprint centred on it meets the mask.
     """
-    widths = torch.tensor(FOOTPRINT_ROW_WIDTHS, device=masks.device)
-    offsets = torch.arange(len(widths), device=masks.device) - len(widths) // 2
-    footprint = (offsets.abs()[None] <= (widths // 2)[:, None]).float()
-    counts = conv2d(masks[:, None].float(), footprint[None, None], padding=len(widths) // 2)
-    return counts[:, 0] > 0.5  # counts are whole numbers up to 33
+    kernel = footprint(masks.ndim - 1, masks.device).float()[None, None]
+    convolve = conv2d if masks.ndim == 3 else conv3d
+    counts = convolve(masks[:, None].float(), kernel, padding=BALL_RADIUS)
+    return counts[:, 0] > 0.5  # counts are whole numbers up to 123
 
 
 @torch.no_grad()
@@ -44,11 +56,11 @@ def find_sufficient_region(
     """Dilate each object until the Dice with its reference prediction exceeds ``tau``.
 
     The next few dilations are tried in one batch. The result is the sequential one: the first step that exceeds
-    ``tau``. Masked images exist only for the batch that is being predicted.
+    ``tau``. Masked images, and the numbers in which masks are dilated, exist only for one batch at a time.
 
     Args:
         network: The frozen network.
-        images: N x C x H x W.
+        images: N x C x H x W or N x C x D x H x W.
         targets: What is explained.
         tau: Stop above this Dice, 0 <= tau < 1.
         blanking: What switched-off pixels become.
@@ -67,8 +79,8 @@ def find_sufficient_region(
     outside = blanking.of_dilation
     n_steps, tried = 1, 0
     while len(pending):
-        steps = _dilations(masks[pending], n_steps)
-        enough = _dice_of_steps(network, images[pending], targets[pending], steps, outside) > tau
+        steps = _dilations(masks[pending], n_steps, batches.size)
+        enough = _dice_of_steps(network, images, targets, pending=pending, steps=steps, blanking=outside) > tau
         done = enough.any(1)
         if bool((~done & steps[:, -1].flatten(1).all(1)).any()):
             raise MisureError(
@@ -79,7 +91,7 @@ def find_sufficient_region(
         masks[pending] = steps[torch.arange(len(pending), device=images.device), first]
         n_dilations[pending] += first
         pending = pending[~done]
-        masks[pending] = dilate(masks[pending])
+        masks[pending] = _dilate_in_parts(masks[pending], batches.size)
         n_dilations[pending] += 1
         tried += n_steps
         network.tell("dilating", tried, masks=masks)
@@ -88,23 +100,28 @@ def find_sufficient_region(
     return masks, n_dilations
 
 
-def _dilations(masks: Tensor, n_steps: int) -> Tensor:
-    """Dilate masks (N x H x W) 0 to ``n_steps`` - 1 times: N x n_steps x H x W."""
+def _dilate_in_parts(masks: Tensor, size: int) -> Tensor:
+    parts = [dilate(masks[start : start + size]) for start in range(0, len(masks), size)]
+    return torch.cat(parts) if parts else masks
+
+
+def _dilations(masks: Tensor, n_steps: int, size: int) -> Tensor:
+    """Return each mask (N x H x W) after 0, 1, ... n_steps - 1 dilations: N x n_steps x H x W."""
     steps = [masks]
-    for _ in range(n_steps - 1):
-        steps.append(dilate(steps[-1]))
+    while len(steps) < n_steps:
+        steps.append(_dilate_in_parts(steps[-1], size))
     return torch.stack(steps, 1)
 
 
 def _dice_of_steps(
-    network: FrozenNetwork, images: Tensor, targets: TargetBatch, steps: Tensor, blanking: Blanking
+    network: FrozenNetwork, images: Tensor, targets: TargetBatch, *, pending: Tensor, steps: Tensor, blanking: Blanking
 ) -> Tensor:
-    """Score masks (N x n_steps x H x W) of N images by the Dice that they preserve: N x n_steps."""
+    """Score masks of the pending images (P x n_steps x H x W) by the Dice that they preserve: P x n_steps."""
     n_steps = steps.shape[1]
     flat = steps.flatten(0, 1)
 
     def work(part: slice) -> Tensor:
-        image = torch.arange(part.start, part.stop, device=images.device) // n_steps
+        image = pending[torch.arange(part.start, part.stop, device=images.device) // n_steps]
         x, batch = images[image], targets[image]
         hits = batch.hits(network(keep(x, flat[part], blanking.baseline(network, x))))
         return dice(hits, batch.regions)

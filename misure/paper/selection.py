@@ -81,6 +81,12 @@ _SETTING = "setting"
 
 _COUNTED_FREE = ["param_seed", "param_n_masks", "param_n_iterations"]
 
+_DECIDING = [
+    *(*SAMPLE, "threshold", "status", "created", "explainer", "input_noise", "intervention"),
+    *(_SETTING, *_COUNTED_FREE),
+]
+"""What a selection looks at; the other sixty columns are taken once it is made."""
+
 
 @dataclass(frozen=True)
 class Tally:
@@ -152,13 +158,14 @@ def select(records: pd.DataFrame, explainer: str, **overrides: Any) -> pd.DataFr
 
 def select_and_tally(records: pd.DataFrame, explainer: str, **overrides: Any) -> tuple[pd.DataFrame, Tally]:
     """Do as :func:`select` does, and count the samples that have no numbers."""
-    rows = _at_parameters(records, explainer, overrides)
+    rows = _at_parameters(records.reindex(columns=_DECIDING).reset_index(drop=True), explainer, overrides)
     done = _one_setting(rows[rows["status"] == "done"], overrides)
     newest = done.sort_values("created", kind="stable").drop_duplicates([*SAMPLE, "threshold"], keep="last")
     explained = _samples(done)
     skipped = _samples(rows[rows["status"] == "skipped"]) - explained
     failed = _samples(rows[rows["status"] == "failed"]) - explained - skipped
-    return newest.sort_values([*SAMPLE, "threshold"], ignore_index=True), Tally(len(skipped), len(failed))
+    places = newest.sort_values([*SAMPLE, "threshold"]).index
+    return records.iloc[places].reset_index(drop=True), Tally(len(skipped), len(failed))
 
 
 def undisturbed(records: pd.DataFrame) -> pd.Series:

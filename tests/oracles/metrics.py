@@ -37,11 +37,11 @@ def baseline(kind: str, image: np.ndarray, mean: tuple[float, ...], std: tuple[f
         return np.stack([np.full(channel.shape, channel.mean()) for channel in image])
     if kind == "black":
         return np.stack([np.full(c.shape, (0 - m) / s) for c, m, s in zip(image, mean, std, strict=True)])
-    radius = min(int(3 * sigma), (min(image.shape[1:]) - 1) // 2)
-    kernel = np.array([math.exp(-(i**2) / (2 * sigma**2)) for i in range(-radius, radius + 1)])
-    kernel /= kernel.sum()
-    across = correlate1d(image, kernel, axis=2, mode="mirror")
-    return correlate1d(across, kernel, axis=1, mode="mirror")
+    for axis in (1, 2):
+        radius = min(int(3 * sigma), (image.shape[axis] - 1) // 2)
+        kernel = np.array([math.exp(-(i**2) / (2 * sigma**2)) for i in range(-radius, radius + 1)])
+        image = correlate1d(image, kernel / kernel.sum(), axis=axis, mode="mirror")
+    return image
 
 
 def blank(image: np.ndarray, mask: np.ndarray, fill: np.ndarray) -> np.ndarray:

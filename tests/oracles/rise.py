@@ -24,6 +24,22 @@ def rise_mask(
     return stretched[top : top + height, left : left + width]
 
 
+def rise_mask_of(
+    number: int, size: tuple[int, ...], *, seed: int, grid: int, keep: float, style: str, shift: bool
+) -> np.ndarray:
+    """The same for any number of axes: every axis of the grid is stretched and cropped in turn."""
+    chances = [uniform(seed, number, 0, cell) < keep for cell in range(grid ** len(size))]
+    mask = np.array(chances, dtype=float).reshape((grid,) * len(size))
+    for axis, length in enumerate(size):
+        cell = math.ceil(length / grid)
+        first = integer(0, cell - 1, seed, number, 1, axis) if shift else 0
+        lines = np.moveaxis(mask, axis, 0).reshape(grid, -1)
+        resize = {"hard": nearest, "bilinear": bilinear}[style]
+        stretched = resize(lines, (grid + 1) * cell, lines.shape[1])[first : first + length]
+        mask = np.moveaxis(stretched.reshape(length, *np.delete(mask.shape, axis)), 0, axis)
+    return mask
+
+
 def rise(
     predict: Predict,
     image: np.ndarray,

@@ -1,0 +1,142 @@
+"""An image as one network sees it: read, brought to a size that the network takes, normalised, predicted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from misure.app.sharing import SharedNetwork
+from misure.compute import Compute
+from misure.errors import MisureError
+from misure.images import read_images
+from misure.images.scans import is_nifti
+from misure.model import SegmentationModel, frozen
+
+LARGEST_SIDE = 512
+"""Larger images are scaled down to this."""
+
+MOST_VOXELS = 64_000_000
+"""Larger scans are refused: one takes about a gigabyte while it is read."""
+
+NOTHING = -1
+"""Label of pixels without an object."""
+
+_STRIDE = 32
+"""Sides become multiples of this, which networks with up to five halvings need."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What is shown of a scan.
+
+    Attributes:
+        index: The axial slice, counted from the feet; None takes the middle one.
+        window: Values that become black and white (Hounsfield units for CT); None takes the scan's own range.
+    """
+
+    index: int | None = None
+    window: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An image as one network sees it.
+
+    Attributes:
+        network: The network.
+        path: The image's file.
+        pixels: float, C x H x W in [0, 1], to be shown.
+        image: float, C x H x W, in the network's input space.
+        labels: int64, H x W: the predicted class, or :data:`NOTHING`.
+        slice_index: Which slice of a scan this is; 0 for a picture.
+        n_slices: How many the scan has; 1 for a picture.
+    """
+
+    network: SharedNetwork
+    path: Path
+    pixels: Tensor
+    image: Tensor
+    labels: Tensor
+    slice_index: int = 0
+    n_slices: int = 1
+
+    def class_name(self, class_id: int) -> str:
+        """Return what a class is called."""
+        names = self.network.model.class_names
+        return names[class_id] if names and class_id < len(names) else f"class {class_id}"
+
+
+def look(network: SharedNetwork, path: Path, cut: Cut) -> Scene:
+    """Read an image and predict it.
+
+    Raises:
+        MisureError: If the file is no image or too large, or the network cannot take it.
+    """
+    read, index, count = _read(path, network.channels, cut)
+    pixels = _fitted(read, network.size)
+    with network.visited() as model:
+        image = normalised(pixels, model)
+        labels = predict(model, image)
+    return Scene(network, path, pixels, image, labels, index, count)
+
+
+def _read(path: Path, channels: int, cut: Cut) -> tuple[Tensor, int, int]:
+    """Decode a picture, or one slice of a scan: C x H x W in [0, 1], the slice's index and how many there are."""
+    if not is_nifti(path):
+        return read_images(path, channels=channels)[0].pixels, 0, 1
+    _check_scan(path)
+    volume = read_images(path, channels=channels, dimensions=3, window=cut.window)[0].pixels
+    count = volume.shape[1]
+    index = count // 2 if cut.index is None else min(cut.index, count - 1)
+    return volume[:, index].clone(), index, count
+
+
+def _check_scan(path: Path) -> None:
+    """Refuse a scan that is too large, or single slices, by its header alone."""
+    try:
+        import nibabel
+    except ImportError as error:
+        raise MisureError("reading scans needs nibabel: pip install 'misure[images]'") from error
+    from nibabel.filebasedimages import ImageFileError as NotNifti
+
+    try:
+        shape: Sequence[int] = nibabel.load(path).shape  # type: ignore[attr-defined]
+    except (NotNifti, OSError, EOFError, ValueError) as error:
+        raise MisureError(f"{path.name} is not a complete NIfTI file") from error
+    if len(shape) != 3 or math.prod(shape) > MOST_VOXELS:
+        raise MisureError(
+            f"{path.name} has shape {tuple(shape)}: expected three axes and at most {MOST_VOXELS:,} voxels"
+        )
+
+
+def _fitted(pixels: Tensor, size: int | None) -> Tensor:
+    """Scale an image to the side that its network needs, or to multiples of 32 that are not too large."""
+    sides = pixels.shape[1:]
+    shrink = min(1.0, LARGEST_SIDE / max(sides))
+    wanted = [size or max(1, round(side * shrink / _STRIDE)) * _STRIDE for side in sides]
+    if list(sides) == wanted:
+        return pixels
+    return interpolate(pixels[None], size=wanted, mode="bilinear", antialias=True)[0].clamp(0, 1)
+
+
+def normalised(pixels: Tensor, model: SegmentationModel) -> Tensor:
+    """Bring pixels in [0, 1], C x H x W, into a network's input space."""
+    mean, std = (pixels.new_tensor(values).view(-1, 1, 1) for values in (model.mean, model.std))
+    return (pixels - mean) / std
+
+
+@torch.no_grad()
+def predict(model: SegmentationModel, image: Tensor) -> Tensor:
+    """Return the class shown at every pixel of C x H x W; of several at one pixel (multi-label) the surest."""
+    images = image[None].to(model.device or image.device, model.dtype or image.dtype)
+    with frozen(model, Compute(), images.device) as network:
+        logits = network(images)[0]
+    surest, labels = logits.max(0)
+    objects = surest > 0 if model.multi_label else labels > 0
+    return torch.where(objects, labels, NOTHING).cpu()

@@ -1,0 +1,72 @@
+"""How many masks RISE needs on a trained network and validation images, from a configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from omegaconf import DictConfig
+
+from misure.bench.experiment import described, explained_images
+from misure.config import Experiment, build, compute_of
+from misure.errors import MisureError
+from misure.explainers import RISE
+from misure.files import write_atomically
+from misure.paper.cells import markdown_table
+from misure.paper.reference import DASH
+from misure.rise_convergence import Convergence, summary
+from misure.sweep.subject import prepare
+
+
+def count_rise_masks(cfg: DictConfig) -> str:
+    """Measure ``rise_masks.images`` objects.
+
+    Returns:
+        The Markdown table, which is also written to ``bench/rise_masks-<dataset>-<model>.md`` in the outputs folder,
+        all runs to the ``.csv`` beside it.
+
+    Raises:
+        MisureError: If the explainer has no masks to count, or nothing is predicted.
+    """
+    experiment = Experiment.of(cfg)
+    explainer = experiment.explainer
+    if not isinstance(explainer, RISE):
+        raise MisureError(f"explainer={explainer.name} has no masks to count: pass explainer=rise")
+    convergence: Convergence = build(cfg.rise_masks.measure)
+    subject = prepare(cfg)
+    images, targets = explained_images(subject, experiment, cfg.rise_masks.images)
+    tables = [
+        convergence.measure(subject.model, image, target.class_id, explainer, compute_of(cfg)).assign(image=i)
+        for i, (image, target) in enumerate(zip(images, targets, strict=True))
+    ]
+    table = pd.concat(tables)
+    needed = (
+        f"Needed: masks from which on the map's correlation with one of {convergence.n_reference} other plain masks "
+        f"stays at {convergence.correlation:g}, looked at every {convergence.every} up to {convergence.n_masks}."
+    )
+    text = document(
+        table,
+        title=f"Masks of RISE: {cfg.model.title} on {cfg.dataset.title}",
+        notes=[*described(subject, images), needed],
+    )
+    stem = Path(cfg.outputs) / "bench" / f"rise_masks-{subject.name}"
+    write_atomically(stem.with_suffix(".csv"), lambda path: table.to_csv(path, index=False))
+    write_atomically(stem.with_suffix(".md"), lambda path: path.write_text(text, encoding="utf-8"))
+    return text
+
+
+def document(table: pd.DataFrame, *, title: str, notes: list[str]) -> str:
+    """Write the rows of :meth:`misure.rise_convergence.Convergence.measure` as Markdown."""
+    headers = ["masks", "runs", "that reached it", "masks needed, median (range)", "correlation in the end, median"]
+    reached_in_the_end = table.groupby("variant")["correlation"].median()
+    lines = [
+        [
+            row["variant"],
+            str(row["runs"]),
+            str(row["reached"]),
+            f"{row['median']:.0f} ({row['low']} to {row['high']})" if row["reached"] else DASH,
+            f"{reached_in_the_end[row['variant']]:.4f}",
+        ]
+        for row in summary(table).to_dict("records")
+    ]
+    return "\n\n".join([f"# {title}", "\n".join(f"- {n}" for n in notes), markdown_table(headers, lines)]) + "\n"

@@ -1,0 +1,84 @@
+"""The scaling table from a configuration."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from misure.bench.experiment import explained_images
+from misure.bench.report import hardware_name, table, write
+from misure.bench.scaling import AXES, make_points, run_scaling
+from misure.config import Experiment
+from misure.explainers import EXPLAINERS
+from misure.model import SegmentationModel
+from misure.networks.checkpoint import load_checkpoint
+from misure.sweep.subject import checkpoint_path, prepare
+
+
+def scaling(cfg: DictConfig) -> str:
+    """Measure the configuration's network, write ``bench/scaling.md`` and ``.csv`` into the outputs, return the text.
+
+    Raises:
+        MisureError: If the network or its images cannot be had, or the folder cannot be written.
+    """
+    subject = prepare(cfg)
+    images, _ = explained_images(subject, Experiment.of(cfg), 1)
+    axes = {str(axis): list(values) for axis, values in cfg.scaling.axes.items() if values}
+    points = make_points(axes, **OmegaConf.to_container(cfg.scaling.base, resolve=True))  # type: ignore[arg-type]
+    load = partial(_load, checkpoint_path(cfg).resolve(), str(images.device))
+    frame = run_scaling(load, images[0], points, limit=cfg.scaling.seconds_a_point)
+    frame = frame.assign(dataset=cfg.dataset.name, model=cfg.model.name, device=images.device.type)
+    text = scaling_page(frame, f"Scaling: {cfg.model.title} ({cfg.model.name})")
+    write(frame, Path(cfg.outputs) / "bench", text, name="scaling")
+    return text
+
+
+def _load(checkpoint: Path, device: str) -> SegmentationModel:
+    return load_checkpoint(checkpoint).to(torch.device(device))
+
+
+def scaling_page(frame: pd.DataFrame, title: str = "Scaling") -> str:
+    """Write one table per axis.
+
+    Args:
+        frame: From :func:`misure.bench.scaling.run_scaling`, with a column ``device``.
+        title: Of the page.
+    """
+    first = frame.iloc[0]
+    where = f"{hardware_name(str(first['device']))}; {torch.get_num_threads()} threads; torch {torch.__version__}"
+    notes = [
+        f"Hardware: {where}.",
+        "Every point is measured in a process of its own, once, after a short run that is not timed.",
+        "Seconds a step: a mask of RISE or an iteration of MSR (without stage 1 and the first iteration), per image.",
+        "Peak: memory above that of the loaded network, everything included.",
+    ]
+    pages = [f"# {title}", "\n".join(f"- {note}" for note in notes)]
+    for axis, name in AXES.items():
+        rows = frame[frame["axis"] == axis]
+        if len(rows):
+            pages += [f"## By {name}", table(_rows(rows, axis, name))]
+    return "\n\n".join(pages) + "\n"
+
+
+def _rows(rows: pd.DataFrame, axis: str, name: str) -> pd.DataFrame:
+    """The columns of one axis; what is the same in all rows is said beside the method."""
+    fixed = {"size": "px", "images": "images", "masks": "masks", "iterations": "iterations"}
+    lines = []
+    for row in rows.sort_values(["method", "value"], ascending=[False, True], kind="stable").to_dict("records"):
+        other = "iterations" if row["method"] == "rise" else "masks"
+        at = [f"{row[key]} {unit}" for key, unit in fixed.items() if key not in (axis, other)]
+        lines.append(
+            {
+                "method": f"{EXPLAINERS[row['method']].title} ({', '.join(at)})",
+                name: row["value"],
+                "s an image": float(row["seconds"]),
+                "s a step": float(row["seconds_a_step"]),
+                "peak MB": float(row["peak_bytes"]) / 2**20,
+                "left out": row["left_out"],
+            }
+        )
+    return pd.DataFrame(lines)

@@ -1,0 +1,61 @@
+"""Integrated Gradients (Sundararajan, Taly and Yan, ICML 2017), through Captum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from misure.explainers.base import check_choice, check_whole
+from misure.explainers.through_captum import CaptumExplainer, Score, in_batches
+from misure.model import FrozenNetwork
+
+_RULES = ("gausslegendre", "riemann_left", "riemann_right", "riemann_middle", "riemann_trapezoid")
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntegratedGradients(CaptumExplainer):
+    """The image minus its blanking, times the mean gradient on the straight way between them, summed over channels.
+
+    The score is the sum of the class's logits over the target. Signed values add up to the score of the image
+    minus that of its blanking.
+
+    Attributes:
+        n_steps: Points on the way.
+        rule: Captum's ``method`` of approximating the integral.
+        sign: ``"positive"`` cuts the sums below zero, as the authors' pictures do, so that a min-max scaled
+            map begins at "no evidence"; ``"absolute"`` takes magnitudes; ``"signed"`` leaves the sums as they are,
+            and then the thresholds of an evaluation count from the most negative pixel.
+    """
+
+    name: ClassVar[str] = "integrated_gradients"
+    title: ClassVar[str] = "Integrated Gradients"
+
+    n_steps: int = 50
+    rule: Literal["gausslegendre", "riemann_left", "riemann_right", "riemann_middle", "riemann_trapezoid"] = (
+        "gausslegendre"
+    )
+    sign: Literal["positive", "absolute", "signed"] = "positive"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_whole("n_steps", self.n_steps, 1)
+        check_choice("rule", self.rule, _RULES)
+        check_choice("sign", self.sign, ("positive", "absolute", "signed"))
+
+    @property
+    def passes(self) -> tuple[int, int]:
+        """One gradient per step."""
+        return (0, self.n_steps)
+
+    def attributions(self, captum: Any, network: FrozenNetwork, image: Tensor, score: Score) -> Tensor:
+        """Return the map of one image: >= 0 unless signed, not scaled."""
+        fill = self.fill.baseline(network, image)
+        baseline = torch.zeros_like(image) if fill is None else fill.expand_as(image)
+        method = in_batches(captum.IntegratedGradients(score), network, image)
+        maps: Tensor = method.attribute(image, baseline, n_steps=self.n_steps, method=self.rule).sum(1)
+        if self.sign == "signed":
+            return maps
+        return maps.abs() if self.sign == "absolute" else maps.relu()

@@ -1,0 +1,1 @@
+"""Explaining image files from the command line: ``misure explain`` and ``misure layers``."""

@@ -1,0 +1,204 @@
+"""The network a command names: one of this project's, published or trained, or a file of the user's own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from torch import Tensor, nn
+
+from misure.config import build
+from misure.download import file_digest
+from misure.errors import MisureError
+from misure.model import SegmentationModel
+from misure.networks.checkpoint import fingerprint, load_checkpoint, read_info
+from misure.networks.published import PublishedWeights
+
+_PROFILES = ("paper", "quick")
+"""Which of several trainings of one network is taken: the most thorough; then any other."""
+
+
+@dataclass(frozen=True)
+class NamedNetwork:
+    """A network and where it comes from.
+
+    Attributes:
+        model: On the device it runs on.
+        origin: What the manifest says of it: ``source`` and the hash of its file or weights.
+        size: Side of the images it takes, where it takes no other.
+    """
+
+    model: SegmentationModel
+    origin: Mapping[str, str]
+    size: int | None = None
+
+    @property
+    def dimensions(self) -> int:
+        """2 or 3: whether it has a layer for volumes."""
+        modules = [] if self.model.module is None else list(self.model.module.modules())
+        kinds = {getattr(module, "original_name", type(module).__name__) for module in modules}
+        return 3 if any(kind.startswith("Conv3d") for kind in kinds) else 2
+
+    @property
+    def channels(self) -> int | None:
+        """Channels of the images it takes, as far as it can be told."""
+        if self.model.in_channels is not None:
+            return self.model.in_channels
+        parameters = () if self.model.module is None else self.model.module.parameters()
+        first = next((p.shape[1] for p in parameters if p.ndim >= 4 and p.shape[1] in (1, 3)), None)
+        return first or (len(self.model.mean) if len(self.model.mean) > 1 else None)
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """Normalise pixels, C x spatial in [0, 1], as the network expects.
+
+        Raises:
+            MisureError: If the normalisation is for another number of channels.
+        """
+        mean, std = self._normalisation(pixels)
+        return (pixels - mean) / std
+
+    def without_normalisation(self, image: Tensor) -> Tensor:
+        """Undo :meth:`normalised`."""
+        mean, std = self._normalisation(image)
+        return (image.float() * std + mean).clamp(0, 1)
+
+    def _normalisation(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        shape = (-1, *(1,) * (image.ndim - 1))
+        for name, values in (("mean", self.model.mean), ("std", self.model.std)):
+            if len(values) not in (1, len(image)):
+                raise MisureError(f"{name}={list(values)} is for {len(values)} channels, the image has {len(image)}")
+        return torch.tensor(self.model.mean).view(shape), torch.tensor(self.model.std).view(shape)
+
+
+def named_network(cfg: DictConfig) -> NamedNetwork:
+    """Load the network of a configuration (``configs/explain.yaml``) and put it on the GPU, if there is one.
+
+    Raises:
+        MisureError: If there are no weights, or the file cannot be used.
+    """
+    own = Path(str(cfg.model_file)).expanduser() if cfg.model_file else None
+    if own is not None:
+        found = NamedNetwork(_from_file(own, cfg), {"source": own.name, "sha256": content_digest(own)})
+    elif OmegaConf.select(cfg, "model.weights") is not None:
+        found = _published(cfg)
+    else:
+        found = _trained(cfg)
+    _override(found.model, cfg)
+    found.model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return found
+
+
+def content_digest(path: Path) -> str:
+    """SHA-256 of a file; of a folder, that of its files' names and digests in order."""
+    if not path.is_dir():
+        return file_digest(path)
+    digest = hashlib.sha256()
+    for part in sorted(part for part in path.rglob("*") if part.is_file()):
+        digest.update(f"{part.relative_to(path).as_posix()}\0{file_digest(part)}\n".encode())
+    return digest.hexdigest()
+
+
+def class_names_of(value: Any) -> tuple[str, ...] | None:
+    """Read names given as a list, or as a text file with one a line.
+
+    Raises:
+        MisureError: If the file cannot be read.
+    """
+    if value is None:
+        return None
+    if isinstance(value, ListConfig | Sequence) and not isinstance(value, str):
+        return tuple(str(name) for name in value)
+    path = Path(str(value)).expanduser()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise MisureError(f"class_names={path} cannot be read: give a list or a text file, one name a line") from error
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+def _from_file(path: Path, cfg: DictConfig) -> SegmentationModel:
+    from misure.loading import load_model
+
+    if not path.exists():
+        raise MisureError(f"model_file={path} does not exist")
+    return load_model(path, multi_label=bool(cfg.multi_label))
+
+
+def _published(cfg: DictConfig) -> NamedNetwork:
+    """Put published weights into their network; the configuration's dataset names its classes."""
+    weights: PublishedWeights = build(cfg.model.weights)
+    network: nn.Module = build(cfg.model.network)
+    try:
+        weights.load_into(network)
+    except MisureError as error:
+        raise MisureError(f"{error}; or choose another model=..., or model_file=<your network>") from error
+    model = SegmentationModel(
+        network.eval(),
+        bottleneck=cfg.model.bottleneck,
+        class_names=tuple(cfg.dataset.class_names),
+        in_channels=cfg.dataset.in_channels,
+        mean=tuple(cfg.model.mean),
+        std=tuple(cfg.model.std),
+        title=str(cfg.model.name),
+    )
+    return NamedNetwork(model, {"source": weights.source, "weights_sha256_16": fingerprint(network)})
+
+
+def _trained(cfg: DictConfig) -> NamedNetwork:
+    """Load the checkpoint that was trained as a configuration's network."""
+    path = Path(cfg.checkpoint) if cfg.checkpoint else _checkpoint(Path(cfg.outputs, "checkpoints"), cfg.model.name)
+    info = read_info(path)
+    side = info.network.get("image_size")
+    origin = {"source": path.name, "sha256": info.weights}
+    return NamedNetwork(load_checkpoint(path), origin, int(side) if side else None)
+
+
+def _checkpoint(folder: Path, name: str) -> Path:
+    """The most thoroughly trained checkpoint of a network.
+
+    Raises:
+        MisureError: If there is none, or the network was trained on several datasets.
+    """
+    found = sorted(folder.glob(f"*-{name}-*.safetensors"))
+    if not found:
+        raise MisureError(
+            f"model={name} has no weights: there is no {folder}/*-{name}-*.safetensors; train it with "
+            "scripts/train.py, choose model=deeplabv3_mobilenetv2 or name a file of your own with model_file=..."
+        )
+    if len({path.stem.partition("-")[0] for path in found}) > 1:
+        names = ", ".join(path.name for path in found)
+        raise MisureError(f"model={name} was trained on several datasets ({names}): choose one with model_file=...")
+    ranks = {profile: rank for rank, profile in enumerate(_PROFILES)}
+    return min(found, key=lambda path: ranks.get(path.stem.rpartition("-")[2], len(ranks)))
+
+
+def _override(model: SegmentationModel, cfg: DictConfig) -> None:
+    """Set what the user knows better than the network's file."""
+    given: dict[str, Any] = {
+        "class_names": class_names_of(cfg.class_names),
+        "mean": _numbers(cfg, "mean"),
+        "std": _numbers(cfg, "std"),
+        "bottleneck": cfg.bottleneck,
+        "in_channels": cfg.in_channels,
+        "multi_label": True if cfg.multi_label else None,
+    }
+    for name, value in given.items():
+        if value is not None:
+            setattr(model, name, value)
+    if not all(model.std):
+        raise MisureError(f"std={list(model.std)} has a zero: images are divided by it")
+
+
+def _numbers(cfg: DictConfig, key: str) -> tuple[float, ...] | None:
+    value = cfg[key]
+    if value is None:
+        return None
+    values = list(value) if isinstance(value, ListConfig) else [value]
+    if not values or any(isinstance(v, bool) or not isinstance(v, int | float) for v in values):
+        raise MisureError(f"{key}={value} is not a number or a list of numbers, one for each channel")
+    return tuple(float(v) for v in values)

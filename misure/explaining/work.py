@@ -1,0 +1,266 @@
+"""One image file after another through a network and a method."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from misure.api import EVERY_CLASS, explain
+from misure.config import build, compute_of
+from misure.curves import explanation_curves
+from misure.errors import MisureError, did_you_mean
+from misure.explainers.base import Explainer
+from misure.explaining.bar import ProgressBar
+from misure.explaining.network import NamedNetwork, named_network
+from misure.explaining.writing import Output, class_label
+from misure.explanation import Explanation
+from misure.images import LoadedImage, Reading, find_images, read_image
+from misure.model import frozen
+from misure.sweep.subject import versions
+from misure.target import EmptyTargetError, predicted_classes
+
+_REQUEST = ("target", "at", "border", "region", "size", "slice", "window", "axes", "dimensions")
+_NOT_OURS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, NotImplementedError)
+"""What networks raise on images that they cannot take."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A checked ``misure explain``.
+
+    Attributes:
+        cfg: Its configuration.
+        network: What is explained.
+        explainer: By which method.
+        reading: How images are read for the network.
+    """
+
+    cfg: DictConfig
+    network: NamedNetwork
+    explainer: Explainer
+    reading: Reading
+
+    @classmethod
+    def of(cls, cfg: DictConfig) -> Command:
+        """Build the method, then the network, whose loading takes longer.
+
+        Raises:
+            MisureError: If one of them cannot be had or a key is out of range.
+        """
+        explainer = build(cfg.explainer)
+        network = named_network(cfg)
+        command = cls(cfg, network, explainer, reading_of(cfg, network))
+        command.check_target()
+        return command
+
+    def check_target(self) -> None:
+        """Raise a MisureError for a class the network does not have, before any image is read."""
+        target, names = self.cfg.target, self.network.model.class_names
+        if isinstance(target, str) and target != EVERY_CLASS and target not in (names or ()):
+            known = did_you_mean(target, names) if names else "; it names no classes: give a number, or class_names=..."
+            raise MisureError(f"target={target}: the network has no class of that name{known}")
+
+    def run(self, path: Path, name: str) -> list[Path]:
+        """Explain one image file.
+
+        Args:
+            path: The file, or the folder of a DICOM series.
+            name: What the folders of its explanations begin with.
+
+        Returns:
+            The folders that were written.
+
+        Raises:
+            MisureError: If the image cannot be read or explained; nothing is written then.
+        """
+        image = replace(read_image(path, self.reading), name=name)
+        pixels = prepared(image, self.network, self.cfg)
+        self._check_prediction(pixels)
+        with ProgressBar(f"{name}, {self.explainer.name}") as bar:
+            found = explain(
+                self.network.model,
+                pixels[None],
+                self.cfg.target,
+                self.explainer,
+                region=self._region(image, pixels),
+                at=self._point(image, pixels),
+                border=self.cfg.border,
+                precision=self.cfg.precision,
+                batch_size=self.cfg.runner.batch_size,
+                watch=bar,
+            )[0]
+        return [self._save(image, one) for one in (found if isinstance(found, list) else [found])]
+
+    def _save(self, image: LoadedImage, explanation: Explanation) -> Path:
+        curve = explanation_curves(
+            self.network.model, explanation, self.explainer.fill, compute_of(self.cfg), n_steps=1
+        )
+        request = {key: _plain(self.cfg[key]) for key in _REQUEST}
+        if request["region"]:
+            request["region"] = Path(request["region"]).name
+        output = Output(image, self.network, curve, request, versions())
+        folder = output.save(explanation, Path(self.cfg.output).expanduser() / output.folder_name(explanation))
+        ratio, dice = explanation.perturbation_ratio, explanation.dice_explained
+        print(
+            f"{image.name}: {output.class_name(explanation)}, {self.explainer.title}: Dice explained {dice:.3f}, "
+            f"ratio {ratio:.2f}, {explanation.seconds:.1f} s -> {_short(folder)}",
+            flush=True,
+        )
+        return folder
+
+    @torch.no_grad()
+    def _check_prediction(self, pixels: Tensor) -> None:
+        """Raise a MisureError if the network cannot take the image, or does not predict the class in it."""
+        model = self.network.model
+        images = pixels[None].to(model.device or pixels.device, model.dtype or pixels.dtype)
+        try:
+            with frozen(model, compute_of(self.cfg), images.device) as network:
+                logits = network(images)[0]
+        except _NOT_OURS as error:
+            shape, reason = " x ".join(map(str, pixels.shape)), " ".join(str(error).split())[:160]
+            raise MisureError(
+                f"the network does not take an image of {shape} ({reason}): give another size=..., such as size=224, "
+                "or in_channels=..."
+            ) from error
+        present = predicted_classes(logits, multi_label=model.multi_label)
+        objects = [class_id for class_id in present if class_id or model.multi_label]
+        named = ", ".join(class_label(model.class_names, class_id) for class_id in objects) or "only background"
+        target = self.cfg.target
+        index = (model.class_names or ()).index(target) if isinstance(target, str) and target != EVERY_CLASS else target
+        if isinstance(index, int) and index < len(logits) and index not in present:
+            raise EmptyTargetError(f"target={target} is not predicted in this image; predicted: {named}")
+        if target is None and self.cfg.at is None and len(objects) > 1:
+            raise MisureError(f"several classes are predicted: choose target=<class> out of {named}, or target=all")
+
+    def _point(self, image: LoadedImage, pixels: Tensor) -> list[int] | None:
+        """Where the point given in the image lies after resizing.
+
+        Raises:
+            MisureError: If it is no point of the image.
+        """
+        point, size = _plain(self.cfg.at), image.pixels.shape[1:]
+        if point is None:
+            return None
+        fits = isinstance(point, list) and len(point) == len(size) and all(type(i) is int for i in point)
+        if not fits or not all(0 <= i < side for i, side in zip(point, size, strict=True)):
+            raise MisureError(f"at={point} is not a point of an image of {' x '.join(map(str, size))}: at=[row,column]")
+        return [int((i + 0.5) * new / old) for i, new, old in zip(point, pixels.shape[1:], size, strict=True)]
+
+    def _region(self, image: LoadedImage, pixels: Tensor) -> Tensor | None:
+        """Read the user's mask and bring it to the size of the network's image.
+
+        Raises:
+            MisureError: If it cannot be read or has another size than the image.
+        """
+        if self.cfg.region is None:
+            return None
+        path = Path(str(self.cfg.region)).expanduser()
+        mask = read_image(path, replace(self.reading, channels=1, window=(0.0, 1.0))).pixels > 0
+        if mask.shape[1:] != image.pixels.shape[1:]:
+            found, wanted = (" x ".join(map(str, p.shape[1:])) for p in (mask, image.pixels))
+            raise MisureError(f"region={path} is {found}, the image {wanted}")
+        resized: Tensor = interpolate(mask[None].float(), size=pixels.shape[1:], mode="nearest-exact")[0, 0] > 0
+        return resized
+
+
+def reading_of(cfg: DictConfig, network: NamedNetwork) -> Reading:
+    """How images are read for a network.
+
+    Raises:
+        MisureError: If a key is out of range.
+    """
+    window = _plain(cfg.window)
+    if window is not None and (not isinstance(window, list) or len(window) != 2):
+        raise MisureError(f"window={window} is not two values, such as [-125, 275]")
+    if cfg.slice is not None and type(cfg.slice) is not int:
+        raise MisureError(f"slice={cfg.slice} is not a whole number")
+    return Reading(
+        network.channels,
+        cfg.dimensions or network.dimensions,
+        cfg.slice,
+        None if window is None else (float(window[0]), float(window[1])),
+        cfg.axes,
+    )
+
+
+def prepared(image: LoadedImage, network: NamedNetwork, cfg: DictConfig) -> Tensor:
+    """Resize and normalise an image as its network expects.
+
+    Returns:
+        float32, C x H x W or C x D x H x W.
+
+    Raises:
+        MisureError: If the size is none, or the normalisation is for other channels.
+    """
+    pixels = image.pixels
+    size = side_lengths(network.size if cfg.size is None else _plain(cfg.size), pixels.ndim - 1)
+    if size is not None and size != tuple(pixels.shape[1:]):
+        flat = pixels.ndim == 3
+        mode = "bilinear" if flat else "trilinear"
+        pixels = interpolate(pixels[None], size=size, mode=mode, align_corners=False, antialias=flat)[0].clamp(0, 1)
+    return network.normalised(pixels)
+
+
+def side_lengths(size: Any, dimensions: int) -> tuple[int, ...] | None:
+    """Read ``size``: one side for a square or cube, or a list of sides.
+
+    Raises:
+        MisureError: If it is neither.
+    """
+    if size is None:
+        return None
+    sides = [size] * dimensions if isinstance(size, int) else size
+    whole = isinstance(sides, list) and all(type(side) is int and side >= 1 for side in sides)
+    if not whole or len(sides) != dimensions:
+        raise MisureError(f"size={size} is neither a side nor [{'height, width' if dimensions == 2 else 'd, h, w'}]")
+    return tuple(sides)
+
+
+def explain_files(cfg: DictConfig) -> None:
+    """Explain every image of a configuration (``configs/explain.yaml``); one that fails does not stop the others.
+
+    Raises:
+        MisureError: If there is no image, or one of them failed; of several, each failure is told on stderr.
+    """
+    paths = find_images(str(cfg.image))
+    command = Command.of(cfg)
+    names = image_names(paths)
+    if len(paths) == 1:
+        command.run(paths[0], names[0])
+        return
+    failed = 0
+    for path, name in zip(paths, names, strict=True):
+        try:
+            command.run(path, name)
+        except MisureError as error:
+            failed += 1
+            print(f"misure: {path.name}: {error}", file=sys.stderr, flush=True)
+    if failed:
+        raise MisureError(f"{failed} of {len(paths)} images could not be explained, see above")
+
+
+def image_names(paths: Sequence[Path]) -> list[str]:
+    """Names without endings, but with them where two images would share one."""
+    from misure.images import image_name
+
+    names = [image_name(path) for path in paths]
+    times = Counter(names)
+    return [name if times[name] == 1 else path.name for name, path in zip(names, paths, strict=True)]
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
+def _short(folder: Path) -> str:
+    here = Path.cwd()
+    return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)

@@ -1,0 +1,132 @@
+"""The folder of an explanation of an image file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from misure.curves import Curve
+from misure.explaining.network import NamedNetwork, content_digest
+from misure.explaining.pictures import write_curve, write_overlays
+from misure.explanation import Explanation
+from misure.images import LoadedImage
+
+_UNUSUAL = re.compile(r"[^\w.+-]+")
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is known of an explanation besides itself.
+
+    Attributes:
+        image: The image as it is in its file.
+        network: What was explained.
+        curve: As :func:`misure.curves.explanation_curves` returns it.
+        request: The keys of the command that decide the result.
+        versions: By package.
+    """
+
+    image: LoadedImage
+    network: NamedNetwork
+    curve: Curve
+    request: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+    def save(self, explanation: Explanation, folder: Path) -> Path:
+        """Write everything, whole or not at all.
+
+        Besides what :meth:`misure.explanation.Explanation.save` writes: ``image.png``, ``target.png``,
+        ``overlay.png``, ``curve.png`` and ``metrics.json``; for a scan ``saliency.nii.gz`` with the affine and the
+        axes of its file (a single slice lies where it was in the scan; a map of a resized image is brought back).
+
+        Raises:
+            MisureError: If the place cannot be written.
+        """
+
+        def write(partial: Path) -> dict[str, Any]:
+            write_overlays(explanation, self.network.without_normalisation(explanation.image), partial)
+            write_curve(explanation, self.curve, partial)
+            metrics = self._metrics(explanation)
+            (partial / "metrics.json").write_text(json.dumps(metrics, indent=2, allow_nan=False), encoding="utf-8")
+            if self.image.grid is not None:
+                self._write_nifti(explanation, partial / "saliency.nii.gz")
+            return self._record(explanation)
+
+        return explanation.save(folder, extra=write)
+
+    def class_name(self, explanation: Explanation) -> str:
+        """The name of the explained class, or its number where it has none."""
+        return class_label(self.network.model.class_names, explanation.target.class_id)
+
+    def folder_name(self, explanation: Explanation) -> str:
+        """``<image>-<target>-<method>``, with the slice and what of the class was chosen."""
+        image = self.image.name
+        if self.image.slice_index is not None:
+            image += f"-slice-{self.image.slice_index}"
+        target = self.class_name(explanation)
+        if self.request["at"]:
+            target += "-at-" + "-".join(map(str, self.request["at"]))
+        if self.request["border"]:
+            target += f"-border-{self.request['border']}"
+        if self.request["region"]:
+            target += f"-in-{Path(self.request['region']).stem}"
+        return "-".join(_UNUSUAL.sub("_", part) for part in (image, target, explanation.method))
+
+    def _metrics(self, explanation: Explanation) -> dict[str, Any]:
+        summary = explanation.summary()
+        return {
+            "class": self.class_name(explanation),
+            "dice_explained": explanation.dice_explained,
+            "perturbation_ratio": explanation.perturbation_ratio,
+            "confidence": explanation.target.confidence,
+            **{key: summary[key] for key in ("prediction_size", "n_dilations", "evaluations", "seconds")},
+            "curve": {
+                "dice_explained": self.curve["curve_dice"].tolist(),
+                "perturbation_ratio": self.curve["curve_ratio"].tolist(),
+            },
+            "loss": list(explanation.curve),
+        }
+
+    def _write_nifti(self, explanation: Explanation, path: Path) -> None:
+        from misure.datasets.ct import write_nifti
+
+        grid = self.image.grid
+        if grid is not None:
+            voxels, affine = grid.to_file(self.image.restored(explanation.saliency).numpy().astype(np.float32))
+            write_nifti(path, voxels, affine)
+
+    def _record(self, explanation: Explanation) -> dict[str, Any]:
+        """What the manifest says beyond the explanation's own numbers."""
+        image, model = self.image, self.network.model
+        return {
+            "versions": dict(self.versions),
+            "input": {
+                "file": image.path.name,
+                "sha256": content_digest(image.path),
+                "shape": list(image.pixels.shape),
+                "slice": image.slice_index,
+                "affine": None if image.affine is None else image.affine.tolist(),
+            },
+            "network": {
+                **self.network.origin,
+                "title": model.title,
+                "mean": list(model.mean),
+                "std": list(model.std),
+                "bottleneck": model.bottleneck,
+                "multi_label": model.multi_label,
+            },
+            "class": self.class_name(explanation),
+            "shape": list(explanation.image.shape),
+            "request": dict(self.request),
+        }
+
+
+def class_label(names: tuple[str, ...] | None, class_id: int) -> str:
+    """A class's name, or ``class_<number>`` where it has none."""
+    return names[class_id] if names and class_id < len(names) else f"class_{class_id}"

@@ -1,0 +1,132 @@
+"""A frozen network's batch normalisation as part of the convolution before it, while many passes are made."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+Pair = tuple[Any, Any]
+"""A convolution and a batch normalisation."""
+
+_CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
+_NORMALISATIONS = (nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+class _Uses(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the operations that read a watched tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.watched: dict[int, Tensor] = {}  # kept alive, so that no identity is used twice
+        self.counts: Counter[int] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        self.counts.update({id(leaf) for leaf in tree_leaves((args, kwargs)) if id(leaf) in self.watched})
+        return func(*args, **kwargs)
+
+
+@torch.no_grad()
+def pairs(module: nn.Module, run: Callable[[], Any]) -> list[Pair]:
+    """Find the convolutions whose output goes into a batch normalisation and nowhere else.
+
+    Args:
+        module: The network, in evaluation mode.
+        run: Makes one forward pass and returns its output.
+
+    Returns:
+        (convolution, normalisation), each used once in the pass, without hooks or shared weights. None in a compiled
+        network, whose operations cannot be watched.
+    """
+    layers = list(module.modules())
+    if not any(type(layer) in _NORMALISATIONS for layer in layers) or any(_is_compiled(m) for m in layers):
+        return []
+    made: dict[int, nn.Module] = {}
+    read: list[tuple[int, nn.Module]] = []
+    calls: Counter[nn.Module] = Counter()
+    owners = Counter(p for m in layers for p in m.parameters(recurse=False))
+    uses = _Uses()
+
+    def before(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if id(inputs[0]) in uses.watched:  # another tensor's identity may later be a watched one's
+            read.append((id(inputs[0]), layer))
+
+    def after(layer: nn.Module, _inputs: Any, output: Tensor) -> None:
+        calls[layer] += 1
+        if type(layer) in _CONVOLUTIONS:
+            made[id(output)] = layer
+            uses.watched[id(output)] = output
+
+    with ExitStack() as hooks:
+        for layer in layers:
+            if _is_plain(layer) and all(owners[p] == 1 for p in layer.parameters()):
+                hooks.callback(layer.register_forward_hook(after).remove)
+                if type(layer) in _NORMALISATIONS:
+                    hooks.callback(layer.register_forward_pre_hook(before).remove)
+        with uses:
+            output = run()
+    returned = {id(leaf) for leaf in tree_leaves(output)}
+    return [
+        (made[key], layer)
+        for key, layer in read
+        if key in made and key not in returned and uses.counts[key] == calls[made[key]] == calls[layer] == 1
+    ]
+
+
+def _is_compiled(layer: nn.Module) -> bool:
+    return any(name == "_orig_mod" for name, _ in layer.named_children())
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    if type(layer) not in _CONVOLUTIONS + _NORMALISATIONS:
+        return False
+    if any(vars(layer).get(name) for name in ("_forward_hooks", "_forward_pre_hooks", "forward")):
+        return False
+    if isinstance(layer, _NORMALISATIONS):
+        return not layer.training and layer.running_mean is not None
+    return isinstance(layer.weight, nn.Parameter)
+
+
+@contextmanager
+def folded(found: list[Pair]) -> Iterator[None]:
+    """Let convolutions do what the normalisations after them do; give both back bit by bit.
+
+    Args:
+        found: From :func:`pairs`.
+    """
+    with ExitStack() as undo:
+        for convolution, normalisation in found:
+            weight, bias = _combined(convolution, normalisation)
+            undo.callback(_give_back, convolution, convolution.weight.data, convolution.bias)
+            convolution.weight.data = weight
+            convolution.bias = nn.Parameter(bias, requires_grad=False)
+            undo.callback(delattr, normalisation, "forward")
+            normalisation.forward = nn.Identity().forward
+        yield
+
+
+@torch.no_grad()
+def _combined(convolution: Any, normalisation: Any) -> tuple[Tensor, Tensor]:
+    """Return the weight, in its memory format, and the bias of both layers in one; worked out in float64."""
+    weight, mean = convolution.weight, normalisation.running_mean.double()
+    scale = (normalisation.running_var.double() + normalisation.eps).rsqrt()
+    shift = torch.zeros_like(mean)
+    if normalisation.affine:
+        scale, shift = scale * normalisation.weight.double(), normalisation.bias.double()
+    bias = shift - mean * scale
+    if convolution.bias is not None:
+        bias = bias + convolution.bias.double() * scale
+    scaled = weight.double() * scale.view(-1, *(1,) * (weight.ndim - 1))
+    return torch.empty_like(weight).copy_(scaled), bias.to(weight.dtype)
+
+
+def _give_back(convolution: Any, weight: Tensor, bias: nn.Parameter | None) -> None:
+    convolution.weight.data = weight
+    convolution.bias = bias
