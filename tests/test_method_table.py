@@ -34,7 +34,7 @@ def test_passes_are_those_of_the_method_alone(case) -> None:
         make_explainer("msr", n_iterations=5, mask_size=8),
         make_explainer("sufficient_region"),
     ]
-    frame = measure_methods(model, images, targets, explainers, progress=False)
+    frame = measure_methods(model, images, targets, explainers, compute=Compute(fold=False), progress=False)
     by = frame.groupby("method")
     assert by["forward"].apply(list).loc[["rise", "seg_grad_cam", "prediction"]].tolist() == [[7, 7], [1, 1], [0, 0]]
     assert by["gradient"].apply(list).to_dict() == {
@@ -43,6 +43,12 @@ def test_passes_are_those_of_the_method_alone(case) -> None:
     stage_1 = [n + 5 for n in by["forward"].apply(list)["sufficient_region"]]
     assert by["forward"].apply(list)["msr"] == stage_1
     assert not model.module._forward_hooks
+
+
+def test_the_pass_that_finds_what_can_be_folded_is_counted(case) -> None:
+    model, images, targets = case
+    frame = measure_methods(model, images, targets, [make_explainer("rise", n_masks=7, grid=3)], progress=False)
+    assert frame["forward"].tolist() == [8, 8]
 
 
 def test_dice_at_a_ratio_is_read_off_the_threshold_curve(case) -> None:
