@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import time
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
 
 import psutil
 import torch
 
 from misure.errors import MisureError
 
-Precision = Literal["32", "bf16"]
+Precision = Literal["32", "tf32", "bf16"]
+"""Of convolutions and matrix products; ``"tf32"`` is float32 whose products CUDA devices round to 10 bits."""
+
 _Result = TypeVar("_Result")
 
 _LARGEST_AUTOMATIC_BATCH = {"cpu": 8, "cuda": 64}
@@ -21,6 +25,9 @@ _LARGEST_AUTOMATIC_BATCH = {"cpu": 8, "cuda": 64}
 _CPU_WORKING_SET = 256 << 20
 """Bytes of activations beyond which a CPU's caches overflow: a VGG-16 U-Net at 224 x 224 took 0.61 s an image for a
 forward pass and gradient one by one, 0.62 s in batches of 4 and 0.70 s in batches of 8 (2 cores, 32 MB cache)."""
+
+_WORTH_ROUNDING = 0.9
+"""Share of float32's time that bfloat16 must stay below: a gain within timing noise is not worth 16 bits."""
 
 _MEMORY_SHARE = 0.4
 """Share of the free memory that activations may take; the rest is for weights, workspaces and other programs."""
@@ -31,8 +38,9 @@ class Compute:
     """Resources of an explanation. Results do not depend on them beyond rounding.
 
     Attributes:
-        precision: ``"32"``, ``"bf16"`` or ``"auto"``, which takes bfloat16 only where the hardware is
-            fast at it (CUDA compute capability 8 or later, CPUs with AVX512-BF16 or AMX).
+        precision: ``"32"``, ``"bf16"`` or ``"auto"``: see :func:`choose_precision`.
+        allow_tf32: Whether CUDA devices may round the factors of float32 products to TF32; set explicitly while a
+            network is lent or trained, whatever the process has set, and given back.
         batch_size: Perturbed images per forward pass, or ``"auto"`` to choose by free memory.
         channels_last: Lend the network channels-last weights while it explains (4-D weights only).
         winograd: Whether methods of many float32 passes on a CPU may use :mod:`misure.winograd`;
@@ -42,6 +50,7 @@ class Compute:
 
     precision: str = "auto"
     batch_size: int | str = "auto"
+    allow_tf32: bool = False
     channels_last: bool = True
     winograd: bool | str = "auto"
     fold: bool = True
@@ -49,19 +58,65 @@ class Compute:
     def __post_init__(self) -> None:
         if self.winograd not in {True, False, "auto"}:
             raise MisureError(f"winograd={self.winograd} is not known: choose true, false or auto")
-        if not isinstance(self.fold, bool):
-            raise MisureError(f"fold={self.fold} is not known: choose true or false")
+        for name in ("fold", "allow_tf32"):
+            if not isinstance(getattr(self, name), bool):
+                raise MisureError(f"{name}={getattr(self, name)} is not known: choose true or false")
         object.__setattr__(self, "precision", str(self.precision))
         if self.precision not in {"32", "bf16", "auto"}:
             raise MisureError(f"precision={self.precision} is not known: choose 32, bf16 or auto")
         if self.batch_size != "auto" and (not isinstance(self.batch_size, int) or self.batch_size < 1):
             raise MisureError(f"batch_size={self.batch_size} is not a positive integer or auto")
 
-    def resolve_precision(self, device: torch.device) -> Precision:
-        """Say which precision is used on a device."""
-        if self.precision == "auto":
-            return "bf16" if is_fast_at_bfloat16(device) else "32"
-        return "bf16" if self.precision == "bf16" else "32"
+
+@dataclass(frozen=True)
+class PrecisionChoice:
+    """Which precision is taken, and why.
+
+    Attributes:
+        precision: The precision of convolutions and matrix products.
+        reason: In a few words, for people and records.
+        seconds: Measured seconds of a pass, by precision; empty where nothing was measured.
+    """
+
+    precision: Precision
+    reason: str
+    seconds: Mapping[Precision, float] = field(default_factory=dict)
+
+
+AS_CONFIGURED = "as configured"
+"""The reason of a precision that was given."""
+
+
+def choose_precision(
+    compute: Compute, device: torch.device, seconds_of_a_pass: Callable[[Precision], float] | None = None
+) -> PrecisionChoice | None:
+    """Settle ``precision="auto"``: bfloat16 where the hardware has it and a pass of this network is faster with it.
+
+    Args:
+        compute: What is asked for.
+        device: Where the network runs.
+        seconds_of_a_pass: Measures one precision; called only where both could be taken.
+
+    Returns:
+        The choice; None where it takes a measurement and there is nothing to measure with.
+    """
+    full: Precision = "tf32" if compute.allow_tf32 and device.type == "cuda" else "32"
+    if compute.precision != "auto":
+        return PrecisionChoice("bf16" if compute.precision == "bf16" else full, AS_CONFIGURED)
+    if not is_fast_at_bfloat16(device):
+        return PrecisionChoice(full, "this hardware is not fast at bfloat16")
+    if seconds_of_a_pass is None:
+        return None
+    candidates: tuple[Precision, Precision] = (full, "bf16")
+    seconds = {precision: seconds_of_a_pass(precision) for precision in candidates}
+    taken: Precision = "bf16" if seconds["bf16"] < _WORTH_ROUNDING * seconds[full] else full
+    reason = f"measured: bf16 {seconds['bf16']:.3g} s, {full} {seconds[full]:.3g} s a pass"
+    return PrecisionChoice(taken, reason, seconds)
+
+
+def default_device() -> torch.device:
+    """Return where networks are trained and explained by experiments."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def is_fast_at_bfloat16(device: torch.device) -> bool:
@@ -72,6 +127,54 @@ def is_fast_at_bfloat16(device: torch.device) -> bool:
         checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         return any(getattr(torch.cpu, check, bool)() for check in checks)
     return False
+
+
+def seconds_of(work: Callable[[], object], device: torch.device, times: int = 3) -> float:
+    """Time some work: the shortest of a few runs after one that warms up, in seconds."""
+
+    def timed() -> float:
+        started = now(device)
+        work()
+        return now(device) - started
+
+    timed()
+    return min(timed() for _ in range(times))
+
+
+def now(device: torch.device) -> float:
+    """Read the clock, in seconds, once a device has finished what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+@contextmanager
+def tf32(*, allowed: bool) -> Iterator[None]:
+    """Allow or forbid TF32 in matrix products and convolutions on CUDA devices, and restore what was set before.
+
+    PyTorch 2.9 added ``fp32_precision`` beside ``allow_tf32``, and refuses to read the older one while the two
+    disagree. Writing the older sets both.
+    """
+    matmul: Any = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
+    both: list[tuple[Any, Any]] = [(matmul, matmul), (cudnn, getattr(cudnn, "conv", None))]
+    before = [(owner, _allows_tf32(owner, newer), newer, getattr(newer, "fp32_precision", "")) for owner, newer in both]
+    try:
+        for owner, _ in both:
+            owner.allow_tf32 = allowed
+        yield
+    finally:
+        for owner, was_allowed, newer, precision in before:
+            owner.allow_tf32 = was_allowed
+            if precision and newer.fp32_precision != precision:
+                newer.fp32_precision = precision
+
+
+def _allows_tf32(owner: Any, newer: Any) -> bool:
+    try:
+        return bool(owner.allow_tf32)
+    except RuntimeError:  # the process uses the newer setting
+        return bool(newer.fp32_precision == "tf32")
 
 
 def automatic_batch_size(device: torch.device, bytes_per_image: int) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,10 @@ from hydra import compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from misure.compute import Compute
+from misure.compute import AS_CONFIGURED, Compute, Precision, PrecisionChoice, choose_precision, default_device
 from misure.errors import MisureError
 from misure.explainers.base import Explainer
 from misure.sweep.interventions import NOTHING, Intervention
@@ -65,6 +67,7 @@ class Experiment:
         input_noise: Standard deviation of noise on the images, usually 0.
         intervention: What else is changed before explaining, usually nothing.
         after: Share of their samples that others explain before this one begins, 0..1.
+        precision_reason: Why its precision was taken.
     """
 
     cfg: DictConfig
@@ -74,6 +77,7 @@ class Experiment:
     input_noise: float
     intervention: Intervention = NOTHING
     after: float = 0.0
+    precision_reason: str = AS_CONFIGURED
 
     @classmethod
     def of(cls, cfg: DictConfig) -> Experiment:
@@ -101,6 +105,22 @@ class Experiment:
         """Which dataset and network it explains."""
         return f"{self.cfg.dataset.name}-{self.cfg.model.name}"
 
+    @functools.cached_property
+    def precision(self) -> Precision:
+        """The precision of its passes, part of what identifies its records.
+
+        Raises:
+            MisureError: If it is still to be measured, see :meth:`pinned`.
+        """
+        choice = choose_precision(compute_of(self.cfg), default_device())
+        if choice is None:
+            raise MisureError("precision=auto was not settled before the experiment was run: set precision=32 or bf16")
+        return choice.precision
+
+    def pinned(self, choice: PrecisionChoice) -> Experiment:
+        """Return the experiment with the precision that was chosen for its network."""
+        return replace(self, cfg=with_precision(self.cfg, choice), precision_reason=choice.reason)
+
     @property
     def label(self) -> str:
         """A short description for plans: what the paper varies, and what differs from the defaults."""
@@ -112,6 +132,13 @@ class Experiment:
         return " ".join([self.subject, self.explainer.name, *shown, *changed])
 
 
+def with_precision(cfg: DictConfig, choice: PrecisionChoice) -> DictConfig:
+    """Return a configuration with the precision that was chosen."""
+    merged = OmegaConf.merge(cfg, {"precision": "bf16" if choice.precision == "bf16" else "32"})
+    assert isinstance(merged, DictConfig)  # noqa: S101 - as the first of those merged
+    return merged
+
+
 def compute_of(cfg: DictConfig) -> Compute:
     """Build the compute settings of a configuration."""
     compute = build(cfg.runner.compute)
@@ -120,32 +147,91 @@ def compute_of(cfg: DictConfig) -> Compute:
     return compute
 
 
-def expand_sweep(
-    name: str, overrides: Sequence[str], choose: Callable[[DictConfig], Sequence[str]] = lambda _: ()
-) -> Iterator[Experiment]:
-    """Compose every experiment of ``configs/sweep/<name>.yaml``; needs an initialised Hydra.
+def config_groups() -> set[str]:
+    """Name the groups of configurations: the folders of ``configs``."""
+    return {path.name for path in Path(CONFIG_FOLDER).iterdir() if path.is_dir()}
+
+
+def sweep_grid(name: str, overrides: Sequence[str] = ()) -> dict[str, list[str]]:
+    """Return the values by key that ``configs/sweep/<name>.yaml`` combines; needs an initialised Hydra.
 
     Args:
         name: The table or figure.
-        overrides: Command-line style overrides that hold for all of them.
-        choose: Names further overrides for a dataset and network, given one of their composed experiments.
+        overrides: Command-line style overrides, such as where else configurations lie.
 
     Raises:
-        MisureError: If a configuration does not compose.
+        MisureError: If there is no such sweep.
     """
+    path = Path(CONFIG_FOLDER, "sweep", f"{name}.yaml")
     try:
-        sweep = compose("run", [f"sweep={name}", *overrides], return_hydra_config=True)
+        own = path.is_file()  # reading it alone takes a hundredth of the time of composing it with everything
+        node = OmegaConf.load(path) if own else compose("run", [f"sweep={name}", *overrides], return_hydra_config=True)
     except HydraException as error:
         raise MisureError(f"sweep {name}: {' '.join(str(error).split())}") from error
-    grid: dict[str, Any] = dict(sweep.hydra.sweeper.params or {})
-    axes = [[f"{key}={value}" for value in _split(str(values))] for key, values in grid.items()]
-    chosen: dict[tuple[str, ...], Sequence[str]] = {}
-    for values in itertools.product(*axes):
-        variant = [f"sweep={name}", *values]
-        subject = tuple(value for value in values if value.startswith(("dataset=", "model=")))
-        if subject not in chosen:  # composing takes a tenth of a second, and what is chosen is the subject's alone
-            chosen[subject] = choose(next(composed("run", [variant], overrides)))
-        yield Experiment.of(next(composed("run", [[*variant, *chosen[subject]]], overrides)))
+    params = OmegaConf.select(node, "hydra.sweeper.params") or {}
+    return {str(key): _split(str(values)) for key, values in params.items()}
+
+
+def expand_sweep(
+    name: str, overrides: Sequence[str], choose: Callable[[DictConfig], Sequence[str]] = lambda _: ()
+) -> Iterator[Experiment]:
+    """Compose every experiment of ``configs/sweep/<name>.yaml``: see :class:`Sweeps`."""
+    return Sweeps(overrides, choose).expand(name)
+
+
+@dataclass
+class Sweeps:
+    """Composes the experiments of sweeps; needs an initialised Hydra.
+
+    Composing takes a tenth of a second, so each dataset and network of a sweep, and each method of all sweeps, is
+    composed once; the other values are set.
+
+    Attributes:
+        overrides: Command-line style overrides that hold for all experiments and win over a sweep's values.
+        choose: Names further overrides for a dataset and network, given one of their composed experiments.
+    """
+
+    overrides: Sequence[str]
+    choose: Callable[[DictConfig], Sequence[str]] = lambda _: ()
+    _bases: dict[tuple[str, ...], DictConfig] = field(default_factory=dict, init=False, repr=False)
+    _chosen: dict[tuple[str, ...], Sequence[str]] = field(default_factory=dict, init=False, repr=False)
+    _explainers: dict[str, DictConfig] = field(default_factory=dict, init=False, repr=False)
+
+    def expand(self, name: str) -> Iterator[Experiment]:
+        """Compose every experiment of ``configs/sweep/<name>.yaml``.
+
+        Raises:
+            MisureError: If a configuration does not compose.
+        """
+        grid = sweep_grid(name, self.overrides)
+        for values in itertools.product(*grid.values()):
+            yield Experiment.of(self._with(name, dict(zip(grid, values, strict=True))))
+
+    def _with(self, sweep: str, values: Mapping[str, str]) -> DictConfig:
+        groups = config_groups() - {"explainer"}
+        subject = tuple(f"{key}={value}" for key, value in values.items() if key in groups)
+        cfg = copy.deepcopy(self._base(sweep, subject, values.get("explainer")))
+        with open_dict(cfg):
+            if "explainer" in values:
+                cfg.explainer = self._explainer(values["explainer"])
+            for key, value in values.items():
+                if key not in config_groups() and not any(o.startswith(f"{key}=") for o in self.overrides):
+                    OmegaConf.update(cfg, key, OverridesParser.create().parse_override(f"{key}={value}").value())
+        return cfg
+
+    def _base(self, sweep: str, subject: tuple[str, ...], explainer: str | None) -> DictConfig:
+        if (sweep, *subject) not in self._bases:
+            variant = [f"sweep={sweep}", *subject, *([f"explainer={explainer}"] if explainer else [])]
+            if subject not in self._chosen:
+                self._chosen[subject] = self.choose(next(composed("run", [variant], self.overrides)))
+            variant += self._chosen[subject]
+            self._bases[sweep, *subject] = next(composed("run", [variant], self.overrides))
+        return self._bases[sweep, *subject]
+
+    def _explainer(self, name: str) -> DictConfig:
+        if name not in self._explainers:
+            self._explainers[name] = next(composed("run", [[f"explainer={name}"]], self.overrides)).explainer
+        return self._explainers[name]
 
 
 def composed(config: str, variants: Iterable[Sequence[str]], overrides: Sequence[str]) -> Iterator[DictConfig]:

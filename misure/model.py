@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -13,7 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from misure.compute import Batches, Compute, Precision, automatic_batch_size
+from misure.compute import (
+    Batches,
+    Compute,
+    Precision,
+    PrecisionChoice,
+    automatic_batch_size,
+    choose_precision,
+    seconds_of,
+    tf32,
+)
 from misure.errors import MisureError
 from misure.folding import folded, pairs
 from misure.layers import Layer, activation_bytes, find_layer, list_layers, suggest
@@ -74,6 +84,7 @@ class SegmentationModel:
         self.differentiable = differentiable
         self.title = title or str(getattr(network, "__name__", type(network).__name__))
         self.activation_bytes: dict[torch.Size, int] = {}  # by image shape, measured when first needed
+        self.precision_choices: dict[tuple[Any, ...], PrecisionChoice] = {}  # likewise
 
     @classmethod
     def of(cls, network: SegmentationModel | Callable[[Tensor], Any]) -> SegmentationModel:
@@ -200,7 +211,9 @@ def _find_tensor(output: Any) -> Tensor:
 class FrozenNetwork:
     """A network lent for explanation: evaluation mode, no parameter gradients, chosen precision.
 
-    Made by :func:`frozen`. Calling it returns float32 logits (float64 for float64 images).
+    Made by :func:`frozen`. Calling it returns float32 logits (float64 for float64 images). With ``precision="auto"``
+    on hardware that is fast at bfloat16, the first call times a pass each way; the model keeps the result for all
+    images of that size.
     """
 
     def __init__(
@@ -210,14 +223,28 @@ class FrozenNetwork:
         self.compute = compute
         self.device = device
         self.watch = watch
-        self.precision: Precision = compute.resolve_precision(device)
+        self._choice = choose_precision(compute, device)
         self._batches: Batches | None = None
+
+    @property
+    def precision(self) -> Precision | None:
+        """The precision of the passes; None until the first of them where it has to be measured."""
+        return self._choice.precision if self._choice else None
+
+    def settle(self, image: Tensor) -> PrecisionChoice:
+        """Choose the precision for images like this one (C x spatial), unless it is chosen."""
+        if self._choice is None:
+            choices, key = self.model.precision_choices, (image.shape, self.device, self.compute.allow_tf32)
+            if key not in choices:
+                choices[key] = _measured_choice(self.model, self.compute, image)
+            self._choice = choices[key]
+        return self._choice
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return logits, N x L x H x W, of the images' type."""
         if self.compute.channels_last and images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)
-        lowered = self.precision == "bf16" and images.dtype == torch.float32
+        lowered = images.dtype == torch.float32 and self.settle(images[0]).precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=lowered):
             logits = self.model(images)
         return logits.to(images.dtype)
@@ -237,12 +264,14 @@ class FrozenNetwork:
             image: One like those that follow, C x spatial: batch normalisation may then be folded into convolutions.
                 Only for methods that watch no layer, since a folded convolution's output is the normalisation's.
         """
+        if image is not None:
+            self.settle(image)
         wanted = self.compute.winograd
         if wanted == "auto":
             wanted = pays_off(self.device)
         module = self.model.module
         with ExitStack() as undo:
-            if module is not None and self.precision == "32":  # both move what 16 bits would round
+            if module is not None and self.precision in {"32", "tf32"}:  # both move what 16 bits would round
                 if image is not None and self.compute.fold:
                     undo.enter_context(folded(pairs(module, lambda: self(image[None]))))
                 if wanted and self.device.type == "cpu":
@@ -273,6 +302,19 @@ class FrozenNetwork:
         return 2 * measured or image.numel() * image.element_size() * _UNKNOWN_ACTIVATIONS
 
 
+@torch.no_grad()
+def _measured_choice(model: SegmentationModel, compute: Compute, image: Tensor) -> PrecisionChoice:
+    """Time a pass in each precision that could be taken."""
+
+    def seconds(precision: Precision) -> float:
+        fixed = FrozenNetwork(model, replace(compute, precision="bf16" if precision == "bf16" else "32"), image.device)
+        return seconds_of(lambda: fixed(image[None]), image.device)
+
+    choice = choose_precision(compute, image.device, seconds)
+    assert choice is not None  # noqa: S101 - there is something to measure with
+    return choice
+
+
 @contextmanager
 def frozen(
     model: SegmentationModel, compute: Compute, device: torch.device, watch: Watch | None = None
@@ -292,6 +334,8 @@ def frozen(
         undo.enter_context(torch.inference_mode(mode=False))
         undo.enter_context(torch.enable_grad())
         undo.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
+        if device.type == "cuda":
+            undo.enter_context(tf32(allowed=compute.allow_tf32))
         undo.callback(random.setstate, random.getstate())
         undo.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002 - the user's global state
         if model.module is not None:

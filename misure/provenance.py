@@ -143,6 +143,7 @@ def _checkpoint(description: Path, run: pd.DataFrame) -> dict[str, Any]:
         "sha256": digest,
         "as_described": digest == info.weights,
         "validation_dice": info.metrics.get("val_dice"),
+        "initial_weights": info.initial_weights or None,
         "trained_on": {key: info.data.get(key) for key in ("dataset", "source", "fingerprint")},
         "in_these_records": bool(run["weights"].eq(digest[:16]).any()),
     }

@@ -37,6 +37,7 @@ class Recipe:
         validation_samples: Images of such a validation.
         gradient_clip: Largest gradient norm; 0 does not clip.
         precision: As in :class:`misure.compute.Compute`.
+        allow_tf32: Likewise.
         seed: Key of initialisation and order.
         workers: Data-loading processes.
     """
@@ -56,6 +57,7 @@ class Recipe:
     validation_samples: int = 60
     gradient_clip: float = 1.0
     precision: str = "auto"
+    allow_tf32: bool = False
     seed: int = 0
     workers: int = 0
 

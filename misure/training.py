@@ -17,11 +17,11 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import Logger, WandbLogger
 from torch import Tensor, nn
 
-from misure.compute import Compute
+from misure.compute import Compute, Precision, default_device, tf32
 from misure.datasets.datamodule import SegmentationData
 from misure.errors import MisureError
 from misure.metrics import dice
-from misure.model import to_logits
+from misure.model import SegmentationModel, frozen, to_logits
 from misure.networks.checkpoint import CheckpointInfo, read_info, save_checkpoint
 from misure.recipe import Recipe
 
@@ -55,6 +55,15 @@ class SegmentationTask(pl.LightningModule):
         if self.scores:
             self.log("val_dice", torch.cat(self.scores).float().mean(), prog_bar=True)
         self.scores.clear()
+
+    def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
+        """Limit the gradients' norm as the recipe says.
+
+        Lightning's own clipping refuses fused optimisers in mixed precision because they may unscale float16 gradients;
+        bfloat16 scales nothing.
+        """
+        if self.recipe.gradient_clip:
+            nn.utils.clip_grad_norm_(self.parameters(), self.recipe.gradient_clip)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The recipe's optimiser; its learning rate is set before every step."""
@@ -175,6 +184,26 @@ _LIGHTNING_CHATTER = (
 )
 
 
+def settled(recipe: Recipe, network: nn.Module, image: Tensor, device: torch.device) -> tuple[Recipe, Precision]:
+    """Choose the precision that a recipe leaves open, by passes of the network on one image.
+
+    Args:
+        recipe: How the network is trained.
+        network: It is moved to the device.
+        image: float32, C x H x W.
+        device: Where it is trained.
+
+    Returns:
+        The recipe with the precision that is taken, and that precision.
+    """
+    network.to(device)
+    compute = Compute(recipe.precision, allow_tf32=recipe.allow_tf32)
+    with frozen(SegmentationModel(network), compute, device) as lent:
+        choice = lent.settle(image.to(device))
+    print(f"training in precision {choice.precision}: {choice.reason}", flush=True)
+    return replace(recipe, precision="bf16" if choice.precision == "bf16" else "32"), choice.precision
+
+
 def train(
     network: nn.Module,
     data: SegmentationData,
@@ -195,8 +224,10 @@ def train(
         MisureError: If the loss is not finite or the checkpoint cannot be written.
     """
     state = path.with_suffix(".state")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    lowered = Compute(recipe.precision).resolve_precision(device) == "bf16"
+    device = default_device()
+    recipe, precision = settled(recipe, network, data.train[0]["image"], device)
+    if device.type == "cuda" or precision == "bf16":  # a CPU's float32 convolutions are as fast without
+        network.to(memory_format=torch.channels_last)
     best = BestWeights(state / path.name, info)
     trainer = pl.Trainer(
         max_epochs=recipe.max_epochs,
@@ -204,8 +235,7 @@ def train(
         check_val_every_n_epoch=recipe.validate_every,
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=1,
-        precision="bf16-mixed" if lowered else "32-true",
-        gradient_clip_val=recipe.gradient_clip or None,
+        precision="bf16-mixed" if precision == "bf16" else "32-true",
         callbacks=[
             best,
             ModelCheckpoint(state, filename="last", save_top_k=1, every_n_epochs=1, enable_version_counter=False),
@@ -216,10 +246,8 @@ def train(
         log_every_n_steps=5,
     )
     last = state / "last.ckpt"
-    if device.type == "cuda":
-        network.to(memory_format=torch.channels_last)
     task = SegmentationTask(network, recipe)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), tf32(allowed=recipe.allow_tf32):
         for message in _LIGHTNING_CHATTER:
             warnings.filterwarnings("ignore", message=message)
         trainer.fit(task, data, ckpt_path=last if _is_readable(last) else None, weights_only=True)

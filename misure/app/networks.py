@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import torch
 from hydra import compose, initialize_config_dir
 
 from misure.app.sharing import SharedNetwork
+from misure.compute import default_device
 from misure.config import CONFIG_FOLDER, build
 from misure.errors import MisureError, did_you_mean
 from misure.explaining.network import NamedNetwork, named_network
@@ -85,7 +85,7 @@ class Shelf:
 def _shared(name: str, loaded: NamedNetwork) -> SharedNetwork:
     if loaded.dimensions == 3:
         raise MisureError(f"{name} takes volumes, this page shows slices: use misure explain")
-    loaded.model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    loaded.model.to(default_device())
     return SharedNetwork(name, loaded.model, loaded.channels or 3, loaded.size)
 
 

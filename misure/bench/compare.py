@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from misure import compute
 from misure.bench.literal import LiteralMap, literal_msr, literal_rise, literal_seg_grad_cam
 from misure.bench.memory import quick_collection
 from misure.bench.peers import OneImage, peers_of
 from misure.bench.rounds import LITERAL, OURS, Contest, Round, Version
-from misure.compute import is_fast_at_bfloat16
 from misure.errors import MisureError, did_you_mean
 from misure.explainers import make_explainer
 from misure.explainers.base import check_images
@@ -94,7 +94,7 @@ def run_bench(
     contests = {name: contest for name, contest in contests.items() if contest.contestants}
     if not contests:
         raise MisureError(f"nobody to compare {', '.join(methods)} with is installed: pip install 'misure[bench]'")
-    precisions = precisions or (("32", "bf16") if is_fast_at_bfloat16(images.device) else ("32",))
+    precisions = precisions or (("32", "bf16") if compute.is_fast_at_bfloat16(images.device) else ("32",))
     setting = _setting(model, images, n_masks, n_iterations, batch_size)
     setting |= {"n_steps": n_steps, "methods": " ".join(methods)}
     meter = _LoadMeter()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -12,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from misure.compute import Compute
+from misure.compute import Compute, now
 from misure.errors import MisureError
 from misure.explanation import Explanation
 from misure.metrics import Blanking, BlankingKind, Evaluation, evaluate, min_max
@@ -141,12 +140,13 @@ class Explainer(ABC):
         if any(target.multi_label != model.multi_label for target in targets):
             raise MisureError("a target was made for another kind of head (softmax or multi-label): make it anew")
         with frozen(model, compute or Compute(), images.device, watch) as network:
+            network.settle(images[0])
             network.batches(images[0])
             batch = TargetBatch.stack(targets, images.device)
             network.tell("explaining", 0)
-            started = _now(images.device)
+            started = now(images.device)
             maps = self.saliency_maps(network, images, batch)
-            seconds = (_now(images.device) - started) / len(images)
+            seconds = (now(images.device) - started) / len(images)
             network.tell("evaluating", 0, masks=maps.saliency)
             if not bool(maps.saliency.isfinite().all()):
                 raise MisureError(f"{self.name} gave a map that is not finite: the network returned NaN or infinity")
@@ -156,12 +156,12 @@ class Explainer(ABC):
                 "parameters": self.parameters,
                 "seconds": seconds,
                 "batch_size": len(images),
-                "precision": network.precision,
+                "precision": network.settle(images[0]).precision,
             }
         return [
             Explanation(
                 image=images[i].cpu(),
-                target=target,
+                target=target.cpu(),
                 evaluations=tuple(rows[i] for rows in evaluations),
                 **maps.of_image(i),
                 **shared,
@@ -245,9 +245,3 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raise a MisureError unless ``value`` is one of ``choices``."""
     if value not in choices:
         raise MisureError(f"{name}={value} is not known: choose {' or '.join(choices)}")
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()

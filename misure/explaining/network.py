@@ -12,6 +12,7 @@ import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import Tensor, nn
 
+from misure.compute import default_device
 from misure.config import build
 from misure.download import file_digest
 from misure.errors import MisureError
@@ -89,7 +90,7 @@ def named_network(cfg: DictConfig) -> NamedNetwork:
     else:
         found = _trained(cfg)
     _override(found.model, cfg)
-    found.model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    found.model.to(default_device())
     return found
 
 

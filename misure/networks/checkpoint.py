@@ -25,6 +25,9 @@ from misure.model import SegmentationModel
 
 FORMAT_VERSION = 1
 
+RANDOM = "random"
+"""Name of the initial weights of a network that starts from none."""
+
 _BUILDER_MODULES = frozenset(f"misure.networks.{m.name}" for m in pkgutil.iter_modules([str(Path(__file__).parent)]))
 """Checkpoints name their builder; only functions of this folder's files are called."""
 
@@ -46,6 +49,8 @@ class CheckpointInfo:
         weights: SHA-256 of the safetensors file.
         mean: Per channel, what was subtracted from images in [0, 1].
         std: Per channel, the divisor after that.
+        initial_weights: What training started from: ``"random"`` or the name of pre-trained weights; empty where there
+            was no training, or in files of older versions, which do not know.
         format_version: Of this JSON.
     """
 
@@ -61,6 +66,7 @@ class CheckpointInfo:
     weights: str = ""
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    initial_weights: str = ""
     format_version: int = field(default=FORMAT_VERSION)
 
     @property
@@ -154,6 +160,11 @@ def load_checkpoint(path: Path | str, network: nn.Module | None = None) -> Segme
 def without_pretrained(arguments: Mapping[str, Any]) -> dict[str, None]:
     """Return the argument that makes a builder start from random weights, if it has one."""
     return {"pretrained": None} if "pretrained" in arguments else {}
+
+
+def architecture(network: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides a network's layers: its builder and arguments but for where its weights come from."""
+    return {name: value for name, value in network.items() if name != "pretrained"}
 
 
 def _build(info: CheckpointInfo) -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -14,6 +15,7 @@ from torch.nn.functional import interpolate
 
 from misure.download import is_reachable
 from misure.errors import MisureError, did_you_mean
+from misure.networks.checkpoint import RANDOM
 from misure.networks.google_vit import load_google_weights
 
 _HUB = "https://huggingface.co"
@@ -59,7 +61,8 @@ def build_transunet(
         dropout: After the position embeddings, attention and both layers of the perceptrons.
 
     Returns:
-        The network. Without weights the encoder starts randomly, and a single warning says so.
+        The network; its ``initial_weights`` names what it starts from. Without weights the encoder starts randomly,
+        and a single warning says so.
 
     Raises:
         MisureError: If an argument is out of range or a weights file is missing, damaged or does not fit.
@@ -79,7 +82,10 @@ def build_transunet(
         "pos_drop_rate": dropout,
         "proj_drop_rate": dropout,
     }
-    return TransUNet(_build_encoder(pretrained, options), in_channels=in_channels, classes=classes, skips=skips)
+    encoder, initial_weights = _build_encoder(pretrained, options)
+    network = TransUNet(encoder, in_channels=in_channels, classes=classes, skips=skips)
+    network.initial_weights = initial_weights
+    return network
 
 
 def _check(**arguments: int) -> None:
@@ -88,13 +94,14 @@ def _check(**arguments: int) -> None:
             raise MisureError(f"{name}={value} is too small for a TransUNet: at least 1 is needed")
 
 
-def _build_encoder(pretrained: str | None, options: dict[str, Any]) -> nn.Module:
+def _build_encoder(pretrained: str | None, options: dict[str, Any]) -> tuple[nn.Module, str]:
+    """Build the encoder, and name the weights it starts from."""
     if pretrained is None:
-        return timm.create_model(_ENCODER, **options)
+        return timm.create_model(_ENCODER, **options), RANDOM
     if pretrained.endswith(".npz"):
         encoder = timm.create_model(_ENCODER, **options)
         load_google_weights(encoder, pretrained)
-        return encoder
+        return encoder, Path(pretrained).name
     if pretrained not in _WEIGHTS:
         known = (*_WEIGHTS, "a path that ends in .npz", "null")
         raise MisureError(f"TransUNet has no weights {pretrained!r}{did_you_mean(pretrained, known)}")
@@ -104,7 +111,7 @@ def _build_encoder(pretrained: str | None, options: dict[str, Any]) -> nn.Module
     reason = f"{_HUB} cannot be reached and no cached copy exists"
     if _hub_is_useful(f"timm/{name}"):
         try:
-            return timm.create_model(name, pretrained=True, **options)
+            return timm.create_model(name, pretrained=True, **options), pretrained
         except (OSError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
     warnings.warn(
@@ -112,7 +119,7 @@ def _build_encoder(pretrained: str | None, options: dict[str, Any]) -> nn.Module
         "Google's R50+ViT-B_16.npz can be given as pretrained=<path>",
         stacklevel=3,
     )
-    return timm.create_model(_ENCODER, **options)
+    return timm.create_model(_ENCODER, **options), RANDOM
 
 
 def _hub_is_useful(repository: str) -> bool:
@@ -145,7 +152,10 @@ class TransUNet(nn.Module):
         tokens: Gives the encoder's output as a map, N x width x h x w with h = H / 16 (rounded up).
         decoder: From that map and the skips to 16 channels at full size.
         head: 3 x 3 convolution to the logits.
+        initial_weights: Name of the weights that the encoder started from.
     """
+
+    initial_weights: str = RANDOM
 
     def __init__(self, encoder: Any, *, in_channels: int, classes: int, skips: int) -> None:
         super().__init__()

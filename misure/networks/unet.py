@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any, cast
 
 import segmentation_models_pytorch as smp
 from segmentation_models_pytorch.encoders import encoders
@@ -10,6 +11,7 @@ from torch import nn
 
 from misure.download import is_reachable
 from misure.errors import MisureError, did_you_mean
+from misure.networks.checkpoint import RANDOM
 
 _HUB = "https://huggingface.co"
 
@@ -24,16 +26,15 @@ def build_unet(encoder: str, in_channels: int, classes: int, *, pretrained: str 
         pretrained: Name of the encoder's weights, or None for random ones.
 
     Returns:
-        The network. Without weights its convolutions are initialised with He's fan-in rule, and a
-        single warning says so.
+        The network; its ``initial_weights`` names what it starts from, ``"random"`` or the encoder's weights. Without
+        weights its convolutions are initialised with He's fan-in rule, and a single warning says so.
 
     Raises:
         MisureError: If the encoder does not exist.
     """
     if encoder not in encoders:
         raise MisureError(f"there is no encoder {encoder!r}{did_you_mean(encoder, encoders)}")
-    network: nn.Module
-    reason = "they were not asked for"
+    network: Any
     if pretrained is not None:
         if _hub_is_useful(encoder, pretrained):
             try:
@@ -41,13 +42,15 @@ def build_unet(encoder: str, in_channels: int, classes: int, *, pretrained: str 
             except (OSError, ValueError, RuntimeError) as error:
                 reason = str(error).splitlines()[0]
             else:
-                return network
+                network.initial_weights = pretrained
+                return cast("nn.Module", network)
         else:
             reason = f"{_HUB} cannot be reached and no cached copy exists"
         warnings.warn(f"{encoder}: training starts from random weights, not {pretrained}: {reason}", stacklevel=2)
     network = smp.Unet(encoder, encoder_weights=None, in_channels=in_channels, classes=classes)
     initialise_randomly(network)
-    return network
+    network.initial_weights = RANDOM
+    return cast("nn.Module", network)
 
 
 def initialise_randomly(network: nn.Module) -> None:

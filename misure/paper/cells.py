@@ -108,6 +108,7 @@ def caption(run: pd.DataFrame, profile: str, pairs: Sequence[Pair]) -> str:
         parts += [f"data: {origin.data}"]
         parts += [f"network: {origin.substitution}"] if origin.substitution else []
         parts += [f"weights {distinct(records['weights'])}"]
+        parts += [f"trained from {start} weights"] if (start := distinct(records["initial_weights"])) else []
     return " · ".join(parts)
 
 
@@ -120,6 +121,7 @@ def figure_note(figure: Figure, run: pd.DataFrame, profile: str, pairs: Sequence
 def _provenance(records: pd.DataFrame, pair: Pair) -> list[str]:
     clean = records[undisturbed(records)]
     origin, published = Origin.of(records), distinct(records["network_source"])
+    why = distinct(records["precision_reason"])
     done, skipped = (clean[clean["status"] == status] for status in ("done", "skipped"))
     explained = done.drop_duplicates(SAMPLE)
     left_out = {tuple(key) for key in skipped[SAMPLE].to_numpy()} - {tuple(key) for key in explained[SAMPLE].to_numpy()}
@@ -131,8 +133,9 @@ def _provenance(records: pd.DataFrame, pair: Pair) -> list[str]:
         f"data: {origin.data_cell}",
         *([f"network: **{origin.substitution}**"] if origin.substitution else []),
         f"weights `{distinct(records['weights'])}`" + (f" ({published})" if published else ""),
+        *([f"trained from {start} weights"] if (start := distinct(records["initial_weights"])) else []),
         f"device: {distinct(records['device']) or DASH}",
-        f"precision: {distinct(records['precision']) or DASH}",
+        f"precision: {distinct(records['precision']) or DASH}" + (f" ({why})" if why else ""),
         *_shortened(explained),
         f"code {distinct(records['code_version']) or DASH}",
         *_network_quality(explained),

@@ -60,6 +60,9 @@ RESULTS = (
     "intervention",
     "substitution",
     "network_source",
+    "network_profile",
+    "precision_reason",
+    "initial_weights",
     "credit_licence",
     "credit_licence_name",
     "credit_licence_url",
@@ -76,14 +79,14 @@ SAMPLE = ["dataset", "model", "sample", "class_id"]
 _FREE = ("seed", "n_masks", "n_iterations", "thresholds")
 """Parameters that a profile or a user may change without leaving the paper's setting."""
 
-_SETTING = "setting"
+SETTING = "setting"
 """The column that :func:`latest_run` adds: all parameters as JSON."""
 
 _COUNTED_FREE = ["param_seed", "param_n_masks", "param_n_iterations"]
 
 _DECIDING = [
     *(*SAMPLE, "threshold", "status", "created", "explainer", "input_noise", "intervention"),
-    *(_SETTING, *_COUNTED_FREE),
+    *(SETTING, *_COUNTED_FREE),
 ]
 """What a selection looks at; the other sixty columns are taken once it is made."""
 
@@ -132,7 +135,7 @@ def latest_run(records: pd.DataFrame, profile: str) -> pd.DataFrame:
         kept.append(group[same])
     chosen = pd.concat(kept) if kept else run
     chosen = chosen.sort_values([*SAMPLE, "explainer", "threshold", "unit"], ignore_index=True)
-    return chosen.assign(**{_SETTING: _settings(chosen)})
+    return chosen.assign(**{SETTING: _settings(chosen)})
 
 
 def select(records: pd.DataFrame, explainer: str, **overrides: Any) -> pd.DataFrame:
@@ -254,8 +257,8 @@ def _at_parameters(records: pd.DataFrame, explainer: str, overrides: dict[str, A
             raise MisureError(f"{explainer} has no parameter {name!r}{did_you_mean(name, wanted)}")
     wanted = {name: value for name, value in wanted.items() if name not in _FREE} | overrides
     rows = records[(records["explainer"] == explainer) & undisturbed(records)]
-    fits = {setting: _fits(json.loads(setting), wanted, usual) for setting in rows[_SETTING].unique()}
-    return rows[rows[_SETTING].map(fits).astype(bool)]
+    fits = {setting: _fits(json.loads(setting), wanted, usual) for setting in rows[SETTING].unique()}
+    return rows[rows[SETTING].map(fits).astype(bool)]
 
 
 def _settings(rows: pd.DataFrame) -> list[str]:

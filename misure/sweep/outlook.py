@@ -16,7 +16,7 @@ from misure.sweep.records import RecordStore
 from misure.sweep.runner import unit_of
 from misure.sweep.samples import Sample
 from misure.sweep.subject import checkpoint_path, is_at_hand
-from misure.sweep.survey import Survey
+from misure.sweep.survey import Survey, survey_path
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ class _Known:
             info, images = read_info(checkpoint_path(cfg)), build(cfg.dataset.val)
         except MisureError:
             return None
-        survey = f"{experiment.subject}-{info.fingerprint}-{images.fingerprint}.npz"
-        return cls(images, info.fingerprint, Path(cfg.outputs, "surveys", survey))
+        folder, name, precision = Path(cfg.outputs, "surveys"), experiment.subject, experiment.precision
+        return cls(images, info.fingerprint, survey_path(folder, name, info.fingerprint, images.fingerprint, precision))
 
     def samples(self, experiment: Experiment) -> list[Sample] | None:
         """Draw an experiment's samples; None where that takes a survey that was not made yet."""

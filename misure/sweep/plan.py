@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from omegaconf import DictConfig
 
+from misure.compute import AS_CONFIGURED, PrecisionChoice, default_device, seconds_of
 from misure.config import Experiment, build, compute_of
 from misure.model import SegmentationModel, frozen
 from misure.networks.checkpoint import without_pretrained
@@ -75,11 +75,13 @@ class Pace:
         forward: Of a forward pass.
         gradient: Of a forward pass and the gradient to the image.
         step: Of a training step (forward pass and gradients to all weights).
+        choice: The precision of these passes.
     """
 
     forward: float
     gradient: float
     step: float
+    choice: PrecisionChoice = field(default_factory=lambda: PrecisionChoice("32", AS_CONFIGURED))
 
     def explaining(self, experiment: Experiment) -> float:
         """Estimate the seconds of one explanation, evaluation included."""
@@ -99,32 +101,24 @@ def measure_pace(cfg: DictConfig, model: SegmentationModel | None = None) -> Pac
     """Time a network on this machine; an untrained one serves as well.
 
     Args:
-        cfg: A run configuration.
+        cfg: A run configuration; with ``precision=auto`` the faster precision is found and timed.
         model: The network; by default one is built with random weights.
     """
     if model is None:
         model = SegmentationModel(build(cfg.model.network, **without_pretrained(cfg.model.network)))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = default_device()
     model.to(device)
     side = cfg.dataset.size if isinstance(cfg.dataset.size, int) else _NATIVE_SIDE
     images = torch.rand(8 if device.type == "cuda" else 1, cfg.dataset.in_channels, side, side, device=device)
-    with frozen(model, compute_of(cfg), device) as lent, lent.sustained():
-        forward = _seconds(lambda: lent.predict(images), device)
-        leaf = images.clone().requires_grad_()
-        gradient = _seconds(lambda: torch.autograd.grad(lent(leaf).sum(), leaf), device)
+    with frozen(model, compute_of(cfg), device) as lent:
+        choice = lent.settle(images[0])
+        with lent.sustained():
+            forward = seconds_of(lambda: lent.predict(images), device, times=2)
+            leaf = images.clone().requires_grad_()
+            gradient = seconds_of(lambda: torch.autograd.grad(lent(leaf).sum(), leaf), device, times=2)
     # Gradients to the weights cost about as much as those to the activations.
-    return Pace(*(t / len(images) for t in (forward, gradient, 2 * gradient - forward)))
-
-
-def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    def timed() -> float:
-        started = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter() - started
-
-    return min(timed() for _ in range(3))
+    forward, gradient = forward / len(images), gradient / len(images)
+    return Pace(forward, gradient, 2 * gradient - forward, choice)
 
 
 def duration(seconds: float) -> str:

@@ -23,9 +23,10 @@ from misure.files import write_atomically
 
 _HINT = " (outputs=<another folder>); records written so far are intact"
 
-
+_ADDED_ATTRIBUTES = {"intervention": "", "precision": "32"}
 _ADDED_LATER = {"lr_schedule": "constant"}
-"""Parameters that came after the first records, with the value that says what those did: no part of the identity."""
+"""Attributes and parameters that came after the first records, each with the value that says what those did, which is
+no part of the identity."""
 
 
 class CannotWriteError(MisureError):
@@ -47,6 +48,7 @@ class Unit:
         class_id: The class explained.
         input_noise: Standard deviation of noise added to the image (for the noise floor), usually 0.
         intervention: What else was changed before explaining, such as randomised weights; usually nothing.
+        precision: Of the network's passes: ``"32"``, ``"tf32"`` or ``"bf16"``.
     """
 
     dataset: str
@@ -59,11 +61,12 @@ class Unit:
     class_id: int
     input_noise: float = 0.0
     intervention: str = ""
+    precision: str = "32"
 
     @property
     def id(self) -> str:
-        """20 hexadecimal digits that depend on every attribute; records of older versions keep theirs."""
-        identity = {k: v for k, v in asdict(self).items() if k != "intervention" or v}
+        """20 hexadecimal digits that depend on every attribute; float32 records of older versions keep theirs."""
+        identity = {k: v for k, v in asdict(self).items() if k not in _ADDED_ATTRIBUTES or v != _ADDED_ATTRIBUTES[k]}
         known = {k: v for k, v in self.parameters.items() if k not in _ADDED_LATER or v != _ADDED_LATER[k]}
         identity["parameters"] = known
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:20]
@@ -107,6 +110,8 @@ class RecordStore:
             first = _read(self.path(unit))[0]
         except (OSError, ValueError, TypeError):
             return "", ""
+        if first.get("precision", unit.precision) != unit.precision:
+            return "", ""  # of a version whose identities did not tell precisions apart
         return str(first["status"]), str(first["reason"] or "")
 
     def write(

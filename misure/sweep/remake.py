@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from misure.errors import MisureError
 from misure.paper.markdown import console_table
 from misure.paper.outputs import write_all
+from misure.paper.profiles import Counts, serving
 from misure.provenance import write_provenance
 from misure.report import write_report
 from misure.sweep.failures import subject_failures
@@ -26,8 +27,8 @@ def write_outputs(cfg: DictConfig) -> None:
     outputs, profile = Path(cfg.outputs), cfg.profile.name
     store = RecordStore(outputs / "records")
     with stage(outputs, profile, "tables and figures"):
-        records = store.load()
-        if records.empty or profile not in set(records["profile"]):
+        records = serving(store.load(), profile, _counts(cfg.profile))
+        if records.empty:
             raise MisureError(f"{store.folder} has no records of profile {profile}: run make reproduce first")
         written = write_all(records, outputs, profile, failures=subject_failures(outputs, profile))
     stages = read_stages(outputs)
@@ -37,3 +38,12 @@ def write_outputs(cfg: DictConfig) -> None:
         page = write_report(outputs, written.material, written.tables, written.figures, written.claims, origin)
     print("\n" + console_table(records, profile))
     print("\n".join(str(path) for path in (*written.files, made_from, page)), flush=True)
+
+
+def _counts(profile: DictConfig) -> Counts:
+    """What a profile sets of the methods' parameters, by dataset."""
+    return {
+        str(name): {"rise": {"n_masks": section.rise_masks}, "msr": {"n_iterations": section.msr_iterations}}
+        for name, section in profile.items()
+        if isinstance(section, DictConfig) and "rise_masks" in section
+    }

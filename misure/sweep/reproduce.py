@@ -20,7 +20,8 @@ from misure.sweep.announce import Requested, announce
 from misure.sweep.at_hand import NetworkChoice, fitted
 from misure.sweep.failures import Failures
 from misure.sweep.only import chosen_sweeps
-from misure.sweep.plan import Pace, duration, measure_pace, merge
+from misure.sweep.plan import Pace, duration, merge
+from misure.sweep.precision import keep_choice, settled_pace
 from misure.sweep.records import RecordStore
 from misure.sweep.remake import write_outputs
 from misure.sweep.runner import Runner, Tally
@@ -74,8 +75,16 @@ def _measured(experiments: Sequence[Experiment], failures: Failures) -> tuple[li
     paces: dict[str, Pace] = {}
     for subject, experiment in {e.subject: e for e in reversed(experiments)}.items():
         with failures.noted(subject):
-            paces[subject] = measure_pace(experiment.cfg)
-    return [e for e in experiments if e.subject in paces], paces
+            paces[subject] = _pace(experiment.cfg)
+    return [e.pinned(paces[e.subject].choice) for e in experiments if e.subject in paces], paces
+
+
+def _pace(cfg: DictConfig) -> Pace:
+    """Time a network, and keep the precision that was measured to be faster."""
+    pace = settled_pace(cfg)
+    if not cfg.plan_only:
+        keep_choice(cfg, pace.choice)
+    return pace
 
 
 def _run(cfg: DictConfig, runner: Runner, part: Sequence[Experiment]) -> None:
@@ -148,7 +157,8 @@ def run_one(cfg: DictConfig) -> None:
     cfg = fitted(cfg, "run", HydraConfig.get().overrides.task)
     experiment = Experiment.of(cfg)
     check_writable(Path(cfg.outputs))
-    paces = {experiment.subject: measure_pace(experiment.cfg)}
+    paces = {experiment.subject: _pace(experiment.cfg)}
+    experiment = experiment.pinned(paces[experiment.subject].choice)
     announce(cfg, [("", experiment)], [experiment], paces)
     runner = _prepared(cfg, [experiment], paces)
     with stage(Path(cfg.outputs), cfg.profile.name, "explaining", experiment.subject):

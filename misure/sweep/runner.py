@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from misure.compute import default_device
 from misure.config import Experiment, compute_of
 from misure.curves import explanation_curves, is_plain
 from misure.errors import MisureError
@@ -272,6 +273,7 @@ def unit_of(experiment: Experiment, sample: Sample, images: str, weights: str) -
         sample.class_id,
         experiment.input_noise,
         experiment.intervention.text,
+        experiment.precision,
     )
 
 
@@ -279,7 +281,7 @@ def images_per_step(experiments: Sequence[Experiment]) -> int:
     """How many images are explained together: many on a GPU, one on a CPU, or what the configuration says."""
     wanted = experiments[0].cfg.runner.images_per_step if experiments else 1
     if wanted == "auto":
-        return 32 if torch.cuda.is_available() else 1
+        return 32 if default_device().type == "cuda" else 1
     return int(wanted)
 
 

@@ -12,16 +12,23 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from misure.compute import Compute
+from misure.compute import Compute, default_device
 from misure.config import build
 from misure.datasets.datamodule import SegmentationData, SegmentationDataset, Stage
 from misure.errors import MisureError
-from misure.model import SegmentationModel
-from misure.networks.checkpoint import CheckpointInfo, load_checkpoint, read_info, save_checkpoint
+from misure.model import SegmentationModel, frozen
+from misure.networks.checkpoint import (
+    RANDOM,
+    CheckpointInfo,
+    architecture,
+    load_checkpoint,
+    read_info,
+    save_checkpoint,
+)
 from misure.networks.published import PublishedWeights
 from misure.recipe import Recipe
 from misure.sweep.samples import Sample, Sampling
-from misure.sweep.survey import Survey, take_survey
+from misure.sweep.survey import Survey, survey_path, take_survey
 from misure.training import train
 
 
@@ -35,6 +42,8 @@ class Subject:
         model: The network with its trained weights, on the device it runs on.
         info: The checkpoint's description.
         surveys: Folder where surveys are kept; None keeps none.
+        profile: Of which profile the weights are the network: the one it was trained in; empty for weights that are
+            the same in every profile, such as published ones.
     """
 
     name: str
@@ -42,18 +51,24 @@ class Subject:
     model: SegmentationModel
     info: CheckpointInfo
     surveys: Path | None = None
+    profile: str = ""
 
     @property
     def quality(self) -> str:
         """How good the network is, or whose it is, in a few words."""
-        score = self.info.metrics.get("val_dice")
-        return f"weights: {self.info.data.get('source')}" if score is None else f"validation Dice {score:.3f}"
+        score, start = self.info.metrics.get("val_dice"), self.info.initial_weights
+        if score is None:
+            return f"weights: {self.info.data.get('source')}"
+        return f"validation Dice {score:.3f}" + (f", trained from {start} weights" if start else "")
 
     def survey(self, compute: Compute) -> Survey:
         """Return what the network predicts in all validation images, from a file where it was done before."""
         if self.surveys is None:
             return take_survey(self.model, self.dataset, compute)
-        path = self.surveys / f"{self.name}-{self.info.fingerprint}-{self.dataset.fingerprint}.npz"
+        device = self.model.device or torch.device("cpu")
+        with frozen(self.model, compute, device) as lent:
+            precision = lent.settle(self.dataset[0]["image"].to(device)).precision
+        path = survey_path(self.surveys, self.name, self.info.fingerprint, self.dataset.fingerprint, precision)
         known = Survey.load(path)
         if known is None:
             known = take_survey(self.model, self.dataset, compute)
@@ -97,23 +112,24 @@ def prepare(cfg: DictConfig) -> Subject:
         MisureError: If data is missing or the checkpoint does not fit the configuration.
     """
     path = checkpoint_path(cfg)
-    expected = _plain(cfg.model.network)
+    expected = architecture(_plain(cfg.model.network))
     if not is_at_hand(cfg):
         import_network(cfg) if is_published(cfg) else train_network(cfg)
-    elif is_published(cfg) and cfg.checkpoint is None and dict(read_info(path).network) != expected:
+    elif is_published(cfg) and cfg.checkpoint is None and architecture(read_info(path).network) != expected:
         import_network(cfg)  # the same weights in a network with other arguments
     info = read_info(path)
-    if dict(info.network) != expected:
+    if architecture(info.network) != expected:
         raise MisureError(
-            f"{path} holds {dict(info.network)}, the configuration asks for {expected}: "
+            f"{path} holds {architecture(info.network)}, the configuration asks for {expected}: "
             "choose the model it was trained as, or train another with scripts/train.py"
         )
     dataset = build(cfg.dataset.val)
     _check_same_kind(path, info, dataset)
     model = load_checkpoint(path)
-    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    model.to(default_device())
     name = f"{cfg.dataset.name}-{cfg.model.name}"
-    return Subject(name, dataset, model, info, Path(cfg.outputs) / "surveys")
+    profile = "" if is_published(cfg) or cfg.checkpoint else cfg.profile.name
+    return Subject(name, dataset, model, info, Path(cfg.outputs) / "surveys", profile)
 
 
 def _check_same_kind(path: Path, info: CheckpointInfo, dataset: SegmentationDataset) -> None:
@@ -167,16 +183,19 @@ def train_network(cfg: DictConfig) -> CheckpointInfo:
         "fingerprint": data.train.fingerprint,
         "stand_in": data.train.stand_in,
     }
-    info = _description(cfg, origin)
     network, logger = build(cfg.model.network), build(cfg.logger)
+    info = _description(cfg, origin, getattr(network, "initial_weights", RANDOM))
     return train(network, data, recipe, path=checkpoint_path(cfg), info=info, logger=logger)
 
 
-def _description(cfg: DictConfig, data: Mapping[str, Any]) -> CheckpointInfo:
+def _description(cfg: DictConfig, data: Mapping[str, Any], initial_weights: str = "") -> CheckpointInfo:
     """What a new checkpoint says about its network."""
+    network = _plain(cfg.model.network)
+    if "pretrained" in network and initial_weights == RANDOM:
+        network["pretrained"] = None
     return CheckpointInfo(
         name=checkpoint_name(cfg),
-        network=_plain(cfg.model.network),
+        network=network,
         bottleneck=cfg.model.bottleneck,
         class_names=tuple(cfg.dataset.class_names),
         in_channels=cfg.dataset.in_channels,
@@ -186,6 +205,7 @@ def _description(cfg: DictConfig, data: Mapping[str, Any]) -> CheckpointInfo:
         versions=versions(),
         mean=tuple(OmegaConf.select(cfg, "model.mean", default=(0.0,))),
         std=tuple(OmegaConf.select(cfg, "model.std", default=(1.0,))),
+        initial_weights=initial_weights,
     )
 
 

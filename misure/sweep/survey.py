@@ -75,6 +75,12 @@ class Survey:
             return None
 
 
+def survey_path(folder: Path, subject: str, weights: str, images: str, precision: str) -> Path:
+    """Where a subject's survey lies; those of older versions are of float32."""
+    lowered = "" if precision == "32" else f"-{precision}"
+    return folder / f"{subject}-{weights}-{images}{lowered}.npz"
+
+
 def take_survey(model: SegmentationModel, dataset: SegmentationDataset, compute: Compute) -> Survey:
     """Predict every image of a dataset.
 

@@ -26,7 +26,7 @@ def keep_volume_scores(cfg: DictConfig, subject: Subject) -> None:
     if not isinstance(volumes, VolumeDataset):
         return
     convention = "original" if cfg.dataset.empty_truth_counts else "strict"
-    identity = f"{subject.name}-{subject.info.fingerprint}-{subject.dataset.fingerprint}"
+    identity = f"{subject.name}-{subject.info.fingerprint}-{subject.dataset.fingerprint}-{cfg.profile.name}"
     path = Path(cfg.outputs, "volumes") / f"{identity}-{convention}.json"
     if path.exists():
         return
