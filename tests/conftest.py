@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+import hardware
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -14,6 +15,29 @@ from torch import Tensor
 mpl.use("Agg")
 settings.register_profile("tests", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("tests")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--bfloat16", choices=hardware.KINDS, default="slow", help="how fast processors are at bfloat16")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    hardware.pretend(config.getoption("--bfloat16"))
+
+
+@pytest.fixture
+def bfloat16(request: pytest.FixtureRequest) -> Iterator[str]:
+    """How fast the processor is at bfloat16: ``"slow"``, or ``"fast"``, where ``precision=auto`` takes it."""
+    before = hardware.kind
+    hardware.pretend(request.param)
+    yield request.param
+    hardware.pretend(before)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a GPU where there is none."""
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip("needs a GPU that PyTorch can use")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hardware
 import pandas as pd
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -106,6 +107,7 @@ def run_script(script: str | Path, arguments: Sequence[str], folder: Path, **ext
             "cwd": str(folder),
             "captured": captured,
             "environment": extra_environment,
+            "bfloat16": hardware.kind,
         }
         code = _server().ask(request)
         return Finished(code, *(Path(captured, name).read_text(encoding="utf-8") for name in ("out", "err")))
@@ -145,6 +147,7 @@ def _become(request: dict[str, Any]) -> None:
             os.dup2(file, stream)
         os.chdir(request["cwd"])
         os.environ.update(request["environment"])
+        hardware.pretend(request["bfloat16"])
         sys.argv = [request["script"], *request["arguments"]]
         runpy.run_path(request["script"], run_name="__main__")
         code = 0

@@ -6,11 +6,20 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hardware import is_really_fast_at_bfloat16
 from hypothesis import given
 from hypothesis import strategies as st
 
 import misure.compute
-from misure.compute import Batches, Compute, automatic_batch_size, is_fast_at_bfloat16, is_out_of_memory
+from misure.compute import (
+    AS_CONFIGURED,
+    Batches,
+    Compute,
+    automatic_batch_size,
+    choose_precision,
+    is_out_of_memory,
+    tf32,
+)
 from misure.errors import MisureError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -80,19 +89,77 @@ def test_other_errors_are_passed_on(error):
         list(Batches(4).attempt(work, 4))
 
 
+def unmeasured(precision):
+    raise AssertionError(f"{precision} was measured")
+
+
+@pytest.mark.parametrize(("precision", "taken"), [("32", "32"), (32, "32"), ("bf16", "bf16")])
+def test_a_given_precision_is_taken_unmeasured(monkeypatch, precision, taken):
+    for fast in (False, True):
+        monkeypatch.setattr(misure.compute, "is_fast_at_bfloat16", lambda device, fast=fast: fast)
+        choice = choose_precision(Compute(precision), CPU, unmeasured)
+        assert (choice.precision, choice.reason, choice.seconds) == (taken, AS_CONFIGURED, {})
+
+
+def test_auto_measures_nothing_where_bfloat16_is_emulated(monkeypatch):
+    monkeypatch.setattr(misure.compute, "is_fast_at_bfloat16", lambda device: False)
+    assert choose_precision(Compute("auto"), CPU, unmeasured).precision == "32"
+
+
+@pytest.mark.parametrize(("full", "lowered", "taken"), [(1.0, 0.5, "bf16"), (1.0, 0.95, "32"), (1.0, 3.0, "32")])
+def test_auto_takes_what_was_measured_to_be_faster(monkeypatch, full, lowered, taken):
+    monkeypatch.setattr(misure.compute, "is_fast_at_bfloat16", lambda device: True)
+    monkeypatch.setattr(misure.compute, "_WORTH_ROUNDING", 0.9)
+    seconds = {"32": full, "bf16": lowered}
+    choice = choose_precision(Compute("auto"), CPU, seconds.__getitem__)
+    assert choice.precision == taken
+    assert choice.seconds == seconds
+    assert f"{full:.3g} s" in choice.reason
+    assert f"{lowered:.3g} s" in choice.reason
+    assert choose_precision(Compute("auto"), CPU) is None
+
+
 @pytest.mark.parametrize(
-    ("precision", "fast", "resolved"),
-    [("32", True, "32"), ("bf16", False, "bf16"), ("auto", True, "bf16"), ("auto", False, "32"), (32, True, "32")],
+    ("precision", "device", "taken"), [("32", CUDA, "tf32"), ("32", CPU, "32"), ("bf16", CUDA, "bf16")]
 )
-def test_precision(monkeypatch, precision, fast, resolved):
-    monkeypatch.setattr(misure.compute, "is_fast_at_bfloat16", lambda device: fast)
-    assert Compute(precision).resolve_precision(CPU) == resolved
+def test_tf32_is_a_precision_of_its_own_on_cuda(precision, device, taken):
+    assert choose_precision(Compute(precision, allow_tf32=True), device).precision == taken
+    assert choose_precision(Compute(precision), device).precision == ("bf16" if precision == "bf16" else "32")
+
+
+def tf32_settings():
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    if hasattr(cudnn, "conv"):
+        return matmul.fp32_precision, cudnn.conv.fp32_precision
+    return matmul.allow_tf32, cudnn.allow_tf32
+
+
+@pytest.mark.parametrize("set_by", ["nobody", "allow_tf32", "fp32_precision"])
+@pytest.mark.parametrize("allowed", [True, False])
+def test_tf32_is_set_and_given_back_however_it_was_set_before(set_by, allowed):
+    """Both of PyTorch's ways of setting it, which refuse to be read where they disagree."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    original = (matmul.allow_tf32, cudnn.allow_tf32)
+    try:
+        if set_by == "allow_tf32":
+            matmul.allow_tf32, cudnn.allow_tf32 = True, False
+        elif set_by == "fp32_precision" and not hasattr(matmul, "fp32_precision"):
+            pytest.skip("this PyTorch has allow_tf32 alone")
+        elif set_by == "fp32_precision":
+            matmul.fp32_precision, cudnn.conv.fp32_precision = "tf32", "ieee"
+        before = tf32_settings()
+        with tf32(allowed=allowed):
+            assert (matmul.allow_tf32, cudnn.allow_tf32) == (allowed, allowed)
+            assert torch.get_float32_matmul_precision() == ("high" if allowed else "highest")
+        assert tf32_settings() == before
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = original
 
 
 @pytest.mark.parametrize(("capability", "fast"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
 def test_bfloat16_is_fast_from_ampere_on(monkeypatch, capability, fast):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert is_fast_at_bfloat16(CUDA) is fast
+    assert is_really_fast_at_bfloat16(CUDA) is fast
 
 
 @pytest.mark.parametrize("supported", [(False, False), (True, False), (False, True)])
@@ -100,11 +167,11 @@ def test_bfloat16_is_fast_on_cpus_with_either_instruction_set(monkeypatch, suppo
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     for name, value in zip(names, supported, strict=True):
         monkeypatch.setattr(torch.cpu, name, lambda value=value: value)
-    assert is_fast_at_bfloat16(CPU) is any(supported)
+    assert is_really_fast_at_bfloat16(CPU) is any(supported)
 
 
 def test_bfloat16_is_not_trusted_on_other_devices():
-    assert not is_fast_at_bfloat16(torch.device("mps"))
+    assert not is_really_fast_at_bfloat16(torch.device("mps"))
 
 
 @pytest.mark.parametrize(

@@ -34,10 +34,29 @@ def test_the_identity_depends_on_every_attribute():
         replace(UNIT, class_id=2),
         replace(UNIT, input_noise=1e-6),
         replace(UNIT, intervention="weights randomised: 0.5"),
+        replace(UNIT, precision="bf16"),
+        replace(UNIT, precision="tf32"),
     ]
     varied = {f.name for unit in changed for f in fields(Unit) if getattr(unit, f.name) != getattr(UNIT, f.name)}
     assert varied == {f.name for f in fields(Unit)}
     assert len({UNIT.id, *(unit.id for unit in changed)}) == len(changed) + 1
+
+
+def test_float32_records_of_older_versions_keep_their_identity():
+    """The name that version 0.1.0 of 24 November 2026 gave to this unit, when units had no precision."""
+    assert UNIT.id == "c1c6038cbab509aafd24"
+
+
+def test_a_record_made_in_another_precision_does_not_count(tmp_path):
+    store = RecordStore(tmp_path / "records")
+    older = [
+        {**row, "precision": "bf16"} for row in ROWS
+    ]  # of a version whose identities did not tell precisions apart
+    store.write(UNIT, older)
+    assert not store.has(UNIT)
+    assert not store.has(replace(UNIT, precision="bf16"))
+    store.write(UNIT, [{**row, "precision": "32"} for row in ROWS])
+    assert store.has(UNIT)
 
 
 def test_the_identity_does_not_depend_on_the_order_of_parameters():

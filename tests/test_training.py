@@ -21,7 +21,7 @@ from misure.datasets.datamodule import KeyedSampler, SegmentationData, Stage
 from misure.datasets.triangle import TriangleDataset, TriangleLayout
 from misure.errors import MisureError
 from misure.networks.checkpoint import CheckpointInfo, read_info
-from misure.recipe import Recipe
+from misure.recipe import OPTIMISERS, Recipe
 from misure.training import image_dice, train
 
 INFO = CheckpointInfo("toy", {}, None, ("background", "triangle"), 1, {}, {}, {}, {})
@@ -97,6 +97,35 @@ def test_image_dice_by_hand():
 
 
 # Whole trainings
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+@pytest.mark.parametrize("clip", [0.0, 1e-3])
+def test_every_optimiser_trains_in_every_precision_with_and_without_clipping(
+    root, tmp_path, optimiser, precision, clip
+):
+    changes = {"optimiser": optimiser, "precision": precision, "gradient_clip": clip}
+    short = {"lr": 0.01, "max_epochs": 1, "samples_per_epoch": 4, "warmup": 0.0, "weight_decay": 0.0}
+    network = toy_network()
+    before = [p.detach().clone() for p in network.parameters()]
+    info = run(root, tmp_path / "toy.safetensors", Recipe(**{**vars(RECIPE), **short, **changes}), network)
+    moved = torch.cat([(a - b).detach().flatten() for a, b in zip(network.parameters(), before, strict=True)])
+    assert info.training["precision"] == precision
+    assert 0 <= info.metrics["val_dice"] <= 1
+    assert all(p.dtype == torch.float32 for p in network.parameters())
+    assert bool(moved.isfinite().all())
+    assert float(moved.norm()) > 0
+    if optimiser == "sgd" and clip:  # the first step of gradient descent is the learning rate times the gradient
+        assert float(moved.norm()) == pytest.approx(0.01 * clip, rel=1e-3)  # float32 weights near 0.1 moved by 1e-5
+
+
+@pytest.mark.parametrize("bfloat16", ["slow", "fast"], indirect=True)
+def test_auto_trains_in_the_precision_of_the_hardware(root, tmp_path, bfloat16, capsys):
+    recipe = Recipe(**{**vars(RECIPE), "precision": "auto", "max_epochs": 1, "samples_per_epoch": 4})
+    info = run(root, tmp_path / "toy.safetensors", recipe)
+    assert info.training["precision"] == {"slow": "32", "fast": "bf16"}[bfloat16]
+    assert {"slow": "not fast at bfloat16", "fast": "measured: bf16"}[bfloat16] in capsys.readouterr().out
 
 
 def test_training_improves_and_leaves_two_files(uninterrupted, root, tmp_path):
