@@ -155,6 +155,13 @@ def test_a_sample_counts_once_and_the_newest_record_wins() -> None:
     assert select(run, "msr")["dice_explained"].tolist() == [0.7]
 
 
+def test_a_cell_has_one_precision() -> None:
+    lowered = [unit("msr", sample, created=LATE, precision="bf16", dice_explained=0.5) for sample in (0, 1)]
+    full = [unit("msr", sample, created=EARLY, precision="32", dice_explained=0.9) for sample in (0, 1, 2)]
+    assert set(select(latest_run(frame(*lowered, *full), "quick"), "msr")["dice_explained"]) == {0.9}
+    assert set(select(latest_run(frame(*lowered, *full[:2]), "quick"), "msr")["dice_explained"]) == {0.5}
+
+
 def test_thresholds() -> None:
     rows = select(latest_run(frame(unit("rise", 0), unit("rise", 1)), "quick"), "rise")
     assert _samples(at_threshold(rows, 0.4)) == [0, 1]

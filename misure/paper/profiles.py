@@ -14,17 +14,18 @@ Counts = Mapping[str, Mapping[str, Mapping[str, int]]]
 _IMAGES = ["weights", "dataset_fingerprint"]
 
 
-def serving(records: pd.DataFrame, profile: str, counts: Counts) -> pd.DataFrame:
+def serving(records: pd.DataFrame, profile: str, counts: Counts, precision: str = "auto") -> pd.DataFrame:
     """Keep the records that a profile's tables are made from.
 
     A record of another profile serves where the weights are the same in every profile (published ones, or a given
-    checkpoint), the images are those of the profile's newest record, and the method's parameters that profiles set
-    are the profile's own: it is what the profile would compute, so it is not computed again.
+    checkpoint), the images are those of the profile's newest record, and the precision and the method's parameters
+    that profiles set are the profile's own: it is what the profile would compute, so it is not computed again.
 
     Args:
         records: One row per unit and threshold, as :meth:`misure.sweep.records.RecordStore.load` returns them.
         profile: ``"smoke"``, ``"quick"`` or ``"paper"``.
         counts: What the profile sets.
+        precision: What the profile sets of it; ``"auto"`` leaves it open.
 
     Returns:
         The rows, with this profile under ``profile``; no rows where nothing serves.
@@ -41,6 +42,8 @@ def serving(records: pd.DataFrame, profile: str, counts: Counts) -> pd.DataFrame
     own = records["profile"].eq(profile)
     shared = records.get("network_profile", pd.Series(pd.NA, records.index)).eq("")  # older records do not know
     others = ~own & shared.fillna(value=False).astype(bool) & _at_counts(records, counts)
+    if precision != "auto":
+        others &= records.get("precision", pd.Series(pd.NA, records.index)).eq(precision).fillna(value=False)
     return records[own | (others & _of_newest_images(records, own))].assign(profile=profile)
 
 

@@ -82,7 +82,7 @@ _FREE = ("seed", "n_masks", "n_iterations", "thresholds")
 SETTING = "setting"
 """The column that :func:`latest_run` adds: all parameters as JSON."""
 
-_COUNTED_FREE = ["param_seed", "param_n_masks", "param_n_iterations"]
+_COUNTED_FREE = ["param_seed", "param_n_masks", "param_n_iterations", "precision"]
 
 _DECIDING = [
     *(*SAMPLE, "threshold", "status", "created", "explainer", "input_noise", "intervention"),
@@ -142,7 +142,7 @@ def select(records: pd.DataFrame, explainer: str, **overrides: Any) -> pd.DataFr
     """Select the results of an explainer at its default parameters, except for overrides.
 
     The seed, the thresholds and the numbers of RISE masks and MSR iterations are not compared unless overridden,
-    because a profile may change them. Where several seeds or counts are left, the one with the most
+    because a profile may change them. Where several seeds, counts or precisions are left, the one with the most
     samples is taken (the newest of equals).
 
     Args:

@@ -27,7 +27,7 @@ def write_outputs(cfg: DictConfig) -> None:
     outputs, profile = Path(cfg.outputs), cfg.profile.name
     store = RecordStore(outputs / "records")
     with stage(outputs, profile, "tables and figures"):
-        records = serving(store.load(), profile, _counts(cfg.profile))
+        records = serving(store.load(), profile, _counts(cfg.profile), str(cfg.profile.precision))
         if records.empty:
             raise MisureError(f"{store.folder} has no records of profile {profile}: run make reproduce first")
         written = write_all(records, outputs, profile, failures=subject_failures(outputs, profile))
