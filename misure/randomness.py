@@ -58,8 +58,8 @@ def normal(*key: int | Tensor) -> Tensor:
     return normals
 
 
-def permutation(n: int, *key: int | Tensor) -> Tensor:
-    """Shuffle ``range(n)``, keyed like :func:`uniform`.
+def permutation(n: int, *key: int) -> Tensor:
+    """Shuffle ``range(n)`` on the CPU, keyed like :func:`uniform`.
 
     A permutation's start does not depend on how much of it is used, so the first samples of a
     small profile are also the first samples of a large one.
