@@ -1,8 +1,8 @@
-"""The gallery: every explanation whose maps were saved, as data for the page."""
+"""The gallery: explanations whose maps were saved, all or a choice of them, as data for the page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -19,8 +19,9 @@ from misure.paper.maps import load_maps, saved_units
 from misure.paper.material import Material
 from misure.paper.origin import Origin
 from misure.paper.reference import Pair
-from misure.paper.selection import METRICS, credit_of, of_pair, undisturbed
+from misure.paper.selection import METRICS, SETTING, credit_of, of_pair, undisturbed
 from misure.plotting import MAP_COLOURS
+from misure.report.choice import PICTURE_BYTES, choose
 from misure.report.notes import blocks, spans
 from misure.report.pictures import LEVELS, Pictures, displayable, to_levels
 
@@ -32,20 +33,23 @@ _PROFILES = {"n_masks", "n_iterations"}
 
 
 def gallery(material: Material) -> dict[str, Any]:
-    """Collect cards and the pictures they share.
+    """Collect cards and the pictures they share; only the maps of these cards are read.
 
     Returns:
-        ``cards`` (plain values, one per explanation with saved maps), ``pictures`` (``data:`` addresses by name),
-        ``levels`` (steps of a saved map) and ``colours`` (of the heat map, one ``#rrggbb`` per step).
+        ``cards`` (plain values, one per explanation with saved maps, at most :data:`misure.report.choice.MOST_CARDS`
+        and as many as have room), ``n_saved`` (explanations with saved maps), ``pictures`` (``data:`` addresses by
+        name), ``levels`` (steps of a saved map) and ``colours`` (of the heat map, one ``#rrggbb`` per step).
 
     Raises:
         MisureError: If a map is damaged.
     """
     pictures = Pictures()
-    cards = [card for pair in material.pairs for card in sorted(_cards(material, pair, pictures), key=_order)]
+    units = saved_explanations(material)
+    cards = _cards(material, choose(units), pictures)
     colours = mpl.colormaps[MAP_COLOURS](np.linspace(0, 1, LEVELS + 1))
     return {
-        "cards": cards,
+        "cards": [card for pair in material.pairs for card in sorted(cards[pair], key=_order)],
+        "n_saved": len(units),
         "pictures": dict(pictures.uris),
         "levels": LEVELS,
         "colours": [mpl.colors.to_hex(colour) for colour in colours],
@@ -58,14 +62,50 @@ def _order(card: Mapping[str, Any]) -> tuple[Any, ...]:
     return (card["image"] is None, card["sample"], card["class"], method, card["setting"], card["unit"])
 
 
-def _cards(material: Material, pair: Pair, pictures: Pictures) -> Iterator[dict[str, Any]]:
-    records = of_pair(material.run, pair.dataset, pair.model)
-    records = records[undisturbed(records) & records["status"].eq("done")]
-    records = records[records["unit"].isin(saved_units(material.maps_folder))]
-    for unit, rows in records.groupby("unit", sort=False):
-        maps = load_maps(material.maps_folder, str(unit))
-        if maps is not None:
-            yield _described(rows, pair) | _drawn(rows, pair, maps, pictures)
+def saved_explanations(material: Material) -> pd.DataFrame:
+    """Return a row for each explanation whose maps were saved, as :func:`misure.report.choice.choose` takes them."""
+    run = material.run
+    run = run[undisturbed(run) & run["status"].eq("done") & run["unit"].isin(saved_units(material.maps_folder))]
+    units = run.drop_duplicates("unit")
+    settings = {key: rows.iloc[0] for key, rows in units.groupby(["explainer", SETTING])}
+    usual = {key: _is_usual(changed_settings(record)) for key, record in settings.items()}
+    units = units.assign(usual=[usual[key] for key in zip(units["explainer"], units[SETTING], strict=True)])
+    parts = []
+    for pair in material.pairs:
+        rows = of_pair(units, pair.dataset, pair.model)
+        showable = [_showable(row, pair) for _, row in rows.iterrows()] if pair.photographs else True
+        parts.append(rows.assign(showable=showable))
+    return pd.concat(parts)
+
+
+def _is_usual(changed: Mapping[str, str]) -> bool:
+    return set(changed) <= _PROFILES
+
+
+def _showable(record: pd.Series, pair: Pair) -> bool:
+    return not pair.photographs or credit_of(record).showable
+
+
+def _cards(material: Material, groups: Sequence[Sequence[str]], pictures: Pictures) -> dict[Pair, list[dict[str, Any]]]:
+    """Make the cards of each pair; a group whose pictures have no room left is passed over."""
+    chosen = material.run[material.run["unit"].isin([unit for group in groups for unit in group])]
+    by_unit = {str(unit): rows for unit, rows in chosen.groupby("unit", sort=False)}
+    pairs = {(pair.dataset, pair.model): pair for pair in material.pairs}
+    cards: dict[Pair, list[dict[str, Any]]] = {pair: [] for pair in material.pairs}
+    for group in groups:
+        n_before = len(pictures.uris)
+        made = []
+        for unit in group:
+            maps, rows = load_maps(material.maps_folder, unit), by_unit[unit]
+            pair = pairs[rows["dataset"].iloc[0], rows["model"].iloc[0]]
+            if maps is not None:
+                made.append((pair, _described(rows, pair) | _drawn(rows, pair, maps, pictures)))
+        if pictures.size > PICTURE_BYTES:
+            pictures.keep_first(n_before)
+            continue
+        for pair, card in made:
+            cards[pair].append(card)
+    return cards
 
 
 def _described(rows: pd.DataFrame, pair: Pair) -> dict[str, Any]:
@@ -84,7 +124,7 @@ def _described(rows: pd.DataFrame, pair: Pair) -> dict[str, Any]:
         "class": str(first["class_name"]),
         "method": EXPLAINERS[first["explainer"]].title,
         "setting": ", ".join(f"{name} {value}" for name, value in changed.items()) or _USUAL,
-        "usual": set(changed) <= _PROFILES,
+        "usual": _is_usual(changed),
         "sample": int(first["sample"]),
         "group": str(first["group"]),
         "results": results,
@@ -100,8 +140,7 @@ def _described(rows: pd.DataFrame, pair: Pair) -> dict[str, Any]:
 def _drawn(rows: pd.DataFrame, pair: Pair, maps: Mapping[str, NDArray[Any]], pictures: Pictures) -> dict[str, Any]:
     """Return what a card draws, by the names of pictures."""
     first, region = rows.iloc[0], maps["region"].astype(bool)
-    shown = not pair.photographs or credit_of(first).showable
-    image = displayable(maps["image"], pair.mean, pair.std) if shown else None
+    image = displayable(maps["image"], pair.mean, pair.std) if _showable(first, pair) else None
     itself = bool(rows["threshold"].isna().all())
     low, high, scaled = scaled_map(maps["saliency"], itself=itself)
     masks = {name: maps.get(name) for name in ("region", "sufficient_region", "truth")}

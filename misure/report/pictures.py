@@ -15,7 +15,7 @@ from PIL import Image
 LEVELS = 200
 """Steps of a saved map: every threshold that is a multiple of 0.005 selects exactly the pixels it should."""
 
-_JPEG_QUALITY = 88
+JPEG_QUALITY = 88
 
 
 class Pictures:
@@ -27,13 +27,24 @@ class Pictures:
 
     @property
     def uris(self) -> Mapping[str, str]:
-        """``data:`` addresses by name."""
+        """``data:`` addresses by name, in the order of their arrival."""
         return self._uris
+
+    @property
+    def size(self) -> int:
+        """Characters of all addresses together."""
+        return sum(map(len, self._uris.values()))
+
+    def keep_first(self, n: int) -> None:
+        """Forget all but the first ``n``."""
+        while len(self._uris) > n:
+            self._names.popitem()
+            self._uris.popitem()
 
     def add_image(self, image: NDArray[Any], *, photograph: bool) -> str:
         """Keep an image, H x W or H x W x 3 in [0, 1], at 8 bits: as JPEG if it is a photograph, else as PNG."""
         array = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
-        kind, options = ("jpeg", {"quality": _JPEG_QUALITY}) if photograph else ("png", {})
+        kind, options = ("jpeg", {"quality": JPEG_QUALITY}) if photograph else ("png", {})
         return self._add(Image.fromarray(array), kind, options)
 
     def add_mask(self, mask: NDArray[Any]) -> str:
@@ -51,8 +62,13 @@ class Pictures:
             stream = io.BytesIO()
             image.save(stream, kind, optimize=True, **options)
             name = self._names[digest] = f"p{len(self._names)}"
-            self._uris[name] = f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
+            self._uris[name] = data_uri(stream.getvalue(), f"image/{kind}")
         return self._names[digest]
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """Return content as an address that holds it; ``kind`` is its media type."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def to_levels(scaled: NDArray[Any]) -> NDArray[np.uint8]:

@@ -17,6 +17,7 @@ from misure.paper.reference import DASH, Pair
 from misure.paper.selection import SAMPLE, paper_draw, select
 from misure.paper.statistics import summarise
 from misure.plotting import style_of
+from misure.report.choice import MOST_POINTS, turns
 
 _SYMBOLS = {"D": "diamond", "P": "cross", "o": "circle", "s": "square", "p": "pentagon", "v": "triangle-down"}
 _SYMBOLS |= {"X": "x", "^": "triangle-up", "<": "triangle-left"}
@@ -27,8 +28,9 @@ def scatter(material: Material) -> list[dict[str, Any]]:
     """Make one plot for each dataset and model with records.
 
     Returns:
-        For each: ``label``, ``marks``, ``figure`` (as Plotly's JSON), ``zeros`` (points with a ratio of zero,
-        which a logarithmic axis cannot show where they are) and ``summary``.
+        For each: ``label``, ``marks``, ``figure`` (as Plotly's JSON), ``n_shown`` (its points, of whole samples, at
+        most :data:`misure.report.choice.MOST_POINTS`), ``zeros`` (those of them with a ratio of zero, which a
+        logarithmic axis cannot show where they are), ``n`` and ``n_samples`` (all there are) and ``summary`` (of all).
     """
     made = [_plot(material, pair) for pair in material.pairs]
     return [plot for plot in made if plot is not None]
@@ -40,10 +42,12 @@ def _plot(material: Material, pair: Pair) -> dict[str, Any] | None:
     points = {name: rows for name, rows in points.items() if len(rows)}
     if not points:
         return None
-    everything = pd.concat(points.values())
+    everything = pd.concat(points.values(), ignore_index=True)
     ratios = everything["perturbation_ratio"].astype(float)
     floor = float(ratios[ratios > 0].min()) / 2 if bool((ratios > 0).any()) else 0.1
-    figure = graph_objects.Figure([_trace(name, rows, floor) for name, rows in points.items()])
+    shown = _of_first_samples(everything)
+    drawn = {name: shown[shown["explainer"] == name] for name in points}
+    figure = graph_objects.Figure([_trace(name, rows, floor) for name, rows in drawn.items()])
     figure.update_layout(
         xaxis={"type": "log", "title": {"text": "Perturbation ratio (log scale, less is kept to the left)"}},
         yaxis={"range": [-0.04, 1.04], "title": {"text": "Dice explained (higher is better)"}},
@@ -56,11 +60,21 @@ def _plot(material: Material, pair: Pair) -> dict[str, Any] | None:
         "label": pair.label,
         "marks": list(Origin.of(everything).marks),
         "figure": json.loads(figure.to_json()),
-        "zeros": int((ratios == 0).sum()),
+        "zeros": int((shown["perturbation_ratio"] == 0).sum()),
+        "n_shown": len(shown),
         "n": len(everything),
         "n_samples": len(everything.drop_duplicates(SAMPLE)),
         "summary": list(_summary(points)),
     }
+
+
+def _of_first_samples(points: pd.DataFrame) -> pd.DataFrame:
+    """Keep whole samples, spread over classes, as many as a plot has room for; at least one."""
+    if len(points) <= MOST_POINTS:
+        return points
+    turn = turns(points.assign(showable=True))
+    fits = turn.value_counts().sort_index().cumsum() <= MOST_POINTS
+    return points[turn < max(1, int(fits.sum()))]
 
 
 def _trace(name: str, rows: pd.DataFrame, floor: float) -> graph_objects.Scatter:

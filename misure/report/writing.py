@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,25 +31,6 @@ _SCRIPTS = ("core", "theme", "keys", "board", "zoom", "lightbox", "maps", "card"
 _STYLES = ("page", "parts", "gallery")
 _OPEN_QUESTIONS = ("ambiguit", "stability")
 """Beginnings of the names of tables that have a section of their own."""
-
-_CAPTIONS = {
-    "1": "Triangle: image, prediction, dilated region and the maps of the three methods.",
-    "2": "Synapse: image, prediction, dilated region and the maps of the three methods, by organ.",
-    "3": "COCO-2017: image, prediction, dilated region and the maps of the three methods, by class.",
-    "4": "Synapse, U-Net: dilations and perturbation ratio against the size of the prediction.",
-    "5": "Synapse, TransUNet: dilations and perturbation ratio against the size of the prediction.",
-    "6": "Triangle: perturbation ratio against the size of the prediction.",
-    "7": "COCO-2017: dilations and perturbation ratio against the size of the prediction.",
-    "8": "Synapse: ROC curves of predicting reliability from MSR's features.",
-    "9": "Synapse: predictions with their maps and the probability that they are reliable.",
-}
-
-_BEYOND = {
-    "sanity": "How alike maps stay when weights are drawn anew from the output on, or the target changes.",
-    "like_for_like": "Dice explained against perturbation ratio over all thresholds.",
-    "insertion_deletion": "Dice with the reference while the most salient pixels are inserted, or deleted.",
-}
-"""Captions of the other figures, by the beginning of their name."""
 
 _PROFILES = {
     "smoke": "A check that everything runs, at a tiny size: its numbers mean nothing.",
@@ -90,6 +70,8 @@ def write_report(  # noqa: PLR0917 - the order is the caller's contract
 ) -> Path:
     """Write ``report.html``, one file that needs no other and no network.
 
+    It stays below :data:`misure.report.choice.PAGE_BYTES`: of many explanations it shows some, and says how many.
+
     Args:
         outputs: Where it goes.
         material: Records and maps.
@@ -127,11 +109,11 @@ def _page(
     provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return what the template shows."""
+    from misure.report.figures import embedded
     from misure.report.gallery import gallery
     from misure.report.scatter import scatter
 
     verdicts, sheets_shown = board(claims), [_sheet(*table) for table in tables]
-    maps = gallery(material)
     return {
         "profile": material.profile,
         "profile_note": _PROFILES.get(material.profile, ""),
@@ -141,9 +123,9 @@ def _page(
         "verdicts": VERDICTS,
         "sheets": [sheet for sheet in sheets_shown if not sheet.name.startswith(_OPEN_QUESTIONS)],
         "questions": [sheet for sheet in sheets_shown if sheet.name.startswith(_OPEN_QUESTIONS)],
-        "figures": [_figure(path) for path in figures],
+        "figures": embedded(figures),
         "plots": scatter(material),
-        "gallery": maps,
+        "gallery": gallery(material),
         "provenance": sheets(provenance),
         **_shipped(),
     }
@@ -183,37 +165,13 @@ def _source(material: Material, pair: Pair) -> dict[str, Any]:
 
 
 def _sheet(name: str, frame: pd.DataFrame, document: str) -> Sheet:
+    from misure.report.pictures import data_uri
+
     found = blocks(document)
     title = plain(found[0].lines[0]) if found and found[0].kind == "heading" else name
     rest = found[1:] if found and found[0].kind == "heading" else found
     n = 1 if rest and rest[0].kind == "list" and plain(rest[0].lines[0]).startswith("Profile") else 0
     stream = io.StringIO()
     frame.to_csv(stream, index=False)
-    csv = f"data:text/csv;charset=utf-8;base64,{base64.b64encode(stream.getvalue().encode()).decode()}"
+    csv = data_uri(stream.getvalue().encode(), "text/csv;charset=utf-8")
     return Sheet(name, title, compared(frame), rest[:n], rest[n:], csv)
-
-
-def _figure(path: Path) -> dict[str, Any]:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            width, height = image.size
-    except (OSError, UnidentifiedImageError) as error:
-        raise MisureError(f"cannot read the figure {path}: {error}; make the figures anew (make tables)") from error
-    number, _, model = path.stem.removeprefix("figure").partition("_")
-    credits_file = path.with_name(f"{path.stem}_credits.md")
-    words = path.stem.replace("_", " ")
-    return {
-        "name": path.stem,
-        "title": f"Figure {number}" + (f" ({model.replace('_', ' ')})" if model else "")
-        if number in _CAPTIONS
-        else words[:1].upper() + words[1:],
-        "caption": _CAPTIONS.get(number)
-        or next((text for start, text in _BEYOND.items() if path.stem.startswith(start)), ""),
-        "uri": f"data:image/png;base64,{base64.b64encode(content).decode()}",
-        "width": width,
-        "height": height,
-        "credits": blocks(credits_file.read_text(encoding="utf-8"))[1:] if credits_file.exists() else [],
-    }

@@ -157,7 +157,7 @@
   byId("gallery-next").addEventListener("click", () => turn(1, 0));
   byId("gallery-ramp").style.background = `linear-gradient(to right, ${misure.colours.join(", ")})`;
 
-  /* Show one explanation alone, by its unit; false where its maps were not saved. */
+  /* Show one explanation alone, by its unit; false where it has no card. */
   misure.showUnit = (unit) => {
     if (!misure.cards.some((card) => card.unit === unit)) return false;
     for (const field of filters) field.value = "";

@@ -2,7 +2,7 @@
 /* Decodes the saved maps when they are needed, and draws them. */
 {
   const { levels, colours, cards } = misure.read("gallery-cards");
-  const pictures = misure.read("gallery-pictures");
+  let pictures = null;
   const ramp = colours.map((colour) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16)));
   const kept = new Map();
   const mostKept = 150;
@@ -18,6 +18,7 @@
   /* RGBA bytes of a picture, exactly as they were written. */
   const decode = async (name) => {
     const image = new Image();
+    pictures ??= misure.read("gallery-pictures");
     image.src = pictures[name];
     await image.decode();
     [scratch.width, scratch.height] = [image.naturalWidth, image.naturalHeight];

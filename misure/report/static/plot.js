@@ -1,5 +1,5 @@
 "use strict";
-/* The plot of Dice explained against ratio, in the page's colours. */
+/* The plot of Dice explained against ratio, in the page's colours. Plotly is run when the plot comes near: it is large. */
 {
   const choice = document.getElementById("plot-choice");
   const area = document.getElementById("plot-area");
@@ -21,24 +21,39 @@
     };
   };
 
+  const load = () => {
+    const { textContent } = document.getElementById("plotly");
+    document.head.append(misure.make("script", { textContent }));
+  };
+
   const draw = async () => {
+    if (!window.Plotly) load();
     const plot = misure.read("plots")[Number(choice.value)];
     const marks = plot.marks.map((mark) => misure.make("span", { className: "mark", textContent: `◇ ${mark}` }));
     document.getElementById("plot-marks").replaceChildren(...marks);
     const zeros = plot.zeros ? ` ${plot.zeros} with a ratio of 0 stand at the left edge.` : "";
-    note.textContent = `${plot.n} points of ${plot.n_samples} samples, ${plot.label}.${zeros}`;
+    const shown = plot.n_shown < plot.n ? `${plot.n_shown} of ` : "";
+    note.textContent = `${shown}${plot.n} points of ${plot.n_samples} samples, ${plot.label}.${zeros}`;
     const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
     await Plotly.react(area, plot.figure.data, dressed(plot.figure.layout), config);
     area.removeAllListeners("plotly_click");
     area.on("plotly_click", ({ points }) => {
-      if (!misure.showUnit(points[0].customdata)) note.textContent = "No maps of this explanation were saved.";
+      if (!misure.showUnit(points[0].customdata)) note.textContent = "The maps of this explanation are not on this page.";
     });
   };
 
   if (choice) {
     choice.addEventListener("change", draw);
     choice.form.addEventListener("submit", (event) => event.preventDefault());
-    document.addEventListener("misure-theme", draw);
-    draw();
+    document.addEventListener("misure-theme", () => window.Plotly && draw());
+    const watcher = new IntersectionObserver(
+      (changes) => {
+        if (!changes.some(({ isIntersecting }) => isIntersecting)) return;
+        watcher.disconnect();
+        draw();
+      },
+      { rootMargin: "800px" },
+    );
+    watcher.observe(area);
   }
 }
