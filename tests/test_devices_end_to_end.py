@@ -100,12 +100,13 @@ def replaced(model: SegmentationModel, network: nn.Module) -> SegmentationModel:
     return other
 
 
-@pytest.mark.parametrize("method", ["msr", "rise"])
-def test_bfloat16_on_a_gpu(method, gpu):
+@pytest.mark.parametrize("bfloat16", ["fast"], indirect=True)
+@pytest.mark.parametrize(("method", "precision"), [("msr", "bf16"), ("rise", "auto")])
+def test_bfloat16_on_a_gpu(method, precision, bfloat16, gpu):
     case = make_case("tensor", 1, SIZES[0])
     model = replaced(case.model, gpu.moved(case.module.float()))
     images = case.images[:1].float().to(CUDA)
-    (made,) = misure.explain(model, images, case.target, method, precision="bf16", **FEW[method])
+    (made,) = misure.explain(model, images, case.target, method, precision=precision, **FEW[method])
     assert made.precision == "bf16"
     assert made.saliency.dtype == torch.float32
     assert made.saliency.isfinite().all()
