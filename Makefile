@@ -6,12 +6,12 @@ RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce smoke tables test lint bench scaling clean
+.PHONY: help install reproduce plan smoke tables test lint bench scaling clean
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 	@echo "PROFILE=smoke|quick|paper chooses how much 'make reproduce' runs (default: quick)"
-	@echo "ONLY=table3 (or figure7, or several: table3,figure7) makes 'make reproduce' run what that needs and no more"
+	@echo "ONLY=table3 (or figure7, or several: table3,figure7) makes 'make reproduce' (and plan) run what that needs and no more"
 
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -24,6 +24,9 @@ install: $(INSTALLED) ## Make .venv and install the project with its extras
 
 reproduce: $(INSTALLED) ## Train, explain, write tables and figures; goes on where it was interrupted
 	$(RUN) scripts/reproduce.py profile=$(PROFILE) $(if $(ONLY),'only=[$(ONLY)]')
+
+plan: $(INSTALLED) ## Print what 'make reproduce' would do, download and write, and how long it takes
+	$(RUN) scripts/reproduce.py profile=$(PROFILE) $(if $(ONLY),'only=[$(ONLY)]') plan_only=true
 
 smoke: $(INSTALLED) ## The same on tiny subsets, into outputs/smoke
 	$(RUN) scripts/reproduce.py profile=smoke outputs=outputs/smoke

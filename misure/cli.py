@@ -9,8 +9,10 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -19,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from misure.config import CONFIG_FOLDER
 from misure.errors import MisureError, did_you_mean
+from misure.overrides import check_overrides
 
 _CHATTY_LOGGERS = ("pytorch_lightning", "fontTools", "matplotlib", "httpx")
 """Packages that report tips, devices and font tables at the level of information."""
@@ -87,14 +90,17 @@ def _arguments(command: str, arguments: Sequence[str]) -> Iterator[None]:
         os.environ.update({} if full_error is None else {_FULL_ERROR: full_error})
 
 
-def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
+def entry_point(name: str, config_name: str = "") -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
     """Make a Hydra entry point whose user errors are one line on stderr and a non-zero exit code.
 
-    A job of a multirun that fails does not stop the others. ``HYDRA_FULL_ERROR=1`` brings the traceback.
+    Overrides that change nothing are refused before it starts. A job of a multirun that fails does not stop the
+    others. ``HYDRA_FULL_ERROR=1`` brings the traceback.
 
     Args:
-        config_name: The primary configuration, ``configs/<config_name>.yaml``.
+        name: What it is called in :data:`misure.reads.READS`.
+        config_name: The primary configuration, ``configs/<config_name>.yaml``; by default that of its name.
     """
+    config_name = config_name or name
 
     def decorate(task: Callable[[DictConfig], None]) -> Callable[[], None]:
         traceback_wanted = os.environ.get(_FULL_ERROR) == "1"
@@ -117,6 +123,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], None]], Ca
         def main() -> None:
             os.environ[_FULL_ERROR] = "1"  # Hydra then hands exceptions over instead of printing its own report
             try:
+                _check_arguments(name, config_name)
                 run()
             except (MisureError, HydraException, OmegaConfBaseException) as error:
                 if traceback_wanted:
@@ -126,6 +133,15 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], None]], Ca
         return main
 
     return decorate
+
+
+def _check_arguments(name: str, config_name: str) -> None:
+    """Check the process's overrides, unless Hydra is only asked to show something."""
+    given = get_args_parser().parse_args()
+    shown = (given.help, given.hydra_help, given.cfg, given.info, given.shell_completion)
+    if not any(shown):
+        places = [f"hydra.searchpath=[file://{Path(given.config_dir).resolve()}]"] if given.config_dir else []
+        check_overrides(name, config_name, [*places, *given.overrides], multirun=given.multirun)
 
 
 def _message(error: Exception) -> str:

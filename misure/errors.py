@@ -14,6 +14,10 @@ class MisureError(Exception):
     """
 
 
+class AbsentError(MisureError):
+    """Data or weights are not here, and nothing may take their place: what to do is all there is to say."""
+
+
 def did_you_mean(name: str, known: Iterable[str], *, most: int = 3) -> str:
     """Return ``"; close names: a, b"`` for a misspelt name.
 

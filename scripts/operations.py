@@ -6,7 +6,7 @@ from misure.bench.operations import profile_operations
 from misure.cli import entry_point
 
 
-@entry_point("run")
+@entry_point("operations", "run")
 def main(cfg: DictConfig) -> None:
     """Print the table; it is also kept in the outputs folder."""
     print(profile_operations(cfg))

@@ -6,7 +6,7 @@ from misure.bench.scaling_report import scaling
 from misure.cli import entry_point
 
 
-@entry_point("bench")
+@entry_point("scaling", "bench")
 def main(cfg: DictConfig) -> None:
     """Print the tables; they are also kept in the outputs folder."""
     print(scaling(cfg))

@@ -6,7 +6,7 @@ from misure.cli import entry_point
 from misure.sweep.remake import write_outputs
 
 
-@entry_point("reproduce")
+@entry_point("tables", "reproduce")
 def main(cfg: DictConfig) -> None:
     """Read the records; no network or data is loaded."""
     write_outputs(cfg)

@@ -138,7 +138,7 @@ def test_another_format_is_refused(saved):
         "misure.networks_evil.build",
         "misure.networks.checkpoint.load_file",
         "misure.networks.checkpoint.os.system",
-        "misure.networks.unet.is_reachable",
+        "misure.networks.hub.is_reachable",
         "misure.networks.unet.nn.Identity",
         "misure.networks.unet.nothing",
     ],
@@ -168,7 +168,7 @@ def test_a_place_that_cannot_be_written_is_named(network, tmp_path):
 
 
 def test_unreachable_weights_warn_once_and_start_randomly(monkeypatch, tmp_path):
-    monkeypatch.setattr("misure.networks.unet.is_reachable", lambda _url: False)
+    monkeypatch.setattr("misure.networks.hub.is_reachable", lambda _url: False)
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_args, **_kwargs: None)
     with pytest.warns(UserWarning, match="random weights, not imagenet") as caught:
         build_unet("mobilenet_v2", 1, 2)

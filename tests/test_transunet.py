@@ -324,7 +324,7 @@ def asked(monkeypatch):
 
 
 def test_unreachable_weights_warn_once_and_start_randomly(monkeypatch, asked):
-    monkeypatch.setattr(transunet, "is_reachable", lambda _url: False)
+    monkeypatch.setattr("misure.networks.hub.is_reachable", lambda _url: False)
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_args, **_kwargs: None)
     with (
         pytest.warns(UserWarning, match=r"random weights, not imagenet21k: .* cannot be reached") as caught,
@@ -339,8 +339,8 @@ def test_unreachable_weights_warn_once_and_start_randomly(monkeypatch, asked):
 @pytest.mark.parametrize(("cached", "reachable"), [("/cache/model.safetensors", False), (None, True)])
 def test_cached_or_reachable_weights_are_used(monkeypatch, asked, cached, reachable):
     looked_for = []
-    monkeypatch.setattr(transunet, "is_reachable", lambda _url: reachable)
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *names: looked_for.append(names) or cached)
+    monkeypatch.setattr("misure.networks.hub.is_reachable", lambda _url: reachable)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *names, revision: looked_for.append(names) or cached)
     build_transunet(1, 2)
     assert looked_for == [("timm/vit_base_r50_s16_224.orig_in21k", "model.safetensors")]
     assert asked == [("vit_base_r50_s16_224.orig_in21k", True)]
@@ -355,7 +355,7 @@ def test_a_failing_download_warns_once(monkeypatch, asked):
         return create(name, **options)
 
     monkeypatch.setattr("timm.create_model", fail)
-    monkeypatch.setattr(transunet, "is_reachable", lambda _url: True)
+    monkeypatch.setattr("misure.networks.hub.is_reachable", lambda _url: True)
     with pytest.warns(UserWarning, match="not imagenet21k: connection lost; ") as caught:
         build_transunet(1, 2)
     assert len(caught) == 1

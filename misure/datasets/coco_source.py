@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from misure.datasets.scenes import SceneSpec, generated
-from misure.errors import MisureError
+from misure.datasets.available import Available
+from misure.datasets.scenes import SceneSpec, generated, home
+from misure.errors import AbsentError, MisureError
 
 STAND_IN = "stand-in: generated scenes"
+_JPEG, _JPEG_PIXEL = 7400, 0.24  # bytes of a scene with its annotations, and of a pixel more, measured
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,25 @@ class Location:
     images: Path
     source: str
     stand_in: bool
+
+
+def available(data_root: Path | str, scenes: SceneSpec | None = None, stand_in: Path | str = "") -> Available:
+    """Say what :func:`locate` will find for the validation images; nothing is generated.
+
+    Args:
+        data_root: The user's data folder (``MISURE_DATA``).
+        scenes: What scenes look like; None means photographs.
+        stand_in: Where scenes are kept.
+    """
+    if scenes is not None:
+        there = home(Path(stand_in), scenes).is_dir()
+        count = 0 if there else scenes.train_images + scenes.val_images
+        size = round(count * (_JPEG + _JPEG_PIXEL * scenes.size**2))
+        return Available("stand-in", _scenes_name(scenes), {} if there else None, to_write=size)
+    try:
+        return Available("real", locate(data_root, "val").source, {})
+    except AbsentError as error:
+        return Available("absent", str(error))
 
 
 def locate(
@@ -46,18 +67,21 @@ def locate(
         if stand_in is None:
             raise MisureError("generated scenes need a folder: set dataset.stand_in_folder")
         folder = generated(stand_in, scenes)
-        colours = ", classes by colour" if scenes.typical_colours else ""
-        name = f"{STAND_IN} ({scenes.size} x {scenes.size}, seed {scenes.seed}{colours})"
-        return _location(folder, split, name, stand_in=True)
+        return _location(folder, split, _scenes_name(scenes), stand_in=True)
     found = _location(Path(data_root) / "coco", split, f"COCO {split}2017 images", stand_in=False)
     if not found.annotations.is_file():
-        raise MisureError(
+        raise AbsentError(
             f"COCO-2017 was not found: {found.annotations} does not exist.\n"
             "scripts/prepare_data.py dataset=coco downloads what is needed; without network put "
             f"annotations/instances_{split}2017.json and {split}2017/*.jpg into {Path(data_root) / 'coco'}.\n"
             f"Without it, model=deeplabv3_stand_in uses generated scenes, marked '{STAND_IN}'."
         )
     return found
+
+
+def _scenes_name(scenes: SceneSpec) -> str:
+    colours = ", classes by colour" if scenes.typical_colours else ""
+    return f"{STAND_IN} ({scenes.size} x {scenes.size}, seed {scenes.seed}{colours})"
 
 
 def _location(folder: Path, split: str, source: str, *, stand_in: bool) -> Location:

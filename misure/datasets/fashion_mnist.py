@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from misure.datasets.available import Available
 from misure.download import fetch, is_reachable
 from misure.errors import MisureError
 
@@ -31,6 +32,7 @@ _STEMS: dict[Split, tuple[str, str]] = {
     "val": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 _IDX_UBYTE = 0x08
+_DOWNLOAD = "Fashion-MNIST, 31 MB, if a mirror answers"
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,16 @@ def find_folder(data_root: Path, *, download: bool = True) -> tuple[Path, str]:
         f"Fashion-MNIST was not found: put the four official .gz files into {local[0]} "
         f"({reason if download else 'downloads are switched off'})"
     )
+
+
+def available(data_root: Path | str) -> Available:
+    """Say which items :func:`find_folder` will choose; no server is asked."""
+    try:
+        folder, source = find_folder(Path(data_root), download=False)
+    except MisureError as error:
+        return Available("real", f"torchvision's mirrors ({error})", download=_DOWNLOAD)
+    fetched = _DOWNLOAD if folder == SHIPPED_FOLDER else ""
+    return Available("real", f"Fashion-MNIST, {source}", {"download": False}, fetched)
 
 
 def load_items(split: Split, classes: Sequence[int], data_root: Path, *, download: bool = True) -> Items:

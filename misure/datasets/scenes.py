@@ -64,13 +64,17 @@ def generated(folder: Path, spec: SceneSpec) -> Path:
     Raises:
         MisureError: If the disk does not take them.
     """
-    home = folder / f"scenes-{generator_id(spec, Path(__file__).parent.glob('scene*.py'))}"
 
     def write(unfinished: Path) -> None:
         for split in _SPLITS:
             _write_split(unfinished, split, spec)
 
-    return generate_once(home, write, "scenes")
+    return generate_once(home(folder, spec), write, "scenes")
+
+
+def home(folder: Path, spec: SceneSpec) -> Path:
+    """Where scenes of a specification lie, or will."""
+    return folder / f"scenes-{generator_id(spec, Path(__file__).parent.glob('scene*.py'))}"
 
 
 def _write_split(folder: Path, split: str, spec: SceneSpec) -> None:

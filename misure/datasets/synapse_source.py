@@ -6,12 +6,16 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+from misure.datasets.available import Available
 from misure.datasets.btcv import Preparation, find_pairs, prepare
 from misure.datasets.generate import generate_once, generator_id
 from misure.datasets.own_ct import convert_folder, own_names
 from misure.datasets.phantom import PhantomSpec, write_phantoms
 from misure.datasets.prepared import STAND_IN, Manifest, find_prepared
-from misure.errors import MisureError
+from misure.errors import AbsentError, MisureError
+
+_PREPARED_VOLUME = 20_000_000  # bytes: 30 volumes take 0.6 GB
+_PHANTOM_VOXEL = 1.8  # bytes of the volume's file and of its prepared slices together, measured
 
 
 @dataclass(frozen=True)
@@ -50,13 +54,36 @@ def locate(data_root: Path | str, stand_in: Path | None = None, phantom: Phantom
         return _location(folders[0])
     if stand_in is not None:
         return _location(_phantoms(stand_in, phantom))
-    raise MisureError(
-        "Synapse multi-organ CT was not found. Register at synapse.org and join project syn3193805 "
-        "('Multi-Atlas Labeling Beyond the Cranial Vault');\n"
-        "download Abdomen/RawData.zip (its Training folder has 30 images and labels) "
-        "and unpack it;\n"
-        f"put the folder RawData into {root}. Without it, stand_in=true uses generated phantoms, marked '{STAND_IN}'."
-    )
+    raise AbsentError(_absent(root))
+
+
+def available(
+    data_root: Path | str, stand_in: Path | str, phantom: PhantomSpec, allow_stand_in: bool = False
+) -> Available:
+    """Say what :func:`locate` will choose; nothing is prepared or generated.
+
+    Args:
+        data_root: The user's data folder (``MISURE_DATA``).
+        stand_in: Where phantoms are generated.
+        phantom: What they look like.
+        allow_stand_in: Whether they may be.
+    """
+    root = Path(data_root) / "synapse"
+    folders, pairs = find_prepared(root), find_pairs(root)
+    official = bool(pairs) and set(folders) <= {root / "prepared"}
+    manifest = Manifest.load(root / "prepared") if official else None
+    if official and (manifest is None or not manifest.complete):
+        volumes = f"{len(pairs)} official BTCV volumes, to be prepared first"
+        return Available("real", volumes, to_write=_PREPARED_VOLUME * len(pairs))
+    if folders:
+        found = _location(folders[0])
+        return Available("stand-in" if found.stand_in else "real", found.source, {})
+    if not allow_stand_in:
+        return Available("absent", _absent(root))
+    manifest = Manifest.load(_home(Path(stand_in), phantom) / "prepared")
+    ready = manifest is not None and manifest.complete
+    size = 0 if manifest else round(_PHANTOM_VOXEL * phantom.size**2 * phantom.slices * len(phantom.cases))
+    return Available("stand-in", _phantom_origin(phantom), {} if ready else None, to_write=size)
 
 
 def prepare_synapse(data_root: Path, source: Path | None = None, labels: str = "btcv") -> str:
@@ -96,6 +123,16 @@ def prepare_synapse(data_root: Path, source: Path | None = None, labels: str = "
     return "\n".join([done.summary, *used, *lines])
 
 
+def _absent(root: Path) -> str:
+    return (
+        "Synapse multi-organ CT was not found. Register at synapse.org and join project syn3193805 "
+        "('Multi-Atlas Labeling Beyond the Cranial Vault');\n"
+        "download Abdomen/RawData.zip (its Training folder has 30 images and labels) "
+        "and unpack it;\n"
+        f"put the folder RawData into {root}. Without it, stand_in=true uses generated phantoms, marked '{STAND_IN}'."
+    )
+
+
 def _prepared(done: Preparation) -> Path:
     """The folder; volumes that should have been in it and are not give a warning."""
     for name, rejected in done.lost.items():
@@ -118,7 +155,15 @@ def _location(folder: Path) -> Location:
 def _phantoms(folder: Path, spec: PhantomSpec | None) -> Path:
     """Generate volumes and prepare them, once for each specification and each version of the generator."""
     spec = spec or PhantomSpec()
-    home = folder / f"phantom-{generator_id(spec, Path(__file__).parent.glob('phantom*.py'))}"
+    home = _home(folder, spec)
     volumes = generate_once(home / "volumes", lambda unfinished: write_phantoms(unfinished, spec), "phantoms")
+    return prepare(volumes, home / "prepared", origin=_phantom_origin(spec)).folder
+
+
+def _home(folder: Path, spec: PhantomSpec) -> Path:
+    return folder / f"phantom-{generator_id(spec, Path(__file__).parent.glob('phantom*.py'))}"
+
+
+def _phantom_origin(spec: PhantomSpec) -> str:
     count = f"{spec.train_volumes + spec.val_volumes} volumes of {' x '.join(map(str, spec.shape))}, seed {spec.seed}"
-    return prepare(volumes, home / "prepared", origin=f"{STAND_IN} ({count})").folder
+    return f"{STAND_IN} ({count})"

@@ -22,7 +22,7 @@ def explain(cfg: DictConfig) -> None:
     explain_files(cfg)
 
 
-@entry_point("explain")
+@entry_point("layers", "explain")
 def layers(cfg: DictConfig) -> None:
     """Print a network's layers with the shapes of their outputs, and a suggestion for the bottleneck."""
     network = named_network(cfg)

@@ -36,6 +36,10 @@ class PublishedWeights(Protocol):
     def is_at_hand(self) -> bool:
         """Say whether :meth:`load_into` can be expected to work: a file is there, or a server answers."""
 
+    @property
+    def download(self) -> str:
+        """What :meth:`load_into` would download, with its size where that is known; empty for nothing."""
+
     def load_into(self, network: nn.Module) -> None:
         """Fill a network.
 
@@ -54,6 +58,7 @@ class TorchvisionWeights:
         digest: Start of the file's SHA-256, as in its name.
         folder: Where the user may put it instead.
         ignored: Prefix of entries that the network has no place for.
+        megabytes: Size of the file, where it is known.
     """
 
     name: str
@@ -61,6 +66,7 @@ class TorchvisionWeights:
     digest: str
     folder: Path | str
     ignored: str = "aux_classifier."
+    megabytes: int | None = None
 
     @property
     def source(self) -> str:
@@ -69,7 +75,16 @@ class TorchvisionWeights:
 
     def is_at_hand(self) -> bool:
         """Say whether a file is here, unread, or its server answers within seconds."""
-        return any(path.is_file() for path in self._places()) or is_reachable(self.url)
+        return not self.download or is_reachable(self.url)
+
+    @property
+    def download(self) -> str:
+        """The file, its size and its server."""
+        if any(path.is_file() for path in self._places()):
+            return ""
+        parts = urlsplit(self.url)
+        size = f", {self.megabytes} MB" if self.megabytes else ""
+        return f"{Path(parts.path).name}{size}, from {parts.netloc}"
 
     def load_into(self, network: nn.Module) -> None:
         """Fill a network from the local file, the cache or the server."""
@@ -136,6 +151,11 @@ class OperatorListWeights:
     def files(self) -> tuple[Path, Path]:
         """Weights and operators."""
         return Path(self.folder, f"{self.stem}_float.npz"), Path(self.folder, f"{self.stem}_layers.json")
+
+    @property
+    def download(self) -> str:
+        """Nothing: the files are put into the folder by hand."""
+        return ""
 
     def is_at_hand(self) -> bool:
         """Say whether both files are there."""

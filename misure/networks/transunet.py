@@ -13,12 +13,10 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from misure.download import is_reachable
 from misure.errors import MisureError, did_you_mean
 from misure.networks.checkpoint import RANDOM
 from misure.networks.google_vit import load_google_weights
-
-_HUB = "https://huggingface.co"
+from misure.networks.hub import HUB, is_cached, is_useful
 
 _ENCODER = "vit_base_r50_s16_224"
 
@@ -107,11 +105,12 @@ def _build_encoder(pretrained: str | None, options: dict[str, Any]) -> tuple[nn.
         raise MisureError(f"TransUNet has no weights {pretrained!r}{did_you_mean(pretrained, known)}")
     if (options["depth"], options["embed_dim"]) != (12, 768):
         raise MisureError(f"{pretrained} weights fit depth=12 and width=768 only: keep these or use pretrained=null")
-    name = f"{_ENCODER}.{_WEIGHTS[pretrained]}"
-    reason = f"{_HUB} cannot be reached and no cached copy exists"
-    if _hub_is_useful(f"timm/{name}"):
+    reason = f"{HUB} cannot be reached and no cached copy exists"
+    if is_useful(_repository(pretrained)):
         try:
-            return timm.create_model(name, pretrained=True, **options), pretrained
+            return timm.create_model(
+                _repository(pretrained).removeprefix("timm/"), pretrained=True, **options
+            ), pretrained
         except (OSError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
     warnings.warn(
@@ -122,11 +121,15 @@ def _build_encoder(pretrained: str | None, options: dict[str, Any]) -> tuple[nn.
     return timm.create_model(_ENCODER, **options), RANDOM
 
 
-def _hub_is_useful(repository: str) -> bool:
-    """Say whether the hub's cache holds the weights already or the hub answers within seconds."""
-    from huggingface_hub import try_to_load_from_cache
+def missing_weights(*, pretrained: str | None = "imagenet21k", **_: object) -> str | None:
+    """Name the weights that :func:`build_transunet` would download; None where there are none to download."""
+    if pretrained not in _WEIGHTS or is_cached(_repository(pretrained)):
+        return None
+    return _repository(pretrained)
 
-    return isinstance(try_to_load_from_cache(repository, "model.safetensors"), str) or is_reachable(_HUB)
+
+def _repository(pretrained: str) -> str:
+    return f"timm/{_ENCODER}.{_WEIGHTS[pretrained]}"
 
 
 class TransUNet(nn.Module):

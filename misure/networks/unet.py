@@ -9,11 +9,9 @@ import segmentation_models_pytorch as smp
 from segmentation_models_pytorch.encoders import encoders
 from torch import nn
 
-from misure.download import is_reachable
 from misure.errors import MisureError, did_you_mean
 from misure.networks.checkpoint import RANDOM
-
-_HUB = "https://huggingface.co"
+from misure.networks.hub import HUB, is_cached, is_useful
 
 
 def build_unet(encoder: str, in_channels: int, classes: int, *, pretrained: str | None = "imagenet") -> nn.Module:
@@ -36,7 +34,7 @@ def build_unet(encoder: str, in_channels: int, classes: int, *, pretrained: str 
         raise MisureError(f"there is no encoder {encoder!r}{did_you_mean(encoder, encoders)}")
     network: Any
     if pretrained is not None:
-        if _hub_is_useful(encoder, pretrained):
+        if is_useful(*_repository(encoder, pretrained)):
             try:
                 network = smp.Unet(encoder, encoder_weights=pretrained, in_channels=in_channels, classes=classes)
             except (OSError, ValueError, RuntimeError) as error:
@@ -45,7 +43,7 @@ def build_unet(encoder: str, in_channels: int, classes: int, *, pretrained: str 
                 network.initial_weights = pretrained
                 return cast("nn.Module", network)
         else:
-            reason = f"{_HUB} cannot be reached and no cached copy exists"
+            reason = f"{HUB} cannot be reached and no cached copy exists"
         warnings.warn(f"{encoder}: training starts from random weights, not {pretrained}: {reason}", stacklevel=2)
     network = smp.Unet(encoder, encoder_weights=None, in_channels=in_channels, classes=classes)
     initialise_randomly(network)
@@ -60,14 +58,19 @@ def initialise_randomly(network: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
 
-def _hub_is_useful(encoder: str, pretrained: str) -> bool:
-    """Say whether the hub's cache holds the weights already or the hub answers within seconds."""
-    from huggingface_hub import try_to_load_from_cache
+def missing_weights(encoder: str, *, pretrained: str | None = "imagenet", **_: object) -> str | None:
+    """Name the pre-trained weights that :func:`build_unet` would download; None where there are none to download."""
+    if pretrained is None:
+        return None
+    repository, revision = _repository(encoder, pretrained)
+    return None if is_cached(repository, revision) else repository
 
+
+def _repository(encoder: str, pretrained: str) -> tuple[str, str]:
+    """Where the weights of an encoder lie on the hub, and which version of them."""
     settings = encoders[encoder]["pretrained_settings"].get(pretrained)
     if settings is None:
         raise MisureError(
             f"{encoder} has no weights {pretrained!r}: use one of {list(encoders[encoder]['pretrained_settings'])}"
         )
-    cached = try_to_load_from_cache(settings["repo_id"], "model.safetensors", revision=settings["revision"])
-    return isinstance(cached, str) or is_reachable(_HUB)
+    return settings["repo_id"], settings["revision"]

@@ -10,7 +10,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from misure.config import build, composed
-from misure.errors import MisureError
+from misure.datasets.available import Available
+from misure.errors import AbsentError, MisureError
 from misure.sweep.subject import import_network, is_at_hand, is_published
 
 
@@ -20,19 +21,24 @@ class NetworkChoice:
 
     Attributes:
         overrides: The user's overrides; a model among them is kept.
-        stand_in: Whether a network that is trained on generated images may be taken.
+        stand_in: Whether generated images may take the place of a dataset, and a network be trained on them.
+        fetch: Whether published weights are fetched, so that the next network is taken where that fails.
     """
 
     overrides: Sequence[str]
     stand_in: bool
+    fetch: bool = True
     _chosen: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
     def __call__(self, cfg: DictConfig) -> list[str]:
         """Return the overrides that an experiment needs besides its own, if any.
 
         Raises:
-            MisureError: If none of the networks can be had.
+            AbsentError: If the images or weights are not here and nothing may take their place.
+            MisureError: If the weights that are here cannot be used.
         """
+        if not self.stand_in:
+            available(cfg).require()
         network = self._network(cfg)
         if network:
             (cfg,) = composed("run", [[f"dataset={cfg.dataset.name}", *network]], self.overrides)
@@ -47,32 +53,48 @@ class NetworkChoice:
         return [f"model={self._chosen[dataset]}"]
 
     def _first(self, dataset: str, names: list[str]) -> str:
-        reasons = []
+        reasons, absent = [], True
         for name in names:
             (cfg,) = composed("run", [[f"dataset={dataset}", f"model={name}"]], self.overrides)
             try:
                 self._check(cfg)
             except MisureError as error:
                 reasons.append(f"{name}: {str(error).splitlines()[0]}")
+                absent = absent and isinstance(error, AbsentError)
                 continue
             left_out = "".join(f"\n  not {reason}" for reason in reasons)
             sys.stdout.write(f"network for {dataset}: {name}{left_out}\n")
             return name
-        raise MisureError(f"no network for dataset={dataset}:\n" + "\n".join(reasons))
+        kind = AbsentError if absent else MisureError
+        raise kind(f"no network for dataset={dataset}:\n" + "\n".join(reasons))
 
     def _check(self, cfg: DictConfig) -> None:
         """Raise a MisureError unless the images and the weights are here; published weights are fetched."""
         if not is_published(cfg):
             if not self.stand_in:
-                raise MisureError("it would be trained on generated images: allow that with stand_in=true")
+                raise AbsentError("it would be trained on generated images: allow that with stand_in=true")
             return
-        build(cfg.dataset.location)
+        available(cfg).require()
         if is_at_hand(cfg):
             return
         weights = build(cfg.model.weights)
         if not weights.is_at_hand():
-            raise MisureError(f"neither the file of {weights.source} nor its server was found")
-        import_network(cfg)
+            raise AbsentError(f"neither the file of {weights.source} nor its server was found")
+        if self.fetch:
+            import_network(cfg)
+
+
+def available(cfg: DictConfig) -> Available:
+    """Say what there is of a configuration's dataset; a dataset that does not tell is taken to be there.
+
+    Args:
+        cfg: A run configuration.
+    """
+    node = OmegaConf.select(cfg, "dataset.available")
+    if node is None:
+        return Available("real", str(cfg.dataset.val._target_), {})
+    there: Available = build(node)
+    return there
 
 
 def stand_in_overrides(cfg: DictConfig) -> list[str]:
@@ -85,7 +107,7 @@ def stand_in_overrides(cfg: DictConfig) -> list[str]:
         Overrides; none where the dataset itself is taken.
     """
     otherwise = OmegaConf.select(cfg, "dataset.counts.stand_in")
-    if otherwise is None or not _is_stand_in(cfg):
+    if otherwise is None or available(cfg).state != "stand-in":
         return []
     flat = OmegaConf.to_container(otherwise, resolve=True)
     assert isinstance(flat, dict)  # noqa: S101 - a mapping in every profile
@@ -102,18 +124,6 @@ def fitted(cfg: DictConfig, config: str, overrides: Sequence[str]) -> DictConfig
     """
     changes = stand_in_overrides(cfg)
     return next(composed(config, [changes], overrides)) if changes else cfg
-
-
-def _is_stand_in(cfg: DictConfig) -> bool:
-    if OmegaConf.select(cfg, "model.scenes") is not None:
-        return True
-    if not cfg.stand_in:
-        return False
-    try:
-        build(cfg.dataset.location)
-    except MisureError:
-        return True
-    return False
 
 
 def _leaves(tree: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from misure.errors import MisureError
+from misure.errors import AbsentError, MisureError
 from misure.sweep import ledger
 from misure.sweep.records import CannotWriteError
 
@@ -45,16 +45,28 @@ def subject_failures(outputs: Path, profile: str) -> dict[str, str]:
 
 @dataclass
 class Failures:
-    """Networks and datasets that fail in this run: noted, printed and kept, while the others go on.
+    """Networks and datasets that fail in this run or are absent: noted, printed and kept, while the others go on.
 
     Args:
         outputs: The outputs folder.
         profile: Of the run.
+        kept: Whether reasons are written down for the tables.
+
+    Attributes:
+        reasons: Why what was tried failed.
+        absent: What to do about what is left out because its data or weights are not here: no error.
     """
 
     outputs: Path
     profile: str
+    kept: bool = True
     reasons: dict[str, str] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """All that has no results, with the reasons."""
+        return self.absent | self.reasons
 
     @contextmanager
     def noted(self, subject: str) -> Iterator[None]:
@@ -67,16 +79,21 @@ class Failures:
             yield
         except CannotWriteError:
             raise
+        except AbsentError as error:
+            self.absent[subject] = " ".join(str(error).split())
+            self._remember(subject, f"{subject} is left out: {self.absent[subject]}", reason_of(error))
         except Exception as error:  # noqa: BLE001 - whatever it is, the other subjects go on
             _log.debug("%s failed", subject, exc_info=True)
-            self._remember(subject, reason_of(error))
+            self.reasons[subject] = reason_of(error)
+            line = f"{subject} failed, the others go on: {self.reasons[subject]}"
+            self._remember(subject, line, self.reasons[subject])
 
     def tolerant(self, choose: Callable[[DictConfig], Sequence[str]]) -> Callable[[DictConfig], Sequence[str]]:
         """Return a choice of overrides that notes a dataset for which there is none to be made."""
 
         def chosen(cfg: DictConfig) -> Sequence[str]:
             dataset: str = cfg.dataset.name
-            if dataset not in self.reasons:
+            if dataset not in self.left_out:
                 with self.noted(dataset):
                     overrides = choose(cfg)
                     self.forget(dataset)
@@ -91,12 +108,13 @@ class Failures:
         Raises:
             MisureError: If the outputs folder cannot be written.
         """
-        if subject in subject_failures(self.outputs, self.profile):
+        if self.kept and subject in subject_failures(self.outputs, self.profile):
             ledger.change(_path(self.outputs), lambda entries: _others(entries, self.profile, subject))
 
-    def _remember(self, subject: str, reason: str) -> None:
-        self.reasons[subject] = reason
-        print(f"{subject} failed, the others go on: {reason}", flush=True)
+    def _remember(self, subject: str, line: str, reason: str) -> None:
+        print(line, flush=True)
+        if not self.kept:
+            return
         time = datetime.now(UTC).isoformat(timespec="seconds")
         entry = {"subject": subject, "profile": self.profile, "reason": reason, "time": time}
         ledger.change(_path(self.outputs), lambda entries: [*_others(entries, self.profile, subject), entry])

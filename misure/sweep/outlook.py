@@ -11,6 +11,7 @@ from misure.config import Experiment, build
 from misure.datasets.datamodule import SegmentationDataset
 from misure.errors import MisureError
 from misure.networks.checkpoint import read_info
+from misure.sweep.at_hand import available
 from misure.sweep.plan import records_key
 from misure.sweep.records import RecordStore
 from misure.sweep.runner import unit_of
@@ -83,7 +84,10 @@ class _Known:
         if not is_at_hand(cfg):
             return None
         try:
-            info, images = read_info(checkpoint_path(cfg)), build(cfg.dataset.val)
+            offline = available(cfg).offline
+            if offline is None:
+                return None
+            info, images = read_info(checkpoint_path(cfg)), build(cfg.dataset.val, **offline)
         except MisureError:
             return None
         folder, name, precision = Path(cfg.outputs, "surveys"), experiment.subject, experiment.precision

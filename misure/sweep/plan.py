@@ -108,7 +108,7 @@ def measure_pace(cfg: DictConfig, model: SegmentationModel | None = None) -> Pac
         model = SegmentationModel(build(cfg.model.network, **without_pretrained(cfg.model.network)))
     device = default_device()
     model.to(device)
-    side = cfg.dataset.size if isinstance(cfg.dataset.size, int) else _NATIVE_SIDE
+    side = side_of(cfg)
     images = torch.rand(8 if device.type == "cuda" else 1, cfg.dataset.in_channels, side, side, device=device)
     with frozen(model, compute_of(cfg), device) as lent:
         choice = lent.settle(images[0])
@@ -119,6 +119,11 @@ def measure_pace(cfg: DictConfig, model: SegmentationModel | None = None) -> Pac
     # Gradients to the weights cost about as much as those to the activations.
     forward, gradient = forward / len(images), gradient / len(images)
     return Pace(forward, gradient, 2 * gradient - forward, choice)
+
+
+def side_of(cfg: DictConfig) -> int:
+    """Side of the square with about as many pixels as the images have."""
+    return cfg.dataset.size if isinstance(cfg.dataset.size, int) else _NATIVE_SIDE
 
 
 def duration(seconds: float) -> str:

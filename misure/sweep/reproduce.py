@@ -13,7 +13,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from misure.config import Experiment, compute_of, expand_sweep
+from misure.config import Experiment, Sweeps, compute_of
 from misure.errors import MisureError
 from misure.paper.markdown import experiment_summary
 from misure.sweep.announce import Requested, announce
@@ -39,11 +39,14 @@ def reproduce(cfg: DictConfig) -> None:
         MisureError: On an output that cannot be used, and in the end if anything failed.
     """
     started = time.monotonic()
-    check_writable(Path(cfg.outputs))
-    failures = Failures(Path(cfg.outputs), cfg.profile.name)
+    failures = Failures(Path(cfg.outputs), cfg.profile.name, kept=not cfg.plan_only)
+    if not cfg.plan_only:
+        check_writable(Path(cfg.outputs))
     requested = _requested(cfg, failures)
     experiments, paces = _measured(merge([e for _, e in requested]), failures)
-    announce(cfg, requested, experiments, paces)
+    announce(cfg, requested, experiments, paces, failures.left_out)
+    if cfg.plan_only:
+        return
     runners: list[Runner] = []
     for part, deadline in shares(experiments, started):
         subject = part[0].subject
@@ -65,9 +68,10 @@ def _requested(cfg: DictConfig, failures: Failures) -> Requested:
     sweeps = chosen_sweeps(cfg, given)
     passed_on = [o for o in given if not o.startswith(("sweeps=", "only="))]
     overrides = [f"stand_in={str(cfg.stand_in).lower()}", *passed_on]
-    choose = failures.tolerant(NetworkChoice(overrides, cfg.stand_in))
-    requested = [(name, e) for name in sweeps for e in expand_sweep(name, overrides, choose)]
-    return [(name, e) for name, e in requested if e.cfg.dataset.name not in failures.reasons]
+    choose = failures.tolerant(NetworkChoice(overrides, cfg.stand_in, fetch=not cfg.plan_only))
+    composing = Sweeps(overrides, choose)
+    requested = [(name, e) for name in sweeps for e in composing.expand(name)]
+    return [(name, e) for name, e in requested if e.cfg.dataset.name not in failures.left_out]
 
 
 def _measured(experiments: Sequence[Experiment], failures: Failures) -> tuple[list[Experiment], dict[str, Pace]]:
@@ -97,8 +101,8 @@ def _run(cfg: DictConfig, runner: Runner, part: Sequence[Experiment]) -> None:
 
 
 def _why_nothing(failures: Failures) -> str:
-    if failures.reasons:
-        return "nothing could be explained: " + "; ".join(f"{name}: {why}" for name, why in failures.reasons.items())
+    if failures.left_out:
+        return "nothing could be explained: " + "; ".join(f"{name}: {why}" for name, why in failures.left_out.items())
     return (
         "nothing could be explained: the networks predict none of the classes, or the time was too short; raise "
         "the profile's training.max_minutes or max_minutes"
@@ -156,10 +160,13 @@ def run_one(cfg: DictConfig) -> None:
     """
     cfg = fitted(cfg, "run", HydraConfig.get().overrides.task)
     experiment = Experiment.of(cfg)
-    check_writable(Path(cfg.outputs))
+    if not cfg.plan_only:
+        check_writable(Path(cfg.outputs))
     paces = {experiment.subject: _pace(experiment.cfg)}
     experiment = experiment.pinned(paces[experiment.subject].choice)
     announce(cfg, [("", experiment)], [experiment], paces)
+    if cfg.plan_only:
+        return
     runner = _prepared(cfg, [experiment], paces)
     with stage(Path(cfg.outputs), cfg.profile.name, "explaining", experiment.subject):
         runner.run([experiment])

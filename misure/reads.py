@@ -1,0 +1,143 @@
+"""Keys that each entry point reads: what an override has to reach to change anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from omegaconf import DictConfig, OmegaConf
+
+from misure.config import config_groups, sweep_grid
+from misure.sweep.only import chosen_sweeps
+
+Variants = Callable[[DictConfig, Sequence[str]], Iterable[list[str]]]
+"""Makes further overrides, each a list, out of a composed configuration and the user's overrides."""
+
+
+def _alone(_cfg: DictConfig, _given: Sequence[str]) -> Iterable[list[str]]:
+    return [[]]
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What an entry point reads of its configuration.
+
+    Attributes:
+        keys: Names them for a configuration: single values, and nodes that are built from all they hold. What these
+            interpolate is read as well and not named here.
+        variants: Overrides of the configurations that it composes itself; a key that one of them reads is read.
+        instead: Groups whose choice it does not use, with the key that has their place.
+    """
+
+    keys: Callable[[DictConfig], Iterable[str]]
+    variants: Variants = _alone
+    instead: Mapping[str, str] = field(default_factory=dict)
+
+
+def covering(axes: Mapping[str, Sequence[str]]) -> Iterator[list[str]]:
+    """Choose from axes so that every value of a group of configurations occurs, with the others' first values.
+
+    Args:
+        axes: Values by key. Of keys that are no group one value is enough: it is read whatever it is.
+    """
+    if all(axes.values()):
+        first = {key: values[0] for key, values in axes.items()}
+        yield [f"{key}={value}" for key, value in first.items()]
+        for key in config_groups() & set(axes):
+            for value in axes[key][1:]:
+                yield [f"{k}={v}" for k, v in {**first, key: value}.items()]
+
+
+def _network(_cfg: DictConfig) -> list[str]:
+    model = ("name", "title", "substitution", "network", "weights", "bottleneck", "mean", "std", "scenes")
+    return [*(f"model.{key}" for key in model), "dataset.class_names", "dataset.in_channels"]
+
+
+def _training(_cfg: DictConfig) -> list[str]:
+    return ["training", "logger", "dataset.train", "dataset.curriculum"]
+
+
+def _setup(cfg: DictConfig) -> list[str]:
+    """What preparing a dataset with its trained network reads; published weights are not trained."""
+    dataset = ("name", "title", "size", "val", "networks", "available", "counts.stand_in")
+    places = ["checkpoint", "outputs", "stand_in", "profile.name", "plan_only"]
+    trained = [] if OmegaConf.select(cfg, "model.weights") is not None else _training(cfg)
+    return [*_network(cfg), *(f"dataset.{key}" for key in dataset), *places, *trained]
+
+
+def _samples(cfg: DictConfig) -> list[str]:
+    return [*_setup(cfg), "dataset.sampling", "seed", "runner.compute"]
+
+
+def _train(cfg: DictConfig) -> list[str]:
+    return [*_setup(cfg), *_training(cfg)]
+
+
+def _run(cfg: DictConfig) -> list[str]:
+    counts = ("saved_maps", "stability_samples", "sanity_samples", "curve_samples")
+    own = ("explainer", "n_samples", "input_noise", "intervention", "after", "runner.images_per_step")
+    return [*_samples(cfg), *(f"dataset.counts.{key}" for key in counts), *own]
+
+
+def _reproduce(cfg: DictConfig) -> list[str]:
+    return [*_run(cfg), "sweeps", "only", "made_from", "dataset.counts.max_minutes", "dataset.empty_truth_counts"]
+
+
+def _every_sweep(cfg: DictConfig, given: Sequence[str]) -> Iterator[list[str]]:
+    """Cover the networks and methods of all sweeps, with every network that a dataset may get."""
+    variants = [variant for sweep in chosen_sweeps(cfg, given) for variant in covering(sweep_grid(sweep))]
+    yield from _distinct(variants, "dataset=", "model=")
+    for dataset, counts in cfg.profile.items():
+        networks = counts.get("networks", ()) if isinstance(counts, DictConfig) else ()
+        if any(f"dataset={dataset}" in variant for variant in variants):
+            yield from ([f"dataset={dataset}", f"model={network}"] for network in networks)
+    yield from _distinct(variants, "explainer=")
+
+
+def _distinct(variants: Iterable[list[str]], *groups: str) -> Iterable[list[str]]:
+    """Keep one variant of each choice from groups."""
+    return {tuple(o for o in variant if o.startswith(groups)): variant for variant in variants}.values()
+
+
+def _bench_networks(cfg: DictConfig, _given: Sequence[str]) -> Iterable[list[str]]:
+    return [[f"{group}={name}" for group, name in network.items()] for network in cfg.bench.networks]
+
+
+def _methods(cfg: DictConfig, _given: Sequence[str]) -> Iterable[list[str]]:
+    from misure.explainers import EXPLAINERS
+
+    return [[f"explainer={name}"] for name in cfg.methods.names or EXPLAINERS]
+
+
+def _layers(cfg: DictConfig) -> list[str]:
+    given = ("model_file", "multi_label", "image", "size", "slice", "window", "axes", "dimensions")
+    return [*_network(cfg), *given, "class_names", "mean", "std", "bottleneck", "in_channels", "checkpoint", "outputs"]
+
+
+def _explain(cfg: DictConfig) -> list[str]:
+    request = ("explainer", "target", "at", "border", "region", "output", "precision", "runner.compute", "plan_only")
+    return [*_layers(cfg), *request]
+
+
+def _prepare_data(cfg: DictConfig) -> list[str]:
+    own = {"synapse": ["source", "labels"], "coco": ["coco", "seed", "dataset.classes", "dataset.images_per_class"]}
+    return ["dataset.name", "data_root", "plan_only", *own.get(cfg.dataset.name, [])]
+
+
+READS: dict[str, Reads] = {
+    "run": Reads(_run),
+    "train": Reads(_train),
+    "reproduce": Reads(_reproduce, _every_sweep),
+    "tables": Reads(lambda _: ["outputs", "profile", "plan_only"]),
+    "bench": Reads(lambda cfg: [*_samples(cfg), "bench", "runner.batch_size"], _bench_networks),
+    "scaling": Reads(lambda cfg: [*_samples(cfg), "scaling"]),
+    "methods": Reads(
+        lambda cfg: [*_samples(cfg), "methods", "explainer"], _methods, instead={"explainer": "methods.names"}
+    ),
+    "operations": Reads(lambda cfg: [*_samples(cfg), "explainer", "n_samples"]),
+    "rise_masks": Reads(lambda cfg: [*_samples(cfg), "explainer", "rise_masks"]),
+    "explain": Reads(_explain),
+    "layers": Reads(_layers),
+    "prepare_data": Reads(_prepare_data),
+}
+"""By entry point."""

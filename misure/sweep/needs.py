@@ -1,0 +1,107 @@
+"""What a dataset and its network need before anything can be explained: images, weights, training, room on the disk."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from misure.config import Experiment, build
+from misure.datasets.available import Available
+from misure.networks.checkpoint import without_pretrained
+from misure.networks.published import PublishedWeights
+from misure.sweep.at_hand import available
+from misure.sweep.plan import Pace, duration, side_of
+from misure.sweep.subject import is_at_hand, is_published
+
+_ROW = 2000
+"""Bytes of a row of a record, measured: about 50 columns of names and numbers."""
+
+_FLOAT, _HALF = 4, 2
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What is needed besides explaining.
+
+    Attributes:
+        images: What they are taken from.
+        network: Where its weights come from, in a few words.
+        training: Seconds.
+        downloads: What is downloaded, with sizes where they are known.
+        to_write: Bytes of generated images and of the checkpoint.
+    """
+
+    images: Available
+    network: str
+    training: float
+    downloads: tuple[str, ...]
+    to_write: int
+
+    @classmethod
+    def of(cls, cfg: DictConfig, pace: Pace, *, anew: bool = False) -> Needs:
+        """Find out without a change to anything.
+
+        Args:
+            cfg: A run configuration.
+            pace: Of its network.
+            anew: Whether the network is trained although there is a checkpoint.
+        """
+        images = available(cfg)
+        network, training, download, checkpoint = "ready", 0.0, "", 0
+        if anew or not is_at_hand(cfg):
+            module = _untrained(cfg)
+            checkpoint = _size(module)
+            if is_published(cfg) and not anew:
+                weights: PublishedWeights = build(cfg.model.weights)
+                download = weights.download
+                network = "to download" if download else "published, at hand"
+            else:
+                training = pace.training(cfg)
+                network, download = f"to train, about {duration(training)}", _encoder_weights(cfg, module)
+        wanted = tuple(filter(None, (images.download, download)))
+        return cls(images, network, training, wanted, images.to_write + checkpoint)
+
+
+def bytes_of(experiment: Experiment, explanations: int) -> int:
+    """Estimate what an experiment writes.
+
+    A record has a row for each threshold. The maps of the first samples are the image and the saliency as float16,
+    whose noise hardly compresses; masks compress to nearly nothing.
+
+    Args:
+        experiment: What is run.
+        explanations: How many it has to make.
+    """
+    counts = experiment.cfg.dataset.counts
+    with_maps = min(explanations, max(map(int, (counts.saved_maps, counts.stability_samples, counts.sanity_samples))))
+    maps = _HALF * (int(experiment.cfg.dataset.in_channels) + 1) * side_of(experiment.cfg) ** 2
+    return explanations * _ROW * max(1, len(experiment.explainer.thresholds)) + with_maps * maps
+
+
+def _untrained(cfg: DictConfig) -> nn.Module:
+    """Build the network without any numbers in it, which takes no memory."""
+    with torch.device("meta"):
+        network: nn.Module = build(cfg.model.network, **without_pretrained(cfg.model.network))
+    return network
+
+
+def _size(module: nn.Module) -> int:
+    numbers: int = sum(tensor.numel() for tensor in module.state_dict().values())
+    return _FLOAT * numbers
+
+
+def _encoder_weights(cfg: DictConfig, module: nn.Module) -> str:
+    """Say which pre-trained weights the builder would download; builders that download say which."""
+    arguments = OmegaConf.to_container(cfg.model.network, resolve=True)
+    assert isinstance(arguments, dict)  # noqa: S101 - a node that is built
+    named = {str(key): value for key, value in arguments.items()}
+    builder = importlib.import_module(str(named.pop("_target_")).rpartition(".")[0])
+    repository = getattr(builder, "missing_weights", lambda **_: None)(**named)
+    if repository is None:
+        return ""
+    size = _size(module.get_submodule("encoder")) / 1e6
+    return f"{repository}, about {size:.0f} MB, from huggingface.co if it answers, otherwise training starts randomly"
