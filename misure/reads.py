@@ -80,7 +80,12 @@ def _run(cfg: DictConfig) -> list[str]:
 
 
 def _reproduce(cfg: DictConfig) -> list[str]:
-    return [*_run(cfg), "sweeps", "only", "made_from", "dataset.counts.max_minutes", "dataset.empty_truth_counts"]
+    return [*_run(cfg), *_tables(cfg), "sweeps", "only", "made_from", "dataset.counts.max_minutes", "dataset.empty_truth_counts"]
+
+
+def _tables(cfg: DictConfig) -> list[str]:
+    counts = [f"profile.{name}.{key}" for name in cfg.profile for key in ("rise_masks", "msr_iterations")]
+    return ["outputs", "profile.name", "plan_only", *counts]
 
 
 def _every_sweep(cfg: DictConfig, given: Sequence[str]) -> Iterator[list[str]]:
@@ -128,7 +133,7 @@ READS: dict[str, Reads] = {
     "run": Reads(_run),
     "train": Reads(_train),
     "reproduce": Reads(_reproduce, _every_sweep),
-    "tables": Reads(lambda _: ["outputs", "profile", "plan_only"]),
+    "tables": Reads(_tables),
     "bench": Reads(lambda cfg: [*_samples(cfg), "bench", "runner.batch_size"], _bench_networks),
     "scaling": Reads(lambda cfg: [*_samples(cfg), "scaling"]),
     "methods": Reads(

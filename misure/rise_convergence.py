@@ -53,6 +53,11 @@ class Convergence:
     correlation: float = 0.99
     seeds: Sequence[int] = (0, 1, 2, 3, 4)
 
+    @property
+    def passes(self) -> int:
+        """Forward passes for one image."""
+        return self.n_reference + len(VARIANTS) * len(self.seeds) * -(-self.n_masks // self.every) * self.every
+
     def measure(
         self,
         model: SegmentationModel,
@@ -78,11 +83,10 @@ class Convergence:
         """
         explainer = explainer or RISE()
         images = check_images(image[None], model)
-        passes = self.n_reference + len(VARIANTS) * len(self.seeds) * -(-self.n_masks // self.every) * self.every
         with (
             frozen(model, compute or Compute(), images.device) as network,
             network.sustained(images[0]),
-            tqdm(total=passes, unit="mask", desc="masks", leave=False) as bar,
+            tqdm(total=self.passes, unit="mask", desc="masks", leave=False) as bar,
         ):
             targets = TargetBatch.stack(make_targets(network, images, target), images.device)
 

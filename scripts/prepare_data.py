@@ -6,13 +6,20 @@ from omegaconf import DictConfig
 
 from misure.cli import entry_point
 from misure.config import build
+from misure.sweep.at_hand import available
 
 
 @entry_point("prepare_data")
 def main(cfg: DictConfig) -> None:
     """Prepare the dataset and say what came out; packages of the other datasets need not be installed."""
     data_root = Path(cfg.data_root)
-    if cfg.dataset.name == "synapse":
+    if cfg.plan_only:
+        there = available(cfg)
+        print(f"plan: prepare {cfg.dataset.name} in {data_root}; there now: {there.state}: {there.source}")
+        if cfg.dataset.name == "coco":
+            most = len(cfg.dataset.classes) * cfg.dataset.images_per_class
+            print(f"download, what is not there: annotations, 253 MB, and at most {most} photographs of 0.16 MB")
+    elif cfg.dataset.name == "synapse":
         from misure.datasets.synapse_source import prepare_synapse
 
         print(prepare_synapse(data_root, Path(cfg.source) if cfg.source else None, cfg.labels))

@@ -4,6 +4,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from misure.cli import entry_point
+from misure.sweep.announce import outline
 from misure.sweep.at_hand import fitted
 from misure.sweep.subject import checkpoint_path, train_network
 
@@ -12,6 +13,10 @@ from misure.sweep.subject import checkpoint_path, train_network
 def main(cfg: DictConfig) -> None:
     """Train, keep the best weights, and say where they are."""
     cfg = fitted(cfg, "train", HydraConfig.get().overrides.task)
+    recipe = cfg.training
+    budget = f"{recipe.max_epochs} epochs of {recipe.samples_per_epoch} images, {recipe.max_minutes} minutes at most"
+    if outline(cfg, f"training: {budget}", trains=True):
+        return
     info = train_network(cfg)
     print(f"validation Dice {info.metrics['val_dice']:.4f} on {info.metrics['val_images']:.0f} images")
     print(f"checkpoint: {checkpoint_path(cfg)}")

@@ -10,7 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from misure.config import CONFIG_FOLDER
-from misure.errors import MisureError
+from misure.errors import AbsentError, MisureError
 from misure.networks.published import TorchvisionWeights
 from misure.sweep import at_hand
 from misure.sweep.at_hand import NetworkChoice
@@ -93,8 +93,21 @@ def test_without_weights_the_stand_in_is_taken(overrides, capsys):
 
 
 def test_a_stand_in_that_is_not_allowed_is_an_error_with_every_reason(overrides):
-    with pytest.raises(MisureError, match=r"no network for dataset=coco:\ndeeplabv3_resnet50: (.|\n)*stand_in=true"):
-        choose(overrides, stand_in=False)
+    with pytest.raises(AbsentError, match=r"no network for dataset=coco:\ndeeplabv3_resnet50: (.|\n)*stand_in=true"):
+        choose(with_photographs(overrides), stand_in=False)
+
+
+@pytest.mark.parametrize(("dataset", "words"), [("coco", "prepare_data.py dataset=coco"), ("synapse", "syn3193805")])
+def test_absent_data_that_nothing_may_replace_says_what_to_do(overrides, dataset, words):
+    with pytest.raises(AbsentError, match=words):
+        choose(overrides, dataset, stand_in=False)
+
+
+def test_a_plan_fetches_nothing(overrides, monkeypatch):
+    monkeypatch.setattr(TorchvisionWeights, "is_at_hand", lambda _: True)
+    monkeypatch.setattr(at_hand, "import_network", lambda _: pytest.fail("it was fetched"))
+    choice = NetworkChoice(with_photographs(overrides), stand_in=True, fetch=False)
+    assert choice(compose("run", ["dataset=coco", *overrides])) == ["model=deeplabv3_resnet50"]
 
 
 def test_weights_that_can_be_had_come_first_and_are_fetched_once(overrides, monkeypatch, capsys):

@@ -14,6 +14,8 @@ from pipeline import PROJECT, TINY, Finished, environment, run_script, shipped_r
 from misure.sweep.records import RecordStore
 
 BASE = [*TINY, "data_root=data", "outputs=out"]
+RECORDS = ["profile=smoke", "outputs=out"]
+"""All that remaking tables reads."""
 CHECKPOINT = "triangle-unet_vgg16-smoke"
 
 
@@ -122,7 +124,7 @@ def test_the_traceback_comes_when_asked_for(folder):
 
 def test_tables_without_records_say_what_to_do(folder):
     shutil.rmtree(folder / "out" / "records")
-    assert_one_line(run(folder, script="tables.py"), "no records of profile smoke", "make reproduce")
+    assert_one_line(run_script("tables.py", RECORDS, folder), "no records of profile smoke", "make reproduce")
 
 
 def test_a_failing_experiment_is_recorded_and_says_why(folder):
@@ -199,7 +201,7 @@ def test_tables_are_made_without_any_network(folder):
     (folder / "tables.py").write_text(TABLES)
     shutil.rmtree(folder / "out" / "checkpoints")
     shutil.rmtree(folder / "data")
-    command = [sys.executable, "tables.py", *BASE]
+    command = [sys.executable, "tables.py", *RECORDS]
     ended = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.splitlines()[-1] == "loaded: []"
@@ -251,10 +253,10 @@ def test_a_multirun_runs_every_explainer(folder):
 
 
 def test_a_multirun_goes_on_after_a_failure_and_says_so(folder):
-    ended = run(folder, "-m", "explainer=random_map", "lambda=-1,0.1")
+    ended = run(folder, "-m", "explainer=random_map", "input_noise=-1,0.1")
     assert ended.code != 0
     assert "Traceback" not in ended.err
-    assert "misure: lambda=-1 is not a number of at least 0" in ended.err.splitlines()[-1]
+    assert "misure: input_noise=-1 is not a number of at least 0" in ended.err.splitlines()[-1]
     found = RecordStore(folder / "out" / "records").load()
     assert found.groupby("explainer")["unit"].nunique().to_dict() == {"prediction": 2, "random_map": 2}
 
@@ -268,3 +270,61 @@ def test_training_says_where_its_weights_are(folder):
     assert f"validation Dice {description['metrics']['val_dice']:.4f} on 4 images" in ended.out
     assert description["data"]["source"] == "data root (fashion-mnist)"
     assert description["training"]["samples_per_epoch"] == 8
+
+
+NETWORK = "bench.networks=[{dataset: triangle, model: unet_vgg16}]"
+
+
+@pytest.mark.parametrize(
+    ("script", "given", "to_do"),
+    [
+        ("run.py", ["explainer=prediction", "n_samples=3"], 3),
+        ("train.py", [], 0),
+        ("reproduce.py", ["sweeps=[table6]"], 3),
+        ("bench.py", [NETWORK], 0),
+        ("scaling.py", [], 0),
+        ("methods.py", ["methods.names=[msr,rise]"], 0),
+        ("operations.py", ["explainer=msr"], 0),
+        ("rise_masks.py", [], 0),
+    ],
+)
+def test_a_plan_says_what_is_needed_and_does_nothing(tmp_path, script, given, to_do):
+    shipped_root(tmp_path / "data")
+    ended = run_script(script, [*BASE, *given, "plan_only=true"], tmp_path)
+    assert ended.code == 0, ended.err
+    (line,) = [line.split() for line in ended.out.splitlines() if line.startswith("triangle-unet_vgg16 ")]
+    assert line[1:4] == ["real", "to", "train"]
+    assert (int(line[4]), int(line[5])) == (to_do, 0)
+    assert float(line[7]) > 0.001  # the checkpoint alone: MobileNetV2's U-Net has 6.6 million numbers of 4 bytes
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_plan_counts_what_is_there(folder):
+    before = sorted(path for path in folder.rglob("*") if path.is_file())
+    ended = run(folder, "explainer=prediction", "n_samples=3", "plan_only=true")
+    assert ended.code == 0, ended.err
+    (line,) = [line.split() for line in ended.out.splitlines() if line.startswith("triangle-unet_vgg16 ")]
+    assert line[1:5] == ["real", "ready", "1", "2"]
+    assert sorted(path for path in folder.rglob("*") if path.is_file()) == before
+
+
+def test_plans_of_what_takes_seconds_are_one_line(folder):
+    (folder / "photo.png").write_bytes(b"")
+    for script, given in (
+        ("tables.py", RECORDS),
+        ("explain.py", ["image=photo.png", "model=deeplabv3_mobilenetv2"]),
+        ("prepare_data.py", ["dataset=synapse", "data_root=nowhere"]),
+    ):
+        ended = run_script(script, [*given, "plan_only=true"], folder)
+        assert ended.code == 0, ended.err
+        assert ended.out.startswith("plan: ")
+
+
+def test_absent_data_is_left_out_of_a_plan_where_nothing_may_replace_it(tmp_path):
+    given = ["profile=paper", "sweeps=[table3,table5]", "data_root=nowhere", "plan_only=true", "outputs=out"]
+    ended = run_script("reproduce.py", given, tmp_path)
+    assert ended.code == 0, ended.err
+    assert "left out: synapse: " in ended.out
+    assert "left out: coco: " in ended.out
+    assert ended.out.splitlines()[-1].startswith("this was the plan alone")
+    assert not list(tmp_path.iterdir())

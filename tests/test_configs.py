@@ -9,9 +9,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_class, get_method
+from omegaconf import DictConfig, OmegaConf
 from pipeline import shipped_root
 
-from misure.config import CONFIG_FOLDER, Experiment, build, compute_of, expand_sweep, number
+from misure.config import CONFIG_FOLDER, Experiment, build, compute_of, expand_sweep, number, sweep_grid
 from misure.datasets.triangle import TriangleDataset
 from misure.errors import MisureError
 from misure.explainers import EXPLAINERS, MSR, Explainer
@@ -52,7 +53,7 @@ def test_every_entry_point_composes_with_every_profile(config, profile):
     cfg = composed(f"profile={profile}", config=config)
     assert cfg.profile.name == profile
     assert isinstance(build(cfg.training), Recipe)
-    sections = {name: section for name, section in cfg.profile.items() if name != "name"}
+    sections = {name: section for name, section in cfg.profile.items() if isinstance(section, DictConfig)}
     assert set(sections) == set(DATASETS)
     # those that the paper's tables compare; any other method explains as many as a sweep's cell has
     assert all(set(section.n_samples) == set(ALWAYS) for section in sections.values())
@@ -274,3 +275,17 @@ def test_an_unknown_sweep_is_one_line():
         list(expand_sweep("table99", []))
     assert "\n" not in str(caught.value)
     assert not HydraConfig.initialized()
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_values_that_are_set_give_what_composing_gives(name, expanded):
+    grid = sweep_grid(name)
+    values = [f"{key}={of[-1]}" for key, of in grid.items()]
+    whole = composed(f"sweep={name}", *values, "profile=quick", "seed=3")
+    assert OmegaConf.to_container(expanded[name][-1].cfg, resolve=True) == OmegaConf.to_container(whole, resolve=True)
+
+
+def test_only_profiles_without_verdicts_take_generated_data_unasked():
+    allowed = {profile: composed(f"profile={profile}", config="reproduce").stand_in for profile in PROFILES}
+    assert allowed == {"paper": False, "quick": True, "smoke": True}
+    assert composed("profile=paper", "stand_in=true", config="reproduce").stand_in

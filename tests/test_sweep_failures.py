@@ -18,7 +18,7 @@ from test_sweep_runner import EMPTY, NAME, PACE, Images, experiment, subject
 from torch import Tensor
 
 from misure.config import CONFIG_FOLDER, Experiment
-from misure.errors import MisureError
+from misure.errors import AbsentError, MisureError
 from misure.explainers.base import SaliencyMaps
 from misure.explainers.baselines import PredictionMap
 from misure.model import SegmentationModel
@@ -255,3 +255,15 @@ def test_two_processes_note_all_their_stages(tmp_path):
         children.append(child)
     assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
     assert sorted(entry["stage"] for entry in read_stages(tmp_path)) == ["a"] * 20 + ["b"] * 20
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_is_absent_is_left_out_and_no_failure(tmp_path, kept, capsys):
+    failures = Failures(tmp_path, "paper", kept=kept)
+    with failures.noted("synapse"):
+        raise AbsentError("it was not found.\nRegister, and put it here")
+    assert failures.reasons == {}
+    assert failures.left_out == {"synapse": "it was not found. Register, and put it here"}
+    assert "left out" in capsys.readouterr().out
+    assert bool(subject_failures(tmp_path, "paper")) == kept
+    assert kept or not list(tmp_path.iterdir())

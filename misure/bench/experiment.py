@@ -16,6 +16,7 @@ from misure.compute import Compute
 from misure.config import Experiment, composed, compute_of
 from misure.errors import MisureError
 from misure.model import frozen
+from misure.sweep.announce import outline
 from misure.sweep.subject import Subject, prepare
 from misure.target import EmptyTargetError, Target, make_targets
 
@@ -33,6 +34,8 @@ def bench(cfg: DictConfig) -> str:
     networks = [[f"{group}={name}" for group, name in network.items()] for network in cfg.bench.networks]
     frames, pages = [], []
     for each in composed("bench", networks, overrides):
+        if outline(each, f"timing {', '.join(cfg.bench.methods)} and their peers on {cfg.bench.images} images"):
+            continue
         try:
             frame, page = _bench_one(each)
         except MisureError as error:
@@ -40,6 +43,8 @@ def bench(cfg: DictConfig) -> str:
             continue
         frames.append(frame)
         pages.append(page)
+    if cfg.plan_only:
+        return ""
     if not frames:
         raise MisureError("nothing was measured:\n" + "".join(pages))
     text = "\n".join(pages)

@@ -14,6 +14,7 @@ from misure.config import Experiment, composed, compute_of
 from misure.explainers import EXPLAINERS
 from misure.explainers.base import Explainer
 from misure.files import write_atomically
+from misure.sweep.announce import outline
 from misure.sweep.subject import prepare
 
 
@@ -27,9 +28,14 @@ def compare_methods(cfg: DictConfig) -> str:
     overrides = [o for o in HydraConfig.get().overrides.task if not o.startswith("explainer=")]
     names = list(cfg.methods.names or EXPLAINERS)
     configurations = composed("methods", [[f"explainer={name}"] for name in names], overrides)
-    explainers = [Experiment.of(each).explainer for each in configurations]
+    experiments = [Experiment.of(each) for each in configurations]
+    explainers = [experiment.explainer for experiment in experiments]
+    images_each = int(cfg.methods.images)
+    what = f"{len(names)} methods on {images_each} objects each"
+    if outline(cfg, what, lambda pace: images_each * sum(map(pace.explaining, experiments))):
+        return ""
     subject = prepare(cfg)
-    images, targets = explained_images(subject, Experiment.of(cfg), cfg.methods.images)
+    images, targets = explained_images(subject, Experiment.of(cfg), images_each)
     frame = measure_methods(
         subject.model, images, targets, explainers, compute=compute_of(cfg), ratios=list(cfg.methods.ratios)
     )

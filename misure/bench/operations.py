@@ -17,6 +17,7 @@ from misure.explainers.base import Explainer
 from misure.files import write_atomically
 from misure.model import SegmentationModel
 from misure.paper.cells import markdown_table
+from misure.sweep.announce import outline
 from misure.sweep.subject import prepare
 from misure.target import Target
 
@@ -31,6 +32,10 @@ def profile_operations(cfg: DictConfig) -> str:
         folder.
     """
     experiment = Experiment.of(cfg)
+    count = experiment.n_samples + 1  # one warms up
+    what = f"{experiment.explainer.name} under the profiler, {count} explanations"
+    if outline(cfg, what, lambda pace: count * pace.explaining(experiment)):
+        return ""
     explainer, subject = experiment.explainer, prepare(cfg)
     images, targets = explained_images(subject, experiment, experiment.n_samples)
     table = operations(subject.model, images, targets, explainer, compute_of(cfg))

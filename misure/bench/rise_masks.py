@@ -15,6 +15,7 @@ from misure.files import write_atomically
 from misure.paper.cells import markdown_table
 from misure.paper.reference import DASH
 from misure.rise_convergence import Convergence, summary
+from misure.sweep.announce import outline
 from misure.sweep.subject import prepare
 
 
@@ -33,6 +34,9 @@ def count_rise_masks(cfg: DictConfig) -> str:
     if not isinstance(explainer, RISE):
         raise MisureError(f"explainer={explainer.name} has no masks to count: pass explainer=rise")
     convergence: Convergence = build(cfg.rise_masks.measure)
+    passes = cfg.rise_masks.images * convergence.passes
+    if outline(cfg, f"counting masks: {passes} passes", lambda pace: passes * pace.forward):
+        return ""
     subject = prepare(cfg)
     images, targets = explained_images(subject, experiment, cfg.rise_masks.images)
     tables = [

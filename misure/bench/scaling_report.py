@@ -16,6 +16,7 @@ from misure.config import Experiment
 from misure.explainers import EXPLAINERS
 from misure.model import SegmentationModel
 from misure.networks.checkpoint import load_checkpoint
+from misure.sweep.announce import outline
 from misure.sweep.subject import checkpoint_path, prepare
 
 
@@ -25,12 +26,15 @@ def scaling(cfg: DictConfig) -> str:
     Raises:
         MisureError: If the network or its images cannot be had, or the folder cannot be written.
     """
-    subject = prepare(cfg)
-    images, _ = explained_images(subject, Experiment.of(cfg), 1)
     axes = {str(axis): list(values) for axis, values in cfg.scaling.axes.items() if values}
     points = make_points(axes, **OmegaConf.to_container(cfg.scaling.base, resolve=True))  # type: ignore[arg-type]
+    limit = float(cfg.scaling.seconds_a_point)
+    if outline(cfg, f"{len(points)} points, {limit:g} s each at most", lambda _: limit * len(points)):
+        return ""
+    subject = prepare(cfg)
+    images, _ = explained_images(subject, Experiment.of(cfg), 1)
     load = partial(_load, checkpoint_path(cfg).resolve(), str(images.device))
-    frame = run_scaling(load, images[0], points, limit=cfg.scaling.seconds_a_point)
+    frame = run_scaling(load, images[0], points, limit=limit)
     frame = frame.assign(dataset=cfg.dataset.name, model=cfg.model.name, device=images.device.type)
     text = scaling_page(frame, f"Scaling: {cfg.model.title} ({cfg.model.name})")
     write(frame, Path(cfg.outputs) / "bench", text, name="scaling")

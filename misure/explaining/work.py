@@ -232,6 +232,9 @@ def explain_files(cfg: DictConfig) -> None:
         MisureError: If there is no image, or one of them failed; of several, each failure is told on stderr.
     """
     paths = find_images(str(cfg.image))
+    if cfg.plan_only:
+        print(_plan(cfg, len(paths)))
+        return
     command = Command.of(cfg)
     names = image_names(paths)
     if len(paths) == 1:
@@ -246,6 +249,15 @@ def explain_files(cfg: DictConfig) -> None:
             print(f"misure: {path.name}: {error}", file=sys.stderr, flush=True)
     if failed:
         raise MisureError(f"{failed} of {len(paths)} images could not be explained, see above")
+
+
+def _plan(cfg: DictConfig, n_images: int) -> str:
+    """Say what would be done, in a few words; no network is loaded."""
+    method: Explainer = build(cfg.explainer)
+    forwards = "{} forward passes and {} with a gradient".format(*method.passes)
+    download = "" if cfg.model_file or "weights" not in cfg.model else build(cfg.model.weights).download
+    fetched = f"; download: {download}" if download else ""
+    return f"plan: {n_images} images, {method.title} ({forwards} each), a folder for each in {cfg.output}{fetched}"
 
 
 def image_names(paths: Sequence[Path]) -> list[str]:

@@ -26,6 +26,10 @@ def write_outputs(cfg: DictConfig) -> None:
     """
     outputs, profile = Path(cfg.outputs), cfg.profile.name
     store = RecordStore(outputs / "records")
+    if cfg.plan_only:
+        count = sum(1 for _ in store.folder.rglob("*.jsonl"))
+        print(f"plan: tables, figures, claims and report from {count} records of all profiles, into {outputs}/")
+        return
     with stage(outputs, profile, "tables and figures"):
         records = serving(store.load(), profile, _counts(cfg.profile), str(cfg.profile.precision))
         if records.empty:
