@@ -26,6 +26,9 @@ _CPU_WORKING_SET = 256 << 20
 """Bytes of activations beyond which a CPU's caches overflow: a VGG-16 U-Net at 224 x 224 took 0.61 s an image for a
 forward pass and gradient one by one, 0.62 s in batches of 4 and 0.70 s in batches of 8 (2 cores, 32 MB cache)."""
 
+_LONG = 1.0
+"""Seconds of a run beside which warming up (some tenths of a second) does not matter for an estimate."""
+
 _WORTH_ROUNDING = 0.9
 """Share of float32's time that bfloat16 must stay below: a gain within timing noise is not worth 16 bits."""
 
@@ -130,15 +133,15 @@ def is_fast_at_bfloat16(device: torch.device) -> bool:
 
 
 def seconds_of(work: Callable[[], object], device: torch.device, times: int = 3) -> float:
-    """Time some work: the shortest of a few runs after one that warms up, in seconds."""
+    """Time some work in seconds: the shortest of a few runs after one that warms up, or that one if it is long."""
 
     def timed() -> float:
         started = now(device)
         work()
         return now(device) - started
 
-    timed()
-    return min(timed() for _ in range(times))
+    first = timed()
+    return first if first > _LONG else min(timed() for _ in range(times))
 
 
 def now(device: torch.device) -> float:

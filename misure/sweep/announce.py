@@ -11,7 +11,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from misure.config import Experiment, compute_of
+from misure.config import Experiment
 from misure.sweep.needs import Needs, bytes_of
 from misure.sweep.outlook import Outlook, outlooks
 from misure.sweep.plan import Pace, duration, records_key
@@ -49,7 +49,7 @@ def announce(
     requested: Requested,
     experiments: Sequence[Experiment],
     paces: Mapping[str, Pace],
-    left_out: Mapping[str, str] | None = None,
+    left_out: Iterable[str] = (),
 ) -> None:
     """Print the plan of experiments.
 
@@ -58,7 +58,7 @@ def announce(
         requested: What the sweeps ask for.
         experiments: The same without repetitions.
         paces: Measured speed by subject.
-        left_out: Datasets and networks that are not in the plan, with what to do about them.
+        left_out: Datasets and networks that are not in the plan, for reasons that were told.
     """
     asked, distinct = sum(e.n_samples for _, e in requested), _distinct(experiments)
     shared = f"; the sweeps ask for {asked}, {asked - distinct} of them are shared" if asked > distinct else ""
@@ -70,10 +70,9 @@ def announce(
         mine = [outlook for outlook in seen if outlook.experiment.subject == subject]
         first, pace = mine[0].experiment.cfg, paces[subject]
         needs = Needs.of(first, pace)
-        _say(*_subject(first, needs), *_methods(mine, pace))
+        _say(*_subject(first, needs, pace), *_methods(mine, pace))
         lines.append(_line(subject, needs, mine, pace))
-    _say(*(f"left out: {name}: {why}" for name, why in (left_out or {}).items()))
-    _say(*table(lines), *_estimate(cfg, experiments, lines), *_ending(cfg))
+    _say(*table(lines, left_out), *_estimate(cfg, experiments, lines), *_ending(cfg))
 
 
 def outline(cfg: DictConfig, what: str, work: Callable[[Pace], float] = lambda _: 0.0, *, trains: bool = False) -> bool:
@@ -92,18 +91,19 @@ def outline(cfg: DictConfig, what: str, work: Callable[[Pace], float] = lambda _
         pace = settled_pace(cfg)
         needs = Needs.of(cfg, pace, anew=trains)
         subject = f"{cfg.dataset.name}-{cfg.model.name}"
-        _say(f"plan: {what}", *_subject(cfg, needs))
+        _say(f"plan: {what}", *_subject(cfg, needs, pace))
         _say(*table([Line(subject, needs, 0, 0, needs.training + work(pace), needs.to_write)]), *_ending(cfg))
     return bool(cfg.plan_only)
 
 
-def table(lines: Sequence[Line]) -> Iterator[str]:
+def table(lines: Sequence[Line], left_out: Iterable[str] = ()) -> Iterator[str]:
     """Write the plan's table, with the total and all downloads."""
     rows = [["network", "images", "weights", "to do", "there", "hours", "GB to write"]]
     rows += [
         [line.subject, line.needs.images.state, line.needs.network.partition(",")[0], *_numbers([line])]
         for line in lines
     ]
+    rows += [[name, "-", "left out, see above", "0", "", "", ""] for name in left_out]
     rows.append(["total", "", "", *_numbers(lines)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -126,9 +126,13 @@ def _line(subject: str, needs: Needs, seen: Sequence[Outlook], pace: Pace) -> Li
     return Line(subject, needs, to_do, done, needs.training + _seconds(seen, pace), written)
 
 
-def _subject(cfg: DictConfig, needs: Needs) -> Iterator[str]:
+def _subject(cfg: DictConfig, needs: Needs, pace: Pace) -> Iterator[str]:
     yield f"network {cfg.dataset.name}-{cfg.model.name}: {needs.network} ({checkpoint_path(cfg)})"
-    yield f"  images: {needs.images.state}: {' '.join(needs.images.source.split())}"
+    source = " ".join(needs.images.source.split())
+    yield (
+        f"  images: {source}" if source.startswith(needs.images.state) else f"  images: {needs.images.state}: {source}"
+    )
+    yield f"  precision: {pace.choice.precision}, {pace.choice.reason}"
 
 
 def _ending(cfg: DictConfig) -> Iterator[str]:
@@ -200,5 +204,4 @@ def _estimate(cfg: DictConfig, experiments: Sequence[Experiment], lines: Sequenc
         bounded = f", of which the profile allows {duration(limits[dataset])}" if needed > limits[dataset] else ""
         yield f"dataset {dataset}: about {duration(needed)}{bounded}"
     total = sum(min(needed, limits[dataset]) for dataset, needed in seconds.items())
-    precisions = ", ".join(dict.fromkeys(compute_of(e.cfg).precision for e in experiments))
-    yield f"estimate on this machine (precision {precisions}): {duration(total)}"
+    yield f"estimate on this machine: {duration(total)}"
