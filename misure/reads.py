@@ -80,7 +80,15 @@ def _run(cfg: DictConfig) -> list[str]:
 
 
 def _reproduce(cfg: DictConfig) -> list[str]:
-    return [*_run(cfg), *_tables(cfg), "sweeps", "only", "made_from", "dataset.counts.max_minutes", "dataset.empty_truth_counts"]
+    return [
+        *_run(cfg),
+        *_tables(cfg),
+        "sweeps",
+        "only",
+        "made_from",
+        "dataset.counts.max_minutes",
+        "dataset.empty_truth_counts",
+    ]
 
 
 def _tables(cfg: DictConfig) -> list[str]:

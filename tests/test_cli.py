@@ -324,7 +324,9 @@ def test_absent_data_is_left_out_of_a_plan_where_nothing_may_replace_it(tmp_path
     given = ["profile=paper", "sweeps=[table3,table5]", "data_root=nowhere", "plan_only=true", "outputs=out"]
     ended = run_script("reproduce.py", given, tmp_path)
     assert ended.code == 0, ended.err
-    assert "left out: synapse: " in ended.out
-    assert "left out: coco: " in ended.out
+    lines = ended.out.splitlines()
+    for dataset, what_to_do in (("synapse", "syn3193805"), ("coco", "prepare_data.py dataset=coco")):
+        assert [what_to_do in line for line in lines if line.startswith(f"{dataset} is left out: ")] == [True]
+        assert any(line.split()[:4] == [dataset, "-", "left", "out,"] for line in lines)
     assert ended.out.splitlines()[-1].startswith("this was the plan alone")
     assert not list(tmp_path.iterdir())
