@@ -43,7 +43,7 @@ def bench() -> pd.DataFrame:
     model, images = toy_model(torch.float32), toy_images(3, torch.float32)
     targets = toy_targets(model, images)
     counts = {"n_masks": 9, "n_iterations": 3, "mask_size": 8}
-    frame = run_bench(model, images, targets, **counts, images_per_round=2, progress=False)
+    frame = run_bench(model, images, targets, **counts, precisions=["32"], images_per_round=2, progress=False)
     return frame.assign(dataset="triangle", model="unet_vgg16")
 
 
@@ -83,6 +83,13 @@ def test_bench_has_a_row_per_method_contestant_and_image(bench: pd.DataFrame) ->
         torch.tensor(bench["times_faster"]), torch.tensor(bench["seconds"] / bench["misure_seconds"])
     )
     assert (bench["precision"] == "32").all()
+
+
+@pytest.mark.parametrize("bfloat16", ["slow", "fast"], indirect=True)
+def test_bench_runs_the_precisions_that_the_hardware_is_fast_at(bfloat16) -> None:
+    model, images = toy_model(torch.float32), toy_images(1, torch.float32)
+    frame = run_bench(model, images, toy_targets(model, images), methods=["seg_grad_cam"], progress=False)
+    assert set(frame["precision"]) == {"slow": {"32"}, "fast": {"32", "bf16"}}[bfloat16]
 
 
 def test_bench_versions_agree(bench: pd.DataFrame) -> None:

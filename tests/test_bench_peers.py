@@ -26,7 +26,7 @@ NOT_INSTALLED = "a package of the extra bench is not installed"
 def by_peer_and_by_us(peer: Peer, explainer: Explainer) -> tuple[torch.Tensor, torch.Tensor]:
     model, images = toy_model(torch.float32), toy_images(1, torch.float32)
     targets = toy_targets(model, images)
-    ours = explainer.explain(model, images, targets)[0].saliency
+    ours = explainer.explain(model, images, targets, Compute("32"))[0].saliency
     return peer.load()(model, images[0], targets[0], explainer).saliency, ours
 
 

@@ -34,7 +34,8 @@ def test_points_vary_one_thing_at_a_time() -> None:
         make_points({"depth": [1]})
 
 
-def test_a_point_does_the_work_it_says() -> None:
+@pytest.mark.parametrize("bfloat16", ["slow"], indirect=True)  # else a pass each way is measured first
+def test_a_point_does_the_work_it_says(bfloat16) -> None:
     model = small_network()
     found = measure(model, IMAGE, Point("masks", "rise", size=16, masks=6, images=2, batch_size=4))
     # two passes to choose the target, one mask to warm up and six, on two images each
