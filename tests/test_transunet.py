@@ -15,7 +15,6 @@ import misure
 from misure.compute import Compute
 from misure.errors import MisureError
 from misure.model import SegmentationModel, frozen
-from misure.networks import transunet
 from misure.networks.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from misure.networks.transunet import Decoder, TokenMap, build_transunet
 
@@ -340,7 +339,8 @@ def test_unreachable_weights_warn_once_and_start_randomly(monkeypatch, asked):
 def test_cached_or_reachable_weights_are_used(monkeypatch, asked, cached, reachable):
     looked_for = []
     monkeypatch.setattr("misure.networks.hub.is_reachable", lambda _url: reachable)
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *names, revision: looked_for.append(names) or cached)
+    look = lambda *names, revision: looked_for.append(names) or cached  # noqa: E731
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", look)
     build_transunet(1, 2)
     assert looked_for == [("timm/vit_base_r50_s16_224.orig_in21k", "model.safetensors")]
     assert asked == [("vit_base_r50_s16_224.orig_in21k", True)]
