@@ -34,6 +34,7 @@ def explain(
     border: int | None = None,
     precision: str = "auto",
     batch_size: int | str = "auto",
+    allow_tf32: bool = False,
     winograd: bool | str = "auto",
     fold: bool = True,
     watch: Watch | None = None,
@@ -56,7 +57,8 @@ def explain(
         border: Explain only the inner rim of that many pixels of what ``region`` and ``at`` leave.
         precision: ``"32"``, ``"bf16"`` or ``"auto"``.
         batch_size: Perturbed images per forward pass, or ``"auto"``.
-        winograd: See :class:`misure.compute.Compute`.
+        allow_tf32: See :class:`misure.compute.Compute`.
+        winograd: Likewise.
         fold: Likewise.
         watch: Called between the method's steps with a :class:`misure.progress.Progress`; whatever it raises, such as
             :class:`misure.progress.CancelledError`, ends the explanation.
@@ -76,7 +78,7 @@ def explain(
     else:
         explainer = make_explainer(method, **parameters)
     wrapped = SegmentationModel.of(model)
-    compute = Compute(precision, batch_size, winograd=winograd, fold=fold)
+    compute = Compute(precision, batch_size, allow_tf32, winograd=winograd, fold=fold)
     single = isinstance(image, Tensor) and image.ndim == (4 if takes_volumes(wrapped) else 3)
     images = check_images(image[None] if single else image, wrapped)
     wanted: Any = int(target) if isinstance(target, Integral) else target  # NumPy's integers too

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import psutil
@@ -155,29 +156,39 @@ def now(device: torch.device) -> float:
 def tf32(*, allowed: bool) -> Iterator[None]:
     """Allow or forbid TF32 in matrix products and convolutions on CUDA devices, and restore what was set before.
 
-    PyTorch 2.9 added ``fp32_precision`` beside ``allow_tf32``, and refuses to read the older one while the two
-    disagree. Writing the older sets both.
+    PyTorch 2.9 added ``fp32_precision``, for each kind of operation, beside its older settings, and refuses to read
+    an older one while the two disagree. So both are set here, and each is restored as far as it could be read.
     """
     matmul: Any = torch.backends.cuda.matmul
     cudnn: Any = torch.backends.cudnn
-    both: list[tuple[Any, Any]] = [(matmul, matmul), (cudnn, getattr(cudnn, "conv", None))]
-    before = [(owner, _allows_tf32(owner, newer), newer, getattr(newer, "fp32_precision", "")) for owner, newer in both]
+    overall = _unless_refused(torch.get_float32_matmul_precision)
+    older = [(owner, partial(getattr, owner, "allow_tf32")) for owner in (cudnn, matmul)]
+    were_allowed = [_unless_refused(read) for _, read in older]
+    places = [matmul, *(getattr(cudnn, name, None) for name in ("conv", "rnn"))]
+    places += [getattr(torch.backends.mkldnn, "matmul", None)]
+    newer = [(place, place.fp32_precision) for place in places if hasattr(place, "fp32_precision")]
     try:
-        for owner, _ in both:
-            owner.allow_tf32 = allowed
+        torch.set_float32_matmul_precision("high" if allowed else "highest")
+        cudnn.allow_tf32 = allowed
+        for place, _ in newer:
+            place.fp32_precision = "tf32" if allowed else "ieee"
         yield
     finally:
-        for owner, was_allowed, newer, precision in before:
-            owner.allow_tf32 = was_allowed
-            if precision and newer.fp32_precision != precision:
-                newer.fp32_precision = precision
+        torch.set_float32_matmul_precision(overall or "highest")
+        for (owner, read), was_allowed in zip(older, were_allowed, strict=True):
+            if was_allowed is not None and _unless_refused(read) != was_allowed:
+                owner.allow_tf32 = was_allowed
+        for place, precision in newer:
+            if place.fp32_precision != precision:
+                place.fp32_precision = precision
 
 
-def _allows_tf32(owner: Any, newer: Any) -> bool:
+def _unless_refused(read: Callable[[], _Result]) -> _Result | None:
+    """Read a setting; None where PyTorch refuses it, because the process uses the newer one."""
     try:
-        return bool(owner.allow_tf32)
-    except RuntimeError:  # the process uses the newer setting
-        return bool(newer.fp32_precision == "tf32")
+        return read()
+    except RuntimeError:
+        return None
 
 
 def automatic_batch_size(device: torch.device, bytes_per_image: int) -> int:

@@ -158,6 +158,11 @@ def config_groups() -> set[str]:
     return {path.name for path in Path(CONFIG_FOLDER).iterdir() if path.is_dir()}
 
 
+def overridden(overrides: Sequence[str]) -> set[str]:
+    """Name the keys and groups that overrides set, however they are written (``lr=1``, ``++lr=1``)."""
+    return {str(o.key_or_group) for o in OverridesParser.create().parse_overrides(list(overrides))}
+
+
 def sweep_grid(name: str, overrides: Sequence[str] = ()) -> dict[str, list[str]]:
     """Return the values by key that ``configs/sweep/<name>.yaml`` combines; needs an initialised Hydra.
 
@@ -217,11 +222,12 @@ class Sweeps:
         groups = config_groups() - {"explainer"}
         subject = tuple(f"{key}={value}" for key, value in values.items() if key in groups)
         cfg = _copied(self._base(sweep, subject, values.get("explainer")))
+        given = overridden(self.overrides)
         with open_dict(cfg):
             if "explainer" in values:
                 cfg.explainer = self._explainer(values["explainer"])
             for key, value in values.items():
-                if key not in config_groups() and not any(o.startswith(f"{key}=") for o in self.overrides):
+                if key not in config_groups() and key not in given:
                     OmegaConf.update(cfg, key, OverridesParser.create().parse_override(f"{key}={value}").value())
         return cfg
 

@@ -33,6 +33,9 @@ from misure.winograd import pays_off, winograd
 Reshape = Callable[[Tensor], Tensor]
 """Turns a layer's tokens (N x T x C) into a feature map (N x C x H x W)."""
 
+_TIMED_TOGETHER = {"cuda": 8}
+"""Images of the pass that is timed to choose the precision: on a GPU a single one would be bound by launches."""
+
 _UNKNOWN_ACTIVATIONS = 400
 """Activations per input value assumed where no layer can be watched (a VGG-16 U-Net has about 350)."""
 
@@ -305,10 +308,11 @@ class FrozenNetwork:
 @torch.no_grad()
 def _measured_choice(model: SegmentationModel, compute: Compute, image: Tensor) -> PrecisionChoice:
     """Time a pass in each precision that could be taken."""
+    images = image.expand(_TIMED_TOGETHER.get(image.device.type, 1), *image.shape)
 
     def seconds(precision: Precision) -> float:
         fixed = FrozenNetwork(model, replace(compute, precision="bf16" if precision == "bf16" else "32"), image.device)
-        return seconds_of(lambda: fixed(image[None]), image.device)
+        return seconds_of(lambda: fixed(images), image.device)
 
     choice = choose_precision(compute, image.device, seconds)
     assert choice is not None  # noqa: S101 - there is something to measure with

@@ -47,6 +47,8 @@ def check_overrides(name: str, config: str, given: Sequence[str], *, multirun: b
             f"{sweep.input_line} is a list of runs, of which this would do the first alone: add -m "
             f"(run.py -m {sweep.input_line}), or make what it is for with make reproduce ONLY={sweep.value()}"
         )
+    if multirun and any(o.key_or_group == "plan_only" and o.value() for o in overrides):
+        raise MisureError("plan_only=true plans one run, not those of -m: leave -m out, or make plan ONLY=<table>")
     with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
         axes = _axes(sweep, overrides) if multirun else {}
         single = [line for o in overrides if (line := str(o.input_line)) and not (multirun and o.is_sweep_override())]

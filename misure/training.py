@@ -22,17 +22,18 @@ from misure.datasets.datamodule import SegmentationData
 from misure.errors import MisureError
 from misure.metrics import dice
 from misure.model import SegmentationModel, frozen, to_logits
-from misure.networks.checkpoint import CheckpointInfo, read_info, save_checkpoint
+from misure.networks.checkpoint import CheckpointInfo, read_info, save_checkpoint, started_from
 from misure.recipe import Recipe
 
 
 class SegmentationTask(pl.LightningModule):
     """Trains by a recipe; the validation Dice is per image, the mean over the classes present or predicted in it."""
 
-    def __init__(self, network: nn.Module, recipe: Recipe) -> None:
+    def __init__(self, network: nn.Module, recipe: Recipe, initial_weights: str = "") -> None:
         super().__init__()
         self.network = network
         self.recipe = recipe
+        self.initial_weights = initial_weights
         self.elapsed = 0.0
         self.steps_done = 0
         self.scores: list[Tensor] = []
@@ -107,6 +108,8 @@ class SegmentationTask(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the clock and the step count for a resumed run."""
+        checkpoint["precision"] = self.recipe.precision
+        checkpoint["initial_weights"] = self.initial_weights
         checkpoint["elapsed"] = self.elapsed
         checkpoint["steps_done"] = self.steps_done
 
@@ -164,17 +167,25 @@ class BestWeights(pl.Callback):
         self.best = float(state_dict["best"])
 
 
-def _is_readable(state: Path) -> bool:
-    """Say whether there is a saved state to go on from; a damaged one is named and not used."""
+def _saved_state(state: Path) -> dict[str, Any] | None:
+    """Return the saved state to go on from, if there is one; a damaged one is named and not used."""
     if not state.exists():
-        return False
+        return None
     try:
-        torch.load(state, map_location="cpu", weights_only=True)
+        saved: dict[str, Any] = torch.load(state, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0]
         warnings.warn(f"{state} is damaged ({reason}): training starts from the beginning", stacklevel=2)
-        return False
-    return True
+        return None
+    return saved
+
+
+def _as_begun(info: CheckpointInfo, recipe: Recipe, saved: dict[str, Any] | None) -> tuple[CheckpointInfo, Recipe]:
+    """Let a training that goes on say what it started from, and keep the precision that was measured then."""
+    if saved is None:
+        return info, recipe
+    precision = saved.get("precision", "auto") if recipe.precision == "auto" else recipe.precision
+    return started_from(info, saved.get("initial_weights", "")), replace(recipe, precision=precision)
 
 
 _LIGHTNING_CHATTER = (
@@ -200,7 +211,8 @@ def settled(recipe: Recipe, network: nn.Module, image: Tensor, device: torch.dev
     compute = Compute(recipe.precision, allow_tf32=recipe.allow_tf32)
     with frozen(SegmentationModel(network), compute, device) as lent:
         choice = lent.settle(image.to(device))
-    print(f"training in precision {choice.precision}: {choice.reason}", flush=True)
+    why = f": {choice.reason}" if recipe.precision == "auto" else ""  # else whoever chose it has said why
+    print(f"training in precision {choice.precision}{why}", flush=True)
     return replace(recipe, precision="bf16" if choice.precision == "bf16" else "32"), choice.precision
 
 
@@ -225,6 +237,9 @@ def train(
     """
     state = path.with_suffix(".state")
     device = default_device()
+    last = state / "last.ckpt"
+    saved = _saved_state(last)
+    info, recipe = _as_begun(info, recipe, saved)
     recipe, precision = settled(recipe, network, data.train[0]["image"], device)
     if device.type == "cuda" or precision == "bf16":  # a CPU's float32 convolutions are as fast without
         network.to(memory_format=torch.channels_last)
@@ -245,12 +260,11 @@ def train(
         enable_model_summary=False,
         log_every_n_steps=5,
     )
-    last = state / "last.ckpt"
-    task = SegmentationTask(network, recipe)
-    with warnings.catch_warnings(), tf32(allowed=recipe.allow_tf32):
+    task = SegmentationTask(network, recipe, info.initial_weights)
+    with warnings.catch_warnings(), tf32(allowed=precision == "tf32"):
         for message in _LIGHTNING_CHATTER:
             warnings.filterwarnings("ignore", message=message)
-        trainer.fit(task, data, ckpt_path=last if _is_readable(last) else None, weights_only=True)
+        trainer.fit(task, data, ckpt_path=None if saved is None else last, weights_only=True)
         if best.validated_at != task.steps_done:
             trainer.validate(task, data, verbose=False)
     for used in trainer.loggers:

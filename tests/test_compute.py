@@ -15,6 +15,7 @@ from misure.compute import (
     AS_CONFIGURED,
     Batches,
     Compute,
+    _unless_refused,
     automatic_batch_size,
     choose_precision,
     is_out_of_memory,
@@ -129,12 +130,13 @@ def test_tf32_is_a_precision_of_its_own_on_cuda(precision, device, taken):
 
 def tf32_settings():
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    if hasattr(cudnn, "conv"):
-        return matmul.fp32_precision, cudnn.conv.fp32_precision
-    return matmul.allow_tf32, cudnn.allow_tf32
+    older = [lambda: matmul.allow_tf32, lambda: cudnn.allow_tf32, torch.get_float32_matmul_precision]
+    newer = [(cudnn, "conv"), (cudnn, "rnn"), (torch.backends.mkldnn, "matmul"), (torch.backends.cuda, "matmul")]
+    newer = [getattr(owner, name) for owner, name in newer if hasattr(matmul, "fp32_precision")]
+    return [_unless_refused(read) for read in older], [place.fp32_precision for place in newer]
 
 
-@pytest.mark.parametrize("set_by", ["nobody", "allow_tf32", "fp32_precision"])
+@pytest.mark.parametrize("set_by", ["nobody", "allow_tf32", "fp32_precision", "everything", "medium"])
 @pytest.mark.parametrize("allowed", [True, False])
 def test_tf32_is_set_and_given_back_however_it_was_set_before(set_by, allowed):
     """Both of PyTorch's ways of setting it, which refuse to be read where they disagree."""
@@ -143,16 +145,26 @@ def test_tf32_is_set_and_given_back_however_it_was_set_before(set_by, allowed):
     try:
         if set_by == "allow_tf32":
             matmul.allow_tf32, cudnn.allow_tf32 = True, False
-        elif set_by == "fp32_precision" and not hasattr(matmul, "fp32_precision"):
+        elif set_by == "medium":
+            torch.set_float32_matmul_precision("medium")
+        elif set_by != "nobody" and not hasattr(matmul, "fp32_precision"):
             pytest.skip("this PyTorch has allow_tf32 alone")
+        elif set_by == "everything":
+            torch.backends.fp32_precision = "tf32"
         elif set_by == "fp32_precision":
             matmul.fp32_precision, cudnn.conv.fp32_precision = "tf32", "ieee"
         before = tf32_settings()
         with tf32(allowed=allowed):
             assert (matmul.allow_tf32, cudnn.allow_tf32) == (allowed, allowed)
             assert torch.get_float32_matmul_precision() == ("high" if allowed else "highest")
+            assert set(tf32_settings()[1]) <= {"tf32" if allowed else "ieee"}
         assert tf32_settings() == before
     finally:
+        if hasattr(matmul, "fp32_precision"):
+            torch.backends.fp32_precision = "none"
+            for place in (cudnn.conv, cudnn.rnn, torch.backends.mkldnn.matmul, matmul):
+                place.fp32_precision = "none"
+        torch.set_float32_matmul_precision("highest")
         matmul.allow_tf32, cudnn.allow_tf32 = original
 
 

@@ -59,6 +59,15 @@ def test_only_twins_are_compared(twin: dict[str, Any], tmp_path: Path) -> None:
     assert noise_floor(_run(quiet, noisy), tmp_path).n == 0
 
 
+def test_twins_are_found_where_most_quiet_records_have_another_precision(tmp_path: Path) -> None:
+    quiet = unit("msr", 0, precision="bf16")
+    noisy = unit("msr", 0, input_noise=NOISE, precision="bf16")
+    for rows in (quiet, noisy):
+        save_map(tmp_path, rows[0]["unit"], _map(1))
+    others = [unit("msr", sample, precision="32") for sample in range(4)]
+    assert noise_floor(_run(quiet, noisy, *others), tmp_path).n == 1
+
+
 def test_noise_floor_needs_both_maps(tmp_path: Path) -> None:
     quiet, noisy = unit("msr", 0), unit("msr", 0, input_noise=NOISE)
     save_map(tmp_path, quiet[0]["unit"], _map(1))

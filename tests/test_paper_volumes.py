@@ -229,9 +229,13 @@ def test_only_scores_of_the_runs_own_networks_are_read(tmp_path):
     write_volumes(tmp_path / "mine.json", frame, META)
     write_volumes(tmp_path / "older.json", frame, META | {"weights": "another"})
     write_volumes(tmp_path / "elsewhere.json", frame, META | {"dataset_fingerprint": "another"})
-    run = pd.DataFrame([{key: META[key] for key in ("dataset_fingerprint", "weights")}])
+    write_volumes(tmp_path / "lowered.json", frame, META | {"precision": "bf16"})
+    run = pd.DataFrame([{key: META[key] for key in ("dataset_fingerprint", "weights")}] * 3)
+    run["precision"] = ["bf16", None, "32"]  # older records do not say: they had no other
     found = read_all(tmp_path, run)
     assert len(found) == len(frame)
     assert set(found["weights"]) == {META["weights"]}
+    assert set(found["precision"]) == {"32"}
+    assert set(read_all(tmp_path, run[:1])["precision"]) == {"bf16"}
     assert read_all(tmp_path / "missing", run).empty
     assert volume_table(read_all(tmp_path, run[:0]))["published"].all()

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import hardware
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from oracles.toys import Convolutional
 from pipeline import TINY, environment, records_of, run_script, shipped_root
 
 import misure
 from misure import model as module
 from misure.compute import Compute
+from misure.config import CONFIG_FOLDER
 from misure.model import SegmentationModel, frozen
+from misure.sweep.precision import keep_choice, settled_pace
 
 CPU = torch.device("cpu")
 IMAGES = torch.randn(2, 1, 13, 17, generator=torch.Generator().manual_seed(0))
@@ -89,13 +94,26 @@ def test_precision_identifies_records_and_is_kept_for_a_run_that_goes_on(bfloat1
     assert both["unit"].is_unique
 
 
+def test_a_kept_choice_is_not_taken_to_hardware_without_fast_bfloat16(monkeypatch, tmp_path):
+    with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
+        cfg = compose("run", [*TINY, "precision=auto", f"outputs={tmp_path}"])
+    taken = []
+    for kind in ("fast", "slow", "fast"):
+        monkeypatch.setattr(hardware.compute, "is_fast_at_bfloat16", lambda device, kind=kind: kind == "fast")
+        monkeypatch.setattr(hardware.compute, "_WORTH_ROUNDING", math.inf if not taken else 0.0)  # measured once
+        choice = settled_pace(cfg).choice
+        keep_choice(cfg, choice)
+        taken.append(choice.precision)
+    assert taken == ["bf16", "32", "bf16"]
+
+
 @pytest.mark.parametrize("precision", ["32", "bf16"])
 @pytest.mark.parametrize("bfloat16", ["slow", "fast"], indirect=True)
 def test_training_ends_well_in_a_given_precision(bfloat16, precision, tmp_path):
     arguments = [*TINY, f"precision={precision}", f"data_root={shipped_root(tmp_path / 'data')}"]
     ended = run_script("train.py", arguments, tmp_path)
     assert ended.code == 0, ended.err
-    assert f"training in precision {precision}: as configured" in ended.out
+    assert f"training in precision {precision}\n" in ended.out
 
 
 # Instruction sets

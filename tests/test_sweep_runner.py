@@ -18,6 +18,7 @@ from pipeline import TINY
 from misure.config import CONFIG_FOLDER, Experiment
 from misure.model import SegmentationModel
 from misure.networks.checkpoint import CheckpointInfo
+from misure.paper.profiles import serving
 from misure.sweep import reproduce
 from misure.sweep import runner as module
 from misure.sweep.plan import Pace, duration, measure_pace, merge, rounds
@@ -91,6 +92,23 @@ def test_a_second_run_does_nothing(tmp_path, monkeypatch):
     second.run(planned)
     assert counts(second) == (0, 16, 0, 0)
     assert files(second.store) == before
+
+
+def test_what_another_profile_made_serves_this_one_too(tmp_path):
+    """The same weights, images, parameters and precision: nothing is made again, and the tables count it."""
+    make_runner(tmp_path).run([experiment("explainer=prediction", "n_samples=3")])
+    other = [experiment("explainer=prediction", "n_samples=4")]
+    other[0].cfg.profile.name = "paper"
+    for _ in range(2):
+        runner = make_runner(tmp_path)
+        runner.run(other)
+    assert counts(runner)[1] == 4
+    records = runner.store.load()
+    own = records[records["profile"] == "paper"]
+    assert len(own) == 1
+    assert runner.store.serving("paper") == set(records["unit"]) - set(own["unit"])
+    assert runner.store.serving("smoke") == set()
+    assert len(serving(records, "paper", runner.store.serving("paper"))) == 4
 
 
 def test_more_samples_add_to_what_is_there(tmp_path):

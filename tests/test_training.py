@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import hardware
 import pytest
 import torch
 from hypothesis import given
@@ -136,6 +138,24 @@ def test_training_improves_and_leaves_two_files(uninterrupted, root, tmp_path):
     assert info.training["steps"] in {5, 10, 15, 20}
     assert sorted(p.name for p in path.parent.iterdir()) == ["toy.json", "toy.safetensors"]
     assert read_info(path) == info
+
+
+def test_a_resumed_training_says_what_it_started_from(root, tmp_path):
+    """Begun offline from random weights in float32, it goes on where pre-trained ones and another precision are had."""
+    path, recipe = tmp_path / "toy.safetensors", Recipe(**{**vars(RECIPE), "precision": "auto"})
+    begun = replace(INFO, initial_weights="random", network={"pretrained": None})
+    later = replace(INFO, initial_weights="imagenet", network={"pretrained": "imagenet"})
+    before = hardware.kind
+    cut = Interrupted(toy_network(), 7)
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(cut, make_data(root, recipe), recipe, path=path, info=begun, logger=False)
+    hardware.pretend("fast")
+    try:
+        info = train(toy_network(), make_data(root, recipe), recipe, path=path, info=later, logger=False)
+    finally:
+        hardware.pretend(before)
+    assert (info.initial_weights, dict(info.network)) == ("random", {"pretrained": None})
+    assert info.training["precision"] == {"slow": "32", "fast": "bf16"}[before]
 
 
 def same_weights(a: Path, b: Path) -> bool:
@@ -270,9 +290,9 @@ def test_a_curriculum_shows_its_stages_in_order(root, tmp_path):
 
 def test_damaged_state_is_named_and_not_used(tmp_path):
     state = tmp_path / "last.ckpt"
-    assert not training._is_readable(state)
+    assert training._saved_state(state) is None
     torch.save({"elapsed": 1.0, "weights": torch.rand(1000)}, state)
-    assert training._is_readable(state)
+    assert training._saved_state(state)["elapsed"] == 1.0
     state.write_bytes(state.read_bytes()[:-500])
     with pytest.warns(UserWarning, match="damaged.*from the beginning"):
-        assert not training._is_readable(state)
+        assert training._saved_state(state) is None

@@ -29,6 +29,7 @@ from misure.sweep.subject import versions
 from misure.target import EmptyTargetError, predicted_classes
 
 _REQUEST = ("target", "at", "border", "region", "size", "slice", "window", "axes", "dimensions")
+_COMPUTE = ("precision", "batch_size", "allow_tf32", "winograd", "fold")
 _NOT_OURS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, NotImplementedError)
 """What networks raise on images that they cannot take."""
 
@@ -85,6 +86,7 @@ class Command:
         image = replace(read_image(path, self.reading), name=name)
         pixels = prepared(image, self.network, self.cfg)
         self._check_prediction(pixels)
+        compute = compute_of(self.cfg)
         with ProgressBar(f"{name}, {self.explainer.name}") as bar:
             found = explain(
                 self.network.model,
@@ -94,8 +96,7 @@ class Command:
                 region=self._region(image, pixels),
                 at=self._point(image, pixels),
                 border=self.cfg.border,
-                precision=self.cfg.precision,
-                batch_size=self.cfg.runner.batch_size,
+                **{name: getattr(compute, name) for name in _COMPUTE},
                 watch=bar,
             )[0]
         return [self._save(image, one) for one in (found if isinstance(found, list) else [found])]

@@ -10,7 +10,7 @@ import json
 import os
 import pkgutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +160,14 @@ def load_checkpoint(path: Path | str, network: nn.Module | None = None) -> Segme
 def without_pretrained(arguments: Mapping[str, Any]) -> dict[str, None]:
     """Return the argument that makes a builder start from random weights, if it has one."""
     return {"pretrained": None} if "pretrained" in arguments else {}
+
+
+def started_from(info: CheckpointInfo, initial_weights: str) -> CheckpointInfo:
+    """Return a description that says what training started from, also among the builder's arguments."""
+    network = dict(info.network)
+    if "pretrained" in network and initial_weights == RANDOM:
+        network["pretrained"] = None
+    return replace(info, network=network, initial_weights=initial_weights)
 
 
 def architecture(network: Mapping[str, Any]) -> dict[str, Any]:

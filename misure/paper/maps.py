@@ -129,7 +129,7 @@ def twins(records: pd.DataFrame, explainer: str, noise: float, **parameters: Any
     """
     same_size = np.isclose(records["input_noise"].astype(float), noise, rtol=1e-6, atol=0)
     noisy = select(records[same_size].assign(input_noise=0.0), explainer, **parameters)
-    quiet = select(records, explainer, **parameters)
+    quiet = select(records[records["precision"].isin(noisy["precision"])], explainer, **parameters)
     shared = [name for name in _SAME_RUN if name in records.columns]
     return noisy.merge(quiet, on=shared, suffixes=("_noisy", "_quiet"))
 

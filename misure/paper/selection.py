@@ -60,7 +60,6 @@ RESULTS = (
     "intervention",
     "substitution",
     "network_source",
-    "network_profile",
     "precision_reason",
     "initial_weights",
     "credit_licence",

@@ -64,6 +64,7 @@ def read_volumes(path: Path) -> pd.DataFrame:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         frame = pd.DataFrame(content["scores"]).assign(**content["meta"])
+        frame["precision"] = frame.get("precision", "32")  # older evaluations had no other
         others = [name for name in frame if name not in _COLUMNS]
         return frame[[*_COLUMNS, *others]].astype({"dice": float, "hd95": float})
     except FileNotFoundError as error:
@@ -73,7 +74,7 @@ def read_volumes(path: Path) -> pd.DataFrame:
 
 
 def read_all(folder: Path, run: pd.DataFrame) -> pd.DataFrame:
-    """Read the scores of the networks and data that a run's records are of, and of no others.
+    """Read the scores of the networks and data that a run's records are of, in the precision of most of them.
 
     Args:
         folder: Holds files of :func:`write_volumes`; may be missing.
@@ -82,9 +83,11 @@ def read_all(folder: Path, run: pd.DataFrame) -> pd.DataFrame:
     Raises:
         MisureError: If a file is damaged.
     """
-    known = set(zip(run["dataset_fingerprint"], run["weights"], strict=True))
+    images = ["dataset_fingerprint", "weights"]
+    most = run.assign(precision=run["precision"].fillna("32")).groupby(images)["precision"].agg(lambda p: p.mode()[0])
+    known = set(most.reset_index()[[*images, "precision"]].itertuples(index=False, name=None))
     frames = [read_volumes(path) for path in sorted(folder.glob("*.json"))]
-    kept = [f for f in frames if (f["dataset_fingerprint"].iloc[0], f["weights"].iloc[0]) in known]
+    kept = [f for f in frames if tuple(f[[*images, "precision"]].iloc[0]) in known]
     return pd.concat(kept, ignore_index=True) if kept else pd.DataFrame()
 
 

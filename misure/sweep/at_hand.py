@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from misure.config import build, composed
+from misure.config import build, composed, overridden
 from misure.datasets.available import Available
 from misure.errors import AbsentError, MisureError
 from misure.sweep.subject import import_network, is_at_hand, is_published
@@ -45,7 +45,7 @@ class NetworkChoice:
         return [*network, *stand_in_overrides(cfg)]
 
     def _network(self, cfg: DictConfig) -> list[str]:
-        if "networks" not in cfg.dataset or any(o.startswith("model=") for o in self.overrides):
+        if "networks" not in cfg.dataset or "model" in overridden(self.overrides):
             return []
         dataset = cfg.dataset.name
         if dataset not in self._chosen:

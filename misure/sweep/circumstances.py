@@ -33,7 +33,6 @@ def circumstances(experiment: Experiment, subject: Subject, sample: Sample, draw
         "stand_in": subject.dataset.stand_in,
         "substitution": experiment.cfg.model.get("substitution", ""),
         "network_source": subject.info.data.get("source"),
-        "network_profile": subject.profile,
         "precision_reason": experiment.precision_reason,
         "initial_weights": subject.info.initial_weights,
         **({f"credit_{k}": v for k, v in asdict(credited.credit(sample.image)).items()} if credited else {}),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from misure.config import CONFIG_FOLDER
+from misure.config import CONFIG_FOLDER, overridden
 from misure.errors import MisureError, did_you_mean
 
 
@@ -23,7 +23,7 @@ def chosen_sweeps(cfg: DictConfig, given: Sequence[str] = ()) -> list[str]:
     """
     if not cfg.only:
         return list(cfg.sweeps)
-    if any(override.startswith("sweeps=") for override in given):
+    if "sweeps" in overridden(given):
         raise MisureError("only=... and sweeps=... both say what to run: give one of them")
     names = [cfg.only] if isinstance(cfg.only, str) else cfg.only
     wanted = {sweep for name in names for sweep in _made_from(cfg, str(name).lower())}

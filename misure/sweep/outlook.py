@@ -58,12 +58,12 @@ def outlooks(experiments: Sequence[Experiment], store: RecordStore) -> Iterator[
         fresh = {unit.id: unit for unit in units if unit.id not in counted}
         counted.update(fresh)
         outcomes = [store.outcome(unit) for unit in fresh.values()]
-        status = Counter(how for how, _ in outcomes)
+        status = Counter(outcome.status for outcome in outcomes)
         yield Outlook(
             experiment,
             to_do=len(outcomes) - status["done"] - status["skipped"],
             done=status["done"],
-            skipped=Counter(why for how, why in outcomes if how == "skipped"),
+            skipped=Counter(outcome.reason for outcome in outcomes if outcome.status == "skipped"),
             failed=status["failed"],
         )
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from misure import compute
 from misure.compute import PrecisionChoice, default_device
 from misure.config import with_precision
 from misure.sweep import ledger
@@ -24,7 +25,7 @@ def settled_pace(cfg: DictConfig) -> Pace:
     Args:
         cfg: A run configuration.
     """
-    if str(cfg.precision) != "auto":
+    if str(cfg.precision) != "auto" or not compute.is_fast_at_bfloat16(default_device()):
         return measure_pace(cfg)
     kept = next((entry["choice"] for entry in ledger.read(_path(cfg)) if entry["of"] == _key(cfg)), None)
     if kept is None:

@@ -13,13 +13,17 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from misure.errors import MisureError
 from misure.files import write_atomically
+from misure.sweep import ledger
+
+_SERVED = "served.json"
+"""Beside the records: which of them other profiles' runs found there instead of making them anew."""
 
 _HINT = " (outputs=<another folder>); records written so far are intact"
 
@@ -78,6 +82,25 @@ class Unit:
         return {"unit": self.id, **identity, **{f"param_{k}": v for k, v in flat.items()}}
 
 
+class Outcome(NamedTuple):
+    """How a unit ended.
+
+    Attributes:
+        status: ``done``, ``skipped`` or ``failed``; empty where there is no record.
+        reason: Why it was skipped or failed.
+        profile: In which it was made.
+    """
+
+    status: str = ""
+    reason: str = ""
+    profile: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.status in {"done", "skipped"}
+
+
 class RecordStore:
     """A folder of records that several processes may write to at once.
 
@@ -102,17 +125,35 @@ class RecordStore:
 
     def has(self, unit: Unit) -> bool:
         """Say whether a unit needs no work; one that failed is to be tried again."""
-        return self.outcome(unit)[0] in {"done", "skipped"}
+        return self.outcome(unit).complete
 
-    def outcome(self, unit: Unit) -> tuple[str, str]:
-        """Return how a unit ended and why: ``done``, ``skipped`` or ``failed``; empty where no record can be read."""
+    def outcome(self, unit: Unit) -> Outcome:
+        """Return how a unit ended; an empty outcome where no record can be read."""
         try:
             first = _read(self.path(unit))[0]
         except (OSError, ValueError, TypeError):
-            return "", ""
+            return Outcome()
         if first.get("precision", unit.precision) != unit.precision:
-            return "", ""  # of a version whose identities did not tell precisions apart
-        return str(first["status"]), str(first["reason"] or "")
+            return Outcome()  # of a version whose identities did not tell precisions apart
+        return Outcome(str(first["status"]), str(first["reason"] or ""), str(first.get("profile", "")))
+
+    def serve(self, profile: str, units: Sequence[Unit]) -> None:
+        """Let units that another profile made count in a profile's tables, because it would make the same.
+
+        Raises:
+            CannotWriteError: If the folder cannot be written.
+        """
+        new = {unit.id for unit in units} - self.serving(profile)
+        if new:
+            added = [{"profile": profile, "unit": unit} for unit in sorted(new)]
+            try:
+                ledger.change(self.folder / _SERVED, lambda entries: entries + added)
+            except MisureError as error:
+                raise CannotWriteError(str(error)) from error
+
+    def serving(self, profile: str) -> set[str]:
+        """Return the units of other profiles that count in a profile's tables."""
+        return {entry["unit"] for entry in ledger.read(self.folder / _SERVED) if entry["profile"] == profile}
 
     def write(
         self, unit: Unit, rows: Sequence[Mapping[str, Any]], maps: Mapping[str, np.ndarray] | None = None

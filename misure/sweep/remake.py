@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from misure.errors import MisureError
 from misure.paper.markdown import console_table
 from misure.paper.outputs import write_all
-from misure.paper.profiles import Counts, serving
+from misure.paper.profiles import serving
 from misure.provenance import write_provenance
 from misure.report import write_report
 from misure.sweep.failures import subject_failures
@@ -31,7 +31,7 @@ def write_outputs(cfg: DictConfig) -> None:
         print(f"plan: tables, figures, claims and report from {count} records of all profiles, into {outputs}/")
         return
     with stage(outputs, profile, "tables and figures"):
-        records = serving(store.load(), profile, _counts(cfg.profile), str(cfg.profile.precision))
+        records = serving(store.load(), profile, store.serving(profile))
         if records.empty:
             raise MisureError(f"{store.folder} has no records of profile {profile}: run make reproduce first")
         written = write_all(records, outputs, profile, failures=subject_failures(outputs, profile))
@@ -42,12 +42,3 @@ def write_outputs(cfg: DictConfig) -> None:
         page = write_report(outputs, written.material, written.tables, written.figures, written.claims, origin)
     print("\n" + console_table(records, profile))
     print("\n".join(str(path) for path in (*written.files, made_from, page)), flush=True)
-
-
-def _counts(profile: DictConfig) -> Counts:
-    """What a profile sets of the methods' parameters, by dataset."""
-    return {
-        str(name): {"rise": {"n_masks": section.rise_masks}, "msr": {"n_iterations": section.msr_iterations}}
-        for name, section in profile.items()
-        if isinstance(section, DictConfig) and "rise_masks" in section
-    }

@@ -13,7 +13,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from misure.config import Experiment, Sweeps, compute_of
+from misure.config import Experiment, Sweeps, compute_of, overridden
 from misure.errors import MisureError
 from misure.paper.markdown import experiment_summary
 from misure.sweep.announce import Requested, announce
@@ -66,7 +66,7 @@ def _requested(cfg: DictConfig, failures: Failures) -> Requested:
     """Compose what the sweeps ask for, without the datasets for which no network can be had."""
     given = list(HydraConfig.get().overrides.task)
     sweeps = chosen_sweeps(cfg, given)
-    passed_on = [o for o in given if not o.startswith(("sweeps=", "only="))]
+    passed_on = [o for o in given if not overridden([o]) & {"sweeps", "only"}]
     overrides = [f"stand_in={str(cfg.stand_in).lower()}", *passed_on]
     choose = failures.tolerant(NetworkChoice(overrides, cfg.stand_in, fetch=not cfg.plan_only))
     composing = Sweeps(overrides, choose)

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from itertools import groupby
@@ -101,6 +101,7 @@ class Runner:
         """
         turns = rounds(experiments, images_per_step(experiments))
         work = [(e, self._pending(e, ranks)) for e, ranks in turns]
+        self._serve([(e, sample) for e, ranks in turns for sample in self.samples(e, ranks)])
         estimates = [len(pending) * self.paces[e.subject].explaining(e) for e, pending in work]
         self.tally.present = sum(len(self.samples(e, r)) for e, r in turns) - sum(len(pending) for _, pending in work)
         started, correction, spent_estimate = time.monotonic(), 1.0, 0.0
@@ -142,6 +143,17 @@ class Runner:
 
     def _pending(self, experiment: Experiment, ranks: range) -> list[Sample]:
         return [s for s in self.samples(experiment, ranks) if not self.store.has(self.unit(experiment, s))]
+
+    def _serve(self, work: Iterable[tuple[Experiment, Sample]]) -> None:
+        """Let what other profiles made count in this one's tables."""
+        by_profile: dict[str, list[Unit]] = {}
+        for experiment, sample in work:
+            unit, profile = self.unit(experiment, sample), experiment.cfg.profile.name
+            outcome = self.store.outcome(unit)
+            if outcome.complete and outcome.profile != profile:
+                by_profile.setdefault(profile, []).append(unit)
+        for profile, units in by_profile.items():
+            self.store.serve(profile, units)
 
     def _explain(self, experiment: Experiment, samples: list[Sample]) -> None:
         chosen: list[_Chosen] = []

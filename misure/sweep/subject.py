@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from misure.compute import Compute, default_device
+from misure.compute import Compute, Precision, default_device
 from misure.config import build
 from misure.datasets.datamodule import SegmentationData, SegmentationDataset, Stage
 from misure.errors import MisureError
@@ -24,6 +24,7 @@ from misure.networks.checkpoint import (
     load_checkpoint,
     read_info,
     save_checkpoint,
+    started_from,
 )
 from misure.networks.published import PublishedWeights
 from misure.recipe import Recipe
@@ -42,8 +43,6 @@ class Subject:
         model: The network with its trained weights, on the device it runs on.
         info: The checkpoint's description.
         surveys: Folder where surveys are kept; None keeps none.
-        profile: Of which profile the weights are the network: the one it was trained in; empty for weights that are
-            the same in every profile, such as published ones.
     """
 
     name: str
@@ -51,7 +50,6 @@ class Subject:
     model: SegmentationModel
     info: CheckpointInfo
     surveys: Path | None = None
-    profile: str = ""
 
     @property
     def quality(self) -> str:
@@ -65,15 +63,19 @@ class Subject:
         """Return what the network predicts in all validation images, from a file where it was done before."""
         if self.surveys is None:
             return take_survey(self.model, self.dataset, compute)
-        device = self.model.device or torch.device("cpu")
-        with frozen(self.model, compute, device) as lent:
-            precision = lent.settle(self.dataset[0]["image"].to(device)).precision
-        path = survey_path(self.surveys, self.name, self.info.fingerprint, self.dataset.fingerprint, precision)
+        weights, images, precision = self.info.fingerprint, self.dataset.fingerprint, self.precision(compute)
+        path = survey_path(self.surveys, self.name, weights, images, precision)
         known = Survey.load(path)
         if known is None:
             known = take_survey(self.model, self.dataset, compute)
             known.save(path)
         return known
+
+    def precision(self, compute: Compute) -> Precision:
+        """The precision of passes on the first image, measured where it is left open."""
+        device = self.model.device or torch.device("cpu")
+        with frozen(self.model, compute, device) as lent:
+            return lent.settle(self.dataset[0]["image"].to(device)).precision
 
     def samples(self, sampling: Sampling, seed: int, compute: Compute) -> list[Sample]:
         """Draw what is explained, in the order in which it is explained: a small profile takes the first few."""
@@ -128,8 +130,7 @@ def prepare(cfg: DictConfig) -> Subject:
     model = load_checkpoint(path)
     model.to(default_device())
     name = f"{cfg.dataset.name}-{cfg.model.name}"
-    profile = "" if is_published(cfg) or cfg.checkpoint else cfg.profile.name
-    return Subject(name, dataset, model, info, Path(cfg.outputs) / "surveys", profile)
+    return Subject(name, dataset, model, info, Path(cfg.outputs) / "surveys")
 
 
 def _check_same_kind(path: Path, info: CheckpointInfo, dataset: SegmentationDataset) -> None:
@@ -184,18 +185,15 @@ def train_network(cfg: DictConfig) -> CheckpointInfo:
         "stand_in": data.train.stand_in,
     }
     network, logger = build(cfg.model.network), build(cfg.logger)
-    info = _description(cfg, origin, getattr(network, "initial_weights", RANDOM))
+    info = started_from(_description(cfg, origin), getattr(network, "initial_weights", RANDOM))
     return train(network, data, recipe, path=checkpoint_path(cfg), info=info, logger=logger)
 
 
-def _description(cfg: DictConfig, data: Mapping[str, Any], initial_weights: str = "") -> CheckpointInfo:
+def _description(cfg: DictConfig, data: Mapping[str, Any]) -> CheckpointInfo:
     """What a new checkpoint says about its network."""
-    network = _plain(cfg.model.network)
-    if "pretrained" in network and initial_weights == RANDOM:
-        network["pretrained"] = None
     return CheckpointInfo(
         name=checkpoint_name(cfg),
-        network=network,
+        network=_plain(cfg.model.network),
         bottleneck=cfg.model.bottleneck,
         class_names=tuple(cfg.dataset.class_names),
         in_channels=cfg.dataset.in_channels,
@@ -205,7 +203,6 @@ def _description(cfg: DictConfig, data: Mapping[str, Any], initial_weights: str 
         versions=versions(),
         mean=tuple(OmegaConf.select(cfg, "model.mean", default=(0.0,))),
         std=tuple(OmegaConf.select(cfg, "model.std", default=(1.0,))),
-        initial_weights=initial_weights,
     )
 
 

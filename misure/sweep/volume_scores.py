@@ -26,11 +26,13 @@ def keep_volume_scores(cfg: DictConfig, subject: Subject) -> None:
     if not isinstance(volumes, VolumeDataset):
         return
     convention = "original" if cfg.dataset.empty_truth_counts else "strict"
-    identity = f"{subject.name}-{subject.info.fingerprint}-{subject.dataset.fingerprint}-{cfg.profile.name}"
+    compute = compute_of(cfg)
+    lowered = "" if (precision := subject.precision(compute)) == "32" else f"-{precision}"
+    identity = f"{subject.name}-{subject.info.fingerprint}-{subject.dataset.fingerprint}{lowered}"
     path = Path(cfg.outputs, "volumes") / f"{identity}-{convention}.json"
     if path.exists():
         return
-    survey = subject.survey(compute_of(cfg))
+    survey = subject.survey(compute)
 
     def predict(case: str, image: NDArray[np.float32]) -> NDArray[np.uint8]:
         return zoom_back(survey.of_group(case), image.shape)
@@ -44,5 +46,6 @@ def keep_volume_scores(cfg: DictConfig, subject: Subject) -> None:
         "stand_in": subject.dataset.stand_in,
         "dataset_fingerprint": subject.dataset.fingerprint,
         "weights": subject.info.fingerprint,
+        "precision": precision,
     }
     write_volumes(path, scores, meta)
