@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from pipeline import PROJECT, environment, records_of
+from readme_results import results
 from torch import nn
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
@@ -107,3 +108,7 @@ def test_the_lines_for_files_run(tmp_path):
     assert 0 <= float(dice) <= 1
     assert float(ratio) >= 0
     assert (tmp_path / "organ" / "saliency.npy").stat().st_size > 0
+
+
+def test_the_results_are_those_of_the_run_that_is_named():
+    assert "\n".join(results()) in README

@@ -14,7 +14,7 @@ from misure.sweep import runner as module
 from misure.sweep.announce import _distinct, _sharing
 from misure.sweep.outlook import outlooks
 from misure.sweep.plan import rounds
-from misure.sweep.records import RecordStore
+from misure.sweep.records import Outcome, RecordStore
 from misure.sweep.runner import Runner
 from misure.sweep.samples import PredictedObjects
 
@@ -24,7 +24,8 @@ def run_with_time(monkeypatch, costs: list[float], sizes: list[int], budget: flo
     clock, done = [0.0], [0] * len(costs)
     planned = [plain(str(i), n) for i, n in enumerate(sizes)]
     pace = SimpleNamespace(explaining=lambda e: costs[int(e.explainer.name)])
-    runner = Runner(SimpleNamespace(has=lambda _: False), {}, {"d-m": pace}, budget)
+    store = SimpleNamespace(has=lambda _: False, outcome=lambda _: Outcome())
+    runner = Runner(store, {}, {"d-m": pace}, budget)
 
     def explain(experiment, samples):
         index = int(experiment.explainer.name)

@@ -121,7 +121,7 @@ def figure_note(figure: Figure, run: pd.DataFrame, profile: str, pairs: Sequence
 def _provenance(records: pd.DataFrame, pair: Pair) -> list[str]:
     clean = records[undisturbed(records)]
     origin, published = Origin.of(records), distinct(records["network_source"])
-    why = distinct(records["precision_reason"])
+    chosen = distinct(records["precision_reason"])
     done, skipped = (clean[clean["status"] == status] for status in ("done", "skipped"))
     explained = done.drop_duplicates(SAMPLE)
     left_out = {tuple(key) for key in skipped[SAMPLE].to_numpy()} - {tuple(key) for key in explained[SAMPLE].to_numpy()}
@@ -135,7 +135,7 @@ def _provenance(records: pd.DataFrame, pair: Pair) -> list[str]:
         f"weights `{distinct(records['weights'])}`" + (f" ({published})" if published else ""),
         *([f"trained from {start} weights"] if (start := distinct(records["initial_weights"])) else []),
         f"device: {distinct(records['device']) or DASH}",
-        f"precision: {distinct(records['precision']) or DASH}" + (f" ({why})" if why else ""),
+        f"precision: {distinct(records['precision']) or DASH}" + (f" ({chosen})" if chosen else ""),
         *_shortened(explained),
         f"code {distinct(records['code_version']) or DASH}",
         *_network_quality(explained),

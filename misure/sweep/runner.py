@@ -148,9 +148,9 @@ class Runner:
         """Let what other profiles made count in this one's tables."""
         by_profile: dict[str, list[Unit]] = {}
         for experiment, sample in work:
-            unit, profile = self.unit(experiment, sample), experiment.cfg.profile.name
+            unit = self.unit(experiment, sample)
             outcome = self.store.outcome(unit)
-            if outcome.complete and outcome.profile != profile:
+            if outcome.complete and outcome.profile != (profile := experiment.cfg.profile.name):
                 by_profile.setdefault(profile, []).append(unit)
         for profile, units in by_profile.items():
             self.store.serve(profile, units)
