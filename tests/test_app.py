@@ -205,7 +205,8 @@ def test_what_is_no_image_is_refused_in_words(browser, address, tmp_path) -> Non
 
 @pytest.mark.skipif(not WEIGHTS.is_dir(), reason="MISURE_DATA has no deeplabv3_mobilenetv2_voc")
 @pytest.mark.skipif(not (DATA / "coco" / "val2017").is_dir(), reason="MISURE_DATA has no coco/val2017")
-def test_a_real_photograph(visit, browser, tmp_path) -> None:
+@pytest.mark.parametrize("bfloat16", ["slow"], indirect=True)  # emulated, a photograph takes minutes
+def test_a_real_photograph(bfloat16, visit, browser, tmp_path) -> None:
     shelf = Shelf(offers_at_hand(["deeplabv3_mobilenetv2"], DATA, tmp_path), tmp_path)
     app = build_page(shelf, example_images(DATA)[:2])
     _, url, _ = app.launch(server_name="127.0.0.1", prevent_thread_lock=True, **launch_settings())
