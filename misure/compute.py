@@ -86,6 +86,16 @@ class PrecisionChoice:
     reason: str
     seconds: Mapping[Precision, float] = field(default_factory=dict)
 
+    @property
+    def setting(self) -> str:
+        """The value of the key ``precision`` that leads to it; TF32 is a key of its own."""
+        return setting_of(self.precision)
+
+
+def setting_of(precision: Precision) -> str:
+    """Return the value of the key ``precision`` that leads to a precision; TF32 is a key of its own."""
+    return "bf16" if precision == "bf16" else "32"
+
 
 AS_CONFIGURED = "as configured"
 """The reason of a precision that was given."""
@@ -121,6 +131,11 @@ def choose_precision(
 def default_device() -> torch.device:
     """Return where networks are trained and explained by experiments."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def device_name(device: torch.device) -> str:
+    """Name a device for records: a GPU by its product, a processor by its threads."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
 
 
 def is_fast_at_bfloat16(device: torch.device) -> bool:

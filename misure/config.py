@@ -103,7 +103,7 @@ class Experiment:
     @property
     def subject(self) -> str:
         """Which dataset and network it explains."""
-        return f"{self.cfg.dataset.name}-{self.cfg.model.name}"
+        return subject_of(self.cfg)
 
     @functools.cached_property
     def precision(self) -> Precision:
@@ -132,10 +132,15 @@ class Experiment:
         return " ".join([self.subject, self.explainer.name, *shown, *changed])
 
 
+def subject_of(cfg: DictConfig) -> str:
+    """Name a configuration's dataset and network."""
+    return f"{cfg.dataset.name}-{cfg.model.name}"
+
+
 def with_precision(cfg: DictConfig, choice: PrecisionChoice) -> DictConfig:
     """Return a configuration with the precision that was chosen."""
     chosen = _copied(cfg)
-    chosen.precision = "bf16" if choice.precision == "bf16" else "32"
+    chosen.precision = choice.setting
     return chosen
 
 
@@ -183,13 +188,6 @@ def sweep_grid(name: str, overrides: Sequence[str] = ()) -> dict[str, list[str]]
     return {str(key): _split(str(values)) for key, values in params.items()}
 
 
-def expand_sweep(
-    name: str, overrides: Sequence[str], choose: Callable[[DictConfig], Sequence[str]] = lambda _: ()
-) -> Iterator[Experiment]:
-    """Compose every experiment of ``configs/sweep/<name>.yaml``: see :class:`Sweeps`."""
-    return Sweeps(overrides, choose).expand(name)
-
-
 @dataclass
 class Sweeps:
     """Composes the experiments of sweeps; needs an initialised Hydra.
@@ -218,16 +216,22 @@ class Sweeps:
         for values in itertools.product(*grid.values()):
             yield Experiment.of(self._with(name, dict(zip(grid, values, strict=True))))
 
+    @functools.cached_property
+    def _groups(self) -> set[str]:
+        return config_groups()
+
+    @functools.cached_property
+    def _overridden(self) -> set[str]:
+        return overridden(self.overrides)
+
     def _with(self, sweep: str, values: Mapping[str, str]) -> DictConfig:
-        groups = config_groups() - {"explainer"}
-        subject = tuple(f"{key}={value}" for key, value in values.items() if key in groups)
+        subject = tuple(f"{k}={v}" for k, v in values.items() if k in self._groups and k != "explainer")
         cfg = _copied(self._base(sweep, subject, values.get("explainer")))
-        given = overridden(self.overrides)
         with open_dict(cfg):
             if "explainer" in values:
                 cfg.explainer = self._explainer(values["explainer"])
             for key, value in values.items():
-                if key not in config_groups() and key not in given:
+                if key not in self._groups and key not in self._overridden:
                     OmegaConf.update(cfg, key, OverridesParser.create().parse_override(f"{key}={value}").value())
         return cfg
 

@@ -22,6 +22,7 @@ from misure.compute import (
     automatic_batch_size,
     choose_precision,
     seconds_of,
+    setting_of,
     tf32,
 )
 from misure.errors import MisureError
@@ -311,7 +312,7 @@ def _measured_choice(model: SegmentationModel, compute: Compute, image: Tensor) 
     images = image.expand(_TIMED_TOGETHER.get(image.device.type, 1), *image.shape)
 
     def seconds(precision: Precision) -> float:
-        fixed = FrozenNetwork(model, replace(compute, precision="bf16" if precision == "bf16" else "32"), image.device)
+        fixed = FrozenNetwork(model, replace(compute, precision=setting_of(precision)), image.device)
         return seconds_of(lambda: fixed(images), image.device)
 
     choice = choose_precision(compute, image.device, seconds)

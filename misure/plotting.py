@@ -97,7 +97,7 @@ def plot_explanation(explanation: Explanation) -> Figure:
 
     Of a volume, the slice (along its first axis) that holds most of the target, on the whole map's scale.
     """
-    image, region, saliency = explanation.image, explanation.target.region.cpu(), explanation.saliency
+    image, region, saliency = explanation.image, explanation.target.region, explanation.saliency
     sufficient, highest, place = explanation.sufficient_region, float(saliency.max()), ""
     if region.ndim == 3:
         chosen = int(region.sum((1, 2)).argmax())

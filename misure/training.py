@@ -213,7 +213,7 @@ def settled(recipe: Recipe, network: nn.Module, image: Tensor, device: torch.dev
         choice = lent.settle(image.to(device))
     why = f": {choice.reason}" if recipe.precision == "auto" else ""  # else whoever chose it has said why
     print(f"training in precision {choice.precision}{why}", flush=True)
-    return replace(recipe, precision="bf16" if choice.precision == "bf16" else "32"), choice.precision
+    return replace(recipe, precision=choice.setting), choice.precision
 
 
 def train(

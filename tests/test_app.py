@@ -1,7 +1,6 @@
 """The app in a headless Chromium: clicked through with a tiny network, and with a real one where there is data."""
 
 import os
-import shutil
 import time
 import zipfile
 from pathlib import Path
@@ -11,19 +10,18 @@ import pytest
 
 pytest.importorskip("gradio", reason="gradio is not installed (pip install 'misure[app]')")
 pytest.importorskip("PIL", reason="pillow is not installed (pip install 'misure[app]')")
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-from app_network import HOSTILE, bright_shelf, write_image  # noqa: E402
+from app_network import HOSTILE, bright_shelf, write_image
+from browser import chromium
 
-from misure.app.command import build_app, example_images, launch_settings, main  # noqa: E402
-from misure.app.layout import build_page  # noqa: E402
-from misure.app.networks import Shelf, offers_at_hand  # noqa: E402
-from misure.errors import MisureError  # noqa: E402
+from misure.app.command import build_app, example_images, launch_settings, main
+from misure.app.layout import build_page
+from misure.app.networks import Shelf, offers_at_hand
+from misure.errors import MisureError
 
 pytestmark = pytest.mark.filterwarnings("default")  # Gradio's and its server's own deprecations
 
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
-QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
 DATA = Path(os.environ.get("MISURE_DATA", "nowhere"))
 WEIGHTS = DATA / "deeplabv3_mobilenetv2_voc"
 PATIENCE = 40_000
@@ -34,15 +32,8 @@ MEASURED = ".card[data-method={}] [data-dice]:not(:text('…'))"
 
 @pytest.fixture(scope="module")
 def browser():
-    program = next((found for name in PROGRAMS if (found := shutil.which(name))), None)
-    if program is None:
-        pytest.skip(f"no Chromium is installed ({', '.join(PROGRAMS)})")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--disable-gpu", *QUIET], headless=True
-        )
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")

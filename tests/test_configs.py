@@ -12,7 +12,7 @@ from hydra.utils import get_class, get_method
 from omegaconf import DictConfig, OmegaConf
 from pipeline import shipped_root
 
-from misure.config import CONFIG_FOLDER, Experiment, build, compute_of, expand_sweep, number, sweep_grid
+from misure.config import CONFIG_FOLDER, Experiment, Sweeps, build, compute_of, number, sweep_grid
 from misure.datasets.triangle import TriangleDataset
 from misure.errors import MisureError
 from misure.explainers import EXPLAINERS, MSR, Explainer
@@ -233,7 +233,7 @@ EXPECTED |= {"sanity": 20, "sanity_synapse": 40, "sanity_coco": 20}
 def expanded() -> dict[str, list[Experiment]]:
     """Every sweep's experiments: composing takes a tenth of a second each."""
     with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
-        return {name: list(expand_sweep(name, ["profile=quick", "seed=3"])) for name in SWEEPS}
+        return {name: list(Sweeps(["profile=quick", "seed=3"]).expand(name)) for name in SWEEPS}
 
 
 def test_every_sweep_expands_as_its_table_needs(expanded):
@@ -272,7 +272,7 @@ def test_reproduce_names_sweeps_that_exist():
 
 def test_an_unknown_sweep_is_one_line():
     with pytest.raises(MisureError, match="sweep table99") as caught:
-        list(expand_sweep("table99", []))
+        list(Sweeps([]).expand("table99"))
     assert "\n" not in str(caught.value)
     assert not HydraConfig.initialized()
 

@@ -10,7 +10,7 @@ pytest.importorskip("jinja2", reason="the report's libraries are not installed (
 pytest.importorskip("plotly", reason="the report's libraries are not installed (pip install 'misure[report]')")
 pytest.importorskip("PIL", reason="pillow is not installed (pip install 'misure[report]')")
 
-from report_browser import chromium
+from browser import chromium
 from report_files import HOSTILE, METHODS, claims, synthetic
 
 from misure.paper.maps import load_maps

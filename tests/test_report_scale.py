@@ -12,8 +12,8 @@ pytest.importorskip("jinja2", reason="the report's libraries are not installed (
 pytest.importorskip("plotly", reason="the report's libraries are not installed (pip install 'misure[report]')")
 pytest.importorskip("PIL", reason="pillow is not installed (pip install 'misure[report]')")
 
+from browser import chromium
 from PIL import Image
-from report_browser import chromium
 from report_files import N_SCALE, OTHERS, USUAL, claims, drawn_maps, paper_scale, payload
 
 from misure.explainers import EXPLAINERS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from misure.bench.memory import peak_memory
 from misure.bench.peers import OneImage
-from misure.compute import Compute
+from misure.compute import Compute, now
 from misure.explainers.base import Explainer
 from misure.metrics import Evaluation, evaluate, min_max
 from misure.model import SegmentationModel, frozen
@@ -84,9 +83,9 @@ class Round:
         explain = self.contest.contestants[name]
         done, seconds = [], []
         for image, target in zip(self.images, self.targets, strict=True):
-            started = _now(image.device)
+            started = now(image.device)
             done.append(explain(self.model, image, target, explainer))
-            seconds.append(_now(image.device) - started)
+            seconds.append(now(image.device) - started)
         regions = [m.sufficient_region for m in done if m.sufficient_region is not None]
         return Maps(
             torch.stack([m.saliency for m in done]),
@@ -97,10 +96,10 @@ class Round:
 
     def _ours(self, explainer: Explainer, precision: str) -> Maps:
         n_images, device = len(self.images), self.images.device
-        started = _now(device)
+        started = now(device)
         with frozen(self.model, Compute(precision, self.batch_size), device) as network:
             maps = explainer.saliency_maps(network, self.images, TargetBatch.stack(self.targets, device))
-        seconds = (_now(device) - started) / n_images
+        seconds = (now(device) - started) / n_images
         dilations = [None] * n_images if maps.n_dilations is None else maps.n_dilations.tolist()
         return Maps(maps.saliency, maps.sufficient_region, dilations, [seconds] * n_images)
 
@@ -160,9 +159,3 @@ def _agreement(ours: Tensor, theirs: Tensor) -> dict[str, float]:
         "scaled_difference": float((scaled[0] - scaled[1]).abs().max()),
         "support_iou": int((first & second).sum()) / union if union else 1.0,
     }
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()

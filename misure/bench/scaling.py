@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
@@ -17,7 +16,7 @@ from torch.nn.functional import interpolate
 from tqdm import tqdm
 
 from misure.bench.memory import peak_memory
-from misure.compute import Compute
+from misure.compute import Compute, now
 from misure.errors import MisureError
 from misure.explainers import Explainer, make_explainer
 from misure.model import FrozenNetwork, SegmentationModel, frozen
@@ -169,10 +168,10 @@ def measure(model: SegmentationModel, image: Tensor, point: Point) -> dict[str, 
         images = resized.expand(point.images, -1, -1, -1).contiguous()
 
         def seconds(explainer: Explainer) -> float:
-            started = _now(device)
+            started = now(device)
             with frozen(model, Compute(batch_size=point.batch_size), device) as network:
                 explainer.saliency_maps(network, images, batch)
-            return (_now(device) - started) / point.images
+            return (now(device) - started) / point.images
 
         measured = _rise(seconds, point) if point.method == "rise" else _msr(seconds, point)
     return {**measured, "peak_bytes": peak.bytes}
@@ -198,9 +197,3 @@ def _class_to_explain(network: FrozenNetwork, image: Tensor) -> int:
     classes = network.predict(image).flatten()
     foreground = classes[classes != 0]
     return int((foreground if len(foreground) else classes).mode().values)
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()

@@ -31,7 +31,7 @@ def write_overlays(explanation: Explanation, image: Tensor, folder: Path) -> Non
         image: float, C x H x W or C x D x H x W, before normalisation.
         folder: Where the files go.
     """
-    region, saliency = explanation.target.region.cpu(), explanation.saliency
+    region, saliency = explanation.target.region, explanation.saliency
     if region.ndim == 3:
         shown = int(region.flatten(1).sum(1).argmax())
         image, region, saliency = image[:, shown], region[shown], saliency[shown]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from misure.config import Experiment
+from misure.config import Experiment, subject_of
 from misure.sweep.needs import Needs, bytes_of
 from misure.sweep.outlook import Outlook, outlooks
 from misure.sweep.plan import Pace, duration, records_key
@@ -90,7 +90,7 @@ def outline(cfg: DictConfig, what: str, work: Callable[[Pace], float] = lambda _
     if cfg.plan_only:
         pace = settled_pace(cfg)
         needs = Needs.of(cfg, pace, anew=trains)
-        subject = f"{cfg.dataset.name}-{cfg.model.name}"
+        subject = subject_of(cfg)
         _say(f"plan: {what}", *_subject(cfg, needs, pace))
         _say(*table([Line(subject, needs, 0, 0, needs.training + work(pace), needs.to_write)]), *_ending(cfg))
     return bool(cfg.plan_only)
@@ -127,11 +127,9 @@ def _line(subject: str, needs: Needs, seen: Sequence[Outlook], pace: Pace) -> Li
 
 
 def _subject(cfg: DictConfig, needs: Needs, pace: Pace) -> Iterator[str]:
-    yield f"network {cfg.dataset.name}-{cfg.model.name}: {needs.network} ({checkpoint_path(cfg)})"
-    source = " ".join(needs.images.source.split())
-    yield (
-        f"  images: {source}" if source.startswith(needs.images.state) else f"  images: {needs.images.state}: {source}"
-    )
+    yield f"network {subject_of(cfg)}: {needs.network} ({checkpoint_path(cfg)})"
+    state, source = needs.images.state, " ".join(needs.images.source.split())
+    yield f"  images: {source}" if source.startswith(state) else f"  images: {state}: {source}"
     yield f"  precision: {pace.choice.precision}, {pace.choice.reason}"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from misure.compute import device_name
 from misure.config import Experiment
 from misure.datasets.credit import CreditedDataset
 from misure.revision import code_version
@@ -41,8 +42,6 @@ def circumstances(experiment: Experiment, subject: Subject, sample: Sample, draw
         "draw": sample.draw,
         "drawn": drawn,
         "val_dice": subject.info.metrics.get("val_dice"),
-        "device": torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"CPU, {torch.get_num_threads()} threads",
+        "device": device_name(device),
         "code_version": code_version(),
     }

@@ -17,7 +17,7 @@ from misure.sweep.records import RecordStore
 from misure.sweep.runner import unit_of
 from misure.sweep.samples import Sample
 from misure.sweep.subject import checkpoint_path, is_at_hand
-from misure.sweep.survey import Survey, survey_path
+from misure.sweep.survey import Survey, identity_of
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ class _Known:
             info, images = read_info(checkpoint_path(cfg)), build(cfg.dataset.val, **offline)
         except MisureError:
             return None
-        folder, name, precision = Path(cfg.outputs, "surveys"), experiment.subject, experiment.precision
-        return cls(images, info.fingerprint, survey_path(folder, name, info.fingerprint, images.fingerprint, precision))
+        survey = identity_of(experiment.subject, info.fingerprint, images.fingerprint, experiment.precision)
+        return cls(images, info.fingerprint, Path(cfg.outputs, "surveys", f"{survey}.npz"))
 
     def samples(self, experiment: Experiment) -> list[Sample] | None:
         """Draw an experiment's samples; None where that takes a survey that was not made yet."""

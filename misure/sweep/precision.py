@@ -6,12 +6,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
 
 from misure import compute
-from misure.compute import PrecisionChoice, default_device
-from misure.config import with_precision
+from misure.compute import PrecisionChoice, default_device, device_name
+from misure.config import subject_of, with_precision
 from misure.sweep import ledger
 from misure.sweep.plan import Pace, measure_pace
 
@@ -48,12 +47,11 @@ def keep_choice(cfg: DictConfig, choice: PrecisionChoice) -> None:
 
 def _key(cfg: DictConfig) -> dict[str, Any]:
     """Say what a choice holds for: a network, images of a size, a device."""
-    device = default_device()
     return {
-        "subject": f"{cfg.dataset.name}-{cfg.model.name}",
+        "subject": subject_of(cfg),
         "size": cfg.dataset.size,
         "profile": cfg.profile.name,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()}",
+        "device": device_name(default_device()),
         "allow_tf32": bool(cfg.allow_tf32),
     }
 

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from itertools import groupby
@@ -89,6 +89,7 @@ class Runner:
     tally: Tally = field(default_factory=Tally)
     _orders: dict[tuple[str, str, int], list[Sample]] = field(default_factory=dict, init=False, repr=False)
     _interventions: Interventions = field(default_factory=Interventions, init=False, repr=False)
+    _from_others: dict[str, list[Unit]] = field(default_factory=dict, init=False, repr=False)
 
     def run(self, experiments: Sequence[Experiment]) -> Tally:
         """Explain every pending sample, in rounds, while the time lasts.
@@ -101,7 +102,8 @@ class Runner:
         """
         turns = rounds(experiments, images_per_step(experiments))
         work = [(e, self._pending(e, ranks)) for e, ranks in turns]
-        self._serve([(e, sample) for e, ranks in turns for sample in self.samples(e, ranks)])
+        for profile, units in self._from_others.items():
+            self.store.serve(profile, units)
         estimates = [len(pending) * self.paces[e.subject].explaining(e) for e, pending in work]
         self.tally.present = sum(len(self.samples(e, r)) for e, r in turns) - sum(len(pending) for _, pending in work)
         started, correction, spent_estimate = time.monotonic(), 1.0, 0.0
@@ -142,18 +144,16 @@ class Runner:
         return self._orders[key]
 
     def _pending(self, experiment: Experiment, ranks: range) -> list[Sample]:
-        return [s for s in self.samples(experiment, ranks) if not self.store.has(self.unit(experiment, s))]
-
-    def _serve(self, work: Iterable[tuple[Experiment, Sample]]) -> None:
-        """Let what other profiles made count in this one's tables."""
-        by_profile: dict[str, list[Unit]] = {}
-        for experiment, sample in work:
+        """Choose the samples that need work, and note which of the others another profile made."""
+        pending = []
+        for sample in self.samples(experiment, ranks):
             unit = self.unit(experiment, sample)
             outcome = self.store.outcome(unit)
-            if outcome.complete and outcome.profile != (profile := experiment.cfg.profile.name):
-                by_profile.setdefault(profile, []).append(unit)
-        for profile, units in by_profile.items():
-            self.store.serve(profile, units)
+            if not outcome.complete:
+                pending.append(sample)
+            elif outcome.profile != (profile := experiment.cfg.profile.name):
+                self._from_others.setdefault(profile, []).append(unit)
+        return pending
 
     def _explain(self, experiment: Experiment, samples: list[Sample]) -> None:
         chosen: list[_Chosen] = []
@@ -235,7 +235,7 @@ class Runner:
         shared = {
             "status": "done",
             "reason": None,
-            "truth_dice": float(dice(target.region[None].cpu(), truth[None])),
+            "truth_dice": float(dice(target.region[None], truth[None])),
             "confidence": target.confidence,
             "explained_class": target.class_id,
             **{name: getattr(explanation, name) for name in _KEPT},
@@ -314,7 +314,7 @@ def _finite_target(network: FrozenNetwork, images: Tensor, class_id: int) -> Tar
 def _maps(explanation: Explanation) -> dict[str, np.ndarray]:
     maps = {
         "image": explanation.image.numpy().astype(np.float16),
-        "region": explanation.target.region.cpu().numpy(),
+        "region": explanation.target.region.numpy(),
         "saliency": explanation.saliency.numpy().astype(np.float16),
     }
     if explanation.sufficient_region is not None:

@@ -13,7 +13,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from misure.compute import Compute, Precision, default_device
-from misure.config import build
+from misure.config import build, subject_of
 from misure.datasets.datamodule import SegmentationData, SegmentationDataset, Stage
 from misure.errors import MisureError
 from misure.model import SegmentationModel, frozen
@@ -29,7 +29,7 @@ from misure.networks.checkpoint import (
 from misure.networks.published import PublishedWeights
 from misure.recipe import Recipe
 from misure.sweep.samples import Sample, Sampling
-from misure.sweep.survey import Survey, survey_path, take_survey
+from misure.sweep.survey import Survey, identity_of, take_survey
 from misure.training import train
 
 
@@ -63,13 +63,17 @@ class Subject:
         """Return what the network predicts in all validation images, from a file where it was done before."""
         if self.surveys is None:
             return take_survey(self.model, self.dataset, compute)
-        weights, images, precision = self.info.fingerprint, self.dataset.fingerprint, self.precision(compute)
-        path = survey_path(self.surveys, self.name, weights, images, precision)
+        path = self.surveys / f"{self.identity(compute)}.npz"
         known = Survey.load(path)
         if known is None:
             known = take_survey(self.model, self.dataset, compute)
             known.save(path)
         return known
+
+    def identity(self, compute: Compute) -> str:
+        """Name what the network predicts in the images: of whom, with which weights, in which precision."""
+        precision = self.precision(compute)
+        return identity_of(self.name, self.info.fingerprint, self.dataset.fingerprint, precision)
 
     def precision(self, compute: Compute) -> Precision:
         """The precision of passes on the first image, measured where it is left open."""
@@ -89,7 +93,7 @@ def checkpoint_path(cfg: DictConfig) -> Path:
 
 def checkpoint_name(cfg: DictConfig) -> str:
     """Name of a configuration's checkpoint; published weights are the same in every profile."""
-    return f"{cfg.dataset.name}-{cfg.model.name}-{'published' if is_published(cfg) else cfg.profile.name}"
+    return f"{subject_of(cfg)}-{'published' if is_published(cfg) else cfg.profile.name}"
 
 
 def is_published(cfg: DictConfig) -> bool:
@@ -129,8 +133,7 @@ def prepare(cfg: DictConfig) -> Subject:
     _check_same_kind(path, info, dataset)
     model = load_checkpoint(path)
     model.to(default_device())
-    name = f"{cfg.dataset.name}-{cfg.model.name}"
-    return Subject(name, dataset, model, info, Path(cfg.outputs) / "surveys")
+    return Subject(subject_of(cfg), dataset, model, info, Path(cfg.outputs) / "surveys")
 
 
 def _check_same_kind(path: Path, info: CheckpointInfo, dataset: SegmentationDataset) -> None:

@@ -75,10 +75,10 @@ class Survey:
             return None
 
 
-def survey_path(folder: Path, subject: str, weights: str, images: str, precision: str) -> Path:
-    """Where a subject's survey lies; those of older versions are of float32."""
+def identity_of(subject: str, weights: str, images: str, precision: str) -> str:
+    """Name what a network predicts in images; what older versions kept is of float32 and has its name."""
     lowered = "" if precision == "32" else f"-{precision}"
-    return folder / f"{subject}-{weights}-{images}{lowered}.npz"
+    return f"{subject}-{weights}-{images}{lowered}"
 
 
 def take_survey(model: SegmentationModel, dataset: SegmentationDataset, compute: Compute) -> Survey:

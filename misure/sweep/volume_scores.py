@@ -27,9 +27,7 @@ def keep_volume_scores(cfg: DictConfig, subject: Subject) -> None:
         return
     convention = "original" if cfg.dataset.empty_truth_counts else "strict"
     compute = compute_of(cfg)
-    lowered = "" if (precision := subject.precision(compute)) == "32" else f"-{precision}"
-    identity = f"{subject.name}-{subject.info.fingerprint}-{subject.dataset.fingerprint}{lowered}"
-    path = Path(cfg.outputs, "volumes") / f"{identity}-{convention}.json"
+    path = Path(cfg.outputs, "volumes") / f"{subject.identity(compute)}-{convention}.json"
     if path.exists():
         return
     survey = subject.survey(compute)
@@ -46,6 +44,6 @@ def keep_volume_scores(cfg: DictConfig, subject: Subject) -> None:
         "stand_in": subject.dataset.stand_in,
         "dataset_fingerprint": subject.dataset.fingerprint,
         "weights": subject.info.fingerprint,
-        "precision": precision,
+        "precision": subject.precision(compute),
     }
     write_volumes(path, scores, meta)

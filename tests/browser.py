@@ -1,4 +1,4 @@
-"""A Chromium without a window, for the tests of the report."""
+"""A Chromium without a window, for the tests of pages."""
 
 import shutil
 from collections.abc import Iterator
