@@ -7,17 +7,19 @@ Example:
     >>> explanation.plot().savefig("explanation.png")  # doctest: +SKIP
 """
 
+from importlib.metadata import version
+
 from misure.api import explain
-from misure.compute import Compute
 from misure.errors import MisureError
 from misure.explainers import EXPLAINERS
 from misure.explanation import Explanation
-from misure.loading import load_model
-from misure.model import SegmentationModel
+from misure.models.compute import Compute
+from misure.models.loading import load_model
+from misure.models.wrapper import SegmentationModel
 from misure.progress import CancelledError, Progress
 from misure.target import EmptyTargetError, Target
 
-__version__ = "0.1.0"
+__version__ = version("misure")
 
 __all__ = [
     "EXPLAINERS",

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from misure.compute import Compute
 from misure.errors import MisureError
 from misure.explainers import make_explainer
 from misure.explainers.base import Explainer, check_images, takes_volumes
-from misure.model import FrozenNetwork, SegmentationModel, frozen
+from misure.models.compute import Compute
+from misure.models.wrapper import FrozenNetwork, SegmentationModel, frozen
 from misure.progress import Watch
 from misure.target import Target, make_all_targets, make_targets
 
@@ -57,7 +57,7 @@ def explain(
         border: Explain only the inner rim of that many pixels of what ``region`` and ``at`` leave.
         precision: ``"32"``, ``"bf16"`` or ``"auto"``.
         batch_size: Perturbed images per forward pass, or ``"auto"``.
-        allow_tf32: See :class:`misure.compute.Compute`.
+        allow_tf32: See :class:`misure.models.compute.Compute`.
         winograd: Likewise.
         fold: Likewise.
         watch: Called between the method's steps with a :class:`misure.progress.Progress`; whatever it raises, such as

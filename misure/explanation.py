@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -93,9 +94,17 @@ class Explanation:
 
         Of a volume, the slice (along its first axis) that holds most of the target.
         """
-        from misure.plotting import plot_explanation
+        from misure.plotting import plot_map
 
-        return plot_explanation(self)
+        numbers = f"Dice {self.dice_explained:.3f}, ratio {self.perturbation_ratio:.2f}"
+        return plot_map(
+            self.image,
+            self.target.region,
+            self.saliency,
+            titles=(f"Prediction, class {self.target.class_id}", f"{self.method}: {numbers}"),
+            sufficient_region=self.sufficient_region,
+            n_dilations=self.n_dilations,
+        )
 
     def save(self, folder: str | Path, *, extra: Extra | None = None) -> Path:
         """Write ``saliency.npy``, ``arrays.npz``, ``explanation.png`` and ``manifest.json``.
@@ -114,8 +123,6 @@ class Explanation:
         Raises:
             MisureError: If the place cannot be written or holds something else.
         """
-        from misure import __version__
-
         folder = Path(folder).absolute()
         if folder.exists() and not _is_replaceable(folder):
             raise MisureError(f"cannot write {folder}: it holds something else; choose another folder")
@@ -129,7 +136,7 @@ class Explanation:
             np.save(partial / "saliency.npy", self.saliency.numpy())
             np.savez_compressed(partial / "arrays.npz", **self._arrays())
             self.plot().savefig(partial / "explanation.png", dpi=150)
-            versions = {"misure": __version__, "torch": torch.__version__}
+            versions = {"misure": version("misure"), "torch": torch.__version__}
             manifest = {"schema": SCHEMA_VERSION, "versions": versions, **self.summary(), "curve": list(self.curve)}
             manifest |= extra(partial) if extra else {}
             (partial / "manifest.json").write_text(json.dumps(manifest, indent=2), encoding="utf-8")

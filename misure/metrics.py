@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import conv1d, pad
 
 from misure.errors import MisureError
-from misure.model import FrozenNetwork
+from misure.models.wrapper import FrozenNetwork
 from misure.target import TargetBatch
 
 BlankingKind = Literal["zero", "black", "mean", "blur", "author_code"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from torch import Tensor
-
-from misure.explainers import EXPLAINERS
-from misure.explanation import Explanation
 
 MAP_COLOURS = "cividis"
 """Perceptually uniform and readable with every common colour-vision deficiency."""
@@ -32,16 +30,24 @@ _STYLES = {
     "seg_grad_cam": Style("#009e73", "s"),
     "prediction": Style("#cc79a7", "p"),
     "random_map": Style("#7f7f7f", "v"),
+    "extremal_perturbation": Style("#56b4e9", "X"),
+    "hires_cam": Style("#000000", "^"),
+    "ablation_cam": Style("#b8a800", "<"),
+    "score_cam": Style("#56b4e9", ">"),
+    "grid_saliency": Style("#000000", "h"),
+    "meaningful_perturbation": Style("#b8a800", "X"),
+    "integrated_gradients": Style("#56b4e9", "^"),
+    "smooth_grad": Style("#000000", "<"),
+    "occlusion": Style("#b8a800", ">"),
 }
-_COLOURS, _MARKERS = ("#56b4e9", "#000000", "#b8a800"), "X^<>h"
-_MORE = tuple(Style(_COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)]) for i in range(15))
-"""For further methods, all different; the third colour is Okabe and Ito's yellow, darkened to be seen on white."""
+"""All different; the colour #b8a800 is Okabe and Ito's yellow, darkened to be seen on white."""
+
+_OTHERS = tuple(Style(colour, marker) for marker in "Hdp8v*" for colour in ("#56b4e9", "#000000", "#b8a800"))
 
 
 def style_of(name: str) -> Style:
     """Return how a method is drawn, the same in every figure and in the report."""
-    others = [method for method in EXPLAINERS if method not in _STYLES]
-    return _STYLES[name] if name in _STYLES else _MORE[others.index(name) % len(_MORE)]
+    return _STYLES[name] if name in _STYLES else _OTHERS[zlib.crc32(name.encode()) % len(_OTHERS)]
 
 
 def displayable(image: Tensor) -> np.ndarray:
@@ -92,31 +98,43 @@ def show_map(axes: Axes, saliency: Tensor, *, high: float | None = None) -> Axes
     return drawn
 
 
-def plot_explanation(explanation: Explanation) -> Figure:
-    """Draw the image, the prediction, the sufficient region if there is one, and the saliency map.
+def plot_map(
+    image: Tensor,
+    region: Tensor,
+    saliency: Tensor,
+    *,
+    titles: tuple[str, str],
+    sufficient_region: Tensor | None = None,
+    n_dilations: int | None = None,
+) -> Figure:
+    """Draw an image, the prediction, the sufficient region if there is one, and the saliency map.
 
-    Of a volume, the slice (along its first axis) that holds most of the target, on the whole map's scale.
+    Args:
+        image: C x H x W; of a volume, C x D x H x W, the slice (along D) that holds most of the target is drawn, on the
+            whole map's scale.
+        region: bool, H x W: the prediction.
+        saliency: float, H x W.
+        titles: Of the prediction and of the map.
+        sufficient_region: bool, H x W.
+        n_dilations: Dilations it needed.
     """
-    image, region, saliency = explanation.image, explanation.target.region, explanation.saliency
-    sufficient, highest, place = explanation.sufficient_region, float(saliency.max()), ""
+    highest, place = float(saliency.max()), ""
     if region.ndim == 3:
         chosen = int(region.sum((1, 2)).argmax())
         place = f", slice {chosen} of 0 to {len(region) - 1}"
         image, region, saliency = image[:, chosen], region[chosen], saliency[chosen]
-        sufficient = None if sufficient is None else sufficient[chosen]
-    panels = 3 + (sufficient is not None)
+        sufficient_region = None if sufficient_region is None else sufficient_region[chosen]
+    panels = 3 + (sufficient_region is not None)
     figure = Figure(figsize=(3 * panels + 0.8, 3.4), layout="constrained")
     axes = list(figure.subplots(1, panels))
     show_image(axes[0], image)
     axes[0].set_title(f"Image{place}")
     show_mask(axes[1], region)
-    axes[1].set_title(f"Prediction, class {explanation.target.class_id}")
-    if sufficient is not None:
-        show_region(axes[2], image, sufficient)
-        axes[2].set_title(f"Sufficient region, {explanation.n_dilations} dilations")
+    axes[1].set_title(titles[0])
+    if sufficient_region is not None:
+        show_region(axes[2], image, sufficient_region)
+        axes[2].set_title(f"Sufficient region, {n_dilations} dilations")
     drawn = show_map(axes[-1], saliency, high=highest)
-    axes[-1].set_title(
-        f"{explanation.method}: Dice {explanation.dice_explained:.3f}, ratio {explanation.perturbation_ratio:.2f}"
-    )
+    axes[-1].set_title(titles[1])
     figure.colorbar(drawn, ax=axes[-1], label="saliency (not scaled)")
     return figure

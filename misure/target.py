@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from misure.errors import MisureError, did_you_mean
-from misure.model import FrozenNetwork, SegmentationModel
+from misure.models.wrapper import FrozenNetwork, SegmentationModel
 from misure.regions import border_of, component_at, point_within
 
 _Frozen = TypeVar("_Frozen")

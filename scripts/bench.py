@@ -3,7 +3,7 @@
 from omegaconf import DictConfig
 
 from misure.bench.experiment import bench
-from misure.cli import entry_point
+from misure.cli.entry import entry_point
 
 
 @entry_point("bench")

@@ -1,6 +1,6 @@
 """Explain image files: ``python scripts/explain.py image=photo.jpg model=deeplabv3_mobilenetv2 target=dog``."""
 
-from misure.explaining.commands import explain
+from misure.cli.commands import explain
 
 if __name__ == "__main__":
     explain()

@@ -3,7 +3,7 @@
 from omegaconf import DictConfig
 
 from misure.bench.operations import profile_operations
-from misure.cli import entry_point
+from misure.cli.entry import entry_point
 
 
 @entry_point("operations", "run")

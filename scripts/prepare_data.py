@@ -4,9 +4,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from misure.cli import entry_point
+from misure.cli.entry import entry_point
 from misure.config import build
-from misure.sweep.at_hand import available
+from misure.sweep.availability import available
 
 
 @entry_point("prepare_data")
@@ -20,11 +20,11 @@ def main(cfg: DictConfig) -> None:
             most = len(cfg.dataset.classes) * cfg.dataset.images_per_class
             print(f"download, what is not there: annotations, 253 MB, and at most {most} photographs of 0.16 MB")
     elif cfg.dataset.name == "synapse":
-        from misure.datasets.synapse_source import prepare_synapse
+        from misure.datasets.synapse.source import prepare_synapse
 
         print(prepare_synapse(data_root, Path(cfg.source) if cfg.source else None, cfg.labels))
     elif cfg.dataset.name == "coco":
-        from misure.datasets.coco_download import download_coco
+        from misure.datasets.coco.download import download_coco
 
         chosen = cfg.dataset
         print(download_coco(data_root, chosen.classes, chosen.images_per_class, cfg.seed, build(cfg.coco)).summary)

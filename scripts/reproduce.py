@@ -2,8 +2,8 @@
 
 from omegaconf import DictConfig
 
-from misure.cli import entry_point
-from misure.sweep.reproduce import reproduce
+from misure.cli.entry import entry_point
+from misure.cli.reproduce import reproduce
 
 
 @entry_point("reproduce")

@@ -3,7 +3,7 @@
 from omegaconf import DictConfig
 
 from misure.bench.rise_masks import count_rise_masks
-from misure.cli import entry_point
+from misure.cli.entry import entry_point
 
 
 @entry_point("rise_masks")

@@ -2,8 +2,8 @@
 
 from omegaconf import DictConfig
 
-from misure.cli import entry_point
-from misure.sweep.reproduce import run_one
+from misure.cli.entry import entry_point
+from misure.cli.reproduce import run_one
 
 
 @entry_point("run")

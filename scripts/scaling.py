@@ -3,7 +3,7 @@
 from omegaconf import DictConfig
 
 from misure.bench.scaling_report import scaling
-from misure.cli import entry_point
+from misure.cli.entry import entry_point
 
 
 @entry_point("scaling", "bench")

@@ -2,8 +2,8 @@
 
 from omegaconf import DictConfig
 
-from misure.cli import entry_point
-from misure.sweep.remake import write_outputs
+from misure.cli.entry import entry_point
+from misure.cli.remake import write_outputs
 
 
 @entry_point("tables", "reproduce")

@@ -3,10 +3,10 @@
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from misure.cli import entry_point
+from misure.cli.entry import entry_point
 from misure.sweep.announce import outline
-from misure.sweep.at_hand import fitted
-from misure.sweep.subject import checkpoint_path, train_network
+from misure.sweep.availability import fitted
+from misure.sweep.setup import checkpoint_path, train_network
 
 
 @entry_point("train")

@@ -7,7 +7,7 @@ import time
 import torch
 from torch import nn
 
-from misure.model import SegmentationModel
+from misure.models.wrapper import SegmentationModel
 
 
 class Bright(nn.Module):

@@ -21,9 +21,9 @@ from pathlib import Path
 from coco_files import VOC_CLASSES, miniature
 from PIL import Image, ImageOps
 
-from misure.datasets.coco_download import ANNOTATIONS, CocoDownload, download_coco
-from misure.datasets.coco_protocol import choose_images, class_ids, load_annotations
-from misure.datasets.coco_server import COCO_HOST, CocoServer
+from misure.datasets.coco.download import ANNOTATIONS, CocoDownload, download_coco
+from misure.datasets.coco.protocol import choose_images, class_ids, load_annotations
+from misure.datasets.coco.server import COCO_HOST, CocoServer
 
 CLASSES = tuple(VOC_CLASSES)
 ARCHIVE = "/annotations/annotations_trainval2017.zip"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from misure import compute
+from misure.models import compute
 
 KINDS = ("slow", "fast")
 """How fast the processor is at bfloat16."""

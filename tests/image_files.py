@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from misure.networks.checkpoint import CheckpointInfo, save_checkpoint
-from misure.networks.unet import build_unet
+from misure.models.checkpoint import CheckpointInfo, save_checkpoint
+from misure.models.unet import build_unet
 
 CLASSES = ("background", "bright", "never")
 
@@ -54,7 +54,7 @@ def write_checkpoint(path):
     network = build_unet(**arguments)
     info = CheckpointInfo(
         name="triangle-tiny-smoke",
-        network={"_target_": "misure.networks.unet.build_unet", **arguments},
+        network={"_target_": "misure.models.unet.build_unet", **arguments},
         bottleneck="encoder",
         class_names=CLASSES,
         in_channels=1,

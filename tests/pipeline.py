@@ -128,7 +128,7 @@ def environment() -> dict[str, str]:
 
 def _serve() -> None:
     """Answer every request line with the exit code of a forked process."""
-    import misure.sweep.reproduce  # noqa: F401
+    import misure.cli.reproduce  # noqa: F401
 
     for line in sys.stdin:
         request = json.loads(line)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from misure.paper.reference import DASH
+from misure.paper.published import DASH
 
 RUN = Path(__file__).resolve().parents[1] / "data" / "readme" / "table1.csv"
 """Table 1 as ``make reproduce`` wrote it."""

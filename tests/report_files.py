@@ -14,7 +14,7 @@ from paper_records import COCO_CLASSES, ORGANS, frame, organ, photo, unit
 from PIL import Image
 
 from misure.paper.material import Material
-from misure.paper.selection import latest_run, shown_pairs
+from misure.paper.query import latest_run, shown_pairs
 from misure.report.claims import COLUMNS, VERDICTS
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"

@@ -11,10 +11,10 @@ from hypothesis.extra.numpy import arrays
 from oracles import metrics as oracle
 from oracles.toys import Convolutional, as_numpy_predict
 
-from misure.compute import Compute
 from misure.errors import MisureError
 from misure.metrics import Blanking, dice, evaluate, keep, min_max, perturbation_ratio
-from misure.model import SegmentationModel, frozen
+from misure.models.compute import Compute
+from misure.models.wrapper import SegmentationModel, frozen
 from misure.target import TargetBatch, make_targets
 
 maps = arrays(bool, (3, 4, 5))

@@ -9,9 +9,9 @@ import torch
 from oracles.toys import Convolutional, PerPixel
 
 import misure
-from misure.compute import Compute
 from misure.errors import MisureError
-from misure.model import SegmentationModel, frozen
+from misure.models.compute import Compute
+from misure.models.wrapper import SegmentationModel, frozen
 from misure.target import EmptyTargetError, Target, TargetBatch, make_targets
 
 CPU = torch.device("cpu")

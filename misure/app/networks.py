@@ -11,13 +11,13 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 
 from misure.app.sharing import SharedNetwork
-from misure.compute import default_device
 from misure.config import CONFIG_FOLDER, build
 from misure.errors import MisureError, did_you_mean
 from misure.explaining.network import NamedNetwork, named_network
-from misure.loading import load_model
-from misure.networks.checkpoint import load_checkpoint, read_info
-from misure.networks.published import OperatorListWeights
+from misure.models.checkpoint import load_checkpoint, read_info
+from misure.models.compute import default_device
+from misure.models.loading import load_model
+from misure.models.pretrained import OperatorListWeights
 from misure.reliability import ReliabilityModel
 
 
@@ -93,7 +93,7 @@ def offers_at_hand(models: Iterable[str], data_root: Path, outputs: Path) -> lis
     """List what the user named, what was trained here, and published networks whose weights are on this disk.
 
     Args:
-        models: Names of ``configs/model`` or files, see :func:`misure.loading.load_model`.
+        models: Names of ``configs/model`` or files, see :func:`misure.models.loading.load_model`.
         data_root: Where published weights lie.
         outputs: Where ``checkpoints/`` are.
 

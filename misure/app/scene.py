@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from misure.app.sharing import SharedNetwork
-from misure.compute import Compute
 from misure.errors import MisureError
-from misure.images import read_images
-from misure.images.scans import is_nifti
-from misure.model import SegmentationModel, frozen
+from misure.io.images import read_images
+from misure.io.scans import is_nifti
+from misure.models.compute import Compute
+from misure.models.wrapper import SegmentationModel, frozen
 
 LARGEST_SIDE = 512
 """Larger images are scaled down to this."""

@@ -15,12 +15,12 @@ from misure.api import explain
 from misure.app.scene import NOTHING, Cut, Scene, look
 from misure.app.sharing import SharedNetwork
 from misure.app.worker import Run
-from misure.compute import Compute
 from misure.errors import MisureError
 from misure.explainers.base import Explainer
 from misure.explanation import Explanation
 from misure.metrics import Blanking, Evaluation, evaluate, min_max
-from misure.model import SegmentationModel, frozen
+from misure.models.compute import Compute
+from misure.models.wrapper import SegmentationModel, frozen
 from misure.target import Target, TargetBatch
 
 Extent = Literal["object", "border", "class"]

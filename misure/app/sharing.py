@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from misure.model import SegmentationModel
+from misure.models.wrapper import SegmentationModel
 
 _LOOK_EVERY = 0.1
 """Seconds between two looks whether waiting was given up."""
@@ -15,7 +15,7 @@ _LOOK_EVERY = 0.1
 class SharedNetwork:
     """A network and whose turn it is.
 
-    Lending a network for explanation changes it until it is given back (see :func:`misure.model.frozen`), so
+    Lending a network for explanation changes it until it is given back (see :func:`misure.models.wrapper.frozen`), so
     explanations come one after the other. Short visits, such as a prediction, need not wait for the end of one: they
     get the network between two steps, and are over before the next.
 

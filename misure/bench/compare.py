@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from misure import compute
 from misure.bench.literal import LiteralMap, literal_msr, literal_rise, literal_seg_grad_cam
 from misure.bench.memory import quick_collection
 from misure.bench.peers import OneImage, peers_of
@@ -24,7 +23,8 @@ from misure.explainers import make_explainer
 from misure.explainers.base import check_images
 from misure.explainers.msr import MSR
 from misure.explainers.seg_grad_cam import SegGradCAM
-from misure.model import SegmentationModel
+from misure.models import compute
+from misure.models.wrapper import SegmentationModel
 from misure.target import Target
 
 METHODS = ("msr", "rise", "seg_grad_cam", "integrated_gradients")
@@ -65,7 +65,7 @@ def run_bench(
         methods: Which of ``METHODS`` to run.
         precisions: Of ours; None means float32, and bfloat16 too where the hardware is fast at it.
         images_per_round: How many images take one turn.
-        batch_size: Ours, see :class:`misure.compute.Compute`.
+        batch_size: Ours, see :class:`misure.models.compute.Compute`.
         layer: Seg-Grad-CAM's layer; None means the model's bottleneck.
         weight_gradients: Let the literal MSR compute the gradients of all weights too.
         progress: Show a progress bar.

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from misure.bench.compare import run_bench
 from misure.bench.report import markdown, write
-from misure.compute import Compute
-from misure.config import Experiment, composed, compute_of
+from misure.config import composed, compute_of
 from misure.errors import MisureError
-from misure.model import frozen
+from misure.models.compute import Compute
+from misure.models.wrapper import frozen
 from misure.sweep.announce import outline
-from misure.sweep.subject import Subject, prepare
+from misure.sweep.experiment import Experiment
+from misure.sweep.setup import Subject, prepare
 from misure.target import EmptyTargetError, Target, make_targets
 
 

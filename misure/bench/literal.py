@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from misure.explainers.rise import RISE
-from misure.model import SegmentationModel
+from misure.models.wrapper import SegmentationModel
 from misure.target import Target
 
 _DICE_EPSILON = 1e-7

@@ -11,14 +11,14 @@ import pandas as pd
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from misure.compute import Compute
-from misure.curves import Curve, dice_at, explanation_curves
 from misure.errors import MisureError
+from misure.evaluation.curves import Curve, dice_at, explanation_curves
 from misure.explainers.base import Explainer
-from misure.model import SegmentationModel, to_logits
-from misure.paper.cells import duration, interval, markdown_table, measured
-from misure.paper.reference import DASH
+from misure.models.compute import Compute
+from misure.models.wrapper import SegmentationModel, to_logits
+from misure.paper.published import DASH
 from misure.paper.statistics import summarise
+from misure.paper.table import duration, interval, markdown_table, measured
 from misure.progress import Progress
 from misure.target import Target
 

@@ -10,12 +10,13 @@ from omegaconf import DictConfig
 
 from misure.bench.experiment import described, explained_images
 from misure.bench.method_table import measure_methods, method_document
-from misure.config import Experiment, composed, compute_of
+from misure.config import composed, compute_of
 from misure.explainers import EXPLAINERS
 from misure.explainers.base import Explainer
-from misure.files import write_atomically
+from misure.io.atomic import write_atomically
 from misure.sweep.announce import outline
-from misure.sweep.subject import prepare
+from misure.sweep.experiment import Experiment
+from misure.sweep.setup import prepare
 
 
 def compare_methods(cfg: DictConfig) -> str:

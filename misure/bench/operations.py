@@ -11,14 +11,15 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from misure.bench.experiment import described, explained_images
-from misure.compute import Compute
-from misure.config import Experiment, compute_of
+from misure.config import compute_of
 from misure.explainers.base import Explainer
-from misure.files import write_atomically
-from misure.model import SegmentationModel
-from misure.paper.cells import markdown_table
+from misure.io.atomic import write_atomically
+from misure.models.compute import Compute
+from misure.models.wrapper import SegmentationModel
+from misure.paper.table import markdown_table
 from misure.sweep.announce import outline
-from misure.sweep.subject import prepare
+from misure.sweep.experiment import Experiment
+from misure.sweep.setup import prepare
 from misure.target import Target
 
 _REST = "everything else"

@@ -8,15 +8,16 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from misure.bench.experiment import described, explained_images
-from misure.config import Experiment, build, compute_of
+from misure.bench.rise_convergence import Convergence, summary
+from misure.config import build, compute_of
 from misure.errors import MisureError
 from misure.explainers import RISE
-from misure.files import write_atomically
-from misure.paper.cells import markdown_table
-from misure.paper.reference import DASH
-from misure.rise_convergence import Convergence, summary
+from misure.io.atomic import write_atomically
+from misure.paper.published import DASH
+from misure.paper.table import markdown_table
 from misure.sweep.announce import outline
-from misure.sweep.subject import prepare
+from misure.sweep.experiment import Experiment
+from misure.sweep.setup import prepare
 
 
 def count_rise_masks(cfg: DictConfig) -> str:
@@ -60,7 +61,7 @@ def count_rise_masks(cfg: DictConfig) -> str:
 
 
 def document(table: pd.DataFrame, *, title: str, notes: list[str]) -> str:
-    """Write the rows of :meth:`misure.rise_convergence.Convergence.measure` as Markdown."""
+    """Write the rows of :meth:`misure.bench.rise_convergence.Convergence.measure` as Markdown."""
     headers = ["masks", "runs", "that reached it", "masks needed, median (range)", "correlation in the end, median"]
     reached_in_the_end = table.groupby("variant")["correlation"].median()
     lines = [

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from misure.bench.memory import peak_memory
 from misure.bench.peers import OneImage
-from misure.compute import Compute, now
 from misure.explainers.base import Explainer
 from misure.metrics import Evaluation, evaluate, min_max
-from misure.model import SegmentationModel, frozen
+from misure.models.compute import Compute, now
+from misure.models.wrapper import SegmentationModel, frozen
 from misure.target import Target, TargetBatch
 
 LITERAL = "literal"

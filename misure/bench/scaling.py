@@ -16,10 +16,10 @@ from torch.nn.functional import interpolate
 from tqdm import tqdm
 
 from misure.bench.memory import peak_memory
-from misure.compute import Compute, now
 from misure.errors import MisureError
 from misure.explainers import Explainer, make_explainer
-from misure.model import FrozenNetwork, SegmentationModel, frozen
+from misure.models.compute import Compute, now
+from misure.models.wrapper import FrozenNetwork, SegmentationModel, frozen
 from misure.target import TargetBatch, make_targets
 
 AXES = {"batch_size": "batch size", "size": "image size", "masks": "masks", "images": "images"}

@@ -12,12 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 from misure.bench.experiment import explained_images
 from misure.bench.report import hardware_name, table, write
 from misure.bench.scaling import AXES, make_points, run_scaling
-from misure.config import Experiment
 from misure.explainers import EXPLAINERS
-from misure.model import SegmentationModel
-from misure.networks.checkpoint import load_checkpoint
+from misure.models.checkpoint import load_checkpoint
+from misure.models.wrapper import SegmentationModel
 from misure.sweep.announce import outline
-from misure.sweep.subject import checkpoint_path, prepare
+from misure.sweep.experiment import Experiment
+from misure.sweep.setup import checkpoint_path, prepare
 
 
 def scaling(cfg: DictConfig) -> str:

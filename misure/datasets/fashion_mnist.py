@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from misure.datasets.available import Available
-from misure.download import fetch, is_reachable
 from misure.errors import MisureError
+from misure.io.download import fetch, is_reachable
 
 Split = Literal["train", "val"]
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from misure.activations import (
+from misure.explainers.activations import (
     activations,
     influences,
     no_influence,
@@ -19,7 +19,7 @@ from misure.activations import (
 )
 from misure.explainers.base import SaliencyMaps
 from misure.explainers.cam import TYPICAL_CHANNELS, LayerExplainer
-from misure.model import FrozenNetwork
+from misure.models.wrapper import FrozenNetwork
 from misure.target import TargetBatch
 
 

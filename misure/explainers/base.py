@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
-from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from misure.compute import Compute, now
 from misure.errors import MisureError
 from misure.explanation import Explanation
 from misure.metrics import Blanking, BlankingKind, Evaluation, evaluate, min_max
-from misure.model import FrozenNetwork, SegmentationModel, frozen
+from misure.models.compute import Compute, now
+from misure.models.wrapper import FrozenNetwork, SegmentationModel, frozen
 from misure.progress import Watch
 from misure.target import Target, TargetBatch
+from misure.validation import check_at_least, check_between, check_whole
 
 
 @dataclass(frozen=True)
@@ -171,9 +171,7 @@ class Explainer(ABC):
 
     def _check_gradients(self, model: SegmentationModel) -> None:
         if self.needs_gradients and not model.differentiable:
-            from misure.explainers import EXPLAINERS
-
-            others = ", ".join(name for name, method in EXPLAINERS.items() if not method.needs_gradients)
+            others = ", ".join(method.name for method in methods() if not method.needs_gradients)
             raise MisureError(
                 f"{model.title} gives no gradients, and {self.name} needs them: choose another method, out of {others}"
             )
@@ -191,6 +189,16 @@ class Explainer(ABC):
             support=maps.sufficient_region,
             blanking=self.fill,
         )
+
+
+def methods() -> Iterator[type[Explainer]]:
+    """Yield the classes imported so far that are methods of their own: those that give themselves a name."""
+    left = Explainer.__subclasses__()
+    while left:
+        subclass = left.pop(0)
+        if "name" in vars(subclass):
+            yield subclass
+        left = subclass.__subclasses__() + left
 
 
 def check_images(images: Tensor, model: SegmentationModel) -> Tensor:
@@ -221,27 +229,3 @@ def takes_volumes(model: SegmentationModel) -> bool:
     modules = model.module.modules() if model.module is not None else iter(())
     first = next((m for m in modules if isinstance(m, nn.Conv2d | nn.Conv3d)), None)
     return isinstance(first, nn.Conv3d)
-
-
-def check_at_least(name: str, value: Any, low: float) -> None:
-    """Raise a MisureError unless ``value`` is a finite number of at least ``low``."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not low <= float(value) < float("inf"):
-        raise MisureError(f"{name}={value} is not a number of at least {low}")
-
-
-def check_between(name: str, value: Any, low: float, high: float) -> None:
-    """Raise a MisureError unless ``value`` is a number from ``low`` to ``high``."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not low <= float(value) <= high:
-        raise MisureError(f"{name}={value} is not a number from {low} to {high}")
-
-
-def check_whole(name: str, value: Any, low: int) -> None:
-    """Raise a MisureError unless ``value`` is a whole number of at least ``low``."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < low:
-        raise MisureError(f"{name}={value} is not a whole number of at least {low}")
-
-
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise a MisureError unless ``value`` is one of ``choices``."""
-    if value not in choices:
-        raise MisureError(f"{name}={value} is not known: choose {' or '.join(choices)}")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from misure.explainers.base import Explainer, SaliencyMaps
-from misure.model import FrozenNetwork
+from misure.models.wrapper import FrozenNetwork
 from misure.randomness import uniform
 from misure.target import TargetBatch
 

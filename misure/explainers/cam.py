@@ -9,9 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from misure.activations import activations_and_gradients, upsample
+from misure.explainers.activations import activations_and_gradients, upsample
 from misure.explainers.base import Explainer, SaliencyMaps
-from misure.model import FrozenNetwork
+from misure.models.wrapper import FrozenNetwork
 from misure.target import TargetBatch
 
 TYPICAL_CHANNELS = 512

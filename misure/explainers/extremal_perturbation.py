@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from misure.explainers.base import SaliencyMaps, check_at_least, check_between, check_choice, check_whole
+from misure.explainers.base import SaliencyMaps
 from misure.explainers.mask_optimisation import MaskProblem, minimise, soft_dice
 from misure.explainers.sufficient_region import SufficientRegion
 from misure.metrics import keep
-from misure.model import FrozenNetwork
+from misure.models.wrapper import FrozenNetwork
 from misure.target import TargetBatch
+from misure.validation import check_at_least, check_between, check_choice, check_whole
 
 _SHARPNESS = 20.0
 """Of the smooth maximum: a one among zeros gives more than 0.999999."""

@@ -7,10 +7,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from misure.explainers.base import check_between
 from misure.explainers.mask_optimisation import MaskProblem, OptimisedMask, enlarge
-from misure.model import FrozenNetwork
+from misure.models.wrapper import FrozenNetwork
 from misure.target import TargetBatch
+from misure.validation import check_between
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,8 @@ from typing import ClassVar, Literal
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, avg_pool3d, max_pool2d, max_pool3d
 
-from misure.explainers.base import check_choice, check_whole
 from misure.explainers.cam import GradientCAM
+from misure.validation import check_choice, check_whole
 
 _POOLING: dict[tuple[str, int], Callable[..., Tensor]] = {
     ("max", 2): max_pool2d,

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from misure.explainers.base import check_choice, check_whole
-from misure.explainers.through_captum import CaptumExplainer, Score, in_batches
-from misure.model import FrozenNetwork
+from misure.explainers.captum_base import CaptumExplainer, Score, in_batches
+from misure.models.wrapper import FrozenNetwork
+from misure.validation import check_choice, check_whole
 
 _RULES = ("gausslegendre", "riemann_left", "riemann_right", "riemann_middle", "riemann_trapezoid")
 

@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from misure.errors import MisureError
-from misure.explainers.base import Explainer, SaliencyMaps, check_at_least, check_whole
+from misure.explainers.base import Explainer, SaliencyMaps
 from misure.metrics import keep
-from misure.model import FrozenNetwork
+from misure.models.wrapper import FrozenNetwork
 from misure.target import TargetBatch
+from misure.validation import check_at_least, check_whole
 
 _DICE_EPSILON = 1e-7
 _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}

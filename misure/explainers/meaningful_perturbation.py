@@ -8,12 +8,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from misure.explainers.base import check_at_least, check_choice, check_whole
 from misure.explainers.mask_optimisation import MaskProblem, OptimisedMask, enlarge, soft_dice, total_variation
 from misure.metrics import Blanking
-from misure.model import FrozenNetwork
+from misure.models.wrapper import FrozenNetwork
 from misure.randomness import integers
 from misure.target import TargetBatch
+from misure.validation import check_at_least, check_choice, check_whole
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from misure.errors import MisureError
-from misure.explainers.base import SaliencyMaps, check_at_least, check_between, check_choice, check_whole
+from misure.explainers.base import SaliencyMaps
 from misure.explainers.sufficient_region import SufficientRegion
 from misure.metrics import keep
-from misure.model import FrozenNetwork
+from misure.models.wrapper import FrozenNetwork
 from misure.target import TargetBatch
+from misure.validation import check_at_least, check_between, check_choice, check_whole
 
 _DICE_EPSILON = 1e-7
 """The epsilon of equation 1, which the paper leaves open; 1e-7 is negligible beside one pixel."""

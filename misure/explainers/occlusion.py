@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from misure.errors import MisureError
-from misure.explainers.base import Explainer, SaliencyMaps, check_whole
-from misure.explainers.masking import mask_scores
-from misure.model import FrozenNetwork
+from misure.explainers.base import Explainer, SaliencyMaps
+from misure.explainers.perturbation import mask_scores
+from misure.models.wrapper import FrozenNetwork
 from misure.target import TargetBatch
+from misure.validation import check_whole
 
 _TYPICAL_SIDE = 224
 

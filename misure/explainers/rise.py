@@ -9,18 +9,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from misure.explainers.base import (
-    Explainer,
-    SaliencyMaps,
-    check_at_least,
-    check_between,
-    check_choice,
-    check_whole,
-)
-from misure.explainers.masking import mask_scores
-from misure.model import FrozenNetwork
+from misure.explainers.base import Explainer, SaliencyMaps
+from misure.explainers.perturbation import mask_scores
+from misure.models.wrapper import FrozenNetwork
 from misure.randomness import integers, uniform
 from misure.target import TargetBatch
+from misure.validation import check_at_least, check_between, check_choice, check_whole
 
 # What a draw is for: the third part of its random key.
 _CELL, _SHIFT, _ORDER = range(3)

@@ -8,12 +8,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from misure.activations import activations, summed_scores, upsample
-from misure.explainers.base import SaliencyMaps, check_choice
+from misure.explainers.activations import activations, summed_scores, upsample
+from misure.explainers.base import SaliencyMaps
 from misure.explainers.cam import TYPICAL_CHANNELS, LayerExplainer
 from misure.metrics import dice, keep, min_max
-from misure.model import FrozenNetwork
+from misure.models.wrapper import FrozenNetwork
 from misure.target import TargetBatch
+from misure.validation import check_choice
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from misure.explainers.base import check_at_least, check_whole
-from misure.explainers.through_captum import CaptumExplainer, Score, in_batches
-from misure.model import FrozenNetwork
+from misure.explainers.captum_base import CaptumExplainer, Score, in_batches
+from misure.models.wrapper import FrozenNetwork
+from misure.validation import check_at_least, check_whole
 
 
 @dataclass(frozen=True, kw_only=True)

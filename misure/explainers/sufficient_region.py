@@ -10,10 +10,11 @@ from torch import Tensor
 from torch.nn.functional import conv2d, conv3d
 
 from misure.errors import MisureError
-from misure.explainers.base import Explainer, SaliencyMaps, check_at_least
+from misure.explainers.base import Explainer, SaliencyMaps
 from misure.metrics import Blanking, dice, keep
-from misure.model import FrozenNetwork
+from misure.models.wrapper import FrozenNetwork
 from misure.target import TargetBatch
+from misure.validation import check_at_least
 
 FOOTPRINT_ROW_WIDTHS = (1, 5, 7, 7, 7, 5, 1)
 """Widths of the rows of OpenCV's elliptical 7 x 7 structuring element: 33 pixels in all."""

@@ -12,13 +12,13 @@ import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import Tensor, nn
 
-from misure.compute import default_device
 from misure.config import build
-from misure.download import file_digest
 from misure.errors import MisureError
-from misure.model import SegmentationModel
-from misure.networks.checkpoint import fingerprint, load_checkpoint, read_info
-from misure.networks.published import PublishedWeights
+from misure.io.download import file_digest
+from misure.models.checkpoint import fingerprint, load_checkpoint, read_info
+from misure.models.compute import default_device
+from misure.models.pretrained import PublishedWeights
+from misure.models.wrapper import SegmentationModel
 
 _PROFILES = ("paper", "quick")
 """Which of several trainings of one network is taken: the most thorough; then any other."""
@@ -123,7 +123,7 @@ def class_names_of(value: Any) -> tuple[str, ...] | None:
 
 
 def _from_file(path: Path, cfg: DictConfig) -> SegmentationModel:
-    from misure.loading import load_model
+    from misure.models.loading import load_model
 
     if not path.exists():
         raise MisureError(f"model_file={path} does not exist")

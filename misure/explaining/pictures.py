@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from misure.curves import Curve
+from misure.evaluation.curves import Curve
 from misure.explanation import Explanation
 from misure.plotting import MAP_COLOURS, displayable, style_of
 
@@ -52,7 +52,7 @@ def write_curve(explanation: Explanation, curve: Curve, folder: Path) -> None:
 
     Args:
         explanation: For its loss and its method's colour.
-        curve: As :func:`misure.curves.explanation_curves` returns it.
+        curve: As :func:`misure.evaluation.curves.explanation_curves` returns it.
         folder: Where the file goes.
     """
     panels = 1 + bool(explanation.curve)

@@ -16,16 +16,16 @@ from torch.nn.functional import interpolate
 
 from misure.api import EVERY_CLASS, explain
 from misure.config import build, compute_of
-from misure.curves import explanation_curves
 from misure.errors import MisureError, did_you_mean
+from misure.evaluation.curves import explanation_curves
 from misure.explainers.base import Explainer
 from misure.explaining.bar import ProgressBar
 from misure.explaining.network import NamedNetwork, named_network
 from misure.explaining.writing import Output, class_label
 from misure.explanation import Explanation
-from misure.images import LoadedImage, Reading, find_images, read_image
-from misure.model import frozen
-from misure.sweep.subject import versions
+from misure.io.images import LoadedImage, Reading, find_images, read_image
+from misure.models.wrapper import frozen
+from misure.sweep.setup import versions
 from misure.target import EmptyTargetError, predicted_classes
 
 _REQUEST = ("target", "at", "border", "region", "size", "slice", "window", "axes", "dimensions")
@@ -263,7 +263,7 @@ def _plan(cfg: DictConfig, n_images: int) -> str:
 
 def image_names(paths: Sequence[Path]) -> list[str]:
     """Names without endings, but with them where two images would share one."""
-    from misure.images import image_name
+    from misure.io.images import image_name
 
     names = [image_name(path) for path in paths]
     times = Counter(names)

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from misure.curves import Curve
+from misure.evaluation.curves import Curve
 from misure.explaining.network import NamedNetwork, content_digest
 from misure.explaining.pictures import write_curve, write_overlays
 from misure.explanation import Explanation
-from misure.images import LoadedImage
+from misure.io.images import LoadedImage
 
 _UNUSUAL = re.compile(r"[^\w.+-]+")
 
@@ -27,7 +27,7 @@ class Output:
     Attributes:
         image: The image as it is in its file.
         network: What was explained.
-        curve: As :func:`misure.curves.explanation_curves` returns it.
+        curve: As :func:`misure.evaluation.curves.explanation_curves` returns it.
         request: The keys of the command that decide the result.
         versions: By package.
     """
@@ -94,7 +94,7 @@ class Output:
         }
 
     def _write_nifti(self, explanation: Explanation, path: Path) -> None:
-        from misure.datasets.ct import write_nifti
+        from misure.io.nifti import write_nifti
 
         grid = self.image.grid
         if grid is not None:

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 
 from misure.datasets.credit import OWN_LICENCE
-from misure.paper.figures import Row
-from misure.paper.selection import credit_of
+from misure.paper.figures.maps import Row
+from misure.paper.query import credit_of
 
 _FLICKR_FILE = re.compile(r"https?://[^/]*static\.?flickr\.com/(?:\d+/)+(\d+)_")
 

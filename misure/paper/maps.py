@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from misure.errors import MisureError
-from misure.paper.selection import SAMPLE, select
+from misure.paper.query import SAMPLE, select
 
 _SAME_RUN = [
     *SAMPLE,
@@ -96,7 +96,7 @@ def noise_floor(records: pd.DataFrame, maps_folder: Path) -> NoiseFloor:
     """Compare MSR runs with input noise of :data:`ROUNDING` to their twins without; those without maps do not count.
 
     Args:
-        records: As :func:`misure.paper.selection.latest_run` returns them.
+        records: As :func:`misure.paper.query.latest_run` returns them.
         maps_folder: Where the maps are.
 
     Raises:
@@ -119,7 +119,7 @@ def twins(records: pd.DataFrame, explainer: str, noise: float, **parameters: Any
     A twin has the same parameters, dataset, sample, weights, profile, precision and device.
 
     Args:
-        records: As :func:`misure.paper.selection.latest_run` returns them.
+        records: As :func:`misure.paper.query.latest_run` returns them.
         explainer: A name from ``misure.EXPLAINERS``.
         noise: Size of the noise.
         **parameters: Parameters that differ from the defaults.

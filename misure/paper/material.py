@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from misure.paper.reference import Pair
+from misure.paper.published import Pair
 
 _JUDGED = "synapse"
 """Where the paper predicts reliability; it does not name the network, so both are shown."""
@@ -19,10 +19,10 @@ class Material:
     """What tables and figures are made from.
 
     Attributes:
-        run: The records, as :func:`misure.paper.selection.latest_run` returns them.
+        run: The records, as :func:`misure.paper.query.latest_run` returns them.
         profile: Of the run.
         maps_folder: Where the saved maps are.
-        volumes: Scores of whole volumes, as :func:`misure.paper.volumes.read_all` returns them.
+        volumes: Scores of whole volumes, as :func:`misure.paper.tables.volumes.read_all` returns them.
         pairs: Datasets and models to show.
     """
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from misure.paper.cells import markdown_table, measured, printed
-from misure.paper.origin import Origin, distinct, heading
-from misure.paper.reference import DASH, Pair, reference
-from misure.paper.selection import at_threshold, class_labels, in_class, of_pair, select
-from misure.paper.tables import NOT_RUN
+from misure.paper.published import DASH, Pair, reference
+from misure.paper.query import at_threshold, class_labels, in_class, of_pair, select
+from misure.paper.source import Origin, distinct, heading
+from misure.paper.table import markdown_table, measured, printed
+from misure.paper.tables.rows import NOT_RUN
 from misure.reliability import (
     FEATURE_SETS,
     N_FOLDS,
@@ -42,7 +42,7 @@ def samples_by_organ(run: pd.DataFrame, pair: Pair) -> dict[str, Samples]:
     """Collect MSR's samples at its default parameters.
 
     Args:
-        run: As :func:`misure.paper.selection.latest_run` returns it.
+        run: As :func:`misure.paper.query.latest_run` returns it.
         pair: Dataset and model. All its samples count, also those drawn beyond the paper's Tables 1 to 6.
 
     Returns:
@@ -107,7 +107,7 @@ def table7_document(frame: pd.DataFrame, head: str) -> str:
 
     Args:
         frame: As :func:`table7` returns it.
-        head: What it was made from, as :func:`misure.paper.cells.head_note` writes it.
+        head: What it was made from, as :func:`misure.paper.table.head_note` writes it.
     """
     parts = [heading("Table 7: post-hoc reliability", frame), head, _READING]
     for (dataset, model), rows in frame.groupby(["dataset", "model"], sort=False):

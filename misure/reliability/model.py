@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from misure.errors import MisureError
 from misure.explanation import Explanation
-from misure.files import write_atomically
+from misure.io.atomic import write_atomically
 from misure.reliability.classifier import design, obstacle, pipeline
 
 FEATURES = ("n_dilations", "dice_explained", "perturbation_ratio")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from misure.paper.selection import SAMPLE, SETTING
+from misure.paper.query import SAMPLE, SETTING
 
 PAGE_BYTES = 25_000_000
 """What the page stays below, whatever the number of records: Plotly's script takes 5 MB of it, text and plots 4 MB."""
@@ -31,7 +31,7 @@ def turns(rows: pd.DataFrame) -> pd.Series:
     shown, among them with those that have the most rows, among them with the earliest draws.
 
     Args:
-        rows: With the columns :data:`misure.paper.selection.SAMPLE`, ``draw`` and ``showable``, any number a sample.
+        rows: With the columns :data:`misure.paper.query.SAMPLE`, ``draw`` and ``showable``, any number a sample.
 
     Returns:
         The number of each row's sample, from 0.

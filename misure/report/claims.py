@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from misure.errors import MisureError
-from misure.paper.cells import measured
-from misure.paper.reference import DASH
+from misure.paper.published import DASH
+from misure.paper.table import measured
 
 COLUMNS = (
     *("id", "section", "statement", "dataset", "model", "verdict", "why", "statistic", "value", "low", "high"),

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from misure.paper.cells import measured, printed
-from misure.paper.reference import DASH
+from misure.paper.published import DASH
+from misure.paper.table import measured, printed
 
 _PAPER = "paper_"
 _OURS = {"auc": "auroc"}

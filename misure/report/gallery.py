@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from misure.explainers import EXPLAINERS
 from misure.metrics import min_max
 from misure.paper.credits import credits_document
-from misure.paper.figures import Row
+from misure.paper.figures.maps import Row
 from misure.paper.maps import load_maps, saved_units
 from misure.paper.material import Material
-from misure.paper.origin import Origin
-from misure.paper.reference import Pair
-from misure.paper.selection import METRICS, SETTING, credit_of, of_pair, undisturbed
+from misure.paper.published import Pair
+from misure.paper.query import METRICS, SETTING, credit_of, of_pair, undisturbed
+from misure.paper.source import Origin
 from misure.plotting import MAP_COLOURS
 from misure.report.choice import PICTURE_BYTES, choose
 from misure.report.notes import blocks, spans

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from misure.paper.reference import DASH
+from misure.paper.published import DASH
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from plotly import graph_objects
 
 from misure.explainers import EXPLAINERS
 from misure.paper.material import Material
-from misure.paper.origin import Origin
-from misure.paper.reference import DASH, Pair
-from misure.paper.selection import SAMPLE, paper_draw, select
+from misure.paper.published import DASH, Pair
+from misure.paper.query import SAMPLE, paper_draw, select
+from misure.paper.source import Origin
 from misure.paper.statistics import summarise
 from misure.plotting import style_of
 from misure.report.choice import MOST_POINTS, turns

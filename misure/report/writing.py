@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from misure.errors import MisureError
-from misure.files import write_atomically
+from misure.io.atomic import write_atomically
 from misure.paper.material import Material
-from misure.paper.origin import Origin
-from misure.paper.reference import Pair
-from misure.paper.selection import SAMPLE, paper_draw, undisturbed
+from misure.paper.published import Pair
+from misure.paper.query import SAMPLE, paper_draw, undisturbed
+from misure.paper.source import Origin
 from misure.report.claims import VERDICTS, board, counts
 from misure.report.comparison import Comparison, compared
 from misure.report.notes import Block, blocks, plain
@@ -75,7 +75,7 @@ def write_report(  # noqa: PLR0917 - the order is the caller's contract
     Args:
         outputs: Where it goes.
         material: Records and maps.
-        tables: File name, numbers and Markdown document of each, as :func:`misure.paper.outputs.tables` makes them.
+        tables: File name, numbers and Markdown document of each, as :func:`misure.paper.write.tables` makes them.
         figures: PNG files; ``<name>_credits.md`` beside one is shown below it.
         claims: One row per claim, with the columns :data:`misure.report.claims.COLUMNS`.
         provenance: Nested plain values.

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from misure.config import Experiment, subject_of
+from misure.config import subject_of
+from misure.sweep.experiment import Experiment
 from misure.sweep.needs import Needs, bytes_of
 from misure.sweep.outlook import Outlook, outlooks
 from misure.sweep.plan import Pace, duration, records_key
 from misure.sweep.precision import settled_pace
 from misure.sweep.records import RecordStore
-from misure.sweep.subject import checkpoint_path
+from misure.sweep.setup import checkpoint_path
 
 Requested = Sequence[tuple[str, Experiment]]
 """Experiments with the names of the sweeps that ask for them."""

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from misure.compute import device_name
-from misure.config import Experiment
 from misure.datasets.credit import CreditedDataset
-from misure.revision import code_version
-from misure.sweep.samples import Sample
-from misure.sweep.subject import Subject
+from misure.models.compute import device_name
+from misure.sweep.experiment import Experiment
+from misure.sweep.revision import code_version
+from misure.sweep.sampling import Sample
+from misure.sweep.setup import Subject
 
 
 def circumstances(experiment: Experiment, subject: Subject, sample: Sample, drawn: int) -> dict[str, Any]:

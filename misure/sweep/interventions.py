@@ -20,7 +20,7 @@ from misure.explainers.base import Explainer
 from misure.explainers.msr import MSR
 from misure.explainers.sufficient_region import SufficientRegion, dilate, find_sufficient_region
 from misure.metrics import dice
-from misure.model import FrozenNetwork, SegmentationModel
+from misure.models.wrapper import FrozenNetwork, SegmentationModel
 from misure.randomness import integers
 from misure.target import EmptyTargetError, TargetBatch
 

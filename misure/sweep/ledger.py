@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from misure.errors import MisureError
-from misure.files import write_atomically
+from misure.io.atomic import write_atomically
 
 Entries = list[dict[str, Any]]
 

@@ -9,13 +9,14 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from misure.config import Experiment, build
+from misure.config import build
 from misure.datasets.available import Available
-from misure.networks.checkpoint import without_pretrained
-from misure.networks.published import PublishedWeights
-from misure.sweep.at_hand import available
+from misure.models.checkpoint import without_pretrained
+from misure.models.pretrained import PublishedWeights
+from misure.sweep.availability import available
+from misure.sweep.experiment import Experiment
 from misure.sweep.plan import Pace, duration, side_of
-from misure.sweep.subject import is_at_hand, is_published
+from misure.sweep.setup import is_at_hand, is_published
 
 _ROW = 1300
 """Bytes of a row of a record: 1180 and 1300 were measured, as the mean of 108 rows of tests and in a smoke run."""

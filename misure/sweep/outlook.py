@@ -7,17 +7,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from misure.config import Experiment, build
+from misure.config import build
 from misure.datasets.datamodule import SegmentationDataset
 from misure.errors import MisureError
-from misure.networks.checkpoint import read_info
-from misure.sweep.at_hand import available
+from misure.models.checkpoint import read_info
+from misure.sweep.availability import available
+from misure.sweep.experiment import Experiment
 from misure.sweep.plan import records_key
+from misure.sweep.predictions import Survey, identity_of
 from misure.sweep.records import RecordStore
 from misure.sweep.runner import unit_of
-from misure.sweep.samples import Sample
-from misure.sweep.subject import checkpoint_path, is_at_hand
-from misure.sweep.survey import Survey, identity_of
+from misure.sweep.sampling import Sample
+from misure.sweep.setup import checkpoint_path, is_at_hand
 
 
 @dataclass(frozen=True)

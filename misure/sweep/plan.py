@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass, field, replace
 import torch
 from omegaconf import DictConfig
 
-from misure.compute import AS_CONFIGURED, PrecisionChoice, default_device, seconds_of
-from misure.config import Experiment, build, compute_of
-from misure.model import SegmentationModel, frozen
-from misure.networks.checkpoint import without_pretrained
+from misure.config import build, compute_of
+from misure.models.checkpoint import without_pretrained
+from misure.models.compute import AS_CONFIGURED, PrecisionChoice, default_device, seconds_of
+from misure.models.wrapper import SegmentationModel, frozen
+from misure.sweep.experiment import Experiment
 
 
 def merge(experiments: Sequence[Experiment]) -> list[Experiment]:

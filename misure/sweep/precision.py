@@ -8,10 +8,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from misure import compute
-from misure.compute import PrecisionChoice, default_device, device_name
-from misure.config import subject_of, with_precision
+from misure.config import subject_of
+from misure.models import compute
+from misure.models.compute import PrecisionChoice, default_device, device_name
 from misure.sweep import ledger
+from misure.sweep.experiment import with_precision
 from misure.sweep.plan import Pace, measure_pace
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from misure.errors import MisureError
-from misure.files import write_atomically
+from misure.io.atomic import write_atomically
 from misure.sweep import ledger
 
 _SERVED = "served.json"

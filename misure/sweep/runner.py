@@ -17,21 +17,22 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from misure.compute import default_device
-from misure.config import Experiment, compute_of
-from misure.curves import explanation_curves, is_plain
+from misure.config import compute_of
 from misure.errors import MisureError
+from misure.evaluation.curves import explanation_curves, is_plain
 from misure.explanation import Explanation
 from misure.metrics import dice
-from misure.model import FrozenNetwork, frozen
+from misure.models.compute import default_device
+from misure.models.wrapper import FrozenNetwork, frozen
 from misure.randomness import normal
 from misure.sweep.circumstances import circumstances
+from misure.sweep.experiment import Experiment
 from misure.sweep.failures import reason_of
 from misure.sweep.interventions import Interventions, other_class
 from misure.sweep.plan import Pace, rounds
 from misure.sweep.records import CannotWriteError, RecordStore, Unit
-from misure.sweep.samples import Sample
-from misure.sweep.subject import Subject
+from misure.sweep.sampling import Sample
+from misure.sweep.setup import Subject
 from misure.target import EmptyTargetError, Target, make_targets
 
 _log = logging.getLogger(__name__)

@@ -1,49 +1,65 @@
-"""Dice and HD95 of the validation volumes, kept beside the records."""
+"""Files of Dice and HD95 per validation volume, kept beside the records."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-from omegaconf import DictConfig
+import pandas as pd
 
-from misure.config import compute_of
-from misure.paper.volumes import write_volumes
-from misure.sweep.subject import Subject
-from misure.volumes import VolumeDataset, score_volumes, zoom_back
+from misure.errors import MisureError
+from misure.io.atomic import write_atomically
+
+_COLUMNS = (
+    "dataset",
+    "model",
+    "profile",
+    "case",
+    "class_id",
+    "class_name",
+    "dice",
+    "hd95",
+    "empty_truth_counts",
+    "source",
+    "stand_in",
+    "dataset_fingerprint",
+    "weights",
+)
 
 
-def keep_volume_scores(cfg: DictConfig, subject: Subject) -> None:
-    """Score a subject's volumes unless that was done or its dataset has none.
+def write_volumes(path: Path, scores: pd.DataFrame, meta: Mapping[str, object]) -> Path:
+    """Write one evaluation as JSON, ``{"meta": ..., "scores": [...]}``, whole or not at all.
 
-    The predictions are those of the survey, so the network is not run again.
+    Args:
+        path: Ends in ``.json``.
+        scores: As :func:`misure.evaluation.volumes.evaluate_volumes` returns it.
+        meta: The same for every row: ``dataset``, ``model`` (its title), ``profile``, ``source``, ``stand_in``,
+            ``dataset_fingerprint``, ``weights`` and anything else worth keeping.
 
     Raises:
-        MisureError: If a library is missing or the scores cannot be written.
+        MisureError: If a column is missing or the place cannot be written.
     """
-    volumes: object = subject.dataset
-    if not isinstance(volumes, VolumeDataset):
-        return
-    convention = "original" if cfg.dataset.empty_truth_counts else "strict"
-    compute = compute_of(cfg)
-    path = Path(cfg.outputs, "volumes") / f"{subject.identity(compute)}-{convention}.json"
-    if path.exists():
-        return
-    survey = subject.survey(compute)
+    if missing := set(_COLUMNS) - {*scores, *meta}:
+        raise MisureError(f"volume scores lack {', '.join(sorted(missing))}: pass them as meta")
+    rows = scores.astype(object).where(scores.notna(), None).to_dict("records")
+    text = json.dumps({"meta": dict(meta), "scores": rows}, indent=1, allow_nan=False) + "\n"
+    return write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
-    def predict(case: str, image: NDArray[np.float32]) -> NDArray[np.uint8]:
-        return zoom_back(survey.of_group(case), image.shape)
 
-    scores = score_volumes(predict, volumes, empty_truth_counts=bool(cfg.dataset.empty_truth_counts))
-    meta = {
-        "dataset": cfg.dataset.name,
-        "model": cfg.model.title,
-        "profile": cfg.profile.name,
-        "source": subject.dataset.source,
-        "stand_in": subject.dataset.stand_in,
-        "dataset_fingerprint": subject.dataset.fingerprint,
-        "weights": subject.info.fingerprint,
-        "precision": subject.precision(compute),
-    }
-    write_volumes(path, scores, meta)
+def read_volumes(path: Path) -> pd.DataFrame:
+    """Read what :func:`write_volumes` wrote, number for number.
+
+    Raises:
+        MisureError: If the file is missing or damaged.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        frame = pd.DataFrame(content["scores"]).assign(**content["meta"])
+        frame["precision"] = frame.get("precision", "32")  # older evaluations had no other
+        others = [name for name in frame if name not in _COLUMNS]
+        return frame[[*_COLUMNS, *others]].astype({"dice": float, "hd95": float})
+    except FileNotFoundError as error:
+        raise MisureError(f"there are no volume scores at {path}: evaluate the network first") from error
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise MisureError(f"{path} cannot be read ({error}): delete it and evaluate the network again") from error

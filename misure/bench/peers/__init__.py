@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from misure.bench.literal import LiteralMap
-from misure.model import SegmentationModel
+from misure.models.wrapper import SegmentationModel
 from misure.target import Target
 
 OneImage = Callable[[SegmentationModel, Tensor, Target, Any], LiteralMap]

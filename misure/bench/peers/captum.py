@@ -11,7 +11,7 @@ from torch import Tensor
 
 from misure.bench.literal import LiteralMap
 from misure.explainers import integrated_gradients
-from misure.model import SegmentationModel
+from misure.models.wrapper import SegmentationModel
 from misure.target import Target
 
 _STEPS_AT_ONCE = 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from misure.errors import MisureError
-from misure.model import SegmentationModel
+from misure.models.wrapper import SegmentationModel
 
 
 class Logits(nn.Module):

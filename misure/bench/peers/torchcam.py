@@ -12,7 +12,7 @@ from torchcam.methods import GradCAM
 from misure.bench.literal import LiteralMap
 from misure.bench.peers.logits import Logits
 from misure.explainers.seg_grad_cam import SegGradCAM
-from misure.model import SegmentationModel
+from misure.models.wrapper import SegmentationModel
 from misure.target import Target
 
 

@@ -18,7 +18,7 @@ from xaitk_saliency.impls.gen_image_classifier_blackbox_sal.rise import RISEStac
 
 from misure.bench.literal import LiteralMap, literal_dice, literal_prediction
 from misure.explainers.rise import RISE
-from misure.model import SegmentationModel
+from misure.models.wrapper import SegmentationModel
 from misure.target import Target
 
 _LABEL = "dice"

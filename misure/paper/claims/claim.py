@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
 
-from misure.paper.cells import measured
 from misure.paper.claims.significance import LEVEL, holm
-from misure.paper.origin import Origin
-from misure.paper.reference import Pair
+from misure.paper.published import Pair
+from misure.paper.source import Origin
+from misure.paper.table import measured
 
 NAN = float("nan")
 

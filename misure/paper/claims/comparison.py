@@ -20,8 +20,8 @@ from misure.paper.claims.samples import (
     unpaired,
 )
 from misure.paper.claims.significance import FEWEST_GROUPS
-from misure.paper.origin import Origin
-from misure.paper.reference import Pair
+from misure.paper.published import Pair
+from misure.paper.source import Origin
 
 ORDER_OF_MAGNITUDE = 10.0
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from misure.paper.cells import markdown_table, measured, printed
 from misure.paper.claims.claim import ALL_DATASETS, Claim, Verdict, probability
 from misure.paper.claims.significance import EXACT_UP_TO, FEWEST_GROUPS, LEVEL, N_DRAWS
-from misure.paper.origin import Origin, heading
+from misure.paper.source import Origin, heading
+from misure.paper.table import markdown_table, measured, printed
 
 
 def claims_document(judged: Sequence[Claim], contradictions: pd.DataFrame, head: str) -> str:
@@ -18,7 +18,7 @@ def claims_document(judged: Sequence[Claim], contradictions: pd.DataFrame, head:
     Args:
         judged: As :func:`misure.paper.claims.claims` returns them.
         contradictions: As :func:`misure.paper.claims.inconsistencies` returns them.
-        head: What they were made from, as :func:`misure.paper.cells.head_note` writes it.
+        head: What they were made from, as :func:`misure.paper.table.head_note` writes it.
     """
     marks = pd.DataFrame(
         [{"dataset": claim.dataset, **claim.origin.columns()} for claim in judged if claim.dataset != ALL_DATASETS]

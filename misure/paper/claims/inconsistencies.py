@@ -21,7 +21,7 @@ from misure.paper.claims.samples import (
     Subject,
 )
 from misure.paper.material import Material
-from misure.paper.reference import (
+from misure.paper.published import (
     Pair,
     PaperValue,
     lr_lambda_reference,

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from misure.paper.claims.claim import Finding, Part
 from misure.paper.claims.samples import Subject
 from misure.paper.claims.significance import FEWEST_GROUPS, bootstrap_p, group_weights, limits
-from misure.paper.origin import Origin
+from misure.paper.query import every_draw
 from misure.paper.reliability import ALL_ORGANS, samples_by_organ
-from misure.paper.selection import every_draw
+from misure.paper.source import Origin
 from misure.reliability import FEATURE_SETS, OutOfFold, Samples, cross_validate
 from misure.reliability.scores import area_under_curve, auroc
 

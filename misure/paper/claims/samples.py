@@ -12,14 +12,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from misure.explainers import EXPLAINERS
-from misure.paper.cells import measured
 from misure.paper.claims.claim import Part
 from misure.paper.claims.significance import FEWEST_GROUPS, LEVEL, bootstrap_p, limits, sign_flip_p
 from misure.paper.material import Material
-from misure.paper.origin import Origin
-from misure.paper.reference import Pair
-from misure.paper.selection import at_threshold, paper_draw, select
+from misure.paper.published import Pair
+from misure.paper.query import at_threshold, paper_draw, select
+from misure.paper.source import Origin
 from misure.paper.statistics import resampled_means
+from misure.paper.table import measured
 
 METRICS = {
     "dice_explained": "Dice explained",

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from misure.paper.claims.claim import Finding, Part
 from misure.paper.claims.samples import CAM_LOW, MSR, RISE_LOW, Method, Subject, Values, shared, shift
-from misure.paper.contours import WIDTHS, shares_near_contour
+from misure.paper.extensions.contours import WIDTHS, shares_near_contour
 from misure.paper.maps import load_maps
-from misure.paper.reference import Pair
+from misure.paper.published import Pair
 
 EVEN = 0.1
 """How much more of a mask than of the object may lie near the contour for the mask to be "the whole object"."""

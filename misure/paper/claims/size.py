@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from misure.paper.claims.claim import Finding, Part
 from misure.paper.claims.samples import METRICS, MSR, Subject, Values
 from misure.paper.claims.significance import N_DRAWS, bootstrap_p, group_weights, limits, weighted_spearman
-from misure.paper.selection import in_class
+from misure.paper.query import in_class
 
 NO_TREND = 0.3
 """Rank correlations within +-0.3 are no trend: they explain less than a tenth of the variance of ranks."""

@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from misure.paper.cells import head_note
 from misure.paper.claims.claim import Claim, Finding, settle
 from misure.paper.claims.comparison import comparison_findings, network_findings
 from misure.paper.claims.cost import cost_findings
@@ -21,6 +20,7 @@ from misure.paper.claims.samples import Subject
 from misure.paper.claims.seen import map_findings
 from misure.paper.claims.size import size_findings
 from misure.paper.material import Material
+from misure.paper.table import head_note
 
 COLUMNS = (
     "id",

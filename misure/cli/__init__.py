@@ -1,0 +1,1 @@
+"""The command line: one entry point a script, and the console script ``misure``."""

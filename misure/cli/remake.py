@@ -1,0 +1,44 @@
+"""Everything that is made from records alone: no data, network or training is imported here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from misure.errors import MisureError
+from misure.paper.profiles import serving
+from misure.paper.tables.markdown import console_table
+from misure.paper.write import write_all
+from misure.report import write_report
+from misure.sweep.failures import subject_failures
+from misure.sweep.provenance import write_provenance
+from misure.sweep.records import RecordStore
+from misure.sweep.stages import read_stages, stage
+
+
+def write_outputs(cfg: DictConfig) -> None:
+    """Write tables, figures, claims, provenance and report from the records alone, and print Table 1.
+
+    Raises:
+        MisureError: If there are no records of the profile.
+    """
+    outputs, profile = Path(cfg.outputs), cfg.profile.name
+    store = RecordStore(outputs / "records")
+    if cfg.plan_only:
+        count = sum(1 for _ in store.folder.rglob("*.jsonl"))
+        print(f"plan: tables, figures, claims and report from {count} records of all profiles, into {outputs}/")
+        return
+    with stage(outputs, profile, "tables and figures"):
+        records = serving(store.load(), profile, store.serving(profile))
+        if records.empty:
+            raise MisureError(f"{store.folder} has no records of profile {profile}: run make reproduce first")
+        written = write_all(records, outputs, profile, failures=subject_failures(outputs, profile))
+    stages = read_stages(outputs)
+    with stage(outputs, profile, "report"):
+        made_from = write_provenance(outputs, written.material.run, stages)
+        origin = json.loads(made_from.read_text(encoding="utf-8"))  # collecting it hashes every checkpoint
+        page = write_report(outputs, written.material, written.tables, written.figures, written.claims, origin)
+    print("\n" + console_table(records, profile))
+    print("\n".join(str(path) for path in (*written.files, made_from, page)), flush=True)

@@ -1,0 +1,1 @@
+"""COCO with the 20 classes of Pascal VOC."""

@@ -1,0 +1,213 @@
+"""COCO-2017 in its official layout: photographs with the eight classes of the paper."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from misure.datasets.coco.images import (
+    MOST_PIXELS,
+    UnreadableImageError,
+    check_image,
+    fitted,
+    fitted_labels,
+    label_map,
+    read_rgb,
+)
+from misure.datasets.coco.protocol import (
+    VOC_NAMES,
+    annotated_classes,
+    choose_images,
+    class_ids,
+    credit_of,
+    read_annotations,
+)
+from misure.datasets.coco.source import Location, locate
+from misure.datasets.credit import OWN_LICENCE, Credit
+from misure.datasets.synthetic.scenes import SceneSpec
+from misure.errors import MisureError
+from misure.io.download import file_digest
+from misure.validation import check_whole
+
+Split = Literal["train", "val"]
+
+NATIVE_SIDE = 520
+"""Shorter side at ``resize="native"``, as in torchvision's evaluation of DeepLabV3."""
+
+_NAMED = 3
+"""How many things of a kind a warning names."""
+
+_ENDINGS = {".jpg", ".jpeg", ".png"}
+
+
+class CocoDataset(Dataset[dict[str, Tensor]]):
+    """Photographs in which at least one of some classes is annotated.
+
+    Each entry is a dict of ``image`` (float32, 3 x H x W, normalised), ``mask`` (int64, H x W, VOC labels, 255
+    where objects overlap and on crowds) and ``index``. Images without an annotation of the classes do not belong to
+    the dataset. What is damaged or missing is left out, with a warning that names it: see ``left_out``.
+
+    Args:
+        split: ``"val"``, or ``"train"``, which only generated scenes have.
+        data_root: Folder whose ``coco`` has ``annotations`` and ``val2017``.
+        classes: VOC labels that are explained.
+        images_per_class: How many images of each class are drawn.
+        resize: Side of the square that images are squashed to (the paper: 224), or ``"native"``: aspect kept,
+            shorter side 520.
+        mean: Per channel, subtracted from values in [0, 1].
+        std: Per channel, divisor after that.
+        seed: Of the drawing.
+        scenes: What generated scenes look like; None means photographs.
+        stand_in: Where scenes are generated.
+
+    Attributes:
+        left_out: Reasons by what is left out: a drawn ``image`` that is missing or cannot be used, an ``annotation``
+            that belongs to no image or cannot be drawn, an ``unannotated file`` of the folder.
+
+    Raises:
+        MisureError: If the data is absent, or no image can be used.
+    """
+
+    class_names: Sequence[str] = tuple(VOC_NAMES)
+
+    def __init__(
+        self,
+        split: Split,
+        data_root: Path | str,
+        classes: Sequence[str],
+        images_per_class: int,
+        resize: int | str = 224,
+        *,
+        mean: Sequence[float] = (0.0, 0.0, 0.0),
+        std: Sequence[float] = (1.0, 1.0, 1.0),
+        seed: int = 0,
+        scenes: SceneSpec | None = None,
+        stand_in: Path | str | None = None,
+    ) -> None:
+        if resize != "native" and (not isinstance(resize, int) or isinstance(resize, bool) or resize < 1):
+            raise MisureError(f"resize={resize} is neither a number of pixels, such as 224, nor native")
+        check_whole("images_per_class", images_per_class, 1)
+        self.split = split
+        self.resize = resize
+        self.location: Location = locate(Path(data_root), split, scenes, Path(stand_in) if stand_in else None)
+        self.mean = torch.tensor(mean).view(-1, 1, 1)
+        self.std = torch.tensor(std).view(-1, 1, 1)
+        self._coco, annotations = read_annotations(self.location.annotations)
+        self._labels = class_ids(classes)
+        chosen = choose_images(self._coco, self._labels, images_per_class, seed)
+        unusable = {image: reason for image in chosen if (reason := self._fault(image))}
+        self._ids = [image for image in chosen if image not in unusable]
+        self.left_out = {
+            "image": list(unusable.values()),
+            "annotation": annotations,
+            "unannotated file": self._strangers(),
+        }
+        self._report()
+
+    @property
+    def source(self) -> str:
+        """Where the images come from, and how much is left out."""
+        left_out = "; left out: " + ", ".join(self._counts()) if any(self.left_out.values()) else ""
+        return f"{len(self)} {self.location.source}{left_out}"
+
+    @property
+    def stand_in(self) -> bool:
+        """Whether the images are generated scenes."""
+        return self.location.stand_in
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identity of the images: size, normalisation, annotations and files (16 hex digits)."""
+        try:
+            files = [file_digest(self._path(image)) for image in self._ids]
+        except OSError as error:
+            raise MisureError(f"{error.filename} cannot be read any more: {error.strerror}") from error
+        identity = [self.split, self.resize, self.mean.tolist(), self.std.tolist(), self._labels, self._ids, files]
+        text = json.dumps([*identity, file_digest(self.location.annotations)])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def group(self, index: int) -> str:
+        """The image's file: objects of one photograph are not independent."""
+        return self._path(self._ids[index]).name
+
+    def annotated(self, index: int) -> set[int]:
+        """VOC labels with an object of their own in an image, before resizing and overlaps hide any."""
+        return annotated_classes(self._coco, self._ids[index])
+
+    def credit(self, index: int) -> Credit:
+        """Who made an image and under which licence."""
+        found = credit_of(self._coco, self._coco.imgs[self._ids[index]])
+        return replace(found, licence=OWN_LICENCE) if self.stand_in else found
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"image {index} of {len(self)}")
+        entry = self._coco.imgs[self._ids[index]]
+        image = read_rgb(self._path(entry["id"]), (entry["width"], entry["height"]))
+        size = self._size(entry["width"], entry["height"])
+        labels = fitted_labels(label_map(self._coco, entry["id"]), size)
+        return {
+            "image": (fitted(image, size) - self.mean) / self.std,
+            "mask": torch.tensor(labels, dtype=torch.int64),
+            "index": torch.tensor(index),
+        }
+
+    def _size(self, width: int, height: int) -> tuple[int, int]:
+        if isinstance(self.resize, int):
+            return self.resize, self.resize
+        scale = NATIVE_SIDE / min(width, height)
+        return round(height * scale), round(width * scale)
+
+    def _path(self, image_id: int) -> Path:
+        return self.location.images / str(self._coco.imgs[image_id]["file_name"])
+
+    def _fault(self, image_id: int) -> str | None:
+        """Say why an image cannot be used, if so."""
+        entry = self._coco.imgs[image_id]
+        height, width = self._size(entry["width"], entry["height"])
+        if height * width > MOST_PIXELS:
+            return f"{entry['file_name']}: it would become {width} x {height}"
+        try:
+            check_image(self._path(image_id), (entry["width"], entry["height"]))
+        except UnreadableImageError as error:
+            return str(error)
+        return None
+
+    def _strangers(self) -> list[str]:
+        """Name the image files of the folder that no annotation belongs to."""
+        known = {str(entry["file_name"]) for image, entry in self._coco.imgs.items() if self._coco.imgToAnns.get(image)}
+        files = self.location.images.iterdir() if self.location.images.is_dir() else ()
+        strangers = sorted(file.name for file in files if file.suffix in _ENDINGS and file.name not in known)
+        return [f"{name}: it has no annotations" for name in strangers]
+
+    def _counts(self) -> list[str]:
+        return [f"{len(of)} {kind}{'s' * (len(of) > 1)}" for kind, of in self.left_out.items() if of]
+
+    def _report(self) -> None:
+        """Warn of what is left out; raise if nothing remains."""
+        named = [_some(reasons) for reasons in self.left_out.values() if reasons]
+        if not self._ids:
+            unusable = self.left_out["image"]
+            why = f"none can be used ({_some(unusable)})" if unusable else "no image has one of the classes"
+            raise MisureError(f"{self.location.images}: {why}; run scripts/prepare_data.py dataset=coco")
+        if named:
+            counted = [f"{count} ({reasons})" for count, reasons in zip(self._counts(), named, strict=True)]
+            warnings.warn(f"{self.location.images}: left out: {', '.join(counted)}", stacklevel=3)
+
+
+def _some(reasons: Sequence[str]) -> str:
+    more = f"; and {len(reasons) - _NAMED} more" if len(reasons) > _NAMED else ""
+    return "; ".join(reasons[:_NAMED]) + more

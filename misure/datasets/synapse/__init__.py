@@ -1,0 +1,1 @@
+"""Synapse: the abdominal CT scans of BTCV, in the split of TransUNet."""

@@ -1,0 +1,202 @@
+"""TransUNet's layout of prepared CT slices, and the manifest that says what they were made from.
+
+``train_npz/case0005_slice000.npz`` holds one training slice, ``test_vol_h5/case0001.npy.h5`` one
+validation volume; both hold ``image`` (float32 in [0, 1]) and ``label`` (0 to 8).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+
+from misure.errors import MisureError
+from misure.io.atomic import replacing
+
+Split = Literal["train", "val"]
+Slice = tuple[np.ndarray, np.ndarray]
+"""Image and label of one axial slice, both H x W."""
+
+TRAIN_FOLDER = "train_npz"
+VAL_FOLDER = "test_vol_h5"
+MANIFEST = "manifest.json"
+STAND_IN = "stand-in: phantom CT"
+"""How the origin of generated volumes begins."""
+
+_COMPRESSION = 1  # 3 times faster than the usual 6, and 14 % larger
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file a case was made from; its digest is only known once it was read."""
+
+    name: str
+    size: int
+    mtime_ns: int
+    sha256: str = ""
+
+    def is_same(self, other: SourceFile) -> bool:
+        """Whether the file seems unchanged, judged without reading it."""
+        return (self.size, self.mtime_ns) == (other.size, other.mtime_ns)
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """A volume that is ready.
+
+    Attributes:
+        split: Where it belongs.
+        slices: Number of axial slices.
+        shape: Height and width of a slice.
+        spacing: Size of a voxel in millimetres, X, Y, Z.
+        output_bytes: Size of its files together.
+        files: Image and label it was made from.
+    """
+
+    split: Split
+    slices: int
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    output_bytes: int
+    files: tuple[SourceFile, ...]
+
+
+@dataclass(frozen=True)
+class RejectedCase:
+    """A volume that cannot be used, why, and its files."""
+
+    reason: str
+    files: tuple[SourceFile, ...]
+
+
+@dataclass
+class Manifest:
+    """What a prepared folder holds.
+
+    Attributes:
+        origin: What kind of volumes it was made from.
+        settings: How they were prepared: window, label map, orientation.
+        complete: False while preparation is under way.
+        cases: Prepared cases by name.
+        rejected: Rejected cases by name.
+    """
+
+    origin: str
+    settings: dict[str, object]
+    complete: bool = False
+    cases: dict[str, PreparedCase] = field(default_factory=dict)
+    rejected: dict[str, RejectedCase] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        """Write it, whole or not at all."""
+        with replacing(folder / MANIFEST) as partial:
+            partial.write_text(json.dumps(asdict(self), indent=1, sort_keys=True) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> Manifest | None:
+        """Read the manifest of a folder; None where there is none, as in TransUNet's own download.
+
+        Raises:
+            MisureError: If it is damaged.
+        """
+        path = folder / MANIFEST
+        try:
+            content = json.loads(path.read_text())
+            cases = {name: _case(entry) for name, entry in content.pop("cases").items()}
+            rejected = {name: RejectedCase(e["reason"], _files(e)) for name, e in content.pop("rejected").items()}
+            return cls(**content, cases=cases, rejected=rejected)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise MisureError(f"{path} is damaged: delete it and run scripts/prepare_data.py again") from error
+
+    def slices(self, split: Split) -> int:
+        """Number of prepared slices of a split."""
+        return sum(case.slices for case in self.cases.values() if case.split == split)
+
+
+def is_prepared(folder: Path) -> bool:
+    """Whether a folder has this layout."""
+    return (folder / TRAIN_FOLDER).is_dir() and (folder / VAL_FOLDER).is_dir()
+
+
+def make_folders(folder: Path) -> None:
+    """Make the layout's two folders, even if one stays empty.
+
+    Raises:
+        MisureError: If the disk does not take them.
+    """
+    try:
+        for part in (TRAIN_FOLDER, VAL_FOLDER):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MisureError(f"cannot make {folder}: {error.strerror or error}; choose another data_root") from error
+
+
+def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Every folder under ``root`` with the names of its files, symbolic links followed, each folder once."""
+    seen: set[Path] = set()
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        if Path(folder).resolve() in seen:
+            subfolders.clear()
+            continue
+        seen.add(Path(folder).resolve())
+        yield Path(folder), names
+
+
+def find_prepared(root: Path) -> list[Path]:
+    """The folders under ``root`` that have this layout."""
+    return [folder for folder, _ in walk(root) if is_prepared(folder)]
+
+
+def slice_path(folder: Path, case: str, number: int) -> Path:
+    """The file of one training slice."""
+    return folder / TRAIN_FOLDER / f"{case}_slice{number:03d}.npz"
+
+
+def volume_path(folder: Path, case: str) -> Path:
+    """The file of one validation volume."""
+    return folder / VAL_FOLDER / f"{case}.npy.h5"
+
+
+def output_files(folder: Path, case: str) -> list[Path]:
+    """All files of a case, unfinished ones among them."""
+    return [path for part in (TRAIN_FOLDER, VAL_FOLDER) for path in sorted((folder / part).glob(f"*{case}[_.]*"))]
+
+
+def write_slices(folder: Path, case: str, slices: Iterable[Slice]) -> None:
+    """Write a training case, one file for each (image, label) slice."""
+    for number, pair in enumerate(slices):
+        with (
+            replacing(slice_path(folder, case, number)) as partial,
+            zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=_COMPRESSION) as archive,
+        ):
+            for name, array in zip(("image", "label"), pair, strict=True):
+                with archive.open(f"{name}.npy", "w") as stream:
+                    np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def write_volume(folder: Path, case: str, shape: tuple[int, ...], slices: Iterable[Slice]) -> None:
+    """Write a validation case of Z x H x W from its (image, label) slices, one slice a chunk."""
+    options: dict[str, Any] = {"chunks": (1, *shape[1:]), "compression": "gzip", "compression_opts": _COMPRESSION}
+    with replacing(volume_path(folder, case)) as partial, h5py.File(partial, "w") as file:
+        images = file.create_dataset("image", shape, np.float32, **options)
+        labels = file.create_dataset("label", shape, np.uint8, **options)
+        for number, (image, label) in enumerate(slices):
+            images[number], labels[number] = image, label
+
+
+def _case(entry: dict[str, Any]) -> PreparedCase:
+    shape, spacing = tuple(entry["shape"]), tuple(entry["spacing"])
+    return PreparedCase(**{**entry, "shape": shape, "spacing": spacing, "files": _files(entry)})
+
+
+def _files(entry: dict[str, Any]) -> tuple[SourceFile, ...]:
+    return tuple(SourceFile(**file) for file in entry["files"])

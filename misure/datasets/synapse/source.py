@@ -1,0 +1,169 @@
+"""Where Synapse's slices come from: prepared ones, the official volumes, own scans, or generated phantoms."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from misure.datasets.available import Available
+from misure.datasets.synapse.btcv import Preparation, find_pairs, prepare
+from misure.datasets.synapse.own_ct import convert_folder, own_names
+from misure.datasets.synapse.prepared import STAND_IN, Manifest, find_prepared
+from misure.datasets.synthetic.cache import generate_once, generator_id
+from misure.datasets.synthetic.phantom import PhantomSpec, write_phantoms
+from misure.errors import AbsentError, MisureError
+
+_PREPARED_VOLUME = 20_000_000  # bytes: 30 volumes take 0.6 GB
+_PHANTOM_VOXEL = 1.8  # bytes of the volume's file and of its prepared slices together, measured
+
+
+@dataclass(frozen=True)
+class Location:
+    """A folder of prepared slices.
+
+    Attributes:
+        folder: Has ``train_npz`` and ``test_vol_h5``.
+        source: Where the slices come from, in one line.
+        stand_in: Whether they are generated.
+    """
+
+    folder: Path
+    source: str
+    stand_in: bool
+
+
+def locate(data_root: Path | str, stand_in: Path | None = None, phantom: PhantomSpec | None = None) -> Location:
+    """Choose the first source there is: slices under ``<data_root>/synapse``, official volumes there, phantoms.
+
+    Args:
+        data_root: The user's data folder (``MISURE_DATA``).
+        stand_in: Where phantoms may be generated; None means that they may not.
+        phantom: What they look like.
+
+    Raises:
+        MisureError: If there is no data, or more than one prepared folder, or one is not finished.
+    """
+    root = Path(data_root) / "synapse"
+    folders, ours = find_prepared(root), root / "prepared"
+    if set(folders) <= {ours} and find_pairs(root):
+        return _location(_prepared(prepare(root, ours)))
+    if len(folders) > 1:
+        raise MisureError(f"{root} has several prepared data sets, keep one: {', '.join(map(str, folders))}")
+    if folders:
+        return _location(folders[0])
+    if stand_in is not None:
+        return _location(_phantoms(stand_in, phantom))
+    raise AbsentError(_absent(root))
+
+
+def available(
+    data_root: Path | str, stand_in: Path | str, phantom: PhantomSpec, allow_stand_in: bool = False
+) -> Available:
+    """Say what :func:`locate` will choose; nothing is prepared or generated.
+
+    Args:
+        data_root: The user's data folder (``MISURE_DATA``).
+        stand_in: Where phantoms are generated.
+        phantom: What they look like.
+        allow_stand_in: Whether they may be.
+    """
+    root = Path(data_root) / "synapse"
+    folders, pairs = find_prepared(root), find_pairs(root)
+    official = bool(pairs) and set(folders) <= {root / "prepared"}
+    manifest = Manifest.load(root / "prepared") if official else None
+    if official and (manifest is None or not manifest.complete):
+        volumes = f"{len(pairs)} official BTCV volumes, to be prepared first"
+        return Available("real", volumes, to_write=_PREPARED_VOLUME * len(pairs))
+    if folders:
+        found = _location(folders[0])
+        return Available("stand-in" if found.stand_in else "real", found.source, {})
+    if not allow_stand_in:
+        return Available("absent", _absent(root))
+    manifest = Manifest.load(_home(Path(stand_in), phantom) / "prepared")
+    ready = manifest is not None and manifest.complete
+    size = 0 if manifest else round(_PHANTOM_VOXEL * phantom.size**2 * phantom.slices * len(phantom.cases))
+    return Available("stand-in", _phantom_origin(phantom), {} if ready else None, to_write=size)
+
+
+def prepare_synapse(data_root: Path, source: Path | None = None, labels: str = "btcv") -> str:
+    """Prepare official or own volumes into ``<data_root>/synapse/prepared``.
+
+    Args:
+        data_root: The user's data folder.
+        source: Where the volumes are; None means under ``<data_root>/synapse``. Official file names are
+            taken as they are, otherwise see :func:`misure.datasets.synapse.own_ct.convert_folder`.
+        labels: How own labels are numbered: ``btcv`` or ``totalsegmentator``.
+
+    Returns:
+        What came out, in a few lines.
+
+    Raises:
+        MisureError: If there are no volumes, or the disk does not take the slices.
+    """
+    root = data_root / "synapse"
+    if source is None:
+        if not find_pairs(root):
+            return f"nothing to prepare: {locate(data_root).source}"
+        return prepare(root, root / "prepared").summary
+    if not source.is_dir():
+        raise MisureError(f"source={source} is not a folder: name the unpacked archive or a folder of your own scans")
+    if find_pairs(source):
+        return prepare(source, root / "prepared").summary
+    rejected = convert_folder(source, root / "own", labels)
+    lines = [f"rejected: {name}: {reason}" for name, reason in sorted(rejected.items())]
+    names = own_names(root / "own")
+    if not names:
+        raise MisureError(f"{source}: no volume can be used; {'; '.join(lines)}")
+    done = prepare(root / "own", root / "prepared")
+    cases = done.manifest.cases
+    used = [
+        f"{name} is case{case}, {cases[f'case{case}'].split}" for case, name in names.items() if f"case{case}" in cases
+    ]
+    return "\n".join([done.summary, *used, *lines])
+
+
+def _absent(root: Path) -> str:
+    return (
+        "Synapse multi-organ CT was not found. Register at synapse.org and join project syn3193805 "
+        "('Multi-Atlas Labeling Beyond the Cranial Vault');\n"
+        "download Abdomen/RawData.zip (its Training folder has 30 images and labels) "
+        "and unpack it;\n"
+        f"put the folder RawData into {root}. Without it, stand_in=true uses generated phantoms, marked '{STAND_IN}'."
+    )
+
+
+def _prepared(done: Preparation) -> Path:
+    """The folder; volumes that should have been in it and are not give a warning."""
+    for name, rejected in done.lost.items():
+        warnings.warn(f"{name} is not used: {rejected.reason}", stacklevel=4)
+    return done.folder
+
+
+def _location(folder: Path) -> Location:
+    manifest = Manifest.load(folder)
+    if manifest is None:
+        return Location(folder, "TransUNet's preprocessed BTCV slices", stand_in=False)
+    if not manifest.complete:
+        raise MisureError(
+            f"{folder} is not finished: run scripts/prepare_data.py dataset=synapse again with its source"
+        )
+    stand_in = manifest.origin.startswith(STAND_IN)
+    return Location(folder, manifest.origin if stand_in else f"{len(manifest.cases)} {manifest.origin}", stand_in)
+
+
+def _phantoms(folder: Path, spec: PhantomSpec | None) -> Path:
+    """Generate volumes and prepare them, once for each specification and each version of the generator."""
+    spec = spec or PhantomSpec()
+    home = _home(folder, spec)
+    volumes = generate_once(home / "volumes", lambda unfinished: write_phantoms(unfinished, spec), "phantoms")
+    return prepare(volumes, home / "prepared", origin=_phantom_origin(spec)).folder
+
+
+def _home(folder: Path, spec: PhantomSpec) -> Path:
+    return folder / f"phantom-{generator_id(spec, Path(__file__).parent.glob('phantom*.py'))}"
+
+
+def _phantom_origin(spec: PhantomSpec) -> str:
+    count = f"{spec.train_volumes + spec.val_volumes} volumes of {' x '.join(map(str, spec.shape))}, seed {spec.seed}"
+    return f"{STAND_IN} ({count})"

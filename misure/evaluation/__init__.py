@@ -1,0 +1,1 @@
+"""Scores beyond the two metrics: insertion, deletion and all thresholds; Dice and HD95 of volumes."""

@@ -1,0 +1,1 @@
+"""Networks, what adapts them to be explained, and their weights."""

@@ -1,0 +1,209 @@
+"""Checkpoints: a safetensors file and a small JSON beside it. Nothing is unpickled."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import inspect
+import json
+import os
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from misure.errors import MisureError
+from misure.io.download import file_digest
+from misure.models.wrapper import SegmentationModel
+
+FORMAT_VERSION = 1
+
+RANDOM = "random"
+"""Name of the initial weights of a network that starts from none."""
+
+_BUILDER_MODULES = frozenset(f"misure.models.{m.name}" for m in pkgutil.iter_modules([str(Path(__file__).parent)]))
+"""Checkpoints name their builder; only functions of this folder's files are called."""
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What the JSON beside the weights says.
+
+    Attributes:
+        name: Such as ``triangle-unet_vgg16-quick``.
+        network: Import path of the builder under ``_target_`` and its arguments.
+        bottleneck: Layer for CAM methods.
+        class_names: By class index.
+        in_channels: Image channels.
+        data: Where the training data came from.
+        metrics: Validation metrics, with how many images they were measured on.
+        training: Recipe, steps and seconds.
+        versions: Package versions.
+        weights: SHA-256 of the safetensors file.
+        mean: Per channel, what was subtracted from images in [0, 1].
+        std: Per channel, the divisor after that.
+        initial_weights: What training started from: ``"random"`` or the name of pre-trained weights; empty where there
+            was no training, or in files of older versions, which do not know.
+        format_version: Of this JSON.
+    """
+
+    name: str
+    network: Mapping[str, Any]
+    bottleneck: str | None
+    class_names: tuple[str, ...]
+    in_channels: int
+    data: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    training: Mapping[str, Any]
+    versions: Mapping[str, str]
+    weights: str = ""
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    initial_weights: str = ""
+    format_version: int = field(default=FORMAT_VERSION)
+
+    @property
+    def fingerprint(self) -> str:
+        """First 16 digits of the weights' hash: the model's identity in records."""
+        return self.weights[:16]
+
+
+def save_checkpoint(path: Path, network: nn.Module, info: CheckpointInfo) -> CheckpointInfo:
+    """Write ``path`` (.safetensors) and ``path`` with .json, each atomically, the JSON last.
+
+    Returns:
+        ``info`` with the weights' hash filled in.
+
+    Raises:
+        MisureError: If the place cannot be written.
+    """
+    tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, partial)
+        info = CheckpointInfo(**{**asdict(info), "weights": file_digest(partial)})
+        partial.replace(path)
+        description = json.dumps(asdict(info), indent=2)
+        partial.write_text(description, encoding="utf-8")
+        partial.replace(path.with_suffix(".json"))
+    except (OSError, SafetensorError) as error:
+        raise MisureError(f"cannot write checkpoint {path}: {error}; free space or choose another folder") from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+    return info
+
+
+def read_info(path: Path) -> CheckpointInfo:
+    """Read a checkpoint's JSON.
+
+    Raises:
+        MisureError: If it is missing, damaged or of another format.
+    """
+    description = path.with_suffix(".json")
+    try:
+        raw = json.loads(description.read_text(encoding="utf-8"))
+        lists = {name: tuple(raw[name]) for name in ("class_names", "mean", "std") if name in raw}
+        info = CheckpointInfo(**{**raw, **lists, "network": _moved(raw["network"])})
+    except FileNotFoundError as error:
+        raise MisureError(f"there is no checkpoint {path}: train it with scripts/train.py") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MisureError(f"{description} is damaged ({error}): delete the checkpoint and train again") from error
+    if info.format_version != FORMAT_VERSION:
+        raise MisureError(f"{description} has format {info.format_version}, this version reads {FORMAT_VERSION}")
+    return info
+
+
+def _moved(network: Mapping[str, Any]) -> dict[str, Any]:
+    """Name the builder where it is now; checkpoints of versions before 0.2 have it in ``misure.networks``."""
+    return {k: v.replace("misure.networks.", "misure.models.", 1) if k == "_target_" else v for k, v in network.items()}
+
+
+def load_checkpoint(path: Path | str, network: nn.Module | None = None) -> SegmentationModel:
+    """Load a checkpoint as a model that is ready to be explained.
+
+    Args:
+        path: The .safetensors file.
+        network: Where the weights go; by default the network is built as its JSON says.
+
+    Raises:
+        MisureError: If a file is missing, truncated, changed or does not fit the network.
+    """
+    path = Path(path)
+    info = read_info(path)
+    if not path.is_file():
+        raise MisureError(f"{path} is missing although its JSON exists: delete the JSON and train again")
+    if file_digest(path) != info.weights:
+        raise MisureError(f"{path} is truncated or was changed (its hash differs from its JSON's): train again")
+    network = network or _build(info)
+    try:
+        tensors = load_file(path)
+        network.load_state_dict(tensors)
+    except SafetensorError as error:
+        raise MisureError(f"{path} cannot be read ({error}): train again") from error
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise MisureError(f"{path} does not fit the network of this configuration: {reason}") from error
+    return SegmentationModel(
+        network.eval(),
+        bottleneck=info.bottleneck,
+        class_names=info.class_names,
+        in_channels=info.in_channels,
+        mean=info.mean,
+        std=info.std,
+    )
+
+
+def without_pretrained(arguments: Mapping[str, Any]) -> dict[str, None]:
+    """Return the argument that makes a builder start from random weights, if it has one."""
+    return {"pretrained": None} if "pretrained" in arguments else {}
+
+
+def started_from(info: CheckpointInfo, initial_weights: str) -> CheckpointInfo:
+    """Return a description that says what training started from, also among the builder's arguments."""
+    network = dict(info.network)
+    if "pretrained" in network and initial_weights == RANDOM:
+        network["pretrained"] = None
+    return replace(info, network=network, initial_weights=initial_weights)
+
+
+def architecture(network: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides a network's layers: its builder and arguments but for where its weights come from."""
+    return {name: value for name, value in network.items() if name != "pretrained"}
+
+
+def _build(info: CheckpointInfo) -> nn.Module:
+    """Build the network a JSON describes; only builders of this package are called."""
+    arguments = dict(info.network)
+    module, _, name = str(arguments.pop("_target_", "")).rpartition(".")
+    builder = vars(importlib.import_module(module)).get(name) if module in _BUILDER_MODULES else None
+    if not inspect.isfunction(builder) or builder.__module__ != module:
+        raise MisureError(
+            f"checkpoint {info.name} names the builder {module}.{name}, which is not one of misure.models"
+        )
+    arguments |= without_pretrained(arguments)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            network = builder(**arguments)
+    except TypeError as error:
+        raise MisureError(f"checkpoint {info.name} does not fit its builder {module}.{name}: {error}") from error
+    if not isinstance(network, nn.Module):
+        raise MisureError(f"checkpoint {info.name}: {module}.{name} did not build a network")
+    return network
+
+
+def fingerprint(network: nn.Module) -> str:
+    """Hash a network's weights (16 hex digits), for models that have no checkpoint file."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim else b"")
+    return digest.hexdigest()[:16]

@@ -1,0 +1,238 @@
+"""A trained network from a file or a folder, ready to be explained."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import warnings
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from misure.errors import MisureError
+from misure.models.onnx import open_onnx
+from misure.models.pieces import Shape, in_pieces
+from misure.models.wrapper import SegmentationModel, to_logits
+
+_UNREADABLE = (
+    RuntimeError,
+    ValueError,
+    OSError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    EOFError,
+    zipfile.BadZipFile,
+    SafetensorError,
+)
+"""What the readers of damaged files raise."""
+
+
+def load_model(
+    source: str | Path,
+    *,
+    class_names: Sequence[str] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    bottleneck: str | None = None,
+    multi_label: bool = False,
+    in_channels: int | None = None,
+) -> SegmentationModel:
+    """Load a network, on the CPU.
+
+    ========================== ============================================================ =============
+    source                     what it is                                                   gradients
+    ========================== ============================================================ =============
+    ``.safetensors``           a checkpoint of this package, with its ``.json`` beside it   yes, layers
+    ``.pt``, ``.pth``, ``.ts`` a TorchScript file                                           yes, no layers
+    ``.pt2``                   a program saved by ``torch.export.save``                     yes, layers
+    ``.onnx``                  an ONNX file (needs onnxruntime)                             no
+    a folder                   a Hugging Face model: config.json and safetensors            yes, layers
+    ========================== ============================================================ =============
+
+    A program or an ONNX file made for a fixed number of images gets them in such portions; layers can then be watched
+    for one image at a time (``batch_size=1``) if the number is one, and not at all if it is more. TorchScript and
+    exported programs are code: **load only files that you trust**. Pickled networks are never opened.
+
+    Args:
+        source: The file or folder.
+        class_names: Names by class index; a checkpoint and a Hugging Face folder bring their own.
+        mean: Per-channel mean that is subtracted from images in [0, 1]; likewise.
+        std: Per-channel divisor after that; likewise.
+        bottleneck: Layer for CAM methods; see :meth:`misure.SegmentationModel.suggest_bottleneck`.
+        multi_label: Whether each logit channel is a yes or no of its own.
+        in_channels: Number of image channels, where the file does not say it.
+
+    Raises:
+        MisureError: If the source is missing, damaged or no network, or a package is missing.
+    """
+    path = Path(source)
+    if not path.exists():
+        raise MisureError(f"there is no {path}: give a network's file or folder")
+    reader = _hugging_face if path.is_dir() else _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise MisureError(f"{path.name} is no network file: expected {', '.join(_READERS)} or a Hugging Face folder")
+    network, found = reader(path)
+    given = {
+        "class_names": class_names,
+        "mean": mean,
+        "std": std,
+        "bottleneck": bottleneck,
+        "in_channels": in_channels,
+    }
+    options = found | {name: value for name, value in given.items() if value is not None}
+    return SegmentationModel(network, multi_label=multi_label, title=path.resolve().name, **options)
+
+
+Found = tuple[Callable[[Tensor], Any], dict[str, Any]]
+"""A network, and what its file says about it."""
+
+
+def _checkpoint(path: Path) -> Found:
+    from misure.models.checkpoint import load_checkpoint
+
+    if not path.with_suffix(".json").is_file():
+        raise MisureError(
+            f"{path.name} has no {path.stem}.json beside it, so it holds weights only: build the network in Python and "
+            "pass it to misure.explain, or give the whole Hugging Face folder"
+        )
+    model = load_checkpoint(path)
+    names = ("class_names", "mean", "std", "bottleneck", "in_channels")
+    return model.network, {name: getattr(model, name) for name in names}
+
+
+def _torchscript(path: Path) -> Found:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {Path(name).name for name in archive.namelist()}
+    except zipfile.BadZipFile as error:
+        with path.open("rb") as file:
+            if file.read(1) == b"\x80":  # a pickle's first byte, in files of before PyTorch 1.6
+                raise _weights_only(path) from error
+        raise MisureError(f"{path.name} is damaged, or no TorchScript file") from error
+    if "archive_format" in members and "constants.pkl" not in members:
+        return _exported(path)
+    if "constants.pkl" not in members:
+        raise _weights_only(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r".*torch\.jit\.load. is deprecated")
+            program = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+    except _UNREADABLE as error:
+        raise _damaged(path, "TorchScript file", error) from error
+    return program.eval(), {}
+
+
+def _exported(path: Path) -> Found:
+    try:
+        program = torch.export.load(path)
+        module = torch.export.unflatten(program)  # keeps the layers' names, so that they can be watched
+    except _UNREADABLE as error:
+        raise _damaged(path, "exported program", error) from error
+    inputs = set(program.graph_signature.user_inputs)
+    values = [node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and node.name in inputs]
+    if len(values) != 1 or not isinstance(values[0], Tensor):
+        raise MisureError(f"{path.name} takes {len(values)} inputs: export a network that takes images alone")
+    sides: Sequence[Any] = values[0].shape  # symbols where the program takes any
+    shape = tuple(side if isinstance(side, int) else None for side in sides)
+    bound = shape[0] is not None or any(shape[2:])
+    return (Fixed(module, shape, path.name) if bound else module).eval(), {"in_channels": shape[1]}
+
+
+class Fixed(nn.Module):
+    """An exported program that takes a fixed number of images, or images of a fixed size.
+
+    Args:
+        network: The program.
+        shape: N, C and the spatial sides that it takes, None where any.
+        title: What messages call it.
+    """
+
+    def __init__(self, network: nn.Module, shape: Shape, title: str) -> None:
+        super().__init__()
+        self.network = network
+        self.shape = shape
+        self.title = title
+        self.one_piece = shape[0] not in {None, 1}  # portions are filled up with copies, which its layers see
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits for N x C x spatial, of the images' size."""
+        return in_pieces(
+            lambda part: to_logits(self.network(part), part, multi_label=True), images, self.shape, self.title
+        )
+
+
+def _onnx(path: Path) -> Found:
+    onnxruntime = _package("onnxruntime", "onnx")
+    network = open_onnx(path, onnxruntime)
+    return network, {"in_channels": network.shape[1], "differentiable": False}
+
+
+def _hugging_face(folder: Path) -> Found:
+    if not (folder / "config.json").is_file():
+        raise MisureError(f"{folder} has no config.json: give a folder that save_pretrained wrote, or a network's file")
+    if not any(folder.glob("*.safetensors")):
+        raise MisureError(f"{folder} has no .safetensors file: save the network anew with save_pretrained")
+    transformers = _package("transformers", "huggingface")
+    try:
+        network, report = transformers.AutoModelForSemanticSegmentation.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        )
+        options = _preprocessing(folder / "preprocessor_config.json")
+    except _UNREADABLE as error:
+        raise _damaged(folder, "Hugging Face model for semantic segmentation", error) from error
+    if absent := sorted(report["missing_keys"]):
+        raise MisureError(f"{folder} lacks {len(absent)} weights of its network, such as {absent[0]}: it is incomplete")
+    names = [str(network.config.id2label[i]) for i in sorted(network.config.id2label)]
+    if len(names) == 1:
+        names = ["background", *names]  # a sigmoid head becomes two logits
+    return network.eval(), {
+        "class_names": names,
+        "in_channels": getattr(network.config, "num_channels", None),
+        **options,
+    }
+
+
+def _preprocessing(path: Path) -> dict[str, Any]:
+    """Read how images in [0, 1] were normalised, where the folder says it."""
+    if not path.is_file():
+        return {}
+    described = json.loads(path.read_text(encoding="utf-8"))
+    if not described.get("do_normalize", True) or "image_mean" not in described:
+        return {}
+    return {"mean": tuple(described["image_mean"]), "std": tuple(described["image_std"])}
+
+
+def _package(name: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise MisureError(f"this file needs {name}: pip install 'misure[{extra}]'") from error
+
+
+def _weights_only(path: Path) -> MisureError:
+    return MisureError(
+        f"{path.name} holds weights only, or a pickle, which is not opened: build the network in Python and pass it to "
+        "misure.explain, or save it with torch.export.save"
+    )
+
+
+def _damaged(path: Path, what: str, error: Exception) -> MisureError:
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return MisureError(f"{path} cannot be read as a {what}, it may be damaged: {reason}")
+
+
+_READERS: dict[str, Callable[[Path], Found]] = {
+    ".safetensors": _checkpoint,
+    ".pt": _torchscript,
+    ".pth": _torchscript,
+    ".ts": _torchscript,
+    ".pt2": _exported,
+    ".onnx": _onnx,
+}

@@ -1,0 +1,70 @@
+"""An ONNX file as a network: logits without gradients."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from misure.errors import MisureError
+from misure.models.pieces import Shape, in_pieces
+
+_TYPES = {"tensor(float)": torch.float32, "tensor(double)": torch.float64, "tensor(float16)": torch.float16}
+
+
+class OnnxNetwork:
+    """Images to logits through onnxruntime, on the CPU; the logits come back on the images' device.
+
+    Args:
+        session: The opened file.
+        title: What messages call it.
+
+    Attributes:
+        shape: N, C and the spatial sides that it takes, None where any.
+    """
+
+    def __init__(self, session: Any, title: str) -> None:
+        inputs = session.get_inputs()
+        if len(inputs) != 1:
+            names = ", ".join(i.name for i in inputs)
+            raise MisureError(f"{title} takes {len(inputs)} inputs ({names}): export a network that takes images alone")
+        if inputs[0].type not in _TYPES:
+            raise MisureError(f"{title} takes {inputs[0].type}: export a network that takes normalised floating images")
+        self.session = session
+        self.title = title
+        self.shape: Shape = tuple(side if isinstance(side, int) else None for side in inputs[0].shape)
+        self._input, self._type = inputs[0].name, _TYPES[inputs[0].type]
+        outputs = [o.name for o in session.get_outputs()]
+        self._output = next((name for name in ("logits", "out") if name in outputs), outputs[0])
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the output named ``logits`` or ``out``, or the first, for N x C x spatial."""
+        return in_pieces(self._run, images, self.shape, self.title)
+
+    def _run(self, images: Tensor) -> Tensor:
+        array = images.detach().to("cpu", self._type).contiguous().numpy()
+        (output,) = self.session.run([self._output], {self._input: array})
+        return torch.from_numpy(output).to(images.device, images.dtype)
+
+
+def open_onnx(path: Path, onnxruntime: Any) -> OnnxNetwork:
+    """Open an ONNX file with as many threads as PyTorch uses.
+
+    Args:
+        path: The file.
+        onnxruntime: The package.
+
+    Raises:
+        MisureError: If the file is damaged, or no network from images to logits.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions have no narrower base in common
+        reason = " ".join(str(error).split())[:200]
+        raise MisureError(f"{path} cannot be read as an ONNX file, it may be damaged: {reason}") from error
+    return OnnxNetwork(session, path.name)

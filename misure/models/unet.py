@@ -1,0 +1,76 @@
+"""U-Nets of segmentation-models-pytorch (paper 4.1: VGG-16 for Triangle, ResNet-34 for Synapse)."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, cast
+
+import segmentation_models_pytorch as smp
+from segmentation_models_pytorch.encoders import encoders
+from torch import nn
+
+from misure.errors import MisureError, did_you_mean
+from misure.models.checkpoint import RANDOM
+from misure.models.hub import HUB, is_cached, is_useful
+
+
+def build_unet(encoder: str, in_channels: int, classes: int, *, pretrained: str | None = "imagenet") -> nn.Module:
+    """Build a U-Net, with pre-trained encoder weights where they can be had.
+
+    Args:
+        encoder: An encoder name of segmentation-models-pytorch.
+        in_channels: Image channels.
+        classes: Number of logits per pixel.
+        pretrained: Name of the encoder's weights, or None for random ones.
+
+    Returns:
+        The network; its ``initial_weights`` names what it starts from, ``"random"`` or the encoder's weights. Without
+        weights its convolutions are initialised with He's fan-in rule, and a single warning says so.
+
+    Raises:
+        MisureError: If the encoder does not exist.
+    """
+    if encoder not in encoders:
+        raise MisureError(f"there is no encoder {encoder!r}{did_you_mean(encoder, encoders)}")
+    network: Any
+    if pretrained is not None:
+        if is_useful(*_repository(encoder, pretrained)):
+            try:
+                network = smp.Unet(encoder, encoder_weights=pretrained, in_channels=in_channels, classes=classes)
+            except (OSError, ValueError, RuntimeError) as error:
+                reason = str(error).splitlines()[0]
+            else:
+                network.initial_weights = pretrained
+                return cast("nn.Module", network)
+        else:
+            reason = f"{HUB} cannot be reached and no cached copy exists"
+        warnings.warn(f"{encoder}: training starts from random weights, not {pretrained}: {reason}", stacklevel=2)
+    network = smp.Unet(encoder, encoder_weights=None, in_channels=in_channels, classes=classes)
+    initialise_randomly(network)
+    network.initial_weights = RANDOM
+    return cast("nn.Module", network)
+
+
+def initialise_randomly(network: nn.Module) -> None:
+    """Give every convolution He-normal weights by fan-in, so that one-channel images start at a useful scale."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+
+def missing_weights(encoder: str, *, pretrained: str | None = "imagenet", **_: object) -> str | None:
+    """Name the pre-trained weights that :func:`build_unet` would download; None where there are none to download."""
+    if pretrained is None:
+        return None
+    repository, revision = _repository(encoder, pretrained)
+    return None if is_cached(repository, revision) else repository
+
+
+def _repository(encoder: str, pretrained: str) -> tuple[str, str]:
+    """Where the weights of an encoder lie on the hub, and which version of them."""
+    settings = encoders[encoder]["pretrained_settings"].get(pretrained)
+    if settings is None:
+        raise MisureError(
+            f"{encoder} has no weights {pretrained!r}: use one of {list(encoders[encoder]['pretrained_settings'])}"
+        )
+    return settings["repo_id"], settings["revision"]

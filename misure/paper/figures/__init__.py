@@ -1,0 +1,1 @@
+"""The paper's figures, from records and saved maps alone."""

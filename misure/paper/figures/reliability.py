@@ -1,0 +1,226 @@
+"""Figures 8 and 9: ROC curves of the reliability classifiers, and worked examples."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from numpy.typing import NDArray
+
+from misure.metrics import min_max
+from misure.paper.maps import load_maps, saved_units
+from misure.paper.published import Pair
+from misure.paper.query import of_pair
+from misure.paper.reliability import ALL_ORGANS, samples_by_organ
+from misure.paper.table import figure_note, measured
+from misure.paper.tables.rows import NOT_RUN
+from misure.plotting import show_empty, show_image, show_map, show_mask, show_region
+from misure.reliability import FEATURE_SETS, RELIABLE_FROM, Samples, area_under_curve, cross_validate, roc_curve
+
+_CURVES = {
+    ("explanation", "honest"): ("MSR, honest", "#0072b2", "-", 2.2),
+    ("explanation", "paper"): ("MSR, paper's protocol", "#0072b2", "--", 1.4),
+    ("size", "honest"): ("size, honest", "#d55e00", "-.", 1.2),
+    ("confidence", "honest"): ("confidence, honest", "#009e73", ":", 1.6),
+}
+"""Label, colour (Okabe and Ito's palette), line style and width by feature set and protocol."""
+
+_COLUMNS = 3
+_PANEL = 2.9
+_NO_SUCH = {
+    "correctly flagged": "no unreliable prediction\nwas flagged as such",
+    "correctly accepted": "no reliable prediction\nwas accepted",
+    "wrong": "no saved sample\nwas judged wrongly",
+}
+_PICTURES = ("Image", "Ground truth", "Prediction", "Sufficient region", "MSR, scaled")
+_UNDEFINED_ROWS = 3
+
+
+def roc_figure(run: pd.DataFrame, profile: str, pair: Pair) -> Figure:
+    """Draw Figure 8: ROC curves by organ, under both protocols and for the baselines.
+
+    Args:
+        run: As for :func:`misure.paper.reliability.samples_by_organ`.
+        profile: Of the run, for the caption.
+        pair: Dataset and model.
+
+    Returns:
+        A panel per organ and one for all organs; a panel without a curve says why.
+    """
+    organs = samples_by_organ(run, pair)
+    ran = len(of_pair(run, pair.dataset, pair.model)) > 0
+    n_rows = math.ceil(len(organs) / _COLUMNS)
+    figure = Figure(figsize=(_PANEL * _COLUMNS + 0.6, _PANEL * n_rows + 0.9), layout="constrained")
+    panels = list(figure.subplots(n_rows, _COLUMNS, squeeze=False).flat)
+    for axes in panels[len(organs) :]:
+        axes.set_axis_off()
+    for axes, (organ, samples) in zip(panels, organs.items(), strict=False):
+        _draw_curves(axes, organ, samples, ran=ran)
+    figure.supylabel("True positive rate (reliable predictions accepted)", fontsize=9)
+    for axes in panels[len(organs) - _COLUMNS : len(organs)]:
+        axes.set_xlabel("False positive rate\n(unreliable predictions accepted)", fontsize=8)
+    figure_note(figure, run, profile, [pair])
+    return figure
+
+
+def examples_figure(run: pd.DataFrame, maps_folder: Path, profile: str, pair: Pair) -> Figure:
+    """Draw Figure 9: a prediction correctly flagged, one correctly accepted, one judged wrongly.
+
+    Of each kind the sample with saved maps is shown whose probability is the most certain, and of equals the
+    first. Where no classifier is defined, the first samples are shown with their features.
+
+    Args:
+        run: As for :func:`misure.paper.reliability.samples_by_organ`.
+        maps_folder: Where the maps are.
+        profile: Of the run, for the caption.
+        pair: Dataset and model.
+
+    Returns:
+        A row per example.
+    """
+    judged = judged_samples(run, pair)
+    examples = choose_examples(judged[judged["unit"].isin(saved_units(maps_folder))])
+    size = (1.75 * len(_PICTURES) + 3.4, 1.75 * len(examples) + 1.0)
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(h_pad=0.1))
+    widths = [1.0] * len(_PICTURES) + [1.75]
+    grid = figure.subplots(len(examples), len(widths), squeeze=False, width_ratios=widths)
+    for axes, title in zip(grid[0], _PICTURES, strict=False):
+        axes.set_title(title, fontsize=10)
+    for line, (kind, row) in zip(grid, examples, strict=True):
+        line[0].set_ylabel(kind, fontsize=9)
+        _draw_example(line, kind, row, maps_folder)
+    figure_note(figure, run, profile, [pair])
+    return figure
+
+
+def judged_samples(run: pd.DataFrame, pair: Pair) -> pd.DataFrame:
+    """Judge every sample by a classifier that was not fitted to its volume (honest protocol).
+
+    Returns:
+        MSR's records with ``reliable`` (bool), ``probability``, ``classifier`` (the organ's own where it is
+        defined, else the one of all organs) and, where the probability is NaN, the ``reason``.
+    """
+    organs = samples_by_organ(run, pair)
+    everything = organs.pop(ALL_ORGANS)
+    out = cross_validate(everything, "honest")
+    judged = everything.rows.assign(
+        reliable=everything.reliable, probability=out.probabilities, classifier=ALL_ORGANS, reason=out.reason
+    )
+    for organ, samples in organs.items():
+        own = cross_validate(samples, "honest")
+        if not own.reason:
+            places = judged["unit"].isin(samples.rows["unit"])
+            judged.loc[places, "probability"] = own.probabilities
+            judged.loc[places, ["classifier", "reason"]] = [organ, ""]
+    return judged
+
+
+def choose_examples(judged: pd.DataFrame) -> list[tuple[str, pd.Series | None]]:
+    """Choose what Figure 9 shows, by rule.
+
+    Args:
+        judged: As :func:`judged_samples` returns it.
+
+    Returns:
+        A kind and a row each (None where there is no such sample).
+    """
+    defined = judged.dropna(subset=["probability"])
+    if judged.empty:
+        return [("", None)]
+    if defined.empty:
+        return [(f"sample {row['sample']}", row) for _, row in judged.head(_UNDEFINED_ROWS).iterrows()]
+    accepted = defined["probability"] >= 0.5
+    right = accepted == defined["reliable"]
+    kinds = {"correctly flagged": right & ~accepted, "correctly accepted": right & accepted, "wrong": ~right}
+    return [(kind, _most_certain(defined[members])) for kind, members in kinds.items()]
+
+
+def _most_certain(judged: pd.DataFrame) -> pd.Series | None:
+    certainty = (judged["probability"] - 0.5).abs()
+    return judged.iloc[int(certainty.to_numpy().argmax())] if len(judged) else None
+
+
+def _draw_curves(axes: Axes, organ: str, samples: Samples, *, ran: bool) -> None:
+    n, reliable = len(samples.rows), int(samples.reliable.sum())
+    axes.set_title(f"{organ}: {reliable} of {n} reliable" if n else organ, fontsize=9)
+    reasons = []
+    for (features, protocol), (label, colour, style, width) in _CURVES.items():
+        out = cross_validate(samples, protocol, FEATURE_SETS[features])
+        area = area_under_curve(out)
+        if math.isnan(area):
+            reasons.append(out.reason or "no fold tests both labels")
+            continue
+        false, true = roc_curve(out)
+        axes.plot(false, true, style, color=colour, linewidth=width, label=f"{label} ({area:.2f})")
+    if len(reasons) == len(_CURVES):
+        reason = reasons[0] if ran else NOT_RUN
+        show_empty(axes, "no curve:\n" + reason.replace("; ", "\n"), aspect=1)
+        return
+    axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, zorder=0)
+    axes.text(0.12, 0.08, "chance", color="0.5", fontsize=7, rotation=45, rotation_mode="anchor")
+    axes.set_aspect("equal")
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="lower right", fontsize=6.5, frameon=True, framealpha=0.85, edgecolor="none")
+
+
+def _draw_example(line: Any, kind: str, row: pd.Series | None, maps_folder: Path) -> None:
+    maps = None if row is None else load_maps(maps_folder, str(row["unit"]))
+    if row is None or maps is None:
+        for axes in line[:-1]:
+            show_empty(axes, _NO_SUCH.get(kind, "no saved maps\nin this profile"), aspect=1)
+        line[-1].set_axis_off()
+        return
+    image = torch.from_numpy(maps["image"]).float()
+    aspect = image.shape[-2] / image.shape[-1]
+    show_image(line[0], image)
+    _show_if_saved(line[1], maps.get("truth"), aspect)
+    show_mask(line[2], torch.from_numpy(maps["region"]))
+    if "sufficient_region" in maps:
+        show_region(line[3], image, torch.from_numpy(maps["sufficient_region"]))
+    else:
+        show_empty(line[3], "not saved", aspect=aspect)
+    show_map(line[4], min_max(torch.from_numpy(maps["saliency"]).float()[None])[0], high=1)
+    line[-1].set_axis_off()
+    line[-1].text(0.02, 0.5, describe(row), fontsize=8, va="center", linespacing=1.35, transform=line[-1].transAxes)
+
+
+def _show_if_saved(axes: Axes, mask: NDArray[Any] | None, aspect: float) -> None:
+    if mask is None:
+        show_empty(axes, "not saved", aspect=aspect)
+    else:
+        show_mask(axes, torch.from_numpy(mask.astype(np.bool_)))
+
+
+def describe(row: pd.Series) -> str:
+    """Say in words what is known of an example.
+
+    Args:
+        row: Of :func:`judged_samples`.
+    """
+    label = "reliable" if row["reliable"] else "unreliable"
+    limit = "at least" if row["reliable"] else "below"
+    lines = [
+        f"{row['class_name']} ({row['group']})",
+        f"Dice with the ground truth {row['truth_dice']:.3f}:",
+        f"{label} ({limit} {RELIABLE_FROM:g})",
+        f"dilations {row['n_dilations']:.0f}, Dice explained {row['dice_explained']:.3f},",
+        f"perturbation ratio {measured(row['perturbation_ratio'])}",
+    ]
+    if math.isnan(row["probability"]):
+        return "\n".join([*lines, "no probability:", *str(row["reason"]).split("; ")])
+    verdict = "right" if (row["probability"] >= 0.5) == row["reliable"] else "wrong"
+    return "\n".join([*lines, f"probability of reliable {row['probability']:.2f}: {verdict}", _classifier(row)])
+
+
+def _classifier(row: pd.Series) -> str:
+    return f"(classifier of {str(row['classifier']).casefold()}, not fitted to {row['group']})"

@@ -1,0 +1,97 @@
+"""Where numbers come from, and the marks that they carry wherever they are shown.
+
+Two things need a mark: data that stands in for the paper's, and a network that replaces the paper's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import pandas as pd
+
+from misure.paper.published import DASH
+
+_STAND_IN = "stand-in"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a table's row, or everything in a figure, comes from.
+
+    Attributes:
+        source: What the data is; empty where nothing is known.
+        stand_in: Whether any of the data is generated in place of the paper's.
+        substitution: Which network replaces the paper's, such as ``"MobileNetV2 substitution"``; usually empty.
+    """
+
+    source: str
+    stand_in: bool
+    substitution: str = ""
+
+    @classmethod
+    def of(cls, records: pd.DataFrame) -> Origin:
+        """Collect what records say; those of older versions know of no substitution."""
+        substitution = records["substitution"] if "substitution" in records else pd.Series(dtype=object)
+        return cls(
+            distinct(records["dataset_source"]),
+            bool(records["stand_in"].eq(other=True).any()),
+            distinct(substitution),
+        )
+
+    @classmethod
+    def of_row(cls, row: pd.Series) -> Origin:
+        """Read back what :meth:`columns` put into a table's row."""
+        return cls(row["source"], bool(row["stand_in"]), row["substitution"])
+
+    def columns(self) -> dict[str, str | bool]:
+        """Return it as a table's columns ``source``, ``stand_in`` and ``substitution``."""
+        return asdict(self)
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What must stand beside the numbers, in a word or two each."""
+        return tuple(mark for mark in (_STAND_IN if self.stand_in else "", self.substitution) if mark)
+
+    @property
+    def data(self) -> str:
+        """The data's name, which says once that it is a stand-in; a dash where nothing is known."""
+        if not self.stand_in or _STAND_IN in self.source.casefold():
+            return self.source or DASH
+        return f"{_STAND_IN}: {self.source}" if self.source else _STAND_IN
+
+    @property
+    def label(self) -> str:
+        """Data and substitution as plain text."""
+        return ", ".join(part for part in (self.data, self.substitution) if part)
+
+    @property
+    def data_cell(self) -> str:
+        """The data in Markdown; a stand-in is in bold."""
+        return f"**{self.data}**" if self.stand_in else self.data
+
+    @property
+    def cell(self) -> str:
+        """Data and substitution in Markdown, marks in bold."""
+        return f"{self.data_cell}, **{self.substitution}**" if self.substitution else self.data_cell
+
+
+def heading(title: str, frame: pd.DataFrame) -> str:
+    """Write a document's first line; it names each dataset whose data or network is not the paper's.
+
+    Args:
+        title: What the document is.
+        frame: A table with a column ``dataset`` and those of :meth:`Origin.columns`.
+    """
+    marks = []
+    for name, rows in frame.groupby("dataset"):
+        made = rows[rows["stand_in"].astype(bool)]
+        if len(made):
+            marks.append(f"{name} data: {Origin(distinct(made['source']), stand_in=True).cell}")
+        if substitution := distinct(rows["substitution"]):
+            marks.append(f"{name} network: **{substitution}**")
+    return f"# {'; '.join([title, *marks])}"
+
+
+def distinct(values: pd.Series) -> str:
+    """Join a column's different values for display, in order of appearance; missing and empty ones do not count."""
+    return ", ".join(str(value) for value in values.dropna().unique() if value != "")

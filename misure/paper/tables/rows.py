@@ -1,0 +1,179 @@
+"""Tables 1 to 6 as data frames: the paper's numbers beside ours, row by row.
+
+Every row the paper has is there. Where we have no result the numbers are NaN and ``note`` says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from misure.explainers import EXPLAINERS
+from misure.paper.published import (
+    Pair,
+    PaperValue,
+    lr_lambda_reference,
+    table1_reference,
+    table6_reference,
+)
+from misure.paper.query import (
+    METRICS,
+    Tally,
+    at_threshold,
+    class_labels,
+    in_class,
+    paper_draw,
+    select_and_tally,
+    shown_pairs,
+)
+from misure.paper.source import Origin, distinct
+from misure.paper.statistics import Summary, summarise
+
+NOT_RUN = "not run in this profile"
+
+STATISTICS = ("mean", "low", "high", "median")
+"""Per metric, columns ``<metric>_<statistic>``; low and high bound the 95 % bootstrap interval of the mean."""
+
+PAPER_MASKS = 2000
+"""RISE masks in the paper (4.4)."""
+
+PAPER_ITERATIONS = 100
+"""Iterations of MSR in the paper (4.2)."""
+
+_BY_CLASS = ("msr", "sufficient_region")
+
+_BASELINES = ("sufficient_region", "prediction", "random_map")
+
+
+def table1(run: pd.DataFrame, pairs: Sequence[Pair] | None = None) -> pd.DataFrame:
+    """Build Table 1: methods compared, then the baselines that the paper lacks.
+
+    Args:
+        run: As :func:`misure.paper.query.latest_run` returns it.
+        pairs: Datasets and models to show; those of :func:`misure.paper.query.shown_pairs` by default.
+
+    Returns:
+        One row per dataset, model, method and threshold.
+    """
+    explainers = {cls.title: name for name, cls in EXPLAINERS.items()}
+    rows = []
+    for pair in shown_pairs(run) if pairs is None else pairs:
+        records, printed = paper_draw(run, pair), table1_reference(pair)
+        baselines = {
+            (EXPLAINERS[name].title, threshold): PaperValue()
+            for name in _BASELINES
+            for threshold in EXPLAINERS[name]().thresholds or (None,)
+        }
+        for (method, threshold), paper in (printed | baselines).items():
+            name = explainers[method]
+            heading = {
+                **_names(pair),
+                "method": method,
+                "threshold": threshold,
+                "paper_masks": PAPER_MASKS if name == "rise" else None,
+            }
+            rows.append(heading | _result(records, pair, name, paper, threshold))
+    return pd.DataFrame(rows).astype({"threshold": float, "masks": float, "paper_masks": float})
+
+
+def by_class_table(run: pd.DataFrame, pairs: Sequence[Pair]) -> pd.DataFrame:
+    """Split Table 1's MSR, and the SR it started from, by class; the paper has no such table.
+
+    Args:
+        run: As :func:`misure.paper.query.latest_run` returns it.
+        pairs: The models of a dataset with several classes.
+
+    Returns:
+        One row per model, class and method; a class without samples has its rows.
+    """
+    rows = []
+    for pair in pairs:
+        records = paper_draw(run, pair)
+        for label in class_labels(records, pair.classes):
+            mine = in_class(records, label)
+            for name in _BY_CLASS:
+                heading = {**_names(pair), "class": label, "method": EXPLAINERS[name].title}
+                rows.append(heading | _result(mine, pair, name, PaperValue()))
+    return pd.DataFrame(rows)
+
+
+def lr_lambda_table(run: pd.DataFrame, pair: Pair) -> pd.DataFrame:
+    """Build Table 2 (for other pairs 3 to 5): MSR by lambda and learning rate, mask size 224."""
+    records = paper_draw(run, pair)
+    return pd.DataFrame(
+        [
+            {**_names(pair), "lambda": lam, "learning_rate": lr} | _result(records, pair, "msr", paper, lr=lr, lam=lam)
+            for (lam, lr), paper in lr_lambda_reference(pair).items()
+        ]
+    )
+
+
+def table6(run: pd.DataFrame, pairs: Sequence[Pair] | None = None) -> pd.DataFrame:
+    """Build Table 6: MSR by mask size, learning rate 0.1 and lambda 0.01."""
+    return pd.DataFrame(
+        [
+            {**_names(pair), "mask_size": size} | _result(records, pair, "msr", paper, mask_size=size)
+            for pair, records in (
+                (pair, paper_draw(run, pair)) for pair in (shown_pairs(run) if pairs is None else pairs)
+            )
+            for size, paper in table6_reference(pair).items()
+        ]
+    )
+
+
+def summary_of(row: pd.Series, metric: str) -> Summary:
+    """Read a metric's statistics back from a table's row."""
+    mean, low, high, median = (float(row[f"{metric}_{name}"]) for name in STATISTICS)
+    return Summary(int(row["n_samples"]), mean, median, low, high)
+
+
+def _names(pair: Pair) -> dict[str, str]:
+    return {"dataset": pair.dataset_label, "model": pair.model_label}
+
+
+def _result(
+    records: pd.DataFrame,
+    pair: Pair,
+    explainer: str,
+    paper: PaperValue,
+    threshold: float | None = None,
+    **overrides: Any,
+) -> dict[str, Any]:
+    """Return the paper's numbers, ours, and where ours come from."""
+    selected, missing = select_and_tally(records, explainer, **overrides)
+    rows = at_threshold(selected, threshold)
+    numbers: dict[str, Any] = {}
+    for metric in METRICS:
+        summary = summarise(rows[metric])
+        if metric in {"dice_explained", "perturbation_ratio"}:
+            numbers[f"paper_{metric}"] = getattr(paper, metric)
+        numbers |= {f"{metric}_{name}": getattr(summary, name) for name in STATISTICS}
+    return numbers | {
+        "paper_seconds": paper.seconds,
+        "seconds_mean": rows["seconds"].astype(float).mean(skipna=False),
+        "n_dilations_median": rows["n_dilations"].astype(float).median(skipna=False),
+        "prediction_size_median": rows["prediction_size"].astype(float).median(skipna=False),
+        "n_samples": len(rows),
+        "n_classes": rows["class_id"].nunique(),
+        "n_skipped": missing.skipped,
+        "n_failed": missing.failed,
+        "paper_n_samples": None if paper == PaperValue() else pair.paper_samples,
+        "masks": rows["param_n_masks"].iloc[0] if explainer == "rise" and len(rows) else None,
+        **Origin.of(rows).columns(),
+        "profile": distinct(rows["profile"]),
+        "precision": distinct(rows["precision"]),
+        "device": distinct(rows["device"]),
+        "weights": distinct(rows["weights"]),
+        "note": _note(len(rows), missing),
+    }
+
+
+def _note(n: int, missing: Tally) -> str:
+    parts = []
+    if missing.failed:
+        parts.append(f"{missing.failed} failed")
+    if n == 0 and missing.skipped:
+        parts.append(f"all {missing.skipped} samples skipped" if not missing.failed else f"{missing.skipped} skipped")
+    return ", ".join(parts) or ("" if n else NOT_RUN)

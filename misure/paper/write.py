@@ -1,0 +1,143 @@
+"""Writes tables, figures and claims from records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure
+
+from misure.io.atomic import write_atomically
+from misure.paper.catalogue import FIGURES, TABLES, Table, attributions
+from misure.paper.claims import claims, claims_document, claims_frame, claims_json, inconsistencies
+from misure.paper.claims.document import inconsistencies_document
+from misure.paper.material import Material
+from misure.paper.query import latest_run, shown_pairs
+from misure.paper.reliability import save_models
+from misure.paper.table import head_note
+from misure.paper.tables.latex import latex_document
+from misure.paper.tables.volumes import read_all
+
+_DPI = 150
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was made.
+
+    Attributes:
+        material: What it was made from.
+        tables: Every table.
+        claims: The verdicts, see :func:`misure.paper.claims.claims_frame`.
+        figures: The figures' PNG files.
+        files: Everything that was written, tables first.
+    """
+
+    material: Material
+    tables: Sequence[Table]
+    claims: pd.DataFrame
+    figures: Sequence[Path]
+    files: Sequence[Path]
+
+
+def write_all(
+    records: pd.DataFrame,
+    outputs: Path,
+    profile: str,
+    maps_folder: Path | None = None,
+    failures: Mapping[str, str] | None = None,
+) -> Written:
+    """Write ``tables/*.md``, ``.csv`` and ``.tex``, ``figures/*.png`` and ``.pdf``, ``claims.md`` and ``.json``.
+
+    Args:
+        records: All records, one row per unit and threshold.
+        outputs: The outputs folder.
+        profile: Which profile to show; other profiles' records are not used.
+        maps_folder: Where the saved maps are; ``outputs/records/maps`` by default.
+        failures: Datasets and networks that could not be used, and why; every document says so.
+
+    Raises:
+        MisureError: If a file cannot be written, or records or maps are damaged.
+    """
+    run = latest_run(records, profile)
+    volumes = read_all(outputs / "volumes", run)
+    material = Material(run, profile, maps_folder or outputs / "records" / "maps", volumes, shown_pairs(run))
+    note = _failure_note(failures or {})
+    made = [(name, frame, document + note) for tables in TABLES for name, frame, document in tables(material)]
+    files = [path for table in made for path in _write_table(outputs / "tables", *table)]
+    pictures = [
+        path
+        for figures in FIGURES
+        for name, figure in figures(material)
+        for path in _write_figure(outputs / "figures", name, figure)
+    ]
+    files += pictures
+    files += [_write_text(outputs / "figures" / f"{name}.md", text) for name, text in attributions(material)]
+    for pair in material.judged:
+        files += save_models(run, pair, outputs / "reliability")
+    verdicts, contradictions, written = _write_claims(material, outputs, note)
+    shown = [path for path in pictures if path.suffix == ".png"]
+    return Written(material, [*made, contradictions], verdicts, shown, [*files, *written])
+
+
+def _failure_note(failures: Mapping[str, str]) -> str:
+    lines = "\n".join(f"- {subject}: {reason}" for subject, reason in failures.items())
+    return f"\nFailed, so what needs it is missing:\n\n{lines}\n" if lines else ""
+
+
+def _write_claims(material: Material, outputs: Path, note: str) -> tuple[pd.DataFrame, Table, list[Path]]:
+    """Judge the claims once, and write them and what the paper contradicts itself in."""
+    judged, contradictions = claims(material), inconsistencies(material)
+    head = head_note(material.run, material.profile, material.pairs)
+    verdicts = claims_frame(judged)
+    table = ("inconsistencies", contradictions, inconsistencies_document(contradictions, head) + note)
+    content = json.dumps(claims_json(judged), indent=1, allow_nan=False) + "\n"
+    return (
+        verdicts,
+        table,
+        [
+            *_write_table(outputs / "tables", *table),
+            *_write_frame(outputs / "tables", "claims", verdicts),
+            _write_text(outputs / "claims.json", content),
+            _write_text(outputs / "claims.md", claims_document(judged, contradictions, head) + note),
+        ],
+    )
+
+
+def _write_text(path: Path, text: str) -> Path:
+    return write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def _write_table(folder: Path, name: str, frame: pd.DataFrame, document: str) -> list[Path]:
+    return [_write_text(folder / f"{name}.md", document), *_write_frame(folder, name, frame)]
+
+
+def _write_frame(folder: Path, name: str, frame: pd.DataFrame) -> list[Path]:
+    return [
+        write_atomically(folder / f"{name}.csv", lambda path: frame.to_csv(path, index=False)),
+        _write_text(folder / f"{name}.tex", latex_document(name, frame)),
+    ]
+
+
+def _write_figure(folder: Path, name: str, figure: Figure) -> list[Path]:
+    _lay_out(figure)
+    with mpl.rc_context({"pdf.fonttype": 42}):  # TrueType, which journals and editors accept
+        return [
+            write_atomically(folder / f"{name}.png", lambda path: figure.savefig(path, format="png", dpi=_DPI)),
+            write_atomically(
+                folder / f"{name}.pdf",
+                lambda path: figure.savefig(path, format="pdf", dpi=_DPI, metadata={"CreationDate": None}),
+            ),
+        ]
+
+
+def _lay_out(figure: Figure) -> None:
+    """Place a figure's parts once, which saving would do twice for every file."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine(None)

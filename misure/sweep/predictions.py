@@ -1,0 +1,158 @@
+"""What a network predicts in every validation image: one pass, kept for later runs."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from misure.datasets.credit import CreditedDataset
+from misure.datasets.datamodule import SegmentationDataset
+from misure.evaluation.volumes import VolumeDataset
+from misure.io.atomic import write_atomically
+from misure.models.compute import Compute
+from misure.models.wrapper import SegmentationModel, frozen
+
+_ARRAYS = ("predictions", "predicted", "true", "overlap", "annotated", "showable")
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a network predicts in N images, with L classes (at most 256).
+
+    Attributes:
+        predictions: The predicted class of every pixel of volumes, whose slices are of one size: uint8,
+            N x H x W; empty for other datasets.
+        predicted: Predicted pixels by image and class, int64, N x L.
+        true: Annotated pixels, N x L.
+        overlap: Pixels that are both, N x L.
+        annotated: Whether a class is annotated, bool, N x L; resizing can hide small objects from ``true``.
+        showable: Whether an image may be shown anywhere, bool, N.
+        groups: The volume, patient or image that each image belongs to.
+    """
+
+    predictions: NDArray[np.uint8]
+    predicted: NDArray[np.int64]
+    true: NDArray[np.int64]
+    overlap: NDArray[np.int64]
+    annotated: NDArray[np.bool_]
+    showable: NDArray[np.bool_]
+    groups: tuple[str, ...]
+
+    def of_group(self, name: str) -> NDArray[np.uint8]:
+        """Return the predictions in one volume, in the order of its slices: Z x H x W."""
+        return self.predictions[[group == name for group in self.groups]]
+
+    def save(self, path: Path) -> None:
+        """Write a .npz file, whole or not at all.
+
+        Raises:
+            MisureError: If the place cannot be written.
+        """
+        content = io.BytesIO()
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        np.savez_compressed(content, groups=np.array(self.groups), **dict[str, Any](arrays))
+        write_atomically(path, lambda partial: partial.write_bytes(content.getvalue()))
+
+    @classmethod
+    def load(cls, path: Path) -> Survey | None:
+        """Read a survey; None where there is none or the file is damaged, so that it is made anew."""
+        try:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+                groups = tuple(str(g) for g in stored["groups"])
+                return cls(**{name: stored[name] for name in _ARRAYS}, groups=groups)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+
+
+def identity_of(subject: str, weights: str, images: str, precision: str) -> str:
+    """Name what a network predicts in images; what older versions kept is of float32 and has its name."""
+    lowered = "" if precision == "32" else f"-{precision}"
+    return f"{subject}-{weights}-{images}{lowered}"
+
+
+def take_survey(model: SegmentationModel, dataset: SegmentationDataset, compute: Compute) -> Survey:
+    """Predict every image of a dataset.
+
+    Args:
+        model: The network.
+        dataset: The images with their masks.
+        compute: Precision and batch size.
+    """
+    device = model.device or torch.device("cpu")
+    volumes = isinstance(dataset, VolumeDataset)
+    with (
+        frozen(model, compute, device) as network,
+        network.sustained(),
+        tqdm(total=len(dataset), desc="survey", unit="image", leave=False) as bar,
+    ):
+
+        @torch.no_grad()
+        def look(part: slice) -> tuple[list[Tensor], list[Tensor]]:
+            predictions, counts = [], []
+            for images, masks in stacks(dataset[i] for i in range(len(dataset))[part]):
+                logits = network(images.to(device))
+                labels = logits.argmax(1)
+                counts.append(_class_counts(labels, masks.to(device), logits.shape[1]).cpu())
+                predictions += [labels.to("cpu", torch.uint8)] if volumes else []
+                bar.update(len(images))
+            return predictions, counts
+
+        seen = [found for _, found in network.batches(dataset[0]["image"].to(device)).attempt(look, len(dataset))]
+    predicted, true, overlap = torch.cat([c for _, counts in seen for c in counts]).unbind(1)
+    labels = [p for predictions, _ in seen for p in predictions]
+    annotated, showable = _credited(dataset, true.numpy() > 0)
+    return Survey(
+        predictions=torch.cat(labels).numpy() if labels else np.empty((0, 0, 0), np.uint8),
+        predicted=predicted.numpy(),
+        true=true.numpy(),
+        overlap=overlap.numpy(),
+        annotated=annotated,
+        showable=showable,
+        groups=tuple(dataset.group(i) for i in range(len(dataset))),
+    )
+
+
+def stacks(entries: Iterable[dict[str, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Stack images and masks of neighbouring entries that are of one size."""
+    for _, alike in groupby(entries, key=lambda entry: entry["image"].shape):
+        same = list(alike)
+        yield torch.stack([entry["image"] for entry in same]), torch.stack([entry["mask"] for entry in same])
+
+
+def _credited(dataset: SegmentationDataset, seen: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Annotated classes (N x L) and images that may be shown (N); by default what is seen in the masks, and all."""
+    showable = np.ones(len(seen), np.bool_)
+    credited: object = dataset
+    if not isinstance(credited, CreditedDataset):
+        return seen, showable
+    annotated = np.zeros_like(seen)
+    for index in range(len(seen)):
+        annotated[index, [c for c in credited.annotated(index) if c < seen.shape[1]]] = True
+        showable[index] = credited.credit(index).showable
+    return annotated, showable
+
+
+def _class_counts(predicted: Tensor, masks: Tensor, n_classes: int) -> Tensor:
+    """Count predicted, true and common pixels per class: N x 3 x L."""
+    offset = n_classes * torch.arange(len(predicted), device=predicted.device).view(-1, 1, 1)
+    total = n_classes * len(predicted)
+    valid = masks < n_classes  # 255 marks pixels without a label
+
+    def per_class(labels: Tensor, chosen: Tensor) -> Tensor:
+        return torch.bincount((labels + offset)[chosen], minlength=total).view(-1, n_classes)
+
+    everywhere = torch.ones_like(valid)
+    return torch.stack(
+        [per_class(predicted, everywhere), per_class(masks, valid), per_class(masks, valid & (predicted == masks))], 1
+    )

@@ -1,0 +1,266 @@
+"""What experiments explain: one dataset's validation images and one trained network."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
+
+from misure.config import build, compute_of, subject_of
+from misure.datasets.datamodule import SegmentationData, SegmentationDataset, Stage
+from misure.errors import MisureError
+from misure.evaluation.volumes import VolumeDataset, score_volumes, zoom_back
+from misure.models.checkpoint import (
+    RANDOM,
+    CheckpointInfo,
+    architecture,
+    load_checkpoint,
+    read_info,
+    save_checkpoint,
+    started_from,
+)
+from misure.models.compute import Compute, Precision, default_device
+from misure.models.pretrained import PublishedWeights
+from misure.models.wrapper import SegmentationModel, frozen
+from misure.sweep.predictions import Survey, identity_of, take_survey
+from misure.sweep.sampling import Sample, Sampling
+from misure.sweep.volume_scores import write_volumes
+from misure.training.config import Recipe
+from misure.training.module import train
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A dataset and a network, ready to be explained.
+
+    Attributes:
+        name: ``dataset-model``.
+        dataset: The validation images; entries are dicts with ``image`` and ``mask``.
+        model: The network with its trained weights, on the device it runs on.
+        info: The checkpoint's description.
+        surveys: Folder where surveys are kept; None keeps none.
+    """
+
+    name: str
+    dataset: SegmentationDataset
+    model: SegmentationModel
+    info: CheckpointInfo
+    surveys: Path | None = None
+
+    @property
+    def quality(self) -> str:
+        """How good the network is, or whose it is, in a few words."""
+        score, start = self.info.metrics.get("val_dice"), self.info.initial_weights
+        if score is None:
+            return f"weights: {self.info.data.get('source')}"
+        return f"validation Dice {score:.3f}" + (f", trained from {start} weights" if start else "")
+
+    def survey(self, compute: Compute) -> Survey:
+        """Return what the network predicts in all validation images, from a file where it was done before."""
+        if self.surveys is None:
+            return take_survey(self.model, self.dataset, compute)
+        path = self.surveys / f"{self.identity(compute)}.npz"
+        known = Survey.load(path)
+        if known is None:
+            known = take_survey(self.model, self.dataset, compute)
+            known.save(path)
+        return known
+
+    def identity(self, compute: Compute) -> str:
+        """Name what the network predicts in the images: of whom, with which weights, in which precision."""
+        precision = self.precision(compute)
+        return identity_of(self.name, self.info.fingerprint, self.dataset.fingerprint, precision)
+
+    def precision(self, compute: Compute) -> Precision:
+        """The precision of passes on the first image, measured where it is left open."""
+        device = self.model.device or torch.device("cpu")
+        with frozen(self.model, compute, device) as lent:
+            return lent.settle(self.dataset[0]["image"].to(device)).precision
+
+    def samples(self, sampling: Sampling, seed: int, compute: Compute) -> list[Sample]:
+        """Draw what is explained, in the order in which it is explained: a small profile takes the first few."""
+        return sampling.draw(len(self.dataset), lambda: self.survey(compute), seed)
+
+
+def checkpoint_path(cfg: DictConfig) -> Path:
+    """Where a configuration's checkpoint lies."""
+    return Path(cfg.checkpoint or Path(cfg.outputs) / "checkpoints" / f"{checkpoint_name(cfg)}.safetensors")
+
+
+def checkpoint_name(cfg: DictConfig) -> str:
+    """Name of a configuration's checkpoint; published weights are the same in every profile."""
+    return f"{subject_of(cfg)}-{'published' if is_published(cfg) else cfg.profile.name}"
+
+
+def is_published(cfg: DictConfig) -> bool:
+    """Say whether the network comes with its weights instead of being trained here."""
+    return OmegaConf.select(cfg, "model.weights") is not None
+
+
+def is_at_hand(cfg: DictConfig) -> bool:
+    """Say whether the checkpoint exists."""
+    return checkpoint_path(cfg).with_suffix(".json").exists()
+
+
+def needs_no_training(cfg: DictConfig) -> bool:
+    """Say whether the network is trained, by us or by its publishers."""
+    return is_at_hand(cfg) or is_published(cfg)
+
+
+def prepare(cfg: DictConfig) -> Subject:
+    """Load a subject, importing or training its network first where there is no checkpoint.
+
+    Raises:
+        MisureError: If data is missing or the checkpoint does not fit the configuration.
+    """
+    path = checkpoint_path(cfg)
+    expected = architecture(_plain(cfg.model.network))
+    if not is_at_hand(cfg):
+        import_network(cfg) if is_published(cfg) else train_network(cfg)
+    elif is_published(cfg) and cfg.checkpoint is None and architecture(read_info(path).network) != expected:
+        import_network(cfg)  # the same weights in a network with other arguments
+    info = read_info(path)
+    if architecture(info.network) != expected:
+        raise MisureError(
+            f"{path} holds {architecture(info.network)}, the configuration asks for {expected}: "
+            "choose the model it was trained as, or train another with scripts/train.py"
+        )
+    dataset = build(cfg.dataset.val)
+    _check_same_kind(path, info, dataset)
+    model = load_checkpoint(path)
+    model.to(default_device())
+    return Subject(subject_of(cfg), dataset, model, info, Path(cfg.outputs) / "surveys")
+
+
+def _check_same_kind(path: Path, info: CheckpointInfo, dataset: SegmentationDataset) -> None:
+    """Raise a MisureError if a network trained on generated images would explain real ones, or the other way round."""
+    trained_on_stand_in = info.data.get("stand_in")
+    if trained_on_stand_in is not None and trained_on_stand_in != dataset.stand_in:
+        raise MisureError(
+            f"{path} was trained on {info.data.get('source')}, but the images are now {dataset.source}: delete it (or "
+            "set checkpoint=<another file>) to train anew"
+        )
+
+
+def import_network(cfg: DictConfig) -> CheckpointInfo:
+    """Put a configuration's published weights into its network and keep it as a checkpoint.
+
+    Raises:
+        MisureError: If the weights cannot be had or do not fit.
+    """
+    weights: PublishedWeights = build(cfg.model.weights)
+    network = build(cfg.model.network)
+    try:
+        weights.load_into(network)
+    except MisureError as error:
+        others = [f"model={name}" for name in cfg.dataset.get("networks", ()) if name != cfg.model.name]
+        raise MisureError(f"{error}; or take {' or '.join(others)}" if others else str(error)) from error
+    return save_checkpoint(checkpoint_path(cfg), network, _description(cfg, {"source": weights.source}))
+
+
+def train_network(cfg: DictConfig) -> CheckpointInfo:
+    """Train a configuration's network and keep it as a checkpoint.
+
+    Raises:
+        MisureError: If the data is missing or the loss is not finite.
+    """
+    recipe: Recipe = build(cfg.training)
+    torch.manual_seed(recipe.seed)
+    data = SegmentationData(
+        build(cfg.dataset.train),
+        build(cfg.dataset.val),
+        batch_size=recipe.batch_size,
+        samples_per_epoch=recipe.samples_per_epoch,
+        validation_samples=recipe.validation_samples,
+        seed=recipe.seed,
+        workers=recipe.workers,
+        curriculum=_curriculum(cfg),
+    )
+    print(f"data: {cfg.dataset.name} from {data.train.source}", flush=True)
+    origin = {
+        "dataset": cfg.dataset.name,
+        "source": data.train.source,
+        "fingerprint": data.train.fingerprint,
+        "stand_in": data.train.stand_in,
+    }
+    network, logger = build(cfg.model.network), build(cfg.logger)
+    info = started_from(_description(cfg, origin), getattr(network, "initial_weights", RANDOM))
+    return train(network, data, recipe, path=checkpoint_path(cfg), info=info, logger=logger)
+
+
+def _description(cfg: DictConfig, data: Mapping[str, Any]) -> CheckpointInfo:
+    """What a new checkpoint says about its network."""
+    return CheckpointInfo(
+        name=checkpoint_name(cfg),
+        network=_plain(cfg.model.network),
+        bottleneck=cfg.model.bottleneck,
+        class_names=tuple(cfg.dataset.class_names),
+        in_channels=cfg.dataset.in_channels,
+        data=data,
+        metrics={},
+        training={},
+        versions=versions(),
+        mean=tuple(OmegaConf.select(cfg, "model.mean", default=(0.0,))),
+        std=tuple(OmegaConf.select(cfg, "model.std", default=(1.0,))),
+    )
+
+
+def _curriculum(cfg: DictConfig) -> list[Stage]:
+    """The training images with each stage's changes to the dataset's configuration."""
+    train = _plain(cfg.dataset.train)
+    changed = [OmegaConf.merge(train, _plain(stage.train)) for stage in cfg.dataset.curriculum]
+    return [Stage(stage.until, build(_plain(c))) for stage, c in zip(cfg.dataset.curriculum, changed, strict=True)]
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the numbers."""
+    packages = ("misure", "torch", "torchvision", "segmentation-models-pytorch", "pytorch-lightning", "numpy")
+    return {"python": platform.python_version(), **{p: version(p) for p in packages}}
+
+
+def _plain(node: Any) -> dict[str, Any]:
+    container: Mapping[Any, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
+    return {str(k): v for k, v in container.items()}
+
+
+def keep_volume_scores(cfg: DictConfig, subject: Subject) -> None:
+    """Score a subject's volumes unless that was done or its dataset has none.
+
+    The predictions are those of the survey, so the network is not run again.
+
+    Raises:
+        MisureError: If a library is missing or the scores cannot be written.
+    """
+    volumes: object = subject.dataset
+    if not isinstance(volumes, VolumeDataset):
+        return
+    convention = "original" if cfg.dataset.empty_truth_counts else "strict"
+    compute = compute_of(cfg)
+    path = Path(cfg.outputs, "volumes") / f"{subject.identity(compute)}-{convention}.json"
+    if path.exists():
+        return
+    survey = subject.survey(compute)
+
+    def predict(case: str, image: NDArray[np.float32]) -> NDArray[np.uint8]:
+        return zoom_back(survey.of_group(case), image.shape)
+
+    scores = score_volumes(predict, volumes, empty_truth_counts=bool(cfg.dataset.empty_truth_counts))
+    meta = {
+        "dataset": cfg.dataset.name,
+        "model": cfg.model.title,
+        "profile": cfg.profile.name,
+        "source": subject.dataset.source,
+        "stand_in": subject.dataset.stand_in,
+        "dataset_fingerprint": subject.dataset.fingerprint,
+        "weights": subject.info.fingerprint,
+        "precision": subject.precision(compute),
+    }
+    write_volumes(path, scores, meta)

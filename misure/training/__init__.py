@@ -1,0 +1,1 @@
+"""The Lightning module, and the settings of a training."""

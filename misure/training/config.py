@@ -1,0 +1,141 @@
+"""How a network is trained: budget, optimiser, learning-rate schedule and loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, one_hot
+
+from misure.validation import check_choice
+
+_MOMENTUM = 0.9
+_POLYNOMIAL_POWER = 0.9
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
+
+    Attributes:
+        batch_size: Images per step.
+        lr: Peak learning rate.
+        lr_batch_size: Batch size that ``lr`` is meant for, other sizes scale it linearly; 0 uses ``lr`` as it is.
+        optimiser: ``"adamw"``, or ``"sgd"`` with momentum 0.9.
+        schedule: ``"cosine"`` or ``"polynomial"`` (power 0.9) descent to zero after the warm-up.
+        loss: ``"cross_entropy_plus_dice"`` or TransUNet's ``"half_cross_entropy_half_dice"``.
+        weight_decay: The optimiser's.
+        warmup: Share of the budget with a linearly rising learning rate.
+        max_epochs: Epochs of ``samples_per_epoch`` images at most.
+        max_minutes: Wall time at most, resumed sessions added up. Whichever budget is closer to its
+            end drives the schedule, so a slow machine still anneals the learning rate.
+        samples_per_epoch: Images between two saved states.
+        validate_every: Epochs between two validations.
+        validation_samples: Images of such a validation.
+        gradient_clip: Largest gradient norm; 0 does not clip.
+        precision: As in :class:`misure.models.compute.Compute`.
+        allow_tf32: Likewise.
+        seed: Key of initialisation and order.
+        workers: Data-loading processes.
+    """
+
+    batch_size: int = 4
+    lr: float = 5e-4
+    lr_batch_size: int = 0
+    optimiser: str = "adamw"
+    schedule: str = "cosine"
+    loss: str = "cross_entropy_plus_dice"
+    weight_decay: float = 0.01
+    warmup: float = 0.05
+    max_epochs: int = 40
+    max_minutes: float = math.inf
+    samples_per_epoch: int = 140
+    validate_every: int = 1
+    validation_samples: int = 60
+    gradient_clip: float = 1.0
+    precision: str = "auto"
+    allow_tf32: bool = False
+    seed: int = 0
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        check_choice("training.optimiser", self.optimiser, tuple(OPTIMISERS))
+        check_choice("training.schedule", self.schedule, tuple(SCHEDULES))
+        check_choice("training.loss", self.loss, tuple(LOSSES))
+
+    @property
+    def peak_lr(self) -> float:
+        """The learning rate at this batch size."""
+        return self.lr * self.batch_size / self.lr_batch_size if self.lr_batch_size else self.lr
+
+    def lr_at(self, progress: float) -> float:
+        """Return the learning rate when a share ``progress`` of the budget is used."""
+        if progress < self.warmup:
+            return self.peak_lr * max(progress / self.warmup, 0.02)
+        left = 1 - min(1.0, (progress - self.warmup) / (1 - self.warmup))
+        return self.peak_lr * SCHEDULES[self.schedule](left)
+
+    def make_optimiser(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Make the optimiser; its learning rate is set before every step."""
+        return OPTIMISERS[self.optimiser](parameters, self)
+
+    def loss_of(self, logits: Tensor, masks: Tensor) -> Tensor:
+        """Return the loss of a batch: logits N x L x H x W, masks int64 N x H x W."""
+        return LOSSES[self.loss](logits.float(), masks)
+
+
+def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """One minus the soft Dice, averaged over foreground classes and computed over the batch.
+
+    Args:
+        logits: N x L x H x W.
+        masks: int64, N x H x W, values 0..L-1.
+    """
+    overlap, probabilities, truth = _sums(logits, masks, power=1)
+    return 1 - ((2 * overlap + 1) / (probabilities + truth + 1))[1:].mean()
+
+
+def squared_dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """TransUNet's Dice loss: squared probabilities in the denominator, mean over all classes with background."""
+    overlap, probabilities, truth = _sums(logits, masks, power=2)
+    return 1 - ((2 * overlap + 1e-5) / (probabilities + truth + 1e-5)).mean()
+
+
+def _sums(logits: Tensor, masks: Tensor, power: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums over batch and pixels of probability x truth, probability ** power and truth, by class."""
+    probabilities = logits.float().softmax(1)
+    truth = one_hot(masks, logits.shape[1]).movedim(-1, 1).to(probabilities.dtype)
+    axes = (0, *range(2, logits.ndim))
+    return (probabilities * truth).sum(axes), probabilities.pow(power).sum(axes), truth.sum(axes)
+
+
+def _adamw(parameters: Iterable[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, lr=recipe.peak_lr, weight_decay=recipe.weight_decay, fused=True)
+
+
+def _sgd(parameters: Iterable[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+    return torch.optim.SGD(
+        parameters, lr=recipe.peak_lr, momentum=_MOMENTUM, weight_decay=recipe.weight_decay, fused=True
+    )
+
+
+OPTIMISERS: dict[str, Callable[[Iterable[nn.Parameter], Recipe], torch.optim.Optimizer]] = {
+    "adamw": _adamw,
+    "sgd": _sgd,
+}
+
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "cosine": lambda left: 0.5 * (1 - math.cos(math.pi * left)),
+    "polynomial": lambda left: left**_POLYNOMIAL_POWER,
+}
+"""Learning-rate factor by the share of the descent that is left."""
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cross_entropy_plus_dice": lambda logits, masks: cross_entropy(logits, masks) + dice_loss(logits, masks),
+    "half_cross_entropy_half_dice": lambda logits, masks: (
+        0.5 * cross_entropy(logits, masks) + 0.5 * squared_dice_loss(logits, masks)
+    ),
+}

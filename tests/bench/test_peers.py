@@ -1,0 +1,156 @@
+"""Other packages' maps equal ours where their recipe is the same; absent ones are named."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pandas as pd
+import pytest
+import torch
+from test_bench import toy_images, toy_model, toy_targets
+
+from misure.bench.compare import run_bench
+from misure.bench.memory import peak_memory
+from misure.bench.peers import PEERS, Peer, absent_peers, peers_of
+from misure.bench.report import markdown
+from misure.errors import MisureError
+from misure.explainers import RISE, Explainer, SegGradCAM, make_explainer
+from misure.metrics import dice, keep, min_max
+from misure.models.compute import Compute
+from misure.models.wrapper import SegmentationModel, frozen
+from misure.target import TargetBatch
+
+NOT_INSTALLED = "a package of the extra bench is not installed"
+
+
+def by_peer_and_by_us(peer: Peer, explainer: Explainer) -> tuple[torch.Tensor, torch.Tensor]:
+    model, images = toy_model(torch.float32), toy_images(1, torch.float32)
+    targets = toy_targets(model, images)
+    ours = explainer.explain(model, images, targets, Compute("32"))[0].saliency
+    return peer.load()(model, images[0], targets[0], explainer).saliency, ours
+
+
+@pytest.mark.parametrize("peer", PEERS["seg_grad_cam"], ids=lambda peer: peer.name)
+def test_seg_grad_cam_of_others_is_ours_scaled(peer: Peer) -> None:
+    pytest.importorskip(peer.package, reason=NOT_INSTALLED)
+    theirs, ours = by_peer_and_by_us(peer, SegGradCAM())
+    assert ours.max() > ours.min()
+    # both scale to [0, 1], with an epsilon of at most 1e-7 beside the range; the rest is float32 rounding
+    torch.testing.assert_close(min_max(theirs[None])[0], min_max(ours[None])[0], rtol=0, atol=1e-5)
+
+
+def test_integrated_gradients_are_captums() -> None:
+    pytest.importorskip("captum", reason=NOT_INSTALLED)
+    (peer,) = PEERS["integrated_gradients"]
+    theirs, ours = by_peer_and_by_us(peer, make_explainer("integrated_gradients", n_steps=5))
+    assert ours.max() > ours.min()
+    # the same sums of float32 in another order
+    torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-6)
+
+
+def test_others_leave_the_layer_that_is_named_to_us() -> None:
+    for peer in peers_of("seg_grad_cam"):
+        theirs, ours = by_peer_and_by_us(peer, SegGradCAM(layer="0"))
+        # as above
+        torch.testing.assert_close(min_max(theirs[None])[0], min_max(ours[None])[0], rtol=0, atol=1e-5)
+
+
+def test_xaitk_scores_masks_by_the_same_dice() -> None:
+    """One cell that is always kept: every mask is the whole image, so every score is 1 and the map is flat."""
+    pytest.importorskip("xaitk_saliency", reason=NOT_INSTALLED)
+    (peer,) = PEERS["rise"]
+    theirs, ours = by_peer_and_by_us(peer, RISE(n_masks=3, grid=1, keep_probability=1.0))
+    assert torch.equal(theirs, torch.ones_like(theirs))
+    assert torch.equal(ours, torch.ones_like(ours))
+
+
+def test_xaitk_weighs_its_own_masks_by_our_dice() -> None:
+    pytest.importorskip("xaitk_saliency", reason=NOT_INSTALLED)
+    from xaitk_saliency.impls.perturb_image.rise import RISEGrid
+
+    (peer,) = PEERS["rise"]
+    rise = RISE(n_masks=20, grid=4)
+    model, images = toy_model(torch.float32), toy_images(1, torch.float32)
+    targets = toy_targets(model, images)
+    grid = RISEGrid(n=20, s=4, p1=rise.keep_probability, seed=rise.seed)
+    masks = torch.from_numpy(grid(images[0].permute(1, 2, 0).numpy()))
+    with frozen(model, Compute("32", 1), images.device) as network:
+        batch = TargetBatch.stack(targets * 20, images.device)
+        scores = dice(batch.hits(network(keep(images.expand(20, -1, -1, -1), masks))), batch.regions)
+    expected = (scores[:, None, None] * masks).sum(0)
+    theirs = peer.load()(model, images[0], targets[0], rise).saliency
+    # a sum of 20 float32 masks
+    torch.testing.assert_close(theirs.double(), expected / expected.max(), rtol=0, atol=1e-6)
+
+
+def test_a_plain_callable_has_no_layers_for_others() -> None:
+    model, images = toy_model(torch.float32), toy_images(1, torch.float32)
+    plain = SegmentationModel(model)
+    targets = toy_targets(model, images)
+    for peer in peers_of("seg_grad_cam"):
+        with pytest.raises(MisureError, match="plain callable"):
+            peer.load()(plain, images[0], targets[0], SegGradCAM())
+
+
+def test_an_absent_package_is_named_and_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "misure.bench.peers.find_spec", lambda name: None if name in {"torchcam", "xaitk_saliency"} else find(name)
+    )
+    assert {peer.name for peer in absent_peers(("rise", "seg_grad_cam"))} >= {"torchcam", "xaitk-saliency"}
+    assert absent_peers(("msr",)) == ()
+    model, images = toy_model(torch.float32), toy_images(1, torch.float32)
+    bench = run_bench(
+        model, images, toy_targets(model, images), n_masks=2, methods=["rise", "seg_grad_cam"], progress=False
+    ).assign(model="toy")
+    assert not set(bench["contestant"]) & {"torchcam", "xaitk-saliency"}
+    text = markdown(bench)
+    assert "torchcam was not measured: it is not installed (pip install 'misure[bench]')." in text
+    assert "xaitk-saliency was not measured" in text
+
+
+def test_a_method_that_only_others_have_is_left_out_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("misure.bench.peers.find_spec", lambda name: None)
+    model, images = toy_model(torch.float32), toy_images(1, torch.float32)
+    targets = toy_targets(model, images)
+    methods = ["seg_grad_cam", "integrated_gradients"]
+    bench = run_bench(model, images, targets, methods=methods, progress=False).assign(model="toy")
+    assert set(bench["method"]) == {"seg_grad_cam"}
+    assert "captum was not measured" in markdown(bench)
+    with pytest.raises(MisureError, match=r"pip install 'misure\[bench\]'"):
+        run_bench(model, images, targets, methods=["integrated_gradients"], progress=False)
+
+
+def test_versions_of_the_packages_and_own_masks_are_said() -> None:
+    pytest.importorskip("xaitk_saliency", reason=NOT_INSTALLED)
+    model, images = toy_model(torch.float32), toy_images(1, torch.float32)
+    bench = run_bench(model, images, toy_targets(model, images), n_masks=2, methods=["rise"], progress=False)
+    assert set(bench["contestant"]) == {"literal", "xaitk-saliency"}
+    text = markdown(bench.assign(model="toy"))
+    assert f"xaitk-saliency {PEERS['rise'][0].version}" in text
+    assert "xaitk-saliency draws its own masks" in text
+
+
+def test_peak_memory_is_what_was_touched_above_the_start() -> None:
+    kept = torch.ones(16 << 18)  # 16 MB that are there before
+    with peak_memory(torch.device("cpu")) as peak:
+        passing = torch.ones(64 << 18)  # 64 MB that are gone at the end
+        del passing
+    if peak.bytes is None:
+        pytest.skip("this system has no high-water mark that can be reset")
+    # pages of other allocations come and go: 4 MB
+    assert abs(peak.bytes - (64 << 20)) < 4 << 20
+    assert kept.sum() == kept.numel()
+    with peak_memory(torch.device("cpu")) as nothing:
+        pass
+    assert nothing.bytes is not None
+    assert nothing.bytes < 4 << 20
+
+
+def test_peak_memory_is_unknown_where_the_system_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("misure.bench.memory.sys.platform", "darwin")
+    with peak_memory(torch.device("cpu")) as peak:
+        pass
+    assert peak.bytes is None
+    bench = pd.DataFrame({"peak_bytes": [peak.bytes]})
+    assert bench["peak_bytes"].isna().all()

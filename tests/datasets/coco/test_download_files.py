@@ -1,0 +1,208 @@
+"""What COCO's download does with files that are there, disks that are full and folders that cannot be written."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from coco_host import (
+    ARCHIVE,
+    CLASSES,
+    Server,
+    chosen,
+    download,
+    files_below,
+    one_line,
+    other_picture,
+    published,
+    running_host,
+)
+
+from misure.datasets.coco.download import ANNOTATIONS, download_coco
+from misure.datasets.coco.server import CocoServer
+from misure.errors import MisureError
+
+_DATA = Path(os.environ.get("MISURE_DATA", "nowhere"), "coco")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with running_host() as running:
+        yield running
+
+
+def test_what_was_placed_by_hand_is_enough_without_network(server, tmp_path):
+    download(tmp_path, server)
+    (tmp_path / "coco" / "downloads.json").unlink()
+    server.asked.clear()
+    done = download(tmp_path, server, images="http://127.0.0.1:1", archive="http://127.0.0.1:1/a.zip")
+    assert (done.there, done.needed) == (8, 8)
+    records = json.loads((tmp_path / "coco" / "downloads.json").read_text())
+    assert {record["url"] for record in records.values()} == {None}
+    assert server.asked == []
+
+
+@pytest.mark.skipif(not _DATA.is_dir(), reason="no coco folder under MISURE_DATA: real images are absent")
+def test_real_images_placed_by_hand_are_taken_as_they_are(tmp_path):
+    for name in ("annotations", "val2017"):
+        (tmp_path / "coco").mkdir(exist_ok=True)
+        (tmp_path / "coco" / name).symlink_to(_DATA / name, target_is_directory=True)
+    nowhere = CocoServer("http://127.0.0.1:1/a.zip", None, "http://127.0.0.1:1")
+    done = download_coco(tmp_path, CLASSES, 100, 0, nowhere)
+    assert done.there == done.needed > 0
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "missing"])
+def test_an_image_that_fails_its_check_is_downloaded_again(server, tmp_path, damage):
+    download(tmp_path, server)
+    victim = chosen()[2]
+    file = tmp_path / "coco" / victim[1:]
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(published()[victim][:100] if damage == "cut" else other_picture(published()[victim]))
+    server.asked.clear()
+    assert list(download(tmp_path, server).fetched) == [file.name]
+    assert server.asked == [victim]
+    assert file.read_bytes() == published()[victim]
+
+
+def test_a_cut_image_without_a_hash_is_found_by_decoding(server, tmp_path):
+    download(tmp_path, server)
+    (tmp_path / "coco" / "downloads.json").unlink()
+    victim = chosen()[2]
+    (tmp_path / "coco" / victim[1:]).write_bytes(published()[victim][:-200])
+    assert list(download(tmp_path, server).fetched) == [Path(victim).name]
+
+
+def test_a_cut_annotation_file_is_downloaded_again_and_a_changed_one_is_not_overwritten(server, tmp_path):
+    download(tmp_path, server)
+    path = tmp_path / "coco" / ANNOTATIONS
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-50])
+    server.asked.clear()
+    download(tmp_path, server)
+    assert server.asked == [ARCHIVE]
+    assert path.read_bytes() == whole
+    path.write_bytes(whole + b"\n")
+    with pytest.raises(MisureError, match=r"has changed since downloads.json was written: delete it"):
+        download(tmp_path, server)
+    assert path.read_bytes() == whole + b"\n"
+    (tmp_path / "coco" / "downloads.json").unlink()
+    assert download(tmp_path, server).there == 8
+
+
+def test_a_full_disk_is_one_line_and_stops_at_once(server, tmp_path, monkeypatch):
+    write = Path.write_bytes
+
+    def full(path, data):
+        write(path, data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(MisureError, match=r"cannot write .*jpg: No space left on device; free space") as caught:
+        download(tmp_path, server, threads=1)
+    one_line(caught)
+    assert len(server.asked) < len(published())  # no retries of what cannot work, no further image
+    assert files_below(tmp_path / "coco") == {"downloads.json", ANNOTATIONS}
+    monkeypatch.undo()
+    assert len(download(tmp_path, server).fetched) == 8
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full: Linux alone has a disk that is always full")
+def test_a_disk_too_small_for_the_archive_is_one_line(server, tmp_path):
+    partial = tmp_path / "coco" / f"{ARCHIVE[1:]}.part"
+    partial.parent.mkdir(parents=True)
+    partial.symlink_to("/dev/full")
+    with pytest.raises(MisureError, match=r"cannot write .*zip.part: No space left on device") as caught:
+        download(tmp_path, server)
+    one_line(caught)
+    assert server.asked == [ARCHIVE]
+
+
+@contextlib.contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Take all rights to write below a folder; root has to become somebody else for that."""
+    folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
+    for path in folders:
+        path.chmod(0o555)
+    try:
+        if os.geteuid() == 0:
+            os.seteuid(65534)
+        yield
+    finally:
+        if os.getuid() == 0:
+            os.seteuid(0)
+        for path in folders:
+            path.chmod(0o755)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user can reach, unlike pytest's."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_a_read_only_data_root_is_one_line(server, open_folder):
+    with read_only(open_folder), pytest.raises(MisureError, match=r"cannot write .*coco: Permission denied") as caught:
+        download(open_folder, server)
+    assert "choose another" in one_line(caught)
+    assert server.asked == []
+
+
+def test_a_read_only_folder_of_annotations_or_images_is_one_line(server, open_folder):
+    (open_folder / "coco").mkdir()
+    with read_only(open_folder), pytest.raises(MisureError, match=r"cannot write .*annotations: Permission denied"):
+        download(open_folder, server)
+    download(open_folder, server)
+    (open_folder / "coco" / chosen()[0][1:]).unlink()
+    with read_only(open_folder), pytest.raises(MisureError, match=r"cannot write .*jpg: Permission denied"):
+        download(open_folder, server)
+
+
+def test_a_complete_read_only_folder_is_no_error(server, open_folder):
+    download(open_folder, server)
+    with read_only(open_folder):
+        assert download(open_folder, server).note == ""
+    (open_folder / "coco" / "downloads.json").unlink()
+    with read_only(open_folder):
+        done = download(open_folder, server)
+    assert done.there == 8
+    assert "hashes are not kept: cannot write" in done.summary
+
+
+def test_warnings_are_heard_as_before(server, tmp_path):
+    """Checking images silences warnings for a moment; threads that overlap in that would silence them for good."""
+    before = list(warnings.filters)
+    for _ in range(3):
+        (tmp_path / "coco" / "downloads.json").unlink(missing_ok=True)
+        download(tmp_path, server, per_class=2, threads=8)
+        assert warnings.filters == before
+
+
+def test_two_downloads_into_one_folder_do_not_meet(server, tmp_path):
+    (tmp_path / "coco").mkdir()
+    handle = os.open(tmp_path / "coco", os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with pytest.raises(MisureError, match="another process downloads into"):
+        download(tmp_path, server)
+    os.close(handle)
+    assert download(tmp_path, server).needed == 8
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"a": 1}', '{"a": {"size": 1}}', "{", "\xff"])
+def test_a_damaged_manifest_says_what_to_do(server, tmp_path, text):
+    (tmp_path / "coco").mkdir()
+    (tmp_path / "coco" / "downloads.json").write_text(text, encoding="latin-1")
+    with pytest.raises(MisureError, match=r"downloads.json is damaged .* delete it"):
+        download(tmp_path, server)

@@ -1,0 +1,256 @@
+"""Photographs come out as RGB whatever they are stored as; damage is named; label maps equal a slow oracle."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+import pytest
+from coco_files import CocoFolder, box, picture, run_lengths
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import coco as oracle
+from PIL import Image, ImageFile
+
+from misure.datasets.coco import images as coco_images
+from misure.datasets.coco.images import (
+    UnreadableImageError,
+    check_image,
+    fitted,
+    fitted_labels,
+    label_map,
+    read_rgb,
+)
+from misure.datasets.coco.protocol import load_annotations
+from misure.datasets.coco.shapes import drawn, sound
+
+SIZE = (24, 18)
+UPRIGHT = {
+    1: lambda stored: stored,
+    2: lambda stored: stored[:, ::-1],
+    3: lambda stored: stored[::-1, ::-1],
+    4: lambda stored: stored[::-1],
+    5: lambda stored: stored.transpose(1, 0, 2),
+    6: lambda stored: np.rot90(stored, -1),
+    7: lambda stored: stored.transpose(1, 0, 2)[::-1, ::-1],
+    8: np.rot90,
+}
+"""What EXIF's orientations ask for."""
+
+
+def save(folder, pixels, name="a.png", **saving):
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    image.save(folder / name, **saving)
+    return folder / name
+
+
+def rgb(path, size=SIZE):
+    check_image(path, size)
+    image = read_rgb(path, size)
+    assert (image.mode, image.size) == ("RGB", size)
+    return np.asarray(image).astype(int)
+
+
+def oriented(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+def test_colour_and_grey(tmp_path):
+    np.testing.assert_array_equal(rgb(save(tmp_path, picture())), picture())
+    grey = picture()[..., 0]
+    np.testing.assert_array_equal(rgb(save(tmp_path, grey)), np.stack([grey] * 3, -1))
+    bits = grey > grey.mean()
+    np.testing.assert_array_equal(rgb(save(tmp_path, bits)), 255 * np.stack([bits] * 3, -1))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_jpegs(tmp_path, mode):
+    stored = Image.fromarray(picture()).convert(mode)
+    found = rgb(save(tmp_path, stored, "a.jpg", quality=95))
+    assert abs(found - np.asarray(stored.convert("RGB")).astype(int)).max() <= 8  # what JPEG loses at this quality
+
+
+def test_sixteen_bits_under_any_name(tmp_path):
+    values = np.linspace(0, 65535, 18 * 24).round().astype(np.uint16).reshape(18, 24)
+    for name in ("a.png", "a.jpg"):
+        path = save(tmp_path, values, name, format="PNG")
+        expected = (values / 65535 * 255).round().astype(int)
+        np.testing.assert_array_equal(rgb(path), np.stack([expected] * 3, -1))
+    dark = np.full((18, 24), 200, np.uint16)  # 200 of 65535, not of 255
+    assert rgb(save(tmp_path, dark)).max() == 1
+
+
+def test_palettes_and_transparency(tmp_path):
+    few = Image.fromarray(picture()).quantize(16)
+    colours = np.asarray(few.convert("RGB"))
+    np.testing.assert_array_equal(rgb(save(tmp_path, few)), colours)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Pillow remarks on the transparent entries of a palette
+        np.testing.assert_array_equal(rgb(save(tmp_path, few, transparency=bytes(range(16)))), colours)
+    alpha = np.dstack([picture(), np.zeros((18, 24), np.uint8)])
+    np.testing.assert_array_equal(rgb(save(tmp_path, alpha)), picture())  # colours behind transparency are kept
+    grey = picture()[..., :2]
+    np.testing.assert_array_equal(rgb(save(tmp_path, Image.fromarray(grey, "LA"))), grey[..., :1].repeat(3, -1))
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_a_turned_camera(tmp_path, orientation):
+    path = save(tmp_path, picture(), exif=oriented(orientation))
+    np.testing.assert_array_equal(rgb(path), picture())  # the annotations fit the stored pixels
+    upright = UPRIGHT[orientation](picture())
+    if orientation > 4:
+        np.testing.assert_array_equal(rgb(path, SIZE[::-1]), upright)
+    else:
+        with pytest.raises(UnreadableImageError, match="it is 24 x 18, its annotations are for 18 x 24"):
+            read_rgb(path, SIZE[::-1])
+
+
+def test_a_square_is_taken_as_it_is_stored(tmp_path):
+    square = picture(20, 20)
+    for orientation in UPRIGHT:
+        np.testing.assert_array_equal(rgb(save(tmp_path, square, exif=oriented(orientation)), (20, 20)), square)
+
+
+def test_a_turned_jpeg(tmp_path):
+    path = save(tmp_path, picture(), "a.jpg", quality=95, exif=oriented(6))
+    found = rgb(path, SIZE[::-1])
+    assert abs(found - UPRIGHT[6](picture()).astype(int)).max() <= 8  # what JPEG loses
+
+
+def damaged(tmp_path, content, name="a.jpg"):
+    (tmp_path / name).write_bytes(content)
+    return tmp_path / name
+
+
+@pytest.mark.parametrize("read", [read_rgb, check_image])
+def test_what_cannot_be_read_is_named(tmp_path, read):
+    def refused(path, reason, size=SIZE):
+        with pytest.raises(UnreadableImageError, match=rf"^{path.name}: {reason}") as error:
+            read(path, size)
+        assert "\n" not in str(error.value)
+        assert str(tmp_path) not in str(error.value)
+
+    refused(tmp_path / "none.jpg", "there is no such file")
+    refused(damaged(tmp_path, b""), "it is empty")
+    refused(damaged(tmp_path, b"<html>404</html>"), "it is no image")
+    refused(save(tmp_path, picture(), "a.jpg"), "it is 24 x 18, its annotations are for 25 x 18", (25, 18))
+    for ending in ("jpg", "png"):
+        whole = save(tmp_path, picture(240, 180), f"whole.{ending}").read_bytes()
+        cut = damaged(tmp_path, whole[: len(whole) * 2 // 3], f"cut.{ending}")
+        refused(cut, "it cannot be decoded", (240, 180))
+    fractions = Image.fromarray(np.zeros((18, 24), np.float32))
+    refused(save(tmp_path, fractions, "a.tif"), r"it cannot be decoded \(its pixels are fractions")
+    (tmp_path / "folder.jpg").mkdir()
+    with pytest.raises(UnreadableImageError, match=r"folder\.jpg"):
+        read(tmp_path / "folder.jpg", SIZE)
+
+
+def test_sizes_are_compared_before_decoding(tmp_path, monkeypatch):
+    path = save(tmp_path, picture())
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
+    with pytest.raises(UnreadableImageError, match="its annotations are for"):
+        read_rgb(path, (25, 18))
+    monkeypatch.setattr(coco_images, "MOST_PIXELS", 24 * 18 - 1)
+    with pytest.raises(UnreadableImageError, match="it has more than"):
+        read_rgb(path, SIZE)
+
+
+@pytest.mark.parametrize("limit", [100, 300])  # Pillow warns above its limit and refuses above twice that
+def test_decompression_bombs(tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    with pytest.raises(UnreadableImageError, match=r"a.png: .*decompression bomb"):
+        read_rgb(save(tmp_path, picture()), SIZE)
+
+
+def test_a_check_decodes_an_eighth_of_a_jpeg(tmp_path, monkeypatch):
+    sizes = []
+    convert = coco_images._in_rgb
+    monkeypatch.setattr(coco_images, "_in_rgb", lambda image: sizes.append(image.size) or convert(image))
+    path = save(tmp_path, picture(240, 160), "a.jpg")
+    check_image(path, (240, 160))
+    read_rgb(path, (240, 160))
+    assert sizes == [(30, 20), (240, 160)]
+
+
+@given(ending=st.sampled_from(["jpeg", "png", "gif", "tiff"]), data=st.data())
+def test_flipped_bytes_never_crash(tmp_path_factory, ending, data):
+    stream = io.BytesIO()
+    Image.fromarray(picture()).save(stream, ending, exif=oriented(6))
+    content = bytearray(stream.getvalue())
+    places = st.integers(0, len(content) - 1)
+    for place, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), min_size=1, max_size=20)):
+        content[place] = value
+    path = damaged(tmp_path_factory.mktemp("flipped"), content[: data.draw(places) + 1])
+    try:
+        check_image(path, SIZE)
+    except UnreadableImageError:
+        return
+    assert read_rgb(path, SIZE).size == SIZE  # a check promises that reading works
+
+
+def test_squashing_and_growing_equal_explicit_matrices():
+    pixels = picture() / 255
+    for height, width in ((12, 12), (9, 30), (18, 24), (40, 50)):
+        rows, columns = oracle.antialiased_matrix(height, 18), oracle.antialiased_matrix(width, 24)
+        expected = np.einsum("yi,xj,ijc->cyx", rows, columns, pixels)
+        found = fitted(Image.fromarray(picture()), (height, width))
+        assert found.dtype.is_floating_point
+        np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)  # float32 sums of up to 20 products
+
+
+def test_labels_are_resized_by_nearest_neighbours():
+    labels = np.arange(18 * 24).astype(np.uint8).reshape(18, 24)
+    for height, width in ((12, 12), (8, 32), (40, 48)):  # in others some centres fall on edges
+        expected = [
+            [labels[int((y + 0.5) * 18 / height), int((x + 0.5) * 24 / width)] for x in range(width)]
+            for y in range(height)
+        ]
+        np.testing.assert_array_equal(fitted_labels(labels, (height, width)), expected)
+
+
+CATEGORIES = st.sampled_from([1, 3, 4, 7, 27])
+
+
+@st.composite
+def shapes(draw):
+    """A rectangle, two rectangles or any mask, in 9 x 7 pixels."""
+    if draw(st.booleans()):
+        mask = np.array(draw(st.lists(st.booleans(), min_size=63, max_size=63))).reshape(7, 9)
+        mask[3, 4] = True
+        return run_lengths(mask)
+    corners = st.tuples(st.integers(0, 8), st.integers(0, 6), st.integers(1, 9), st.integers(1, 7))
+    boxes = [box(x, y, min(x + w, 9), min(y + h, 7)) for x, y, w, h in draw(st.lists(corners, min_size=1, max_size=2))]
+    return [polygon for polygons in boxes for polygon in polygons]
+
+
+@given(objects=st.lists(st.tuples(CATEGORIES, shapes()), max_size=5), crowds=st.lists(st.tuples(CATEGORIES, shapes())))
+def test_label_maps_equal_the_oracle(tmp_path_factory, objects, crowds):
+    folder = CocoFolder(tmp_path_factory.mktemp("labels"))
+    folder.add([*objects, (27, box(0, 0, 9, 7))], crowds, picture(9, 7))
+    annotations = folder.content["annotations"]
+    folder.write()
+    found = label_map(load_annotations(folder.annotations), 1)
+    np.testing.assert_array_equal(found, oracle.label_map(7, 9, annotations))
+
+
+@given(st.lists(st.floats(-3, 15), min_size=6, max_size=6))
+def test_slanted_edges_are_right_within_a_pixel(triangle):
+    try:
+        found = drawn(sound([triangle], 10, 12), 10, 12)
+    except ValueError:
+        found = np.zeros((10, 12), bool)  # it lies outside, or is a line
+    for y in range(10):
+        for x in range(12):
+            if _distance_from_edges(triangle, x + 0.5, y + 0.5) > 1:
+                assert found[y, x] == oracle.inside(triangle, x + 0.5, y + 0.5)
+
+
+def _distance_from_edges(polygon, x, y):
+    starts = np.array(polygon).reshape(-1, 2)
+    along = np.roll(starts, -1, 0) - starts
+    lengths = np.maximum((along**2).sum(1), 1e-12)
+    share = (((np.array([x, y]) - starts) * along).sum(1) / lengths).clip(0, 1)
+    return np.linalg.norm(starts + share[:, None] * along - [x, y], axis=1).min()

@@ -1,0 +1,302 @@
+"""Annotation files are read or refused in one line; images are drawn by seed alone; unknown licences are unknown."""
+
+from __future__ import annotations
+
+import copy
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from coco_files import LICENCES, VOC_CLASSES, CocoFolder, box, miniature, picture, run_lengths
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles.coco import VOC_LABEL_OF
+from pycocotools import mask
+from pycocotools.coco import COCO
+
+from misure.datasets.coco.protocol import (
+    COCO_IDS,
+    VOC_NAMES,
+    annotated_classes,
+    choose_images,
+    class_ids,
+    credit_of,
+    load_annotations,
+    read_annotations,
+)
+from misure.datasets.coco.shapes import sound
+from misure.datasets.credit import UNKNOWN_LICENCE
+from misure.errors import MisureError
+
+LABELS = class_ids(list(VOC_CLASSES))
+
+
+def test_labels_and_categories():
+    assert len(VOC_NAMES) == len(COCO_IDS) == 21
+    assert {category: label for label, category in enumerate(COCO_IDS) if label} == VOC_LABEL_OF
+    assert [COCO_IDS[label] for label in LABELS] == list(VOC_CLASSES.values())
+    assert LABELS == (6, 7, 8, 2, 10, 12, 15, 19)
+    for name in ("bike", "background"):
+        with pytest.raises(MisureError, match=f"dataset.classes: '{name}' is none of"):
+            class_ids(["bus", name])
+
+
+def indexed(found):
+    """An index of images, given the (category, crowd) pairs of each."""
+    coco = COCO()
+    for image, pairs in found.items():
+        coco.imgs[image] = {"id": image}
+        coco.imgToAnns[image] = [{"category_id": category, "iscrowd": crowd} for category, crowd in pairs]
+    return coco
+
+
+ASKED = (15, 7, 8)
+PAIRS = st.tuples(st.sampled_from([1, 3, 17, 4, 27]), st.integers(0, 1))
+IMAGES = st.lists(st.sets(PAIRS, max_size=4).map(sorted), min_size=20, max_size=20).map(lambda f: dict(enumerate(f, 7)))
+
+
+@given(found=IMAGES)
+def test_annotated_classes(found):
+    for image, pairs in found.items():
+        expected = {VOC_LABEL_OF[category] for category, crowd in pairs if not crowd and category in VOC_LABEL_OF}
+        assert annotated_classes(indexed(found), image) == expected
+
+
+@given(found=IMAGES, per_class=st.integers(1, 6), seed=st.integers(0, 3), order=st.randoms())
+def test_drawn_images(found, per_class, seed, order):
+    coco = indexed(found)
+    chosen = choose_images(coco, ASKED, per_class, seed)
+    assert chosen == sorted(set(chosen))
+    having = {label: {image for image in found if label in annotated_classes(coco, image)} for label in ASKED}
+    assert set(chosen) <= set().union(*having.values())
+    for having_it in having.values():
+        assert len(having_it & set(chosen)) >= min(per_class, len(having_it))
+    alone = {label: choose_images(coco, [label], per_class, seed) for label in ASKED}
+    assert all(len(images) == min(per_class, len(having[label])) for label, images in alone.items())
+    assert chosen == sorted(set().union(*alone.values()))  # the draw of a class does not depend on the others
+    assert set(chosen) <= set(choose_images(coco, ASKED, per_class + 1, seed))
+    shuffled = list(found.items())
+    order.shuffle(shuffled)
+    assert choose_images(indexed(dict(shuffled)), ASKED, per_class, seed) == chosen
+
+
+def test_seeds_and_classes_draw_different_images():
+    coco = indexed({image: [(1, 0), (3, 0)] for image in range(200)})
+    draws = [choose_images(coco, [label], 20, seed) for label in (15, 7) for seed in (0, 1, 2)]
+    assert all(a != b for a, b in pairwise([*draws, draws[0]]))
+    assert len(set().union(*draws)) > 80  # 120 draws of 200 images meet 90 on average
+
+
+def test_credits(tmp_path):
+    folder = CocoFolder(tmp_path)
+    for licence in LICENCES:
+        folder.add([(1, box(2, 2, 9, 9))], licence=licence)
+    folder.write()
+    coco = load_annotations(folder.annotations)
+    found = [credit_of(coco, image) for image in coco.imgs.values()]
+    assert [credit.licence for credit in found] == [1, 2, 3, 4, 5, 6]
+    assert [credit.showable for credit in found] == [False, False, False, True, True, False]
+    assert found[3].licence_name == "by"
+    assert found[3].licence_url == "http://creativecommons.org/licenses/by/2.0/"
+    assert found[3].url == "http://example.org/4.jpg"
+
+
+@pytest.mark.parametrize(
+    "licences",
+    [
+        None,
+        [],
+        "by",
+        [None, {"name": "no id"}],
+        [{"id": 4, "name": "Attribution License"}],
+        [{"id": 4, "name": "", "url": ""}, {"id": 0, "name": "", "url": ""}],
+        [{"id": 4, "name": "mine", "url": "http://creativecommons.org/licenses/by-nc/2.0/"}],
+    ],
+)
+@pytest.mark.parametrize("number", [4, 0, None, "4", [4]])
+def test_unknown_licences_are_not_shown(tmp_path, licences, number):
+    folder = CocoFolder(tmp_path)
+    folder.add([(1, box(2, 2, 9, 9))], licence=number)
+    folder.content["licenses"] = licences
+    folder.write()
+    coco = load_annotations(folder.annotations)
+    credit = credit_of(coco, coco.imgs[1])
+    assert (credit.licence, credit.showable) == (UNKNOWN_LICENCE, False)
+    assert credit.url == "http://example.org/1.jpg"
+
+
+def test_a_file_without_licences_and_addresses(tmp_path):
+    folder = CocoFolder(tmp_path)
+    folder.add([(1, box(2, 2, 9, 9))])
+    del folder.content["licenses"], folder.content["images"][0]["license"], folder.content["images"][0]["flickr_url"]
+    folder.write()
+    coco = load_annotations(folder.annotations)
+    credit = credit_of(coco, coco.imgs[1])
+    assert (credit.licence, credit.licence_name, credit.licence_url, credit.url) == (UNKNOWN_LICENCE, "unknown", "", "")
+
+
+def refused(path, reason):
+    with pytest.raises(MisureError, match=reason) as error:
+        read_annotations(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_files_that_are_no_instance_annotations(tmp_path):
+    refused(tmp_path / "none.json", "there is no such file")
+    refused(tmp_path, "it is damaged")
+    path = tmp_path / "a.json"
+    whole = (miniature(tmp_path) / "coco/annotations/instances_val2017.json").read_text()
+    for text in ("", whole[: len(whole) // 2], "\x00" * 100, "[" * 100_000):
+        path.write_text(text)
+        refused(path, "it is damaged")
+    path.write_bytes(b"\xff\xd8\xff\xe0 a JPEG")
+    refused(path, "it is damaged")
+    captions = {"images": [], "annotations": [{"image_id": 1, "id": 1, "caption": "A cow."}]}
+    for content, reason in (
+        ([], "it has no list of images and of annotations and of categories"),
+        (captions, "it has no list of categories"),
+        ({**captions, "categories": []}, "no annotation that can be used: annotation 1: it has no category_id"),
+        ({**captions, "categories": [], "annotations": []}, "no annotation that can be used: the list is empty"),
+        ({**captions, "categories": [{"id": 3, "name": "lorry"}]}, "other categories than COCO: 3 is 'lorry'"),
+    ):
+        path.write_text(json.dumps(content))
+        refused(path, reason)
+
+
+def test_pascal_voc_names_of_categories_will_do(tmp_path):
+    folder = CocoFolder(tmp_path)
+    folder.add([(4, box(2, 2, 9, 9))])
+    for name in ("motorcycle", "motorbike", None):
+        folder.content["categories"] = [{"id": 4, "name": name}] if name else [{"id": 4}]
+        folder.write()
+        assert annotated_classes(load_annotations(folder.annotations), 1) == {14}
+
+
+POINTS = [2, 2, 9, 2, 9, 9]
+MANY = 18 * 24
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "reason"),
+    [
+        (None, "it has no segmentation"),
+        ("polygon", "it has no segmentation"),
+        ([], "its segmentation is empty"),
+        ([[]], "none of its polygons covers anything"),
+        ([2, 2, 9, 2, 9, 9], "none of its polygons covers anything"),
+        ([[2, 2]], "none of its polygons covers anything"),
+        ([[2, 2, 9, 9]], "none of its polygons covers anything"),
+        ([[*POINTS, 5]], "none of its polygons covers anything"),
+        ([[POINTS]], "none of its polygons covers anything"),
+        ([list("229299")], "none of its polygons covers anything"),
+        ([[3, 3] * 3], "none of its polygons covers anything"),
+        ([[0.1, 0.1, 0.2, 0.2, 0.3, 0.3]], "none of its polygons covers anything"),
+        ([[x + 24 for x in POINTS]], "none of its polygons covers anything"),
+        ([[-x for x in POINTS]], "none of its polygons covers anything"),
+        ([[*POINTS[:5], float("nan")]], "none of its polygons covers anything"),
+        ([[*POINTS[:5], float("inf")]], "none of its polygons covers anything"),
+        ([[*POINTS[:5], 10**400]], "none of its polygons covers anything"),
+        ([[*POINTS[:5], -1e9]], "none of its polygons covers anything"),
+        ({}, "its run lengths are not of the image's size"),
+        ({"counts": [10, MANY - 10], "size": [24, 18]}, "its run lengths are not of the image's size"),
+        ({"size": [18, 24]}, "its run lengths are damaged"),
+        ({"counts": [10, -10, MANY], "size": [18, 24]}, "its run lengths are damaged"),
+        ({"counts": [10.5, MANY - 10.5], "size": [18, 24]}, "its run lengths are damaged"),
+        ({"counts": [10, 20], "size": [18, 24]}, "its run lengths do not fill the image"),
+        ({"counts": [10, MANY], "size": [18, 24]}, "its run lengths do not fill the image"),
+        ({"counts": [MANY], "size": [18, 24]}, "it covers nothing"),
+        ({"counts": "", "size": [18, 24]}, "its run lengths do not fill the image"),
+        ({"counts": "oo", "size": [18, 24]}, "its run lengths do not fill the image"),
+    ],
+)
+def test_shapes_that_cannot_be_drawn(tmp_path, segmentation, reason):
+    folder = CocoFolder(tmp_path)
+    folder.add([(3, segmentation), (1, [POINTS])])
+    folder.write()
+    coco, faults = read_annotations(folder.annotations)
+    assert faults == [f"annotation 1: {reason}"]
+    assert annotated_classes(coco, 1) == {15}
+
+
+def test_sound_parts_of_a_polygon_remain():
+    assert sound([[1, 1], POINTS, [2, 2, 9, 9]], 18, 24) == [POINTS]
+    assert sound([[-240, 0, 240, 0, 0, 240]], 18, 24) == [[-240, 0, 240, 0, 0, 240]]
+
+
+@given(st.lists(st.booleans(), min_size=63, max_size=63).filter(any))
+def test_compressed_run_lengths(bits):
+    array = np.asfortranarray(np.array(bits, np.uint8).reshape(7, 9))
+    compressed = mask.encode(array)["counts"].decode()
+    assert sound({"counts": compressed, "size": [7, 9]}, 7, 9) == run_lengths(array)
+
+
+def test_long_compressed_run_lengths():
+    array = np.zeros((700, 900), np.uint8, order="F")
+    array[::3, 100:800] = 1  # runs longer than one digit, and differences of both signs
+    array[:, 300:500] = 1
+    compressed = mask.encode(array)["counts"].decode()
+    assert sound({"counts": compressed, "size": [700, 900]}, 700, 900) == run_lengths(array)
+
+
+def test_entries_that_belong_nowhere(tmp_path):
+    folder = CocoFolder(tmp_path)
+    for _ in range(4):
+        folder.add([(1, [POINTS])])
+    del folder.content["images"][1]["height"]
+    folder.content["images"][2] |= {"width": 0}
+    del folder.content["images"][3]["file_name"]
+    folder.content["images"].append(None)
+    del folder.content["annotations"][3]["id"]
+    folder.annotate(99, 1, [POINTS])
+    folder.write()
+    coco, faults = read_annotations(folder.annotations)
+    assert faults == [
+        "image 2: it has no height",
+        "image 3: it has no pixels",
+        "image 4: it has no file_name",
+        "image at place 4: it is no list of properties",
+        "annotation 2: image 2 is not listed",
+        "annotation 3: image 3 is not listed",
+        "annotation at place 3: it has no id",
+        "annotation 5: image 99 is not listed",
+    ]
+    assert list(coco.imgs) == [1]
+    assert len(coco.anns) == 1
+
+
+def places(content, path=()):
+    """Every place in a JSON document."""
+    if path:
+        yield path
+    inner = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for key, value in inner:
+        yield from places(value, (*path, key))
+
+
+JUNK = st.sampled_from([None, -1, 0, 10**30, 1.5, float("nan"), True, "", "x", [], {}, [[]], [None], {"id": None}])
+
+
+@given(data=st.data())
+def test_any_junk_in_a_file_is_read_over_or_refused(tmp_path_factory, data):
+    folder = CocoFolder(tmp_path_factory.mktemp("junk"))
+    for licence in (4, 5):
+        crowd = run_lengths(np.eye(18, 24, dtype=bool))
+        folder.add([(1, [POINTS]), (27, [POINTS])], [(3, crowd)], picture(), licence=licence)
+    content = copy.deepcopy(folder.content)
+    for _ in range(data.draw(st.integers(1, 3))):
+        path = data.draw(st.sampled_from(list(places(content))))
+        inner = content
+        for key in path[:-1]:
+            inner = inner[key]
+        inner[path[-1]] = data.draw(JUNK)
+    folder.content = content
+    folder.write()
+    try:
+        coco, _ = read_annotations(folder.annotations)
+    except MisureError:
+        return
+    for image in choose_images(coco, LABELS, 5, 0):
+        assert annotated_classes(coco, image) <= set(range(21))
+        assert credit_of(coco, coco.imgs[image]).licence in {UNKNOWN_LICENCE, 4, 5}

@@ -1,0 +1,396 @@
+"""Preparation of volumes: exact slices, the published protocol, rejected volumes named, resuming."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from ct_files import AFFINE, labels, scan, write_case, write_nifti, write_series
+
+from misure.datasets import btcv, own_ct
+from misure.datasets.synapse.btcv import find_pairs, prepare
+from misure.datasets.synapse.own_ct import TOTALSEGMENTATOR_IDS, case_ids, convert_folder, own_names, to_official
+from misure.datasets.synapse.prepared import Manifest, PreparedCase
+from misure.datasets.synapse.protocol import (
+    CLASS_NAMES,
+    LABEL_MAP,
+    OFFICIAL,
+    TRAIN_SLICES,
+    VAL_CASES,
+    VAL_SLICES,
+    compare_with_published,
+    split_of,
+)
+from misure.errors import MisureError
+from misure.io.nifti import VolumeError, read_nifti
+
+BTCV_ORGANS = {8: "aorta", 4: "gallbladder", 3: "left kidney", 2: "right kidney", 6: "liver"} | {
+    11: "pancreas",
+    1: "spleen",
+    7: "stomach",
+}
+
+
+def outputs(target: Path) -> dict[str, int]:
+    """Every prepared file with the time it was written."""
+    return {path.name: path.stat().st_mtime_ns for path in target.rglob("*") if path.suffix in {".npz", ".h5"}}
+
+
+def slow_slices(image, ids):
+    """Voxel by voxel: what slices of a volume in patient axes must hold."""
+    x, y, z = image.shape
+    pictures, classes = np.zeros((z, y, x)), np.zeros((z, y, x), int)
+    for i, j, k in np.ndindex(x, y, z):
+        hu = min(max(float(image[i, j, k]), -125.0), 275.0)
+        pictures[k, y - 1 - j, x - 1 - i] = (hu + 125) / 400
+        classes[k, y - 1 - j, x - 1 - i] = LABEL_MAP.get(int(ids[i, j, k]), 0)
+    return pictures, classes
+
+
+def test_the_published_protocol():
+    assert len(TRAIN_SLICES) == 18
+    assert sum(TRAIN_SLICES.values()) == 2211
+    assert len(VAL_CASES) == 12
+    assert VAL_SLICES == 3779 - 2211
+    assert not set(TRAIN_SLICES) & set(VAL_CASES)
+    assert set(TRAIN_SLICES) | set(VAL_CASES) == {*range(1, 11), *range(21, 41)}
+    assert {label: CLASS_NAMES[number] for label, number in LABEL_MAP.items()} == BTCV_ORGANS
+
+
+def test_split_of_own_cases():
+    for n in range(1, 12):
+        splits = [split_of(case) for case in case_ids(n)]
+        assert len(set(case_ids(n))) == n
+        assert splits.count("val") == max(1, n // 3)
+    with pytest.raises(VolumeError, match="no published split"):
+        split_of(61)
+
+
+def test_slices_are_exact(tmp_path):
+    write_case(tmp_path, 5, (7, 6, 5))
+    write_case(tmp_path, 1, (4, 8, 3))
+    done = prepare(tmp_path, tmp_path / "out")
+    pictures, classes = slow_slices(scan((7, 6, 5), 5), labels((7, 6, 5), 5))
+    for number in range(5):
+        with np.load(tmp_path / "out" / "train_npz" / f"case0005_slice{number:03d}.npz") as file:
+            assert set(file) == {"image", "label"}
+            assert (file["image"].dtype, file["label"].dtype) == (np.float32, np.uint8)
+            np.testing.assert_allclose(file["image"], pictures[number], atol=1e-7)  # float32
+            np.testing.assert_array_equal(file["label"], classes[number])
+    pictures, classes = slow_slices(scan((4, 8, 3), 1), labels((4, 8, 3), 1))
+    with h5py.File(tmp_path / "out" / "test_vol_h5" / "case0001.npy.h5") as file:
+        assert (file["image"].dtype, file["label"].dtype) == (np.float32, np.uint8)
+        assert file["image"].chunks == (1, 8, 4)
+        np.testing.assert_allclose(file["image"][:], pictures, atol=1e-7)
+        np.testing.assert_array_equal(file["label"][:], classes)
+    assert (done.manifest.slices("train"), done.manifest.slices("val")) == (5, 3)
+    assert outputs(tmp_path / "out").keys() == {f"case0005_slice{n:03d}.npz" for n in range(5)} | {"case0001.npy.h5"}
+
+
+def test_window_and_label_map(tmp_path):
+    image = np.array([-2000, -125, 75, 275, 3000, -25] + [-999] * 8, np.int16).reshape(14, 1, 1)
+    write_case(tmp_path, 5, image=image, label=np.arange(14, dtype=np.uint8).reshape(14, 1, 1))
+    prepare(tmp_path, tmp_path / "out")
+    with np.load(tmp_path / "out" / "train_npz" / "case0005_slice000.npz") as file:
+        np.testing.assert_array_equal(file["image"][0, ::-1][:6], np.float32([0, 0, 0.5, 1, 1, 0.25]))
+        np.testing.assert_array_equal(file["label"][0, ::-1], [0, 7, 4, 3, 2, 0, 5, 8, 1, 0, 0, 6, 0, 0])
+
+
+def test_files_are_found_in_any_folder(tmp_path):
+    image, label = write_case(tmp_path / "elsewhere", 5)
+    write_case(tmp_path / "source" / "Abdomen", 1)
+    (tmp_path / "source" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "source" / "loop").symlink_to(tmp_path / "source")
+    (image.parent / "._img0005.nii.gz").write_bytes(b"what macOS leaves behind")
+    (image.parent / "img0005 (1).nii.gz").write_bytes(b"a browser's second download")
+    (label.parent / "label0006.nii.gz").symlink_to(tmp_path / "nowhere")
+    assert [pair.name for pair in find_pairs(tmp_path / "source")] == ["case0001", "case0005", "case0006"]
+    assert prepare(tmp_path / "source", tmp_path / "out").manifest.cases.keys() == {"case0001", "case0005"}
+
+
+def damage(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+FAULTS = {
+    "truncated image": (lambda image, label: damage(image), "img0007.nii.gz is a truncated gzip file"),
+    "truncated label": (lambda image, label: damage(label), "label0007.nii.gz is a truncated gzip file"),
+    "no label": (lambda image, label: label.unlink(), "missing partner: there is no label"),
+    "no image": (lambda image, label: image.unlink(), "missing partner: there is no image"),
+    "shape": (
+        lambda image, label: write_nifti(label, labels((7, 6, 4))),
+        "image has 7 x 6 x 5 voxels, label 7 x 6 x 4",
+    ),
+    "affine": (lambda image, label: write_nifti(label, labels(), AFFINE * 1.1), "different affines"),
+    "label value": (lambda image, label: write_nifti(label, labels() * 3), "unknown label value 15, 18, 21, 24, 27"),
+    "negative": (lambda image, label: write_nifti(label, labels().astype(np.int16) - 1), "unknown label value -1"),
+    "fraction": (lambda image, label: write_nifti(label, labels() / np.float32(2)), "unknown label value 0.5, 1.5"),
+    "not finite": (lambda image, label: write_nifti(image, scan() / np.float32(0)), "not finite"),
+    "a picture": (lambda image, label: write_nifti(image, labels()), "not Hounsfield units"),
+    "twice": (lambda image, label: shutil.copy(image, image.parent.parent), "image was found 2 times, keep one"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:divide by zero|invalid value")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_rejected_volume_is_named_and_stops_nothing(tmp_path, fault):
+    for case in (5, 9, 1):
+        write_case(tmp_path, case)
+    change, reason = FAULTS[fault]
+    change(*write_case(tmp_path, 7))
+    done = prepare(tmp_path, tmp_path / "out")
+    assert done.manifest.cases.keys() == {"case0001", "case0005", "case0009"}
+    assert done.lost.keys() == done.manifest.rejected.keys() == {"case0007"}
+    assert reason in done.manifest.rejected["case0007"].reason
+    rejected = next(line for line in done.summary.splitlines() if line.startswith("rejected: "))
+    assert "0007.nii.gz: " in rejected
+    assert reason in rejected
+    assert not [name for name in outputs(tmp_path / "out") if "0007" in name]
+
+
+def test_unlabelled_test_scans_are_named_together(tmp_path):
+    write_case(tmp_path, 5)
+    for case in (61, 62):
+        write_nifti(tmp_path / "RawData" / "Testing" / f"img{case:04d}.nii.gz", scan())
+    done = prepare(tmp_path, tmp_path / "out")
+    assert "rejected: img0061.nii.gz; img0062.nii.gz: case id is in no published split" in done.summary
+    assert not done.lost
+
+
+def test_nothing_is_made_twice(tmp_path):
+    for case in (5, 6, 1):
+        write_case(tmp_path, case)
+    write_case(tmp_path, 7)[1].unlink()
+    first = prepare(tmp_path, tmp_path / "out")
+    before = outputs(tmp_path / "out")
+    manifest = (tmp_path / "out" / "manifest.json").stat().st_mtime_ns
+    assert first.n_new == 3
+    assert prepare(tmp_path, tmp_path / "out").n_new == 0
+    assert outputs(tmp_path / "out") == before
+    assert (tmp_path / "out" / "manifest.json").stat().st_mtime_ns == manifest
+    (tmp_path / "out" / "train_npz" / "case0005_slice002.npz").unlink()  # an output is gone
+    write_nifti(tmp_path / "RawData" / "Training" / "img" / "img0001.nii.gz", scan(seed=77))  # a source changed
+    write_case(tmp_path, 7)  # the partner came
+    again = prepare(tmp_path, tmp_path / "out")
+    assert again.n_new == 3
+    after = outputs(tmp_path / "out")
+    assert {name for name in before if before[name] == after[name]} == {f"case0006_slice{n:03d}.npz" for n in range(5)}
+    assert not again.manifest.rejected
+    assert again.manifest.complete
+
+
+def test_equal_sources_give_equal_files(tmp_path):
+    for case in (5, 1):
+        write_case(tmp_path, case)
+    folders = [prepare(tmp_path, tmp_path / name).folder for name in ("a", "b")]
+    for path in (*folders[0].glob("*/*"),):
+        assert path.read_bytes() == (folders[1] / path.parent.name / path.name).read_bytes()
+
+
+def test_an_interrupted_preparation_goes_on(tmp_path, monkeypatch):
+    for case in (5, 6, 7):
+        write_case(tmp_path, case)
+    real, calls = btcv.write_slices, []
+
+    def interrupted(folder, case, slices):
+        calls.append(case)
+        real(folder, case, list(slices)[: 2 if case == "case0006" else None])
+        if case == "case0006":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(btcv, "write_slices", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(tmp_path, tmp_path / "out")
+    manifest = Manifest.load(tmp_path / "out")
+    assert manifest.cases.keys() == {"case0005"}
+    assert not manifest.complete
+    monkeypatch.setattr(btcv, "write_slices", lambda *given: (calls.append(given[1]), real(*given)))
+    done = prepare(tmp_path, tmp_path / "out")
+    assert calls == ["case0005", "case0006", "case0006", "case0007"]
+    assert done.manifest.complete
+    assert done.manifest.slices("train") == 15
+
+
+def test_a_full_disk_is_one_line_and_not_a_rejected_volume(tmp_path, monkeypatch):
+    write_case(tmp_path, 5)
+    real = Path.replace
+
+    def full(self, target):
+        if "slice003" in self.name:
+            raise OSError(28, "No space left on device")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(MisureError, match=r"cannot write .*case0005_slice003\.npz: No space left on device") as caught:
+        prepare(tmp_path, tmp_path / "out")
+    assert not isinstance(caught.value, VolumeError)
+    assert not list((tmp_path / "out").rglob("*.part"))
+    monkeypatch.undo()
+    assert prepare(tmp_path, tmp_path / "out").manifest.slices("train") == 5
+
+
+def test_cases_that_left_the_source_leave_the_slices(tmp_path):
+    for case in (5, 6, 1):
+        write_case(tmp_path, case)
+    prepare(tmp_path, tmp_path / "out")
+    for path in tmp_path.rglob("*0006.nii.gz"):
+        path.unlink()
+    done = prepare(tmp_path, tmp_path / "out")
+    assert done.manifest.cases.keys() == {"case0001", "case0005"}
+    assert not [name for name in outputs(tmp_path / "out") if "0006" in name]
+
+
+def test_other_settings_make_all_again(tmp_path):
+    write_case(tmp_path, 5)
+    prepare(tmp_path, tmp_path / "out")
+    path = tmp_path / "out" / "manifest.json"
+    content = json.loads(path.read_text())
+    assert content["settings"]["hu_window"] == [-125, 275]
+    content["settings"]["hu_window"] = [-100, 275]
+    path.write_text(json.dumps(content))
+    assert prepare(tmp_path, tmp_path / "out").n_new == 1
+    path.write_text(path.read_text()[:-20])
+    with pytest.raises(MisureError, match=r"manifest.json is damaged: delete it"):
+        prepare(tmp_path, tmp_path / "out")
+
+
+def test_kinds_are_not_mixed(tmp_path):
+    with pytest.raises(MisureError, match=r"holds no img\?\?\?\?.nii.gz"):
+        prepare(tmp_path, tmp_path / "out")
+    write_case(tmp_path / "official", 5)
+    write_case(tmp_path / "own", 1001)
+    prepare(tmp_path / "official", tmp_path / "out")
+    with pytest.raises(MisureError, match="was made from official BTCV volumes, not own CT volumes"):
+        prepare(tmp_path / "own", tmp_path / "out")
+    with pytest.raises(MisureError, match="keep one kind"):
+        prepare(tmp_path, tmp_path / "other")
+
+
+def published() -> Manifest:
+    """A manifest with the published numbers of slices (the validation ones made up)."""
+    counts = TRAIN_SLICES | dict.fromkeys(VAL_CASES[:-1], 130) | {VAL_CASES[-1]: VAL_SLICES - 11 * 130}
+    cases = {
+        f"case{case:04d}": PreparedCase(split_of(case), n, (512, 512), (1.0, 1.0, 1.0), 1, ())
+        for case, n in counts.items()
+    }
+    return Manifest(OFFICIAL, {}, complete=True, cases=cases)
+
+
+def test_the_comparison_with_the_published_counts():
+    whole = published()
+    assert compare_with_published(whole) == ("all published slices came out: 2211 training and 1568 validation slices")
+    for case, text in (("case0010", "0010 (7, published 148)"), ("case0008", "in validation")):
+        other = published()
+        other.cases[case] = PreparedCase(**asdict(other.cases[case]) | {"slices": 7, "files": ()})
+        assert compare_with_published(other).startswith("NOT the published 2211 training and 1568")
+        assert compare_with_published(other).endswith(text)
+    del whole.cases["case0008"], whole.cases["case0040"]
+    assert compare_with_published(whole).endswith("missing cases: 0008, 0040")
+
+
+# Own scans
+
+
+@pytest.mark.parametrize("axes", ["RAS", "PIL", "SLA"])
+def test_own_labels_may_have_other_axes(tmp_path, axes):
+    image = write_nifti(tmp_path / "a.nii.gz", scan(), axes="LPS")
+    label = write_nifti(tmp_path / "b.nii.gz", labels(), axes=axes)
+    paths = to_official(image, label, tmp_path / "out", 1001)
+    assert [path.name for path in paths] == ["img1001.nii.gz", "label1001.nii.gz"]
+    np.testing.assert_array_equal(read_nifti(paths[0]).voxels, scan())
+    np.testing.assert_array_equal(read_nifti(paths[1]).voxels, labels())
+
+
+def test_a_dicom_series_with_a_nifti_label(tmp_path):
+    series = write_series(tmp_path / "series", scan())
+    label = write_nifti(tmp_path / "b.nii.gz", labels(), axes="LAS")
+    image, ids = to_official(series, label, tmp_path / "out", 1001)
+    np.testing.assert_array_equal(read_nifti(image).voxels, scan())
+    np.testing.assert_array_equal(read_nifti(ids).voxels, labels())
+
+
+def test_totalsegmentators_ids(tmp_path):
+    organs = {1: "spleen", 2: "right kidney", 3: "left kidney", 4: "gallbladder", 5: "liver", 6: "stomach"}
+    organs |= {7: "pancreas", 52: "aorta"}
+    assert {given: BTCV_ORGANS[btcv_id] for given, btcv_id in TOTALSEGMENTATOR_IDS.items()} == organs
+    ids = np.random.default_rng(0).integers(0, 118, (7, 6, 5)).astype(np.uint8)
+    ids.ravel()[:9] = [*TOTALSEGMENTATOR_IDS, 117]
+    image, label = (write_nifti(tmp_path / f"{n}.nii.gz", v) for n, v in (("a", scan()), ("b", ids)))
+    _, path = to_official(image, label, tmp_path / "out", 1, TOTALSEGMENTATOR_IDS)
+    expected = [TOTALSEGMENTATOR_IDS.get(int(v), 0) for v in ids.ravel()]
+    np.testing.assert_array_equal(read_nifti(path).voxels.ravel(), expected)
+    with pytest.raises(MisureError, match="must lead to BTCV's ids 0 to 13"):
+        to_official(image, label, tmp_path / "out", 1, {1: 14})
+    with pytest.raises(MisureError, match="case=0 is not a number"):
+        to_official(image, label, tmp_path / "out", 0)
+    write_nifti(label, ids, AFFINE + np.eye(4)[[0, 1, 2, 3]] * 0.5)
+    with pytest.raises(VolumeError, match="different affines"):
+        to_official(image, label, tmp_path / "out", 1)
+
+
+def own_folder(root: Path, names: str) -> Path:
+    for seed, name in enumerate(names):
+        write_nifti(root / "images" / f"{name}.nii.gz", scan(seed=seed))
+        write_nifti(root / "labels" / f"{name}.nii", labels(seed=seed))
+    return root
+
+
+def test_a_folder_of_own_scans(tmp_path):
+    source = own_folder(tmp_path / "mine", "dbca")
+    write_series(source / "images" / "e", scan(seed=9))
+    write_nifti(source / "labels" / "e.nii.gz", labels(seed=9))
+    (source / "images" / "alone.nii").write_bytes(b"")
+    damage(source / "images" / "b.nii.gz")
+    rejected = convert_folder(source, tmp_path / "own")
+    assert rejected.keys() == {"alone", "b"}
+    assert rejected["alone"] == "missing partner: no label"
+    assert "b.nii.gz is a truncated gzip file" in rejected["b"]
+    assert own_names(tmp_path / "own") == {1001: "a", 1003: "c", 1004: "d", 1005: "e"}
+    done = prepare(tmp_path / "own", tmp_path / "out")
+    assert {name: case.split for name, case in done.manifest.cases.items()} == {
+        "case1001": "train",
+        "case1003": "val",
+        "case1004": "train",
+        "case1005": "train",
+    }
+    assert "published" not in done.summary
+
+
+def test_own_scans_are_converted_once(tmp_path, monkeypatch):
+    source, converted = own_folder(tmp_path / "mine", "abc"), []
+    real = own_ct.to_official
+    monkeypatch.setattr(own_ct, "to_official", lambda *given: (converted.append(given[3]), real(*given)))
+    convert_folder(source, tmp_path / "own")
+    convert_folder(source, tmp_path / "own")
+    assert converted == [1001, 1002, 1003]
+    os.utime(source / "labels" / "b.nii", ns=(1, 1))
+    convert_folder(source, tmp_path / "own")
+    assert converted[3:] == [1002]
+    (source / "images" / "b.nii.gz").unlink()
+    assert convert_folder(source, tmp_path / "own") == {"b": "missing partner: no image"}
+    assert own_names(tmp_path / "own") == {1001: "a", 1003: "c"}  # of two, the last is for validation
+    assert converted[4:] == []
+    assert len(list((tmp_path / "own").rglob("*.nii.gz"))) == 4
+    convert_folder(source, tmp_path / "own", "totalsegmentator")
+    assert converted[4:] == [1001, 1003]
+
+
+def test_folders_that_are_no_source(tmp_path):
+    (tmp_path / "images").mkdir()
+    with pytest.raises(MisureError, match=r"labels is not a folder: a source has either the official"):
+        convert_folder(tmp_path, tmp_path / "own")
+    (tmp_path / "labels").mkdir()
+    with pytest.raises(MisureError, match="no entry of images/ has a NIfTI file of the same name"):
+        convert_folder(tmp_path, tmp_path / "own")
+    with pytest.raises(MisureError, match="labels=total is not known; close names: totalsegmentator"):
+        convert_folder(tmp_path, tmp_path / "own", "total")
+    own_folder(tmp_path, "a")
+    (tmp_path / "images" / "a.nii").touch()
+    with pytest.raises(MisureError, match=r"has a\.nii and a\.nii\.gz: keep one"):
+        convert_folder(tmp_path, tmp_path / "own")

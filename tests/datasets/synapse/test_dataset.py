@@ -1,0 +1,418 @@
+"""Synapse slices: where they come from, what an entry is, augmentation, real CT end to end."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from ct_files import labels, scan, write_case, write_nifti
+from hypothesis import given
+from hypothesis import strategies as st
+from pipeline import run_script
+from scipy import ndimage
+from torch.utils.data import DataLoader
+
+from misure.datasets.datamodule import SegmentationDataset
+from misure.datasets.synapse import source as synapse_source
+from misure.datasets.synapse.btcv import prepare
+from misure.datasets.synapse.dataset import CLASS_NAMES, SynapseDataset, augment, resize_image, resize_label
+from misure.datasets.synapse.own_ct import TOTALSEGMENTATOR_IDS, to_official
+from misure.datasets.synapse.prepared import is_prepared
+from misure.datasets.synapse.source import locate, prepare_synapse
+from misure.datasets.synthetic.phantom import PhantomSpec
+from misure.errors import MisureError
+
+REAL_CT = Path(os.environ.get("MISURE_DATA", "data")) / "abdominal_ct"
+
+
+def raw(data_root: Path, cases=(5, 6, 1)) -> Path:
+    for case in cases:
+        write_case(data_root / "synapse", case)
+    return data_root
+
+
+def transunet(data_root: Path) -> Path:
+    """TransUNet's own download: no manifest, labels as float32."""
+    rng, folder = np.random.default_rng(0), data_root / "synapse" / "project_TransUNet" / "Synapse"
+    for part in ("train_npz", "test_vol_h5"):
+        (folder / part).mkdir(parents=True)
+    for case, n in (("case0006", 2), ("case0005", 3)):
+        for number in range(n):
+            image, label = rng.random((8, 8), np.float32), rng.integers(0, 9, (8, 8)).astype(np.float32)
+            np.savez(folder / "train_npz" / f"{case}_slice{number:03d}.npz", image=image, label=label)
+    with h5py.File(folder / "test_vol_h5" / "case0008.npy.h5", "w") as file:
+        file["image"], file["label"] = rng.random((4, 8, 8), np.float32), np.full((4, 8, 8), 8, np.float32)
+    return data_root
+
+
+# Where slices come from
+
+
+def test_official_volumes_are_prepared_on_the_way(tmp_path, monkeypatch):
+    location = locate(raw(tmp_path), stand_in=tmp_path / "phantoms")
+    assert location.folder == tmp_path / "synapse" / "prepared"
+    assert location.source == "3 official BTCV volumes"
+    assert not location.stand_in
+    assert locate(tmp_path) == location
+    write_case(tmp_path / "synapse", 7)  # noticed at the next start
+    assert locate(tmp_path).source == "4 official BTCV volumes"
+    image, _ = write_case(tmp_path / "synapse", 9)
+    image.unlink()
+    with pytest.warns(UserWarning, match="case0009 is not used: missing partner"):
+        locate(tmp_path)
+
+
+def test_transunets_slices_are_read_as_they_are(tmp_path):
+    train, val = (
+        SynapseDataset(split, transunet(tmp_path) if split == "train" else tmp_path, size=8)
+        for split in ("train", "val")
+    )
+    assert train.source == "TransUNet's preprocessed BTCV slices"
+    assert not train.stand_in
+    assert [train.group(i) for i in range(5)] == ["case0005"] * 3 + ["case0006"] * 2
+    assert (train.cases, val.cases) == (("case0005", "case0006"), ("case0008",))
+    with np.load(train.location.folder / "train_npz" / "case0006_slice001.npz") as file:
+        torch.testing.assert_close(train[4]["image"][0], torch.tensor(file["image"]), rtol=0, atol=0)
+        assert (train[4]["mask"].numpy() == file["label"]).all()
+    assert (val[3]["mask"] == 8).all()
+
+
+def test_nothing_found_says_what_to_do_in_three_lines(tmp_path):
+    with pytest.raises(MisureError) as caught:
+        locate(tmp_path)
+    register, archive, place = str(caught.value).splitlines()
+    assert "syn3193805" in register
+    assert "Multi-Atlas Labeling Beyond the Cranial Vault" in register
+    assert "Abdomen/RawData.zip" in archive
+    assert str(tmp_path / "synapse") in place
+    assert "stand_in=true" in place
+
+
+def test_ambiguous_and_unfinished_folders_are_refused(tmp_path):
+    done = prepare(raw(tmp_path / "elsewhere"), tmp_path / "synapse" / "prepared")
+    assert locate(tmp_path).source == "3 official BTCV volumes"
+    done.manifest.complete = False
+    done.manifest.save(done.folder)
+    with pytest.raises(MisureError, match=r"prepared is not finished: run scripts/prepare_data.py"):
+        locate(tmp_path)
+    transunet(tmp_path)
+    with pytest.raises(MisureError, match="several prepared data sets, keep one"):
+        locate(tmp_path)
+
+
+def test_phantoms_stand_in_where_there_is_nothing(tmp_path):
+    spec = PhantomSpec(train_volumes=2, val_volumes=1, size=48, slices=10)
+    train = SynapseDataset("train", tmp_path / "data", tmp_path / "made", 32, phantom=spec)
+    assert train.stand_in
+    assert train.source == "stand-in: phantom CT (3 volumes of 48 x 48 x 10, seed 0)"
+    assert len(train.cases) == 2
+    assert is_prepared(train.location.folder)
+    volumes = sorted((tmp_path / "made").rglob("img????.nii.gz"))
+    assert len(volumes) == 3
+    before = [path.stat().st_mtime_ns for path in volumes]
+    val = SynapseDataset("val", tmp_path / "data", str(tmp_path / "made"), 32, phantom=spec)
+    assert [path.stat().st_mtime_ns for path in volumes] == before
+    assert val.location == train.location
+    other = PhantomSpec(train_volumes=2, val_volumes=1, size=48, slices=10, seed=1)
+    assert SynapseDataset("val", tmp_path / "data", tmp_path / "made", 32, phantom=other).fingerprint != val.fingerprint
+    with pytest.raises(MisureError, match="Synapse multi-organ CT was not found"):
+        SynapseDataset("val", tmp_path / "data", tmp_path / "made", allow_stand_in=False)
+    # copied among real data, generated slices still say what they are
+    (tmp_path / "data" / "synapse").mkdir(parents=True)
+    train.location.folder.rename(tmp_path / "data" / "synapse" / "prepared")
+    assert SynapseDataset("val", tmp_path / "data").stand_in
+
+
+def test_phantoms_that_cannot_be_written_are_one_line(tmp_path, monkeypatch):
+
+    def full(folder, spec):
+        write_case(folder, 5)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(synapse_source, "write_phantoms", full)
+    with pytest.raises(MisureError, match=r"cannot write phantoms to .*: No space left on device"):
+        locate(tmp_path, tmp_path / "made")
+    assert not list(tmp_path.rglob("*.nii.gz"))
+
+
+def test_real_data_come_before_phantoms(tmp_path):
+    assert not locate(raw(tmp_path), tmp_path / "made").stand_in
+    assert not (tmp_path / "made").exists()
+
+
+# Preparing by command
+
+
+def own(source: Path, names="ab") -> Path:
+    for seed, name in enumerate(names):
+        write_nifti(source / "images" / f"{name}.nii.gz", scan(seed=seed))
+        write_nifti(source / "labels" / f"{name}.nii.gz", labels(seed=seed))
+    return source
+
+
+def test_sources(tmp_path):
+    assert "missing cases: 0002" in prepare_synapse(raw(tmp_path / "a"))
+    assert "2 training" not in prepare_synapse(tmp_path / "b", raw(tmp_path / "a"))
+    assert SynapseDataset("train", tmp_path / "b", size=8).cases == ("case0005", "case0006")
+    source = own(tmp_path / "mine")
+    write_nifti(source / "labels" / "lonely.nii.gz", labels())
+    text = prepare_synapse(tmp_path / "c", source)
+    assert text.splitlines()[1:] == [
+        "a is case1001, train",
+        "b is case1003, val",
+        "rejected: lonely: missing partner: no image",
+    ]
+    assert SynapseDataset("val", tmp_path / "c", size=8).source == "2 own CT volumes"
+    assert prepare_synapse(transunet(tmp_path / "d")).startswith("nothing to prepare: TransUNet")
+
+
+def test_one_split_alone_is_one_line(tmp_path):
+    prepare_synapse(tmp_path, own(tmp_path / "mine", "a"))
+    assert len(SynapseDataset("val", tmp_path, size=8)) == 5
+    with pytest.raises(MisureError, match="has no train slice: prepare volumes of both splits"):
+        SynapseDataset("train", tmp_path)
+
+
+def test_a_file_in_the_way_is_one_line(tmp_path):
+    raw(tmp_path)
+    (tmp_path / "synapse" / "prepared").touch()
+    with pytest.raises(MisureError, match=r"cannot make .*prepared: "):
+        locate(tmp_path)
+
+
+def test_sources_that_are_none(tmp_path):
+    with pytest.raises(MisureError, match="not found"):
+        prepare_synapse(tmp_path)
+    with pytest.raises(MisureError, match="is not a folder: name the unpacked archive"):
+        prepare_synapse(tmp_path, tmp_path / "nowhere")
+    for path in own(tmp_path / "mine").rglob("images/*"):
+        path.write_bytes(b"\x1f\x8b")
+    with pytest.raises(MisureError, match=r"no volume can be used; rejected: a: .* truncated gzip"):
+        prepare_synapse(tmp_path, tmp_path / "mine")
+    raw(tmp_path / "both")
+    with pytest.raises(MisureError, match="keep one kind"):
+        prepare_synapse(tmp_path / "both", own(tmp_path / "good")), prepare_synapse(tmp_path / "both")
+
+
+def test_the_command(tmp_path):
+    done = run_script("prepare_data.py", [f"data_root={raw(tmp_path)}"], tmp_path)
+    assert done.code == 0, done.err
+    assert "10 training and 5 validation slices of 3 volumes" in done.out
+    done = run_script("prepare_data.py", ["data_root=nowhere"], tmp_path)
+    assert done.code == 1
+    assert done.err.splitlines()[-1].startswith(f"put the folder RawData into {Path('nowhere', 'synapse')}")
+
+
+# The dataset
+
+
+def test_it_is_a_segmentation_dataset(tmp_path):
+    dataset: SegmentationDataset = SynapseDataset("train", raw(tmp_path), size=16)
+    assert len(dataset) == 10
+    entry = dataset[7]
+    assert set(entry) == {"image", "mask", "index"}
+    assert entry["image"].shape == (1, 16, 16)
+    assert entry["image"].dtype == torch.float32
+    assert 0 <= entry["image"].min() <= entry["image"].max() <= 1
+    assert entry["mask"].shape == (16, 16)
+    assert entry["mask"].dtype == torch.int64
+    assert entry["index"] == 7
+    assert dataset.group(7) == "case0006"
+    assert len(dataset.class_names) == 9
+    assert dataset.class_names[1] == "aorta"
+    with pytest.raises(IndexError):
+        dataset[10]
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_volume_is_its_slices_at_their_own_size(tmp_path, split):
+    dataset = SynapseDataset(split, raw(tmp_path), size=16)
+    case = dataset.cases[-1]
+    image, label = dataset.volume(case)
+    assert image.shape == label.shape == (5, 6, 7)
+    assert (image.dtype, label.dtype) == (np.float32, np.uint8)
+    indices = [i for i in range(len(dataset)) if dataset.group(i) == case]
+    assert len(indices) == 5
+    for number, index in enumerate(indices):
+        np.testing.assert_array_equal(dataset[index]["image"][0].numpy(), dataset.resize(image[number]))
+        np.testing.assert_array_equal(dataset[index]["mask"].numpy(), resize_label(label[number], 16))
+    with pytest.raises(MisureError, match=f"case0040 is not a {split} case"):
+        dataset.volume("case0040")
+
+
+@given(shape=st.tuples(st.integers(4, 40), st.integers(4, 40)), size=st.integers(4, 24))
+def test_resizing_is_interpolation_between_the_corners(shape, size):
+    rng = np.random.default_rng(0)
+    image, label = rng.random(shape, np.float32), rng.integers(0, 9, shape).astype(np.uint8)
+    grid = np.meshgrid(*(np.linspace(0, n - 1, size) for n in shape), indexing="ij")
+    expected = ndimage.map_coordinates(image, grid, order=3, mode="mirror").clip(0, 1)
+    resized = resize_image(image, size)
+    assert resized.dtype == np.float32
+    np.testing.assert_allclose(resized, expected, atol=1e-5)  # float32
+    small = resize_label(label, size)
+    assert small.shape == (size, size)
+    for i, j in np.ndindex(size, size):
+        row, column = grid[0][i, j], grid[1][i, j]
+        rows = {int(np.floor(row + s)) for s in (0.499, 0.5, 0.501)}  # halves may go either way
+        columns = {int(np.floor(column + s)) for s in (0.499, 0.5, 0.501)}
+        choice = {int(label[r, c]) for r in rows for c in columns if r < shape[0] and c < shape[1]}
+        assert int(small[i, j]) in choice
+
+
+def test_workers_give_the_same_entries(tmp_path):
+    for split in ("train", "val"):
+        dataset = SynapseDataset(split, raw(tmp_path), size=8)
+        alone = [dataset[i] for i in range(len(dataset))]
+        loaded = list(DataLoader(dataset, batch_size=None, num_workers=2))
+        for one, other in zip(alone, loaded, strict=True):
+            assert all(torch.equal(one[key], other[key]) for key in one)
+        copy = pickle.loads(pickle.dumps(dataset))  # how a spawned worker gets it
+        assert torch.equal(copy[2]["image"], alone[2]["image"])
+
+
+def test_entries_are_read_once_and_stay_as_they_are(tmp_path, monkeypatch):
+    dataset = SynapseDataset("train", raw(tmp_path), size=8)
+    first = dataset[3]["image"].clone()
+    dataset[3]["image"].zero_()
+    monkeypatch.setattr(np, "load", None)
+    assert torch.equal(dataset[3]["image"], first)
+
+
+def test_the_fingerprint_is_that_of_the_files(tmp_path):
+    raw(tmp_path)
+    of = {split: SynapseDataset(split, tmp_path).fingerprint for split in ("train", "val")}
+    assert len(set(of.values())) == 2
+    assert all(len(fingerprint) == 16 for fingerprint in of.values())
+    assert SynapseDataset("val", tmp_path, size=96).fingerprint != of["val"]
+    folder = tmp_path / "synapse" / "RawData" / "Training"
+    write_nifti(folder / "img" / "img0005.nii.gz", scan(seed=99))
+    assert SynapseDataset("train", tmp_path).fingerprint != of["train"]
+    assert SynapseDataset("val", tmp_path).fingerprint == of["val"]
+    theirs = SynapseDataset("train", transunet(tmp_path / "theirs"), size=8).fingerprint
+    assert theirs == SynapseDataset("train", tmp_path / "theirs", size=8).fingerprint
+    next((tmp_path / "theirs").rglob("*slice002.npz")).unlink()
+    assert theirs != SynapseDataset("train", tmp_path / "theirs", size=8).fingerprint
+
+
+def test_only_finished_cases_count(tmp_path):
+    dataset = SynapseDataset("train", raw(tmp_path), size=8)
+    stray = dataset.location.folder / "train_npz" / "case0007_slice000.npz"
+    stray.write_bytes(b"from a preparation that was killed")
+    (stray.parent / "README").touch()
+    assert len(SynapseDataset("train", tmp_path, size=8)) == 10
+
+
+def test_damaged_and_foreign_files_are_named(tmp_path):
+    transunet(tmp_path)
+    folder = tmp_path / "synapse" / "project_TransUNet" / "Synapse"
+    path = folder / "train_npz" / "case0005_slice001.npz"
+    np.savez(path, image=np.zeros((8, 8), np.float32), label=np.full((8, 8), 13.0))
+    with pytest.raises(MisureError, match=r"case0005_slice001.npz has label 13: the eight organs are 1 to 8"):
+        SynapseDataset("train", tmp_path)[1]
+    for content in (path.read_bytes()[:200], b"", b"PK"):
+        path.write_bytes(content)
+        with pytest.raises(MisureError, match=r"case0005_slice001.npz is damaged"):
+            SynapseDataset("train", tmp_path)[1]
+    np.savez(path, image=np.zeros((8, 8), np.float32))
+    with pytest.raises(MisureError, match=r"case0005_slice001.npz is damaged"):
+        SynapseDataset("train", tmp_path)[1]
+    volume = folder / "test_vol_h5" / "case0008.npy.h5"
+    volume.write_bytes(volume.read_bytes()[:300])
+    with pytest.raises(MisureError, match=r"case0008.npy.h5 is damaged"):
+        SynapseDataset("val", tmp_path)
+    volume.unlink()
+    with pytest.raises(MisureError, match="has no val slice"):
+        SynapseDataset("val", tmp_path)
+
+
+# Augmentation
+
+
+def test_image_and_label_are_changed_alike_and_by_the_named_ways():
+    base = np.arange(81, dtype=np.float32).reshape(9, 9) + 1
+    kinds = {"same": 0, "turned": 0, "rotated": 0}
+    turned = [np.flip(np.rot90(base, k), axis) for k in range(4) for axis in (0, 1)]
+    rotated = {angle: ndimage.rotate(base, angle, order=0, reshape=False) for angle in range(-20, 20)}
+    for number in range(600):
+        image, label = augment(base, base.astype(np.uint8), (3, number, 0))
+        np.testing.assert_array_equal(image, label)
+        if (image == base).all():
+            kinds["same"] += 1
+        elif any((image == other).all() for other in turned):
+            kinds["turned"] += 1
+        else:
+            assert any((image == other).all() for other in rotated.values())
+            kinds["rotated"] += 1
+    # 1/4, 1/2 and 1/4 (a few small angles change nothing on 9 x 9); 5 standard deviations are 0.1
+    assert kinds["turned"] / 600 == pytest.approx(0.5, abs=0.1)
+    assert kinds["rotated"] / 600 == pytest.approx(0.23, abs=0.1)
+
+
+def test_augmentation_is_keyed(tmp_path):
+    raw(tmp_path)
+
+    def passes(seed):
+        dataset = SynapseDataset("train", tmp_path, size=16, augment=True, seed=seed)
+        return [torch.stack([dataset[i]["image"] for i in order]) for order in ([0, 1, 2, 3], [0, 1, 2, 3])]
+
+    first, second = passes(0)
+    assert not torch.equal(first, second)
+    assert torch.equal(torch.stack(passes(0)), torch.stack([first, second]))
+    assert not torch.equal(passes(1)[0], first)
+    dataset = SynapseDataset("train", tmp_path, size=16, augment=True)
+    backwards = [dataset[i]["image"] for i in (3, 2, 1, 0)]
+    assert torch.equal(torch.stack(backwards[::-1]), first)  # the order of the others does not matter
+    assert SynapseDataset("train", tmp_path, size=16).fingerprint != dataset.fingerprint
+
+
+# Real CT
+
+
+@pytest.mark.skipif(not REAL_CT.is_dir(), reason=f"no real CT: {REAL_CT} is absent (set MISURE_DATA)")
+def test_real_ct_end_to_end(tmp_path):
+    """A NIfTI scan and a DICOM series with TotalSegmentator's labels; voxel counts from their description."""
+    pairs = {
+        5: ("example_ct.nii.gz", "example_seg_fast_force_split.nii.gz"),
+        1: ("example_ct_dicom", "example_seg_dicom.nii.gz"),
+    }
+    for case, (image, label) in pairs.items():
+        to_official(REAL_CT / image, REAL_CT / label, tmp_path / "synapse", case, TOTALSEGMENTATOR_IDS)
+    train, val = (SynapseDataset(split, tmp_path) for split in ("train", "val"))
+    assert (len(train), len(val)) == (112, 20)
+    image, label = train.volume("case0005")
+    counts = dict(zip(CLASS_NAMES, np.bincount(label.ravel(), minlength=9).tolist(), strict=True))
+    del counts["background"]
+    assert counts == {
+        "aorta": 1839, "gallbladder": 1319, "left kidney": 5090, "right kidney": 7134,
+        "liver": 41692, "pancreas": 695, "spleen": 9668, "stomach": 4836,
+    }  # fmt: skip
+    assert sum(bool(plane.any()) for plane in label) == 51
+    columns = {name: np.nonzero(label == number)[2].mean() for number, name in enumerate(CLASS_NAMES)}
+    assert columns["liver"] < columns["aorta"] < columns["spleen"]  # the patient's right is on the left
+    assert columns["right kidney"] < columns["aorta"] < columns["left kidney"]
+    assert np.nonzero(label == 3)[1].mean() > np.nonzero(label == 6)[1].mean()  # kidneys behind the pancreas
+    assert np.nonzero(label == 5)[0].mean() > np.nonzero(label == 3)[0].mean()  # the liver above the kidneys
+    image, label = val.volume("case0001")
+    hu = image * 400 - 125
+    # 89 +- 22 and 80 +- 21 HU by the description of the data, hardly touched by the window
+    assert hu[label == 5].mean() == pytest.approx(89, abs=1)
+    assert hu[label == 7].mean() == pytest.approx(80, abs=1)
+    assert {CLASS_NAMES[n] for n in np.unique(label)} == {
+        "background",
+        "aorta",
+        "liver",
+        "pancreas",
+        "spleen",
+        "stomach",
+    }
+    assert (label == 5).sum() == 366708
+    assert (label == 1).sum() == 11723
+    rows = np.nonzero(hu > 200)[1]  # the spine is the brightest
+    assert np.median(rows) > np.nonzero(label == 1)[1].mean()
+    assert val[10]["image"].shape == (1, 224, 224)
+    assert 0.5 < (val[10]["mask"] == 5).sum() / (label[10] == 5).sum() * (512 / 224) ** 2 < 1.5

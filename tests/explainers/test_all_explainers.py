@@ -1,0 +1,252 @@
+"""One tester for every explainer on every kind of network, at odd sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+from oracles.seg_grad_cam import as_image
+from oracles.toys import Convolutional, Shifts, Tokens
+from test_model import snapshot
+from torch import Tensor
+
+import misure
+from misure.explainers import make_explainer
+from misure.explanation import Explanation
+from misure.models.compute import Compute
+
+SIZES = [(13, 17), (22, 9)]
+N_IMAGES = 3
+PARAMETERS: dict[str, dict] = {
+    "msr": {"n_iterations": 12, "mask_size": 8, "tv_weight": 1e-3},
+    "sufficient_region": {},
+    "rise": {"n_masks": 12, "grid": 3, "style": "bilinear"},
+    "seg_grad_cam": {},
+    "hires_cam": {"pool": 2},
+    "score_cam": {},
+    "ablation_cam": {},
+    "integrated_gradients": {"n_steps": 7},
+    "smooth_grad": {"n_samples": 5},
+    "occlusion": {"window": 6, "stride": 4},
+    "meaningful_perturbation": {"n_iterations": 8, "grid": 4, "jitter": 1, "blur_sigma": 2},
+    "grid_saliency": {"n_iterations": 8, "grid": 4},
+    "extremal_perturbation": {"n_iterations": 8, "mask_size": 8, "area": 0.4},
+    "prediction": {},
+    "random_map": {},
+}
+CAPTUM = ("integrated_gradients", "smooth_grad")
+UNBOUNDED = ("seg_grad_cam", "hires_cam", "score_cam", "ablation_cam", *CAPTUM)
+HIGHEST = {"rise": 1 / 0.54, **dict.fromkeys(UNBOUNDED, float("inf"))}
+
+
+@dataclass
+class Case:
+    """A network as a user has it, the module inside, and images."""
+
+    model: misure.SegmentationModel
+    module: torch.nn.Module
+    images: Tensor
+    target: int
+
+
+def tokens(channels: int, size: tuple[int, int]) -> misure.SegmentationModel:
+    return misure.SegmentationModel(
+        Tokens(channels, seed=1), bottleneck="mixer", reshape=lambda t: as_image(t, *Tokens.grid(*size))
+    )
+
+
+def convolutional(output: str) -> Callable[[int, tuple[int, int]], misure.SegmentationModel]:
+    return lambda channels, size: misure.SegmentationModel(
+        Convolutional(channels, output=output, seed=3), bottleneck="bottleneck"
+    )
+
+
+NETWORKS = {
+    "shifts": lambda channels, size: misure.SegmentationModel(Shifts(channels), bottleneck="bottleneck"),
+    "tensor": convolutional("tensor"),
+    "dict": convolutional("dict"),
+    "quarter": convolutional("quarter"),
+    "sigmoid": convolutional("sigmoid"),
+    "tokens": tokens,
+}
+
+
+def make_case(kind: str, channels: int, size: tuple[int, int]) -> Case:
+    generator = torch.Generator().manual_seed(7)
+    images = torch.randn(N_IMAGES, channels, *size, dtype=torch.float64, generator=generator)
+    model = NETWORKS["tensor" if kind == "callable" else kind](channels, size)
+    module = model.module.double()
+    module.eval()
+    predicted = model(images).argmax(1)
+    everywhere = [c for c in range(1, 3) if (predicted == c).any(-1).any(-1).all()]
+    if kind == "callable":
+        model = misure.SegmentationModel(module.forward)
+    module.train()
+    if kind == "callable":
+        module.eval()
+    return Case(model, module, images, everywhere[0])
+
+
+EVERYWHERE = pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        (kind, method)
+        for kind in (*NETWORKS, "callable")
+        for method in sorted(misure.EXPLAINERS)
+        if kind != "callable" or not misure.EXPLAINERS[method].needs_layer  # see test_layers_of_a_plain_callable
+    ],
+)
+"""Every explainer on every network it can explain; with the two sizes of the ``case`` fixture."""
+
+
+@pytest.fixture(params=sorted(misure.EXPLAINERS))
+def method(request) -> str:
+    return request.param
+
+
+@pytest.fixture(params=[(1, SIZES[0]), (3, SIZES[1])], ids=["1x13x17", "3x22x9"])
+def case(request, kind) -> Case:
+    return make_case(kind, *request.param)
+
+
+def explain(case: Case, method: str, images: Tensor | None = None, **options) -> list[Explanation]:
+    images = case.images if images is None else images
+    if method in CAPTUM:
+        pytest.importorskip("captum", reason="captum is not installed")
+    return misure.explain(
+        case.model, images, case.target, method, **{"precision": "32", **options}, **PARAMETERS[method]
+    )
+
+
+def assert_same(one: Explanation, other: Explanation, *, exactly: bool = True) -> None:
+    """Compare everything but the time and the batch, to the last bit or to float64 rounding."""
+    assert one.evaluations == other.evaluations
+    assert one.n_dilations == other.n_dilations
+    tolerance = 0 if exactly else 1e-9  # AdamW divides rounding errors of 1e-16 by its own small gradients
+    torch.testing.assert_close(one.saliency, other.saliency, rtol=0, atol=tolerance)
+    torch.testing.assert_close(one.curve, other.curve, rtol=0, atol=tolerance)
+
+
+def test_every_explainer_has_parameters_for_this_test():
+    assert set(PARAMETERS) == set(misure.EXPLAINERS)
+
+
+@EVERYWHERE
+def test_maps_are_finite_have_the_image_s_size_and_stay_in_range(case, method):
+    for explanation in explain(case, method):
+        saliency = explanation.saliency
+        assert saliency.shape == case.images.shape[2:]
+        assert saliency.dtype == case.images.dtype
+        assert saliency.isfinite().all()
+        assert saliency.min() >= 0
+        assert saliency.max() <= HIGHEST.get(method, 1)
+        assert len(explanation.evaluations) == max(1, len(explanation.parameters["thresholds"]))
+        for evaluation in explanation.evaluations:
+            assert 0 <= evaluation.dice_explained <= 1
+            assert 0 <= evaluation.binary_dice_explained <= 1
+            assert 0 <= evaluation.region_ratio <= evaluation.perturbation_ratio
+        if explanation.sufficient_region is not None:
+            assert explanation.sufficient_region[explanation.target.region].all()
+
+
+@EVERYWHERE
+def test_a_batch_gives_what_its_images_give_one_by_one(case, method, kind):
+    together = explain(case, method)
+    for image, explanation in zip(case.images, together, strict=True):
+        assert_same(explain(case, method, image), explanation, exactly=kind == "shifts")
+
+
+@EVERYWHERE
+def test_the_batch_size_changes_nothing(case, method, kind):
+    whole = explain(case, method, batch_size=64)
+    for size in (1, 2, 5):
+        for one, other in zip(explain(case, method, batch_size=size), whole, strict=True):
+            assert_same(one, other, exactly=kind == "shifts")
+
+
+@EVERYWHERE
+def test_the_same_call_gives_the_same_result(case, method):
+    first = explain(case, method)
+    torch.manual_seed(99)
+    for one, other in zip(explain(case, method), first, strict=True):
+        assert_same(one, other)
+
+
+@EVERYWHERE
+def test_the_network_comes_back_untouched(case, method):
+    before = snapshot(case.module)
+    explain(case, method)
+    assert snapshot(case.module) == before
+
+
+@EVERYWHERE
+def test_the_memory_layout_changes_no_result(case, method):
+    """Sums may be taken in another order, so float64 rounding is allowed."""
+    explainer = make_explainer(method, **PARAMETERS[method])
+    targets = [e.target for e in explain(case, method)]
+    last = case.images.contiguous(memory_format=torch.channels_last)
+    results = [
+        explainer.explain(case.model, images, targets, Compute("32", channels_last=lent))
+        for images, lent in ((case.images, False), (case.images, True), (last, True))
+    ]
+    for explanations in results[1:]:
+        for one, other in zip(explanations, results[0], strict=True):
+            torch.testing.assert_close(one.saliency, other.saliency, rtol=0, atol=1e-9)
+
+
+def test_layers_of_a_plain_callable():
+    with pytest.raises(misure.MisureError, match=r"plain callable, not an nn\.Module, so it has no layers"):
+        explain(make_case("callable", 1, SIZES[0]), "seg_grad_cam")
+
+
+def test_the_network_comes_back_after_a_failure_inside_it(method):
+    case = make_case("tensor", 1, SIZES[0])
+    calls = []
+
+    def fail(*_):
+        calls.append(1)
+        if len(calls) == 2:
+            raise ArithmeticError("the network broke")
+
+    handle = case.module.bottleneck.register_forward_pre_hook(fail)
+    before = snapshot(case.module)
+    with pytest.raises(ArithmeticError, match="the network broke"):
+        explain(case, method, batch_size=1)
+    assert snapshot(case.module) == before
+    handle.remove()
+
+
+def test_running_out_of_memory_changes_nothing_but_the_batch(method):
+    case = make_case("tensor", 1, SIZES[0])
+    expected = explain(case, method, batch_size=64)
+
+    def crowd(_module, inputs):
+        if len(inputs[0]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    handle = case.module.bottleneck.register_forward_pre_hook(crowd)
+    with pytest.warns(RuntimeWarning, match="out of memory: going on with batches of"):
+        explanations = explain(case, method, batch_size=3)
+    handle.remove()
+    for one, other in zip(explanations, expected, strict=True):
+        assert_same(one, other, exactly=False)
+
+
+def test_bfloat16_gives_nearly_the_same_map(method):
+    """Sixteen bits keep about two decimal places; stage 2 is compared by its metrics alone."""
+    case = make_case("tensor", 1, SIZES[0])
+    case.module.float()
+    images = case.images.float()
+    explanations = explain(case, method, images)
+    explainer, targets = make_explainer(method, **PARAMETERS[method]), [e.target for e in explanations]
+    for low, full in zip(explainer.explain(case.model, images, targets, Compute("bf16")), explanations, strict=True):
+        assert (low.precision, full.precision) == ("bf16", "32")
+        if method in {"msr", "extremal_perturbation"}:
+            assert abs(low.dice_explained - full.dice_explained) < 0.1
+        elif method in CAPTUM:  # the few pixels whose ReLU was rounded to its other side get another gradient
+            assert torch.stack([low.saliency.flatten(), full.saliency.flatten()]).corrcoef()[0, 1] > 0.98
+        else:
+            scale = full.saliency.max()
+            torch.testing.assert_close(low.saliency / scale, full.saliency / scale, rtol=0, atol=0.05)

@@ -1,0 +1,373 @@
+"""Volumes: a ball dilates, masks are trilinear, and memory is bounded by the batch."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from oracles import metrics, msr_volume
+from oracles.msr import Settings
+from oracles.sufficient_region import FOOTPRINT
+from oracles.toys import PerPixel, as_numpy_network, as_numpy_predict
+from oracles.volumes import random_volumes
+from scipy.ndimage import binary_dilation, gaussian_filter, label
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import misure
+from misure.explainers.rise import RISE
+from misure.explainers.sufficient_region import dilate, footprint
+from misure.metrics import Blanking, min_max
+from misure.models.compute import Compute
+from misure.models.wrapper import frozen
+from misure.target import TargetBatch, make_targets
+
+
+class UNet3D(nn.Module):
+    """Two levels, a few channels, random weights; ``across`` is the depth of its kernels."""
+
+    def __init__(self, channels: int = 1, classes: int = 3, across: int = 3, seed: int = 0) -> None:
+        super().__init__()
+        kernel = {"kernel_size": (across, 3, 3), "padding": (across // 2, 1, 1)}
+        self.encoder = nn.Sequential(nn.Conv3d(channels, 4, **kernel), nn.BatchNorm3d(4), nn.ReLU(inplace=True))
+        self.bottleneck = nn.Sequential(nn.Conv3d(4, 6, stride=(1 + across // 2, 2, 2), **kernel), nn.Tanh())
+        self.head = nn.Conv3d(10, classes, 1)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.6)
+
+    def forward(self, volumes: Tensor) -> Tensor:
+        fine = self.encoder(volumes)
+        coarse = nn.functional.interpolate(self.bottleneck(fine), size=fine.shape[2:], mode="nearest")
+        return self.head(torch.cat([fine, coarse], 1))
+
+
+def unet(**options) -> misure.SegmentationModel:
+    return misure.SegmentationModel(UNet3D(**options).double().eval(), bottleneck="bottleneck")
+
+
+def explain(network, volumes, method="msr", target=1, **parameters):
+    return misure.explain(network, volumes, target, method, precision="32", **parameters)
+
+
+@given(arrays(bool, st.tuples(st.just(2), *[st.integers(1, 8)] * 3)))
+def test_dilation_equals_scipy_with_a_ball(masks):
+    expected = np.stack([binary_dilation(mask, msr_volume.BALL) for mask in masks])
+    assert np.array_equal(dilate(torch.from_numpy(masks)).numpy(), expected)
+
+
+def test_the_ball_s_middle_is_the_ellipse_without_the_ends_of_two_rows():
+    ball = footprint(3).numpy()
+    assert np.array_equal(ball, msr_volume.BALL)
+    assert np.array_equal(footprint(2).numpy(), FOOTPRINT)
+    assert ball.sum() == 123
+    assert np.argwhere(FOOTPRINT & ~ball[3]).tolist() == [[2, 0], [2, 6], [4, 0], [4, 6]]
+    assert not (ball[3] & ~FOOTPRINT).any()
+
+
+def test_both_stages_equal_the_oracle():
+    model, volumes = unet(seed=2), random_volumes(2, 1, 6, 9, 8)
+    explanations = explain(model, volumes, "sufficient_region", tau=0.8)
+    predict, fill = as_numpy_predict(model.network), np.zeros((1, 6, 9, 8))
+    for volume, explanation in zip(volumes.numpy(), explanations, strict=True):
+        region = predict(volume) == 1
+        mask, steps = msr_volume.sufficient_region(predict, volume, 1, region=region, fill=fill, tau=0.8)
+        assert explanation.n_dilations == steps
+        assert np.array_equal(explanation.sufficient_region.numpy(), mask)
+    assert max(e.n_dilations for e in explanations) > 0
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{}, {"mask_size": 5}, {"tv_weight": 0.01}, {"dice_target": "soft"}, {"context_value": 0.5, "weight_decay": 0.5}],
+    ids=str,
+)
+def test_the_mask_equals_the_oracle(parameters):
+    """With ``mask_size`` 5 it has 4 x 5 x 5 values, never more than the volume's 4 slices."""
+    settings = Settings(**{"n_iterations": 8, "tv_weight": 0.0, **parameters})
+    model, volumes = unet(seed=2), random_volumes(2, 1, 4, 9, 8, seed=3)
+    explanations = explain(model, volumes, **{**parameters, "mask_size": settings.mask_size, "n_iterations": 8})
+    for volume, explanation in zip(volumes.numpy(), explanations, strict=True):
+        mask, losses = msr_volume.minimally_sufficient_region(
+            as_numpy_network(model.network),
+            volume,
+            1,
+            region=explanation.target.region.numpy(),
+            sufficient=explanation.sufficient_region.numpy(),
+            fill=np.zeros_like(volume),
+            s=settings,
+        )
+        # float64 rounding, which AdamW's division by its own gradients can enlarge a million times
+        np.testing.assert_allclose(explanation.curve, losses, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(explanation.saliency.numpy(), mask, rtol=0, atol=1e-9)
+        (evaluation,) = explanation.evaluations
+        assert evaluation.perturbation_ratio == metrics.perturbation_ratio(mask, explanation.target.region.numpy())
+    assert any(e.n_dilations > 0 for e in explanations)
+
+
+@pytest.mark.parametrize("size", [(6, 9, 8), (1, 7, 5), (2, 3, 12)])
+def test_the_blur_is_gaussian_along_each_axis(size):
+    volumes = random_volumes(2, 2, *size)
+    with frozen(misure.SegmentationModel(PerPixel()), Compute("32"), torch.device("cpu")) as network:
+        blurred = Blanking("blur", 1.3).baseline(network, volumes)
+    radius = [min(3, (side - 1) // 2) for side in size]  # int(3 * 1.3) = 3; a short axis gets a short kernel
+    expected = gaussian_filter(volumes.numpy(), 1.3, mode="mirror", axes=(2, 3, 4), radius=radius)
+    np.testing.assert_allclose(blurred.numpy(), expected, rtol=0, atol=1e-12)  # float64 rounding
+
+
+@pytest.mark.parametrize("blanking", ["black", "mean", "blur"])
+def test_every_blanking_works_on_volumes(blanking):
+    model = misure.SegmentationModel(PerPixel(0.3), mean=(0.4,), std=(0.5,))
+    volume = random_volumes(1, 1, 4, 6, 5)
+    (explanation,) = explain(model, volume, blanking=blanking, mask_size=6, n_iterations=3)
+    assert torch.equal(explanation.sufficient_region & explanation.target.region, explanation.target.region)
+    assert not explanation.saliency[~explanation.sufficient_region].any()
+
+
+def test_slices_that_do_not_meet_are_explained_as_images():
+    """Equal slices and kernels of depth 1: CAM and stage 1 give every slice what its image gets on its own."""
+    flat, deep = unet(seed=7, across=1), 5
+    image = random_volumes(1, 1, 1, 12, 12, seed=5)
+    volume = image.expand(-1, -1, deep, -1, -1)
+
+    def of_slice(x: Tensor) -> Tensor:  # the same network on N x C x H x W
+        return flat.network(x[:, :, None])[:, :, 0]
+
+    (whole,) = explain(flat, volume, "sufficient_region", tau=0.5)
+    single = explain(of_slice, image[0, :, 0], "sufficient_region", tau=0.5)
+    assert whole.n_dilations == single.n_dilations == 0  # beyond that a ball and the ellipse differ
+    assert torch.equal(whole.saliency, single.saliency.expand(deep, -1, -1))
+    assert whole.evaluations == single.evaluations
+    (cam,) = explain(flat, volume, "seg_grad_cam")
+    (thin,) = explain(flat, image, "seg_grad_cam")
+    assert thin.saliency.any()
+    # float64 rounding of sums over 5 slices
+    torch.testing.assert_close(cam.saliency, thin.saliency.expand(deep, -1, -1), rtol=0, atol=1e-12)
+
+
+def test_rise_is_the_mean_of_masks_weighted_by_dice():
+    model, volume = unet(seed=2), random_volumes(1, 1, 4, 9, 8)
+    (explanation,) = explain(model, volume, "rise", n_masks=7, grid=3)
+    masks = RISE(n_masks=7, grid=3).masks(torch.arange(7), volume.shape[2:]).numpy()
+    assert masks.shape == (7, 4, 9, 8)
+    predict, region = as_numpy_predict(model.network), explanation.target.region.numpy()
+    total = sum(
+        m * metrics.dice(predict(metrics.blank(volume[0].numpy(), m, np.zeros((1, 4, 9, 8)))) == 1, region)
+        for m in masks.astype(float)
+    )
+    np.testing.assert_allclose(explanation.saliency.numpy(), total / (7 * 0.54), rtol=0, atol=1e-12)
+
+
+def test_one_volume_is_known_by_the_network():
+    """C x D x H x W is one volume for a network of three-dimensional convolutions, otherwise a batch of images."""
+    model, volume = unet(seed=2), random_volumes(1, 1, 4, 6, 6)
+    assert torch.equal(
+        explain(model, volume[0], "sufficient_region").saliency,
+        explain(model, volume, "sufficient_region")[0].saliency,
+    )
+    assert len(explain(PerPixel(), torch.ones(2, 1, 4, 4), "prediction")) == 2
+
+
+def test_objects_rims_and_classes_of_a_volume():
+    def network(x):  # class 1 where the first channel is above 0.5, class 2 where the second is
+        return torch.cat([x[:, :1] * 0, x - 0.5], 1)
+
+    volume = torch.zeros(1, 2, 5, 5, 8)
+    volume[0, 0, 1:4, 1:4, 1:4] = volume[0, 0, 4, 4, 4] = volume[0, 0, 0, 0, 6] = volume[0, 1, 2, 2, 7] = 1
+    cube = torch.zeros(5, 5, 8, dtype=torch.bool)
+    cube[1:4, 1:4, 1:4] = cube[4, 4, 4] = True  # connected by a corner
+    (whole,) = explain(network, volume, "prediction", None, at=(2, 2, 2))
+    assert whole.target.class_id == 1
+    assert torch.equal(whole.target.region, cube)
+    (rim,) = explain(network, volume, "prediction", None, at=(2, 2, 2), border=1)
+    cube[2, 2, 2] = False
+    assert torch.equal(rim.target.region, cube)
+    (every,) = explain(network, volume, "random_map", "all")
+    assert [(e.target.class_id, e.target.size) for e in every] == [(1, 29), (2, 1)]
+    with pytest.raises(misure.MisureError, match=r"the point \(2, 2\) is not a \(slice, row, column\)"):
+        explain(network, volume, "prediction", None, at=(2, 2))
+
+
+def test_a_plot_shows_the_slice_with_most_of_the_target():
+    volume = torch.zeros(1, 1, 4, 6, 5)
+    volume[0, 0, 1, 2, 2] = volume[0, 0, 2, 1:4, 2] = 1
+    (explanation,) = explain(PerPixel(), volume, mask_size=6, n_iterations=2)
+    axes = explanation.plot().axes
+    assert [a.get_title() for a in axes[:3]] == [
+        "Image, slice 2 of 0 to 3",
+        "Prediction, class 1",
+        "Sufficient region, 0 dilations",
+    ]
+    assert np.array_equal(axes[1].images[0].get_array(), volume[0, 0, 2] > 0.5)
+    assert np.array_equal(axes[3].images[0].get_array(), explanation.saliency[2])
+    assert axes[3].images[0].get_clim() == (0, float(explanation.saliency.max()))
+
+
+def test_maps_of_volumes_are_scaled_as_wholes():
+    maps = torch.arange(24.0).view(1, 2, 3, 4)
+    assert torch.equal(min_max(maps), maps / 23)
+
+
+class Memory(TorchDispatchMode):
+    """Counts the bytes of the tensors that are alive, and the largest ever made, beside what was ``given``."""
+
+    def __init__(self, given: list[Tensor]) -> None:
+        super().__init__()
+        self.given = {tensor.untyped_storage().data_ptr() for tensor in given}
+        self.users: dict[int, int] = {}
+        self.alive = self.peak = self.largest = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(tensor, Tensor):
+                self._note(tensor)
+        return result
+
+    def _note(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        place, size = storage.data_ptr(), storage.nbytes()
+        if place in self.given:
+            return
+        self.users[place] = self.users.get(place, 0) + 1
+        self.alive += size if self.users[place] == 1 else 0
+        weakref.finalize(tensor, self._release, place, size)
+        self.peak, self.largest = max(self.peak, self.alive), max(self.largest, size)
+
+    def _release(self, place: int, size: int) -> None:
+        self.users[place] -= 1
+        self.alive -= 0 if self.users[place] else size
+
+
+SIDE, CHANNELS, BATCH, N_VOLUMES = 10, 8, 2, 6
+VOXELS = 4 * SIDE**3  # bytes of one float32 map
+BLOCKS = torch.zeros(SIDE, SIDE, SIDE, dtype=torch.bool)
+BLOCKS[4:6, 4:6, 4:6] = True
+
+
+class Far(nn.Module):
+    """Predicts a block where its own voxels and a far corner's are bright: many dilations, gradients everywhere."""
+
+    largest = 0
+
+    def forward(self, volumes: Tensor) -> Tensor:
+        Far.largest = max(Far.largest, len(volumes))
+        switch = volumes[:, 0, 0, 0, 0].view(-1, 1, 1, 1) - 0.5
+        logit = torch.where(BLOCKS, switch * volumes[:, 0], -1.0)
+        return torch.stack([torch.zeros_like(logit), logit], 1)
+
+
+@pytest.mark.parametrize(
+    ("method", "few", "many"),
+    [
+        ("rise", {"n_masks": 4, "grid": 3}, {"n_masks": 40, "grid": 3}),
+        ("msr", {"n_iterations": 2, "mask_size": SIDE}, {"n_iterations": 20, "mask_size": SIDE}),
+        ("sufficient_region", {}, {}),
+    ],
+)
+def test_memory_is_bounded_by_the_batch_of_perturbations(method, few, many):
+    volumes = torch.ones(N_VOLUMES, CHANNELS, SIDE, SIDE, SIDE)
+    Far.largest = 0
+    seen = []
+    with frozen(misure.SegmentationModel(Far()), Compute("32", BATCH), volumes.device) as network:
+        targets = TargetBatch.stack(make_targets(network, volumes, 1))
+        for parameters in (few, many):
+            with Memory([volumes, *(v for v in vars(targets).values() if isinstance(v, Tensor))]) as memory:
+                maps = misure.EXPLAINERS[method](**parameters).saliency_maps(network, volumes, targets)
+            seen.append(memory)
+    assert Far.largest == BATCH
+    assert maps.n_dilations is None or maps.n_dilations.tolist() == [3] * N_VOLUMES
+    # The largest tensor is a batch of masked volumes; RISE copies those that are still being masked, once.
+    copied = N_VOLUMES * CHANNELS * VOXELS if method == "rise" else 0
+    assert seen[1].largest <= max(copied, BATCH * CHANNELS * VOXELS)
+    # More masks or iterations leave behind some numbers each (their losses), never a mask.
+    assert abs(seen[1].peak - seen[0].peak) < VOXELS
+    # A few numbers for each voxel of the maps, and some batches at work: masked, its factors and their gradients.
+    assert seen[1].peak < copied + 4 * N_VOLUMES * VOXELS + 6 * BATCH * CHANNELS * VOXELS
+
+
+def test_volumes_together_give_what_they_give_alone():
+    model, volumes = unet(seed=2), random_volumes(3, 1, 4, 8, 6, seed=1)
+    for method, parameters in (("msr", {"n_iterations": 4, "mask_size": 8}), ("rise", {"n_masks": 5, "grid": 2})):
+        together = explain(model, volumes, method, batch_size=2, **parameters)
+        for volume, explanation in zip(volumes, together, strict=True):
+            alone = explain(model, volume, method, batch_size=1, **parameters)
+            torch.testing.assert_close(alone.saliency, explanation.saliency, rtol=0, atol=1e-9)  # see the oracle's
+            assert alone.evaluations == explanation.evaluations
+
+
+class SoftTissue(nn.Module):
+    """Muscle and parenchyma: 20 to 155 HU after smoothing, set by hand; the input is (HU + 200) / 500."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.smooth = nn.Conv3d(1, 1, 3, padding=1, bias=False)
+        self.between = nn.Sequential(nn.Conv3d(1, 2, 1), nn.ReLU())
+        self.head = nn.Conv3d(2, 2, 1)
+        with torch.no_grad():
+            self.smooth.weight.fill_(1 / 27)
+            self.between[0].weight.copy_(torch.tensor([1.0, 1.0]).view(2, 1, 1, 1, 1))
+            self.between[0].bias.copy_(-torch.tensor([LOW, HIGH]))
+            self.head.weight.copy_(torch.tensor([[0.0, 0.0], [20.0, -60.0]]).view(2, 2, 1, 1, 1))
+            self.head.bias.copy_(torch.tensor([0.0, -1e-3]))
+
+    def forward(self, volumes: Tensor) -> Tensor:
+        return self.head(self.between(self.smooth(volumes)))
+
+
+LOW, HIGH = (20 + 200) / 500, (110 + 200) / 500
+
+
+@pytest.fixture(scope="module")
+def ct_crop() -> Tensor:
+    """A CT of the abdomen at 9 mm, 32 voxels along each axis or fewer, slices first: 1 x 1 x D x H x W."""
+    root = os.environ.get("MISURE_DATA")
+    path = Path(root or "") / "abdominal_ct" / "example_ct.nii.gz"
+    if root is None or not path.is_file():
+        pytest.skip("needs abdominal_ct/example_ct.nii.gz in the folder that MISURE_DATA names")
+    nibabel = pytest.importorskip("nibabel", reason="reads the CT")
+    voxels = np.asarray(nibabel.load(path).dataobj, dtype=np.float32)
+    middle = voxels[13:109, 3:99, 8:104].reshape(32, 3, 32, 3, 32, 3).mean(axis=(1, 3, 5))
+    return torch.from_numpy((middle.clip(-200, 300) + 200) / 500).permute(2, 1, 0)[None, None].flip(2, 3).contiguous()
+
+
+HIGHER = {"sufficient_region": 2, "msr": 2, "seg_grad_cam": 2, "rise": 1}
+"""How much higher maps are on the object at least; 60 masks of RISE that keep half of everything show little."""
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters"),
+    [
+        ("sufficient_region", {}),
+        ("msr", {"n_iterations": 15}),
+        ("rise", {"n_masks": 60, "grid": 5}),
+        ("seg_grad_cam", {"layer": "between"}),
+    ],
+)
+def test_the_largest_soft_tissue_of_a_real_ct_is_explained(method, parameters, ct_crop):
+    network = SoftTissue().eval()
+    labels, _ = label(as_numpy_predict(network)(ct_crop[0].numpy()) == 1, np.ones((3, 3, 3)))
+    largest = np.bincount(labels.ravel())[1:].argmax() + 1
+    point = np.argwhere(labels == largest)[0].tolist()
+    (explanation,) = explain(network, ct_crop, method, None, at=point, **parameters)
+    assert np.array_equal(explanation.target.region.numpy(), labels == largest)
+    assert explanation.target.size > 1000
+    assert explanation.saliency.shape == ct_crop.shape[2:]
+    inside = explanation.target.region
+    assert explanation.saliency[inside].mean() > HIGHER[method] * explanation.saliency[~inside].mean()
+    if explanation.sufficient_region is not None:
+        predict = as_numpy_predict(network)
+        _, steps = msr_volume.sufficient_region(
+            predict, ct_crop[0].numpy(), 1, region=inside.numpy(), fill=np.zeros_like(ct_crop[0]), tau=0.9
+        )
+        assert explanation.n_dilations == steps
+    if method == "sufficient_region":
+        assert explanation.dice_explained > 0.9

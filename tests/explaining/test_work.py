@@ -1,0 +1,424 @@
+"""``misure explain``: what is written, whole or not at all, and one line for what is wrong."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.image
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from ct_files import write_nifti
+from image_files import CLASSES, Bright, bright_square, write_checkpoint, write_png
+from PIL import Image
+
+import misure
+from misure.cli import console as cli
+from misure.explaining.bar import ProgressBar
+from misure.explaining.network import NamedNetwork, content_digest
+from misure.explanation import Explanation
+from misure.io.download import file_digest
+from misure.models.wrapper import SegmentationModel
+from misure.progress import Progress
+
+QUICK = ["explainer=sufficient_region", "precision=32"]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+
+@pytest.fixture
+def lent(monkeypatch):
+    """Let ``model_file=`` stand for a network made here: files of other makers are tested with their loader."""
+
+    def lend(network=None, **keys):
+        model = SegmentationModel(network or Bright(), **{"class_names": CLASSES, **keys})
+        monkeypatch.setattr("misure.models.loading.load_model", lambda *_, **__: model)
+        Path("network.pt").write_bytes(b"weights")
+        return ["model_file=network.pt"]
+
+    return lend
+
+
+def command(*arguments: str) -> None:
+    cli.main(["explain", *QUICK, *arguments])
+
+
+def failing(capsys, *arguments: str) -> str:
+    """Run a command that has to fail; return its one line."""
+    with pytest.raises(SystemExit) as ended:
+        command(*arguments)
+    message = str(ended.value.code)
+    assert message.startswith("misure: ")
+    assert "\n" not in message
+    return message
+
+
+def folders() -> list[str]:
+    found = Path("outputs/explanations")
+    return sorted(path.name for path in found.iterdir()) if found.is_dir() else []
+
+
+def read(name: str, file: str):
+    return json.loads(Path("outputs/explanations", name, file).read_text())
+
+
+def test_a_photograph_gets_a_folder_with_everything(lent, capsys):
+    pixels = bright_square()
+    path = write_png(Path("photo.png"), pixels)
+    command(*lent(), f"image={path}", "target=bright")
+    assert folders() == ["photo-bright-sufficient_region"]
+    (name,) = folders()
+    written = sorted(p.name for p in Path("outputs/explanations", name).iterdir())
+    pictures = ["curve.png", "explanation.png", "image.png", "overlay.png", "target.png"]
+    assert written == sorted([*pictures, "arrays.npz", "manifest.json", "metrics.json", "saliency.npy"])
+
+    expected = misure.explain(Bright(), read_back(path), 1, "sufficient_region")
+    assert f"photo: bright, SR: Dice explained {expected.dice_explained:.3f}" in capsys.readouterr().out
+    saliency = np.load(Path("outputs/explanations", name, "saliency.npy"), allow_pickle=False)
+    np.testing.assert_array_equal(saliency, expected.saliency.numpy())
+    metrics, manifest = read(name, "metrics.json"), read(name, "manifest.json")
+    assert metrics["dice_explained"] == expected.dice_explained
+    assert metrics["prediction_size"] == expected.target.size
+    assert metrics["curve"]["dice_explained"][-1] == 1.0
+    assert manifest["input"]["sha256"] == file_digest(path)
+    assert manifest["network"]["sha256"] == file_digest(Path("network.pt"))
+    assert manifest["versions"]["misure"] == misure.__version__
+    assert manifest["parameters"] == expected.parameters
+    assert manifest["request"]["target"] == "bright"
+
+
+def read_back(path):
+    return torch.from_numpy(np.asarray(Image.open(path), np.float32) / 255)[None]
+
+
+def test_the_outline_is_where_the_object_is(lent):
+    pixels = bright_square(side=48)
+    command(*lent(), f"image={write_png(Path('photo.png'), pixels)}")
+    drawn = matplotlib.image.imread("outputs/explanations/photo-bright-sufficient_region/target.png")[..., :3]
+    assert drawn.shape == (480, 480, 3)  # ten times the image
+    red = (drawn[..., 0] > 0.8) & (drawn[..., 1] < 0.5)
+    rows, columns = np.nonzero(red)
+    predicted = Bright()(pixels[None]).argmax(1)[0] == 1
+    inside = predicted.nonzero()
+    low, high = inside.min(0).values * 10, (inside.max(0).values + 1) * 10
+    found = torch.tensor([[rows.min(), columns.min()], [rows.max(), columns.max()]])
+    assert (found - torch.stack([low, high])).abs().max() <= 6  # half a pixel of the image and the line's width
+
+
+def test_a_scan_s_map_lies_where_its_slice_was(lent):
+    voxels = np.full((12, 10, 4), -1000, np.int16)
+    voxels[3:8, 2:6, 2] = 300
+    path = write_nifti(Path("scan.nii.gz"), voxels, axes="PIR")
+    command(*lent(), f"image={path}", "slice=2", "size=[20,24]")
+    name = "scan-slice-2-bright-sufficient_region"
+    assert folders() == [name]
+    stored, written = nib.load(path), nib.load(Path("outputs/explanations", name, "saliency.nii.gz"))
+    assert written.shape == (10, 1, 12)
+    np.testing.assert_allclose(written.affine @ [0, 0, 0, 1], stored.affine @ [0, 1, 0, 1])
+    np.testing.assert_allclose(written.affine[:, :3], stored.affine[:, :3])
+    bright = stored.get_fdata()[:, 1:2] > 0
+    values = written.get_fdata()
+    assert values[bright].min() > 0.5  # the region covers the object in the scan's own grid; its corners are smoothed
+    assert values[0, 0, 0] == 0
+    assert read(name, "manifest.json")["shape"] == [1, 20, 24]
+
+
+def test_a_network_for_volumes_takes_the_volume(lent):
+    voxels = np.full((12, 10, 8), -1000, np.int16)
+    voxels[3:9, 2:8, 2:6] = 300
+    path = write_nifti(Path("scan.nii.gz"), voxels, axes="LAS")
+    command(*lent(Bright(dimensions=3)), f"image={path}", "target=1")
+    written = nib.load("outputs/explanations/scan-bright-sufficient_region/saliency.nii.gz")
+    stored = nib.load(path)
+    assert written.shape == stored.shape
+    np.testing.assert_array_equal(written.affine, stored.affine)
+    assert written.get_fdata()[stored.get_fdata() > 0].min() == 1
+
+
+def two_squares():
+    pixels = torch.full((1, 24, 40), 0.05)
+    pixels[:, 6:14, 4:12] = 1.0
+    pixels[:, 6:14, 26:34] = 1.0
+    return pixels
+
+
+def test_a_point_a_border_and_a_mask_choose_part_of_a_class(lent):
+    model = lent()
+    path = write_png(Path("photo.png"), two_squares())
+    mask = torch.zeros(1, 24, 40)
+    mask[:, :, :20] = 1 / 255  # the smallest value that is not zero
+    write_png(Path("left.png"), mask)
+    whole = int((Bright()(two_squares()[None]).argmax(1) == 1).sum())
+    command(*model, f"image={path}")
+    command(*model, f"image={path}", "at=[10,30]", "size=[48,80]")
+    command(*model, f"image={path}", "region=left.png")
+    command(*model, f"image={path}", "border=1")
+    sizes = {name: read(name, "metrics.json")["prediction_size"] for name in folders()}
+    method = "sufficient_region"
+    assert sizes[f"photo-bright-{method}"] == whole
+    assert sizes[f"photo-bright-in-left-{method}"] == whole // 2
+    assert 0 < sizes[f"photo-bright-border-1-{method}"] < whole
+    chosen = np.load(f"outputs/explanations/photo-bright-at-10-30-{method}/arrays.npz")["region"]
+    assert chosen[20, 60]
+    assert not chosen[:, :40].any()
+
+
+def test_all_predicted_classes_at_once(lent):
+    network = Bright()
+    with torch.no_grad():
+        network.mean.bias[2] = 0.45  # class 2 where it is neither dark nor bright
+        network.mean.bias[0], network.mean.weight[0] = 0.6, -network.mean.weight[1]
+    pixels = torch.cat([torch.full((1, 12, 8), v) for v in (0.0, 0.3, 1.0)], 2)
+    command(*lent(network), f"image={write_png(Path('photo.png'), pixels)}", "target=all")
+    assert folders() == ["photo-bright-sufficient_region", "photo-never-sufficient_region"]
+
+
+def test_one_failing_image_does_not_stop_the_others(lent, capsys):
+    for name in ("a.png", "c.png"):
+        write_png(Path(name), bright_square())
+    Path("b.png").write_text("no image")
+    write_png(Path("d.png"), torch.zeros(1, 8, 8))
+    message = failing(capsys, *lent(), "image=.", "target=bright")
+    assert "2 of 4 images could not be explained" in message
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("misure: ")]
+    assert [line.split(":")[1].strip() for line in told] == ["b.png", "d.png"]
+    assert folders() == ["a-bright-sufficient_region", "c-bright-sufficient_region"]
+
+
+def test_images_of_one_name_keep_their_endings(lent):
+    write_png(Path("a.png"), bright_square())
+    write_png(Path("a.tiff"), bright_square())
+    command(*lent(), "image=a.*")
+    assert folders() == ["a.png-bright-sufficient_region", "a.tiff-bright-sufficient_region"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["image=foto.png"], ["there is no image foto.png", "close names: photo.png"]),
+        (["image=notes.txt"], ["notes.txt is no image"]),
+        (["image=photo.png", "target=brigth"], ["target=brigth", "close names: bright"]),
+        (["image=photo.png", "target=never"], ["target=never is not predicted", "predicted: bright"]),
+        (["image=photo.png", "target=2"], ["target=2 is not predicted", "predicted: bright"]),
+        (["image=photo.png", "target=7"], ["class 7 does not exist", "0 to 2"]),
+        (["image=photo.png", "at=[40,2]"], ["at=[40, 2] is not a point of an image of 24 x 24"]),
+        (["image=photo.png", "size=0"], ["size=0"]),
+        (["image=photo.png", "region=wide.png"], ["region=wide.png is 4 x 6, the image 24 x 24"]),
+        (["image=photo.png", "mean=[0.5,0.5]"], ["mean=[0.5, 0.5]", "2 channels"]),
+        (["image=photo.png", "std=[0]"], ["std=[0.0] has a zero"]),
+        (["image=photo.png", "mean=abc"], ["mean=abc is not a number"]),
+        (["image=photo.png", "class_names=nowhere.txt"], ["class_names=nowhere.txt cannot be read"]),
+        (["image=photo.png", "in_channels=3"], ["does not take an image of 3 x 24 x 24"]),
+        (["image=photo.png", "tagret=1"], ["tagret"]),
+        (["image=photo.png", "explainer=mrs"], ["explainer/mrs"]),
+        ([], ["no image is given"]),
+    ],
+)
+def test_a_users_error_is_one_line_and_writes_nothing(lent, capsys, arguments, words):
+    model = lent()
+    write_png(Path("photo.png"), bright_square())
+    write_png(Path("wide.png"), torch.ones(1, 4, 6))
+    Path("notes.txt").write_text("no image")
+    message = failing(capsys, *model, *arguments)
+    for word in words:
+        assert word in message, message
+    assert folders() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["model=unet_vgg16"], ["model=unet_vgg16 has no weights", "train", "model_file="]),
+        (["model=deeplabv3_mobilenetv2", "data_root=data"], ["is missing", "model_file=<your network>"]),
+        (["model_file=nowhere.pt"], ["model_file=nowhere.pt does not exist"]),
+    ],
+)
+def test_missing_networks_say_what_to_do(capsys, arguments, words):
+    write_png(Path("photo.png"), bright_square())
+    message = failing(capsys, "image=photo.png", *arguments)
+    for word in words:
+        assert word in message, message
+
+
+def test_a_trained_network_is_found_by_its_name(capsys):
+    write_checkpoint(Path("outputs/checkpoints/triangle-unet_resnet34-smoke.safetensors"))
+    write_png(Path("photo.png"), torch.rand(1, 32, 32))
+    command("model=unet_resnet34", "image=photo.png", "target=all")
+    written = folders()
+    assert written
+    network = read(written[0], "manifest.json")["network"]
+    assert network["source"] == "triangle-unet_resnet34-smoke.safetensors"
+    assert network["sha256"] == file_digest(Path("outputs/checkpoints/triangle-unet_resnet34-smoke.safetensors"))
+
+
+def test_layers_are_listed_with_their_shapes(lent, capsys):
+    write_png(Path("photo.png"), bright_square())
+    cli.main(["layers", *lent(), "image=photo.png"])
+    out = capsys.readouterr().out
+    assert "1 x 3 x 24 x 24" in out
+    assert "layer of the CAM methods: mean" in out
+
+
+def test_a_full_disk_leaves_nothing(lent, capsys, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("misure.explaining.writing.write_curve", full)
+    write_png(Path("photo.png"), bright_square())
+    assert "No space left on device; free space" in failing(capsys, *lent(), "image=photo.png")
+    assert folders() == []
+
+
+def test_a_full_disk_keeps_the_earlier_explanation(lent, capsys, monkeypatch):
+    model = lent()
+    write_png(Path("photo.png"), bright_square())
+    command(*model, "image=photo.png")
+    (name,) = folders()
+    before = {path.name: path.read_bytes() for path in Path("outputs/explanations", name).iterdir()}
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    failing(capsys, *model, "image=photo.png")
+    assert folders() == [name]
+    assert {path.name: path.read_bytes() for path in Path("outputs/explanations", name).iterdir()} == before
+
+
+KILLED = """
+import os, signal, sys
+import torch
+import misure
+from image_files import Bright, bright_square
+
+explanation = misure.explain(Bright(), bright_square(), 1, "sufficient_region")
+
+def die(partial):
+    (partial / "half.png").write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+explanation.save("result", extra=die)
+"""
+
+
+def test_what_a_killed_process_leaves_is_hidden_and_removed_by_the_next(tmp_path):
+    given = dict(
+        os.environ, PYTHONPATH=os.pathsep.join([str(Path(__file__).parents[1]), str(Path(cli.__file__).parents[2])])
+    )
+    ended = subprocess.run([sys.executable, "-c", KILLED], cwd=tmp_path, env=given, check=False, capture_output=True)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".result.")
+    assert (left / "half.png").exists()
+    others = [tmp_path / f".result.{os.getpid()}.1.part", tmp_path / ".results.1.1.part", tmp_path / ".result.notes"]
+    for other in others:  # of a process that still runs, of another result, and something else
+        other.mkdir()
+    explanation: Explanation = misure.explain(Bright(), bright_square(), 1, "sufficient_region")
+    explanation.save(tmp_path / "result")
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "result", *others])
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(lent, capsys):
+    place = Path("outputs/explanations/photo-bright-sufficient_region")
+    place.mkdir(parents=True)
+    (place / "thesis.tex").write_text("mine")
+    write_png(Path("photo.png"), bright_square())
+    assert "holds something else" in failing(capsys, *lent(), "image=photo.png")
+    assert [path.name for path in place.iterdir()] == ["thesis.tex"]
+
+
+def test_the_bar_follows_the_stages(capsys):
+    with ProgressBar("photo", shown=True) as bar:
+        bar(Progress("dilating", 3, None))
+        bar(Progress("minimising", 1, 4))
+        bar(Progress("minimising", 4, 4))
+        assert (bar.bar.n, bar.bar.total) == (4, 4)
+        bar(Progress("minimising", 1, 4))  # another image
+        assert bar.bar.n == 1
+    shown = capsys.readouterr().err
+    assert "photo: dilating" in shown
+    assert "photo: minimising" in shown
+    assert bar.bar is None
+
+
+def test_channels_and_dimensions_are_asked_of_the_network():
+    assert NamedNetwork(SegmentationModel(Bright(3)), {}).channels == 3
+    assert NamedNetwork(SegmentationModel(Bright(1)), {}).channels == 1
+    assert NamedNetwork(SegmentationModel(Bright(1), in_channels=4), {}).channels == 4
+    assert NamedNetwork(SegmentationModel(lambda x: x), {}).channels is None
+    assert NamedNetwork(SegmentationModel(Bright(dimensions=3)), {}).dimensions == 3
+    assert NamedNetwork(SegmentationModel(Bright()), {}).dimensions == 2
+
+
+def test_a_folder_s_digest_depends_on_names_and_contents(tmp_path):
+    def digest(files):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        for name, content in files.items():
+            (folder / name).write_text(content)
+        return content_digest(folder)
+
+    one = digest({"a": "1", "b": "2"})
+    assert digest({"b": "2", "a": "1"}) == one
+    assert len({one, digest({"a": "1", "b": "3"}), digest({"a": "1", "c": "2"}), digest({"a": "1"})}) == 4
+
+
+@pytest.mark.parametrize(("argv", "words"), [([], "usage: misure"), (["explian"], "close names: explain")])
+def test_the_console_script_helps(argv, words):
+    with pytest.raises(SystemExit, match=words):
+        cli.main(argv)
+
+
+def test_the_console_script_lists_its_commands(capsys):
+    cli.main(["--help"])
+    out = capsys.readouterr().out
+    assert all(name in out for name in ("explain", "layers", "app"))
+    cli.main(["--version"])
+    assert capsys.readouterr().out == f"misure {misure.__version__}\n"
+
+
+def test_the_command_leaves_the_process_as_it_was(lent, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["theirs"])
+    write_png(Path("photo.png"), bright_square())
+    command(*lent(), "image=photo.png")
+    assert sys.argv == ["theirs"]
+    assert "HYDRA_FULL_ERROR" not in os.environ
+
+
+def real(*parts: str) -> Path:
+    root = os.environ.get("MISURE_DATA")
+    if not root or not Path(root, *parts).exists():
+        pytest.skip(f"MISURE_DATA has no {'/'.join(parts)}")
+    return Path(root, *parts)
+
+
+def test_a_real_photograph():
+    real("deeplabv3_mobilenetv2_voc")
+    photograph = min(real("coco", "val2017").glob("*.jpg"))
+    arguments = [f"image={photograph}", f"data_root={os.environ['MISURE_DATA']}", "target=all"]
+    command("model=deeplabv3_mobilenetv2", "explainer=seg_grad_cam", *arguments)
+    names = folders()
+    assert names
+    for name in names:
+        assert read(name, "metrics.json")["prediction_size"] > 0
+        assert not name.startswith(f"{photograph.stem}-background")
+
+
+def test_a_slice_of_a_real_scan(lent):
+    path = real("abdominal_ct", "example_ct.nii.gz")
+    command(*lent(), f"image={path}", "slice=60", "target=bright", "explainer=rise", "explainer.n_masks=4")
+    (name,) = folders()
+    stored, written = nib.load(path), nib.load(Path("outputs/explanations", name, "saliency.nii.gz"))
+    assert written.shape == (*stored.shape[:2], 1)
+    np.testing.assert_allclose(written.affine @ [5, 7, 0, 1], stored.affine @ [5, 7, 60, 1], atol=1e-4)

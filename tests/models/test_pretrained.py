@@ -1,0 +1,355 @@
+"""Published weights: from a folder, PyTorch's cache or a server on this machine, and every way they can be unusable."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import io
+import pickle
+import socket
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from oracles import operator_list
+from torch import nn
+from torchvision.models._utils import IntermediateLayerGetter
+from torchvision.models.segmentation.deeplabv3 import DeepLabHead, DeepLabV3
+from torchvision.models.segmentation.fcn import FCNHead
+
+from misure.errors import MisureError
+from misure.io.download import is_reachable
+from misure.models.deeplab import build_deeplab_mobilenetv2
+from misure.models.pretrained import OperatorListWeights, TorchvisionWeights
+
+NAME = "small-12345678.pth"
+NEVER = "http://127.0.0.1:1/" + NAME
+"""Nothing listens on port 1; files at hand must be used without asking."""
+
+
+def small_deeplab(*, auxiliary: bool) -> nn.Module:
+    """torchvision's own DeepLabV3 with two convolutions for a backbone."""
+    torch.manual_seed(int(auxiliary))
+    layers = OrderedDict(layer3=nn.Conv2d(3, 8, 3, 2, 1), layer4=nn.Conv2d(8, 8, 3, 2, 1))
+    backbone = IntermediateLayerGetter(nn.Sequential(layers), {"layer3": "aux", "layer4": "out"})
+    return DeepLabV3(backbone, DeepLabHead(8, 4), FCNHead(8, 4) if auxiliary else None).eval()
+
+
+def digest_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def saved(content: object) -> bytes:
+    stream = io.BytesIO()
+    torch.save(content, stream)
+    return stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def published() -> tuple[nn.Module, bytes]:
+    """A network with the auxiliary head and its checkpoint."""
+    network = small_deeplab(auxiliary=True)
+    return network, saved(network.state_dict())
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    """PyTorch's cache in a folder of the test's own."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    return tmp_path / "torch" / "hub" / "checkpoints"
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_args) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.server.downloads.append(self.path)
+        super().do_GET()
+
+
+@pytest.fixture
+def server(tmp_path) -> Iterator[http.server.ThreadingHTTPServer]:
+    (tmp_path / "served").mkdir()
+    handler = partial(Handler, directory=str(tmp_path / "served"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        running.downloads = []
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def weights_at(url: str, folder: Path, digest: str) -> TorchvisionWeights:
+    return TorchvisionWeights("SMALL_V1", url, digest, folder / "by_hand")
+
+
+def by_hand(folder: Path, content: bytes, digest: str | None = None) -> TorchvisionWeights:
+    """Weights whose file lies in the user's folder; the digest is right unless told otherwise."""
+    (folder / "by_hand").mkdir()
+    (folder / "by_hand" / NAME).write_bytes(content)
+    return weights_at(NEVER, folder, digest or digest_of(content)[:8])
+
+
+def assert_filled(weights: TorchvisionWeights, original: nn.Module) -> None:
+    network, images = small_deeplab(auxiliary=False), torch.rand(1, 3, 33, 20)
+    assert not torch.equal(network(images)["out"], original(images)["out"])
+    weights.load_into(network)
+    torch.testing.assert_close(network(images)["out"], original(images)["out"], rtol=0, atol=0)
+
+
+def test_file_by_hand(tmp_path, published):
+    original, content = published
+    weights = by_hand(tmp_path, content)
+    assert weights.source == "torchvision SMALL_V1"
+    assert weights.is_at_hand()
+    assert_filled(weights, original)
+
+
+def test_file_in_the_cache(tmp_path, cache, published):
+    original, content = published
+    cache.mkdir(parents=True)
+    (cache / NAME).write_bytes(content)
+    weights = weights_at(NEVER, tmp_path, digest_of(content)[:8])
+    assert weights.is_at_hand()
+    assert_filled(weights, original)
+
+
+@pytest.mark.parametrize("in_cache", [b"", b"another version", None])
+def test_download_once(tmp_path, cache, published, server, in_cache):
+    original, content = published
+    if in_cache is not None:
+        cache.mkdir(parents=True)
+        (cache / NAME).write_bytes(in_cache)
+    (tmp_path / "served" / NAME).write_bytes(content)
+    weights = weights_at(f"http://127.0.0.1:{server.server_port}/{NAME}", tmp_path, digest_of(content)[:8])
+    assert weights.is_at_hand()
+    assert server.downloads == []
+    for _ in range(2):
+        assert_filled(weights, original)
+    assert server.downloads == [f"/{NAME}"]
+    assert [path.name for path in cache.iterdir()] == [NAME]
+
+
+def test_an_interrupted_download_is_gone_on_with(tmp_path, cache, published, server):
+    """The standard library's server knows no ranges and sends everything again: that must be no trouble either."""
+    original, content = published
+    cache.mkdir(parents=True)
+    (cache / f"{NAME}.part").write_bytes(content[:1000])
+    (tmp_path / "served" / NAME).write_bytes(content)
+    weights = weights_at(f"http://127.0.0.1:{server.server_port}/{NAME}", tmp_path, digest_of(content)[:8])
+    assert_filled(weights, original)
+
+
+def test_a_server_with_another_file(tmp_path, cache, server):
+    (tmp_path / "served" / NAME).write_bytes(b"something else")
+    weights = weights_at(f"http://127.0.0.1:{server.server_port}/{NAME}", tmp_path, "12345678")
+    with pytest.raises(MisureError, match=rf"expected 12345678.*put {NAME} into .*by_hand by hand"):
+        weights.load_into(small_deeplab(auxiliary=False))
+    assert list(cache.iterdir()) == []
+
+
+def test_a_server_without_the_file(tmp_path, server):
+    weights = weights_at(f"http://127.0.0.1:{server.server_port}/{NAME}", tmp_path, "12345678")
+    with pytest.raises(MisureError, match=rf"404.*put {NAME} into .*by_hand by hand"):
+        weights.load_into(small_deeplab(auxiliary=False))
+
+
+def test_no_server(tmp_path, monkeypatch):
+    """Neither a closed port nor a silent one keeps anyone waiting."""
+    monkeypatch.setattr("misure.models.pretrained.is_reachable", partial(is_reachable, timeout=0.3))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        for url in (NEVER, f"http://127.0.0.1:{silent.getsockname()[1]}/{NAME}"):
+            weights = weights_at(url, tmp_path, "12345678")
+            started = time.monotonic()
+            assert not weights.is_at_hand()
+            with pytest.raises(MisureError, match=rf"127.0.0.1:\d+ does not answer; put {NAME} into .*by_hand by hand"):
+                weights.load_into(small_deeplab(auxiliary=False))
+            assert time.monotonic() - started < 5  # seconds; two waits of 0.3 on a busy machine
+
+
+def test_a_cache_that_cannot_be_written(tmp_path, cache, server):
+    cache.parent.mkdir(parents=True)
+    cache.write_bytes(b"a file where the folder should be")
+    weights = weights_at(f"http://127.0.0.1:{server.server_port}/{NAME}", tmp_path, "12345678")
+    with pytest.raises(MisureError, match=r"cannot write .*checkpoints"):
+        weights.load_into(small_deeplab(auxiliary=False))
+
+
+class Code:
+    """Unpickling it creates a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("wrap", [partial(pickle.dumps, protocol=2), saved, lambda code: saved({"weight": code})])
+def test_code_in_a_checkpoint_does_not_run(tmp_path, wrap):
+    ran = tmp_path / "ran"
+    content = wrap(Code(ran))
+    pickle.loads(pickle.dumps(Code(ran)))
+    assert ran.exists(), "the trap is no trap"
+    ran.unlink()
+    with pytest.raises(MisureError, match=f"{NAME} cannot be read"):
+        by_hand(tmp_path, content).load_into(small_deeplab(auxiliary=False))
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, 0.5, -1])
+@pytest.mark.parametrize("legacy", [True, False])
+def test_truncated_checkpoint(tmp_path, published, kept, legacy):
+    stream = io.BytesIO()
+    torch.save(published[0].state_dict(), stream, _use_new_zipfile_serialization=not legacy)
+    content = stream.getvalue()
+    cut = content[: int(kept * len(content)) if isinstance(kept, float) else kept]
+    with pytest.raises(MisureError, match=f"{NAME} has sha256 .* cut short; replace it"):
+        by_hand(tmp_path, cut, digest_of(content)[:8]).load_into(small_deeplab(auxiliary=False))
+    with pytest.raises(MisureError, match=f"{NAME} cannot be read"):
+        weights_at(NEVER, tmp_path, digest_of(cut)[:8]).load_into(small_deeplab(auxiliary=False))
+
+
+@pytest.mark.parametrize("content", [[torch.zeros(2)], {"weight": [1.0]}, torch.zeros(2)])
+def test_a_file_that_is_no_state_dict(tmp_path, content):
+    with pytest.raises(MisureError, match="holds no tensors by name"):
+        by_hand(tmp_path, saved(content)).load_into(small_deeplab(auxiliary=False))
+
+
+def test_checkpoint_of_another_network(tmp_path, published):
+    weights = by_hand(tmp_path, published[1])
+    with pytest.raises(MisureError, match=r"does not fit the network.*Missing key.*bias"):
+        weights.load_into(nn.Conv2d(3, 8, 3))
+    other = small_deeplab(auxiliary=False)
+    other.classifier[4] = nn.Conv2d(256, 5, 1)
+    with pytest.raises(MisureError, match=r"does not fit the network.*size mismatch for classifier\.4\.weight"):
+        weights.load_into(other)
+
+
+def test_unreadable_file(tmp_path, published, monkeypatch):
+    def refuse(_path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("misure.models.pretrained.file_digest", refuse)
+    with pytest.raises(MisureError, match=f"{NAME} cannot be read: .*Permission denied"):
+        by_hand(tmp_path, published[1], "12345678").load_into(small_deeplab(auxiliary=False))
+
+
+# --- operator lists
+
+STEM = "tiny"
+
+
+def tiny_network() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU6(), nn.Conv2d(4, 2, 1))
+
+
+def tiny_operators() -> list[operator_list.Operator]:
+    first = {"stride": 2, "dilation": 1, "same": True, "act": "relu6", "weight": [4, 3, 3, 3]}
+    last = {"stride": 1, "dilation": 1, "same": True, "act": None, "weight": [2, 4, 1, 1]}
+    return [
+        {"k": 0, "op": "CONV_2D", "inputs": [0], "output": 1, **first},
+        {"k": 1, "op": "QUANTIZE", "inputs": [1], "output": 2},
+        {"k": 2, "op": "CONV_2D", "inputs": [2], "output": 3, **last},
+    ]
+
+
+def listed(folder: Path, operators=None, arrays=None) -> OperatorListWeights:
+    """Write two files, right ones unless told otherwise, with their digests."""
+    operators = operators or tiny_operators()
+    files = operator_list.write(folder, STEM, operators, arrays or operator_list.random_weights(tiny_operators()))
+    return rehashed(files)
+
+
+def rehashed(files: tuple[Path, Path]) -> OperatorListWeights:
+    digests = tuple(digest_of(path.read_bytes()) for path in files)
+    return OperatorListWeights("Tiny", files[0].parent, STEM, digests)
+
+
+def test_operator_list_fills_in_order(tmp_path):
+    weights, network = listed(tmp_path), tiny_network()
+    assert (weights.source, weights.is_at_hand()) == ("Tiny", True)
+    weights.load_into(network)
+    expected = operator_list.random_weights(tiny_operators())
+    assert sorted(expected) == ["00.bias", "00.weight", "02.bias", "02.weight"]
+    for place in (0, 2):
+        np.testing.assert_array_equal(network[place].weight.detach(), expected[f"{place:02d}.weight"])
+        np.testing.assert_array_equal(network[place].bias.detach(), expected[f"{place:02d}.bias"])
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_operator_list_missing_changed_or_cut_short(tmp_path, which):
+    weights = listed(tmp_path)
+    path = weights.files[which]
+    content = path.read_bytes()
+    path.write_bytes(content[:-1])
+    with pytest.raises(MisureError, match=f"{path.name} has sha256 .* cut short; replace it"):
+        weights.load_into(tiny_network())
+    with pytest.raises(MisureError, match="cannot be used"):
+        rehashed(weights.files).load_into(tiny_network())
+    path.unlink()
+    assert not weights.is_at_hand()
+    expected = f"{path.name} is missing: put {STEM}_float.npz and {STEM}_layers.json into {tmp_path}"
+    with pytest.raises(MisureError, match=expected):
+        weights.load_into(tiny_network())
+
+
+@pytest.mark.parametrize(
+    ("place", "changes", "message"),
+    [
+        (0, {"stride": 1}, r"operator 0 is .*, 1, 1, 'relu6'\), the network has .*, 2, 1, 'relu6'\)"),
+        (0, {"dilation": 2}, "operator 0 is .*2, 2, 'relu6'"),
+        (0, {"act": "relu"}, "operator 0 is .*'relu'"),
+        (2, {"act": "relu6"}, "operator 2 is .*'relu6'.*None"),
+        (2, {"weight": [3, 4, 1, 1]}, r"operator 2 is \(\[3, 4, 1, 1\].*\[2, 4, 1, 1\]"),
+        (1, {"op": "CONV_2D"}, "lists 3 convolutions, the network has 2"),
+        (0, {"op": 7}, "cannot be used"),
+        (2, {"k": 9}, "cannot be used: .*09.weight"),
+    ],
+)
+def test_operators_of_another_network(tmp_path, place, changes, message):
+    operators = tiny_operators()
+    operators[place].update(changes)
+    with pytest.raises(MisureError, match=message):
+        listed(tmp_path, operators).load_into(tiny_network())
+
+
+@pytest.mark.parametrize("content", ["{}", "[1]", "[{}]", "not JSON", "\udcff"])
+def test_listing_that_is_none(tmp_path, content):
+    files = listed(tmp_path).files
+    files[1].write_text(content, encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(MisureError, match=r"cannot be used|lists 0 convolutions"):
+        rehashed(files).load_into(tiny_network())
+
+
+@pytest.mark.parametrize("bias", [np.zeros(1), np.zeros((2, 1)), np.zeros(()), np.array(["a", "b"])])
+def test_arrays_that_do_not_fit(tmp_path, bias):
+    """A bias of one number would otherwise be spread over all channels."""
+    arrays = operator_list.random_weights(tiny_operators()) | {"02.bias": bias}
+    with pytest.raises(MisureError, match="cannot be used"):
+        listed(tmp_path, arrays=arrays).load_into(tiny_network())
+
+
+def test_code_in_arrays_does_not_run(tmp_path):
+    ran = tmp_path / "ran"
+    trap = np.array([Code(ran), None], dtype=object)
+    weights = listed(tmp_path, arrays=operator_list.random_weights(tiny_operators()) | {"02.bias": trap})
+    with pytest.raises(MisureError, match="cannot be used: Object arrays cannot be loaded"):
+        weights.load_into(tiny_network())
+    assert not ran.exists()
+
+
+def test_mobilenet_refuses_another_number_of_classes(tmp_path):
+    operators = operator_list.mobile_deeplab(65, 65)
+    files = operator_list.write(tmp_path, STEM, operators, operator_list.random_weights(tiny_operators()))
+    with pytest.raises(MisureError, match=r"operator 68 is \(\[21, 256, 1, 1\].*\[9, 256, 1, 1\]"):
+        rehashed(files).load_into(build_deeplab_mobilenetv2(9))

@@ -1,0 +1,366 @@
+"""TransUNet: shapes stage by stage, parameters, gradients, checkpoints, explanations and where weights come from."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from types import SimpleNamespace
+
+import pytest
+import timm
+import torch
+from torch.nn.functional import conv2d, interpolate, pad
+
+import misure
+from misure.errors import MisureError
+from misure.models.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
+from misure.models.compute import Compute
+from misure.models.transunet import Decoder, TokenMap, build_transunet
+from misure.models.wrapper import SegmentationModel, frozen
+
+SMALL = {"image_size": 64, "depth": 1, "width": 64, "pretrained": None}
+
+
+@pytest.fixture(autouse=True)
+def _seed(network):
+    torch.manual_seed(6)
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(5)
+    built = build_transunet(1, 3, **SMALL)
+    with torch.no_grad():
+        built(torch.rand(2, 1, 64, 64))  # moves the statistics of batch normalisation
+    return built.eval()
+
+
+@pytest.fixture(scope="module")
+def double(network):
+    """The same network in float64, for comparisons up to rounding."""
+    return copy.deepcopy(network).double()
+
+
+@pytest.fixture(scope="module")
+def full_size():
+    with torch.device("meta"):
+        return build_transunet(1, 9, pretrained=None).eval()
+
+
+def shapes_of(network, images, names) -> dict[str, tuple[int, ...]]:
+    shapes = {}
+
+    def note(name):
+        return lambda _module, _inputs, output: shapes.update({name: tuple(output.shape)})
+
+    handles = [network.get_submodule(name).register_forward_hook(note(name)) for name in names]
+    shapes["logits"] = tuple(network(images).shape)
+    for handle in handles:
+        handle.remove()
+    return shapes
+
+
+def test_the_shapes_of_every_stage_at_full_size(full_size):
+    expected = {
+        "encoder.patch_embed.backbone.stem.norm": (2, 64, 112, 112),
+        "encoder.patch_embed.backbone.stem.pool": (2, 64, 56, 56),
+        "encoder.patch_embed.backbone.stages.0": (2, 256, 56, 56),
+        "encoder.patch_embed.backbone.stages.1": (2, 512, 28, 28),
+        "encoder.patch_embed.backbone.stages.2": (2, 1024, 14, 14),
+        "encoder.patch_embed.proj": (2, 768, 14, 14),
+        "encoder.blocks.0": (2, 197, 768),
+        "encoder.blocks.11": (2, 197, 768),
+        "encoder.norm": (2, 197, 768),
+        "tokens": (2, 768, 14, 14),
+        "decoder.conv_more": (2, 512, 14, 14),
+        "decoder.blocks.0": (2, 256, 28, 28),
+        "decoder.blocks.1": (2, 128, 56, 56),
+        "decoder.blocks.2": (2, 64, 112, 112),
+        "decoder.blocks.3": (2, 16, 224, 224),
+        "logits": (2, 9, 224, 224),
+    }
+    assert shapes_of(full_size, torch.zeros(2, 1, 224, 224, device="meta"), expected.keys() - {"logits"}) == expected
+
+
+def test_the_inputs_of_the_decoder_blocks(full_size):
+    inputs = [(block.conv1[0].in_channels, block.conv2[0].in_channels) for block in full_size.decoder.blocks]
+    assert inputs == [(512 + 512, 256), (256 + 256, 128), (128 + 64, 64), (64 + 0, 16)]
+    assert len(full_size.encoder.blocks) == 12
+    assert {block.attn.num_heads for block in full_size.encoder.blocks} == {12}
+
+
+def test_the_parameter_count(full_size):
+    def residual(inputs, inner, units):
+        kernels = inputs * inner + 9 * inner**2 + 4 * inner**2
+        rest = 4 * inner**2 + 9 * inner**2 + 4 * inner**2
+        norms = 2 * (inner + inner + 4 * inner)
+        shortcut = inputs * 4 * inner + 2 * 4 * inner
+        return kernels + shortcut + norms + (units - 1) * (rest + norms)
+
+    def convolutions(inputs, outputs):
+        return 9 * inputs * outputs + 2 * outputs
+
+    resnet = 49 * 3 * 64 + 2 * 64 + residual(64, 64, 3) + residual(256, 128, 4) + residual(512, 256, 9)
+    layer = 2 * 2 * 768 + (768 + 1) * 3 * 768 + (768 + 1) * 768 + (768 + 1) * 3072 + (3072 + 1) * 768
+    transformer = (1024 + 1) * 768 + 14 * 14 * 768 + 12 * layer + 2 * 768
+    class_token = 2 * 768  # the token and its position
+    blocks = [(1024, 256), (512, 128), (192, 64), (64, 16)]
+    decoder = convolutions(768, 512) + sum(convolutions(i, o) + convolutions(o, o) for i, o in blocks)
+    head = 9 * 16 * 9 + 9
+    count = sum(parameter.numel() for parameter in full_size.parameters())
+    assert count == resnet + transformer + class_token + decoder + head == 105_278_617
+    assert abs(count - 105e6) < 0.5e6  # "about 105 M"
+
+
+def test_other_image_sizes_change_only_the_position_embeddings():
+    with torch.device("meta"):
+        large = build_transunet(1, 9, pretrained=None, image_size=256)
+    assert large.encoder.pos_embed.shape == (1, 1 + 16 * 16, 768)
+    assert sum(p.numel() for p in large.parameters()) == 105_278_617 + (16**2 - 14**2) * 768
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 64), (32, 48), (70, 51), (7, 5)])
+def test_images_of_any_size(network, size):
+    grid = tuple(-(-side // 16) for side in size)
+    with torch.no_grad():
+        shapes = shapes_of(network, torch.rand(2, 1, *size), ["tokens", "decoder.blocks.3"])
+    assert shapes == {"tokens": (2, 64, *grid), "decoder.blocks.3": (2, 16, *size), "logits": (2, 3, *size)}
+
+
+def test_position_embeddings_are_interpolated_for_other_sizes(network):
+    seen = []
+    handle = network.encoder.pos_drop.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    projected = []
+    other = network.encoder.patch_embed.proj.register_forward_hook(lambda _m, _i, output: projected.append(output))
+    with torch.no_grad():
+        network(torch.rand(1, 1, 96, 32))
+    handle.remove()
+    other.remove()
+    old = network.encoder.pos_embed
+    grid = old[:, 1:].transpose(1, 2).reshape(1, 64, 4, 4)
+    resized = interpolate(grid, (6, 2), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(seen[0][:, :1], network.encoder.cls_token + old[:, :1])
+    torch.testing.assert_close(seen[0][:, 1:], (projected[0] + resized).flatten(2).transpose(1, 2))
+
+
+def test_the_transformer_is_timms(network):
+    """The encoder's own forward pass, which is not used, gives the same tokens."""
+    images = torch.rand(2, 1, 64, 64)
+    tokens = []
+    handle = network.encoder.norm.register_forward_hook(lambda _module, _inputs, output: tokens.append(output))
+    with torch.no_grad():
+        network(images)
+        expected = network.encoder.forward_features(images.repeat(1, 3, 1, 1))
+    handle.remove()
+    torch.testing.assert_close(tokens[0], expected)
+
+
+def test_token_map():
+    tokens = torch.arange(2 * 7 * 5.0).view(2, 7, 5)
+    grid = TokenMap(1)(tokens, (2, 3))
+    assert grid.shape == (2, 5, 2, 3)
+    for row in range(2):
+        for column in range(3):
+            assert torch.equal(grid[:, :, row, column], tokens[:, 1 + 3 * row + column])
+
+
+def test_other_channels_than_announced_are_refused(network):
+    with pytest.raises(MisureError, match="takes 1-channel images"):
+        network(torch.rand(1, 3, 64, 64))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"in_channels": 0}, "in_channels=0"),
+        ({"classes": 0}, "classes=0"),
+        ({"image_size": 0}, "image_size=0"),
+        ({"depth": 0}, "depth=0"),
+        ({"width": 32}, "width=0"),
+        ({"width": 100}, "width=100 is not a multiple of 64"),
+        ({"skips": 4}, "skips=4"),
+        ({"pretrained": "imagenet12k"}, "no weights 'imagenet12k'; close names: imagenet21k"),
+        ({"pretrained": "imagenet21k"}, "depth=12 and width=768 only"),
+        ({"pretrained": "missing.npz"}, "there is no weights file missing.npz"),
+    ],
+)
+def test_wrong_arguments_get_one_line(options, message):
+    with pytest.raises(MisureError, match=message) as caught:
+        build_transunet(**{"in_channels": 1, "classes": 2, **SMALL, **options})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("winograd", [False, True])
+def test_frozen_gives_the_same_logits_and_gradients_and_everything_back(network, winograd, monkeypatch):
+    monkeypatch.setattr("misure.models.winograd._PAYS_AFTER", 0)
+    image = torch.rand(1, 1, 64, 64, requires_grad=True)
+    before = {name: (p.data_ptr(), p.requires_grad, p.stride()) for name, p in network.named_parameters()}
+    reference = network(image)
+    reference_gradient = torch.autograd.grad(reference[:, 1].sum(), image)[0]
+    lent = frozen(SegmentationModel(network), Compute("32", winograd=winograd), torch.device("cpu"))
+    with lent as borrowed, borrowed.sustained():
+        logits = borrowed(image)
+        gradient = torch.autograd.grad(logits[:, 1].sum(), image)[0]
+    # float32 sums in another order; a ReLU whose input is that close to 0 switches and moves single gradients
+    torch.testing.assert_close(logits, reference, rtol=0, atol=1e-4 * reference.abs().max().item())
+    assert (gradient - reference_gradient).norm() < 0.01 * reference_gradient.norm()
+    assert before == {name: (p.data_ptr(), p.requires_grad, p.stride()) for name, p in network.named_parameters()}
+
+
+def test_checkpoint_round_trip(network, tmp_path):
+    arguments = {"in_channels": 1, "classes": 3, **SMALL, "pretrained": "imagenet21k"}
+    info = CheckpointInfo(
+        name="synapse-transunet",
+        network={"_target_": "misure.models.transunet.build_transunet", **arguments},
+        bottleneck="tokens",
+        class_names=("background", "a", "b"),
+        in_channels=1,
+        data={},
+        metrics={},
+        training={},
+        versions={},
+    )
+    save_checkpoint(tmp_path / "small.safetensors", network, info)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = load_checkpoint(tmp_path / "small.safetensors")
+    images = torch.rand(2, 1, 48, 80)
+    with torch.no_grad():
+        assert torch.equal(model(images), network(images))
+    assert model.layer().__class__ is TokenMap
+    (tmp_path / "small.safetensors").unlink()  # 60 MB
+
+
+@pytest.mark.parametrize("skips", [0, 1, 2, 3])
+def test_fewer_skips(skips):
+    decoder = Decoder(64, [512, 256, 64][:skips])
+    maps = [torch.rand(2, channels, side, side) for channels, side in [(512, 8), (256, 16), (64, 32)]]
+    assert decoder(torch.rand(2, 64, 4, 4), maps, (64, 64)).shape == (2, 16, 64, 64)
+    used = [block.conv1[0].in_channels for block in decoder.blocks]
+    assert [a - b for a, b in zip(used, [512, 256, 128, 64], strict=True)] == [512, 256, 64][:skips] + [0] * (4 - skips)
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_other_channels_and_gradients(channels):
+    built = build_transunet(channels, 2, **SMALL, skips=1)
+    assert built.encoder.patch_embed.backbone.stem.conv.in_channels == channels
+    image = torch.rand(2, channels, 64, 64, requires_grad=True)
+    built(image)[:, 1].square().mean().backward()
+    assert (image.grad != 0).double().mean() > 0.99  # every pixel has a path to the logits
+    assert not [name for name, p in built.named_parameters() if p.grad is None]
+
+
+def test_one_channel_is_repeated(double):
+    """The stem convolves the image with the sum of its standardised kernels."""
+    images = torch.rand(1, 1, 32, 32, dtype=torch.float64)
+    stem, outputs = double.encoder.patch_embed.backbone.stem.conv, []
+    handle = stem.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+    with torch.no_grad():
+        double(images)
+    handle.remove()
+    flat = stem.weight.flatten(1)
+    kernels = (flat - flat.mean(1, keepdim=True)) / (flat.var(1, unbiased=False, keepdim=True) + stem.eps).sqrt()
+    summed = kernels.view_as(stem.weight).sum(1, keepdim=True)
+    padded = pad(images, (2, 3, 2, 3))  # TensorFlow's SAME: 7 x 7 at stride 2 needs 5, the odd one at the end
+    torch.testing.assert_close(outputs[0], conv2d(padded, summed, stride=2))
+
+
+def test_batches_do_not_mix(double):
+    images = torch.rand(3, 1, 32, 32, dtype=torch.float64)
+    with torch.no_grad():
+        one_by_one = torch.cat([double(image[None]) for image in images])
+        torch.testing.assert_close(double(images), one_by_one, rtol=0, atol=1e-10)  # float64 sums in another order
+
+
+def cam_of(network, layer, image, target):
+    """Seg-Grad-CAM by hand, where every pixel is the target's."""
+    kept = []
+    handle = network.get_submodule(layer).register_forward_hook(lambda _m, _i, out: (kept.append(out), out.clone())[1])
+    logits = network(image[None])
+    handle.remove()
+    gradient = torch.autograd.grad(logits[0, target].sum(), kept[0])[0]
+    cam = torch.einsum("nchw,nc->nhw", kept[0], gradient.mean((2, 3))).relu()
+    return interpolate(cam[:, None], image.shape[1:], mode="bilinear", align_corners=False)[0, 0].detach()
+
+
+@pytest.mark.parametrize("layer", ["tokens", "decoder.conv_more"])
+def test_seg_grad_cam(double, layer):
+    image = torch.rand(1, 32, 32, dtype=torch.float64)
+    certain = copy.deepcopy(double)
+    with torch.no_grad():
+        certain.head.bias[1] = 100.0  # class 1 everywhere
+    if not cam_of(certain, layer, image, 1).any():
+        with torch.no_grad():
+            certain.head.weight[1].neg_()  # negates the map before its negative part is cut
+    expected = cam_of(certain, layer, image, 1)
+    model = SegmentationModel(certain, bottleneck=layer, in_channels=1)
+    explanation = misure.explain(model, image, 1, "seg_grad_cam", precision="32")
+    assert expected.max() > 0
+    # float64 sums in another memory format's order
+    torch.testing.assert_close(explanation.saliency, expected, rtol=0, atol=1e-9 * expected.max().item())
+
+
+def test_msr_runs(network):
+    image = torch.rand(1, 32, 32)
+    with torch.no_grad():
+        target = int(network(image[None]).argmax(1).flatten().bincount().argmax())
+    explanation = misure.explain(network, image, target, "msr", mask_size=32, n_iterations=2, precision="32")
+    assert explanation.saliency.shape == (32, 32)
+    assert 0 <= explanation.dice_explained <= 1
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """timm's encoders are replaced by a stub; what the builder asked for is noted."""
+    asked = []
+
+    def create(name, pretrained=False, **options):
+        asked.append((name, pretrained))
+        return SimpleNamespace(num_prefix_tokens=1, embed_dim=options["embed_dim"])
+
+    monkeypatch.setattr("timm.create_model", create)
+    return asked
+
+
+def test_unreachable_weights_warn_once_and_start_randomly(monkeypatch, asked):
+    monkeypatch.setattr("misure.models.hub.is_reachable", lambda _url: False)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_args, **_kwargs: None)
+    with (
+        pytest.warns(UserWarning, match=r"random weights, not imagenet21k: .* cannot be reached") as caught,
+        torch.device("meta"),
+    ):
+        build_transunet(1, 2)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert asked == [("vit_base_r50_s16_224", False)]
+
+
+@pytest.mark.parametrize(("cached", "reachable"), [("/cache/model.safetensors", False), (None, True)])
+def test_cached_or_reachable_weights_are_used(monkeypatch, asked, cached, reachable):
+    looked_for = []
+    monkeypatch.setattr("misure.models.hub.is_reachable", lambda _url: reachable)
+    look = lambda *names, revision: looked_for.append(names) or cached  # noqa: E731
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", look)
+    build_transunet(1, 2)
+    assert looked_for == [("timm/vit_base_r50_s16_224.orig_in21k", "model.safetensors")]
+    assert asked == [("vit_base_r50_s16_224.orig_in21k", True)]
+
+
+def test_a_failing_download_warns_once(monkeypatch, asked):
+    create = timm.create_model
+
+    def fail(name, pretrained=False, **options):
+        if pretrained:
+            raise OSError("connection lost\nand more")
+        return create(name, **options)
+
+    monkeypatch.setattr("timm.create_model", fail)
+    monkeypatch.setattr("misure.models.hub.is_reachable", lambda _url: True)
+    with pytest.warns(UserWarning, match="not imagenet21k: connection lost; ") as caught:
+        build_transunet(1, 2)
+    assert len(caught) == 1
+    assert asked == [("vit_base_r50_s16_224", False)]
+
+
+def test_the_name_of_the_weights_is_timms():
+    assert "vit_base_r50_s16_224.orig_in21k" in timm.list_pretrained("vit_base_r50_s16_224*")

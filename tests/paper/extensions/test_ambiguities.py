@@ -1,0 +1,227 @@
+"""Readings of what the paper leaves open: compared over the same samples, judged with care."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+from paper_records import ORGANS, frame, organ, photo, unit
+
+from misure.explainers import EXPLAINERS
+from misure.paper.extensions.ambiguities import CHOICES, ambiguities_table, costs_table, distance
+from misure.paper.extensions.ambiguities_markdown import ambiguities_tables, summary
+from misure.paper.material import Material
+from misure.paper.published import PAIRS, Pair
+from misure.paper.query import latest_run
+
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
+TRIANGLE, SYNAPSE, COCO = PAIRS[0], PAIRS[1], PAIRS[4]
+HALF = {"context_value": 0.5}
+
+
+def values(dice: float, ratio: float, **others: float) -> dict[str, float]:
+    return {"dice_explained": dice, "perturbation_ratio": ratio} | others
+
+
+def run_of(*units: list[dict[str, Any]]) -> pd.DataFrame:
+    return latest_run(frame(*units), "quick")
+
+
+def row_of(table: pd.DataFrame, reading: str, quantity: str, threshold: float | None = None) -> pd.Series:
+    rows = table[(table["reading"] == reading) & (table["quantity"] == quantity)]
+    rows = rows[rows["threshold"].isna() if threshold is None else rows["threshold"].eq(threshold)]
+    (place,) = rows.index
+    return rows.loc[place]
+
+
+def test_means_distances_and_changes_by_hand() -> None:
+    literal = [unit("msr", s, **values(dice, ratio)) for s, dice, ratio in ((0, 0.9, 1.0), (1, 1.0, 2.0))]
+    half = [unit("msr", s, HALF, **values(dice, ratio)) for s, dice, ratio in ((0, 0.7, 0.5), (1, 0.9, 0.7))]
+    table = ambiguities_table(run_of(*literal, *half), TRIANGLE)
+    first = row_of(table, "literal", "perturbation_ratio")
+    assert (first["n"], first["n_images"], first["mean"], first["paper"]) == (2, 2, 1.5, 0.63)
+    assert first["distance"] == pytest.approx(math.log(1.5 / 0.63), rel=1e-12)
+    assert first["literal"]
+    other = row_of(table, "start at 0.5 around the object", "dice_explained")
+    assert other["mean"] == pytest.approx(0.8, rel=1e-12)
+    assert other["distance"] == pytest.approx(0.165, rel=1e-12)
+    # -0.2 and -0.1, sample by sample: the interval of the difference, not of two means
+    assert (other["change_mean"], other["change_low"], other["change_high"]) == pytest.approx((-0.15, -0.2, -0.1))
+    assert not other["literal"]
+    absent = row_of(table, "soft target", "dice_explained")
+    assert (absent["n"], absent["note"]) == (0, "not run in this profile")
+    assert math.isnan(absent["nearest_share"])
+
+
+def test_only_samples_that_all_readings_share_count() -> None:
+    literal = [unit("msr", s, **values(0.9 if s < 2 else 0.1, 1.0)) for s in range(3)]
+    half = [unit("msr", s, HALF, **values(0.8, 1.0)) for s in (0, 1, 7)]
+    table = ambiguities_table(run_of(*literal, *half), TRIANGLE)
+    first = row_of(table, "literal", "dice_explained")
+    assert (first["n"], first["mean"]) == (2, 0.9)
+
+
+def test_a_reading_with_far_fewer_samples_takes_none_from_the_others() -> None:
+    literal = [unit("msr", s) for s in range(5)]
+    half = [unit("msr", s, HALF) for s in range(5)]
+    soft = [unit("msr", 0, {"dice_target": "soft"})]
+    table = ambiguities_table(run_of(*literal, *half, *soft), TRIANGLE)
+    assert row_of(table, "literal", "dice_explained")["n"] == 5
+    assert row_of(table, "soft target", "dice_explained")["note"] == "too few samples yet (1)"
+
+
+def test_the_share_of_resamples_equals_a_count_of_all_of_them() -> None:
+    """Three samples have 27 equally likely resamples; the share is theirs up to the noise of 10,000 draws."""
+    literal, half = np.array([0.5, 0.9, 1.0]), np.array([1.0, 0.63, 0.2])
+    units = [unit("msr", s, perturbation_ratio=literal[s], region_ratio=100.0) for s in range(3)]
+    units += [unit("msr", s, HALF, perturbation_ratio=half[s], region_ratio=100.0) for s in range(3)]
+    row = row_of(ambiguities_table(run_of(*units), TRIANGLE), "literal", "perturbation_ratio")
+    wins = 0.0
+    for drawn in np.ndindex(3, 3, 3):
+        away = [abs(math.log(reading[list(drawn)].mean() / 0.63)) for reading in (literal, half)]
+        wins += float(away[0] < away[1])
+    assert 0 < wins < 27
+    assert row["nearest_share"] == pytest.approx(wins / 27, abs=0.02)  # 4 standard errors of 10,000 draws
+
+
+def test_shares_of_one_printed_number_sum_to_one_and_ties_share() -> None:
+    units = [unit("msr", s, p, binary_dice_explained=0.9) for s in range(4) for p in ({}, HALF)]
+    table = ambiguities_table(run_of(*units), TRIANGLE)
+    dice = table[(table["measure"] == "dice_explained") & table["threshold"].isna() & (table["n"] > 0)]
+    assert dice["nearest_share"].tolist() == [0.25] * 4  # two readings and two definitions, all equal
+
+
+def test_one_image_gives_no_share() -> None:
+    units = [organ("msr", 3, label, p) for label in ("Liver", "Aorta") for p in ({}, HALF)]
+    table = ambiguities_table(run_of(*units), SYNAPSE)
+    assert row_of(table, "literal", "dice_explained")["n"] == 2
+    assert table["nearest_share"].isna().all()
+
+
+def test_samples_of_an_image_are_drawn_together() -> None:
+    units = [
+        organ("msr", s, label, p, perturbation_ratio=float(s + 1))
+        for s in range(2)
+        for label in ORGANS
+        for p in ({}, HALF)
+    ]
+    row = row_of(ambiguities_table(run_of(*units), SYNAPSE), "literal", "perturbation_ratio")
+    assert (row["n"], row["n_images"], row["low"], row["high"]) == (16, 2, 1.0, 2.0)  # either image alone at the ends
+
+
+def test_rise_has_one_dice_and_each_threshold_its_printed_number() -> None:
+    units = [unit("rise", s, {"n_masks": 300, "style": style}) for s in range(2) for style in ("hard", "bilinear")]
+    table = ambiguities_table(run_of(*units), TRIANGLE)
+    rise = table[table["method"] == "RISE"]
+    assert set(rise["quantity"]) == {"dice_explained", "perturbation_ratio", "region_ratio"}
+    papers = [row_of(rise, "bilinear masks", "perturbation_ratio", t)["paper"] for t in (0.2, 0.4)]
+    assert papers == [26.07, 5.83]
+
+
+def test_black_blanking_is_shown_only_where_it_differs() -> None:
+    for pair, expected in ((TRIANGLE, False), (SYNAPSE, False), (COCO, True)):
+        assert ("black blanking" in set(ambiguities_table(run_of(unit("msr", 0)), pair)["reading"])) is expected
+
+
+def test_the_distance_of_a_mean_of_zero_is_infinite() -> None:
+    assert distance("perturbation_ratio", 0.0, 0.63) == math.inf
+    assert distance("perturbation_ratio", 1.26, 0.63) == distance("perturbation_ratio", 0.315, 0.63)
+    assert math.isnan(distance("perturbation_ratio", 1.0, None))
+
+
+def test_records_without_a_definition_leave_it_empty() -> None:
+    units = [unit("msr", s, p, region_ratio=float("nan")) for s in range(2) for p in ({}, HALF)]
+    table = ambiguities_table(run_of(*units), TRIANGLE)
+    assert row_of(table, "literal", "region_ratio")["n"] == 0
+    assert row_of(table, "literal", "perturbation_ratio")["n"] == 2
+
+
+def test_costs_by_hand() -> None:
+    units = [unit("msr", s, **values(0.9, 2.0, binary_dice_explained=0.5, region_ratio=1.0)) for s in range(2)]
+    units += [unit("msr", s, HALF, **values(0.8, 0.25, binary_dice_explained=0.7, region_ratio=0.5)) for s in range(2)]
+    costs = costs_table(ambiguities_table(run_of(*units), TRIANGLE))
+    dice, ratio = costs.iloc[0], costs.iloc[1]
+    assert (dice["lowest"], dice["lowest_reading"], dice["lowest_quantity"]) == (
+        0.5,
+        "literal",
+        "binary_dice_explained",
+    )
+    assert (dice["highest"], dice["literal"], dice["n_readings"]) == (0.9, 0.9, 2)
+    assert dice["span"] == pytest.approx(0.4, rel=1e-12)
+    assert (ratio["lowest"], ratio["highest"], ratio["factor"]) == (0.25, 2.0, 8.0)
+    assert costs.iloc[2][["method", "n_readings"]].tolist() == ["RISE", 0]
+
+
+def judged(pair: Pair, made: Callable[..., list[dict[str, Any]]], n: int) -> str:
+    units = [made(s, p, perturbation_ratio=r) for s in range(n) for p, r in (({}, 2.0), (HALF, 0.5))]
+    table = ambiguities_table(run_of(*units), pair)
+    return summary(table, costs_table(table))
+
+
+def test_the_summary_names_the_range_and_the_nearest() -> None:
+    text = judged(TRIANGLE, lambda s, p, **k: unit("msr", s, p, region_ratio=2.0, **k), 12)
+    assert "- **Triangle, U-Net**" in text
+    assert "MSR: between 0.500 (start at 0.5 around the object) and 2.000 (literal) for the perturbation ratio" in text
+    assert "a factor of 4.000" in text
+    assert (
+        "Nearest to the printed 0.63 (MSR, perturbation ratio) comes "
+        '"start at 0.5 around the object" with 0.500 [0.500, 0.500], in 100% of the resamples of images.'
+    ) in text
+
+
+def test_few_images_say_nothing_about_nearness() -> None:
+    text = judged(TRIANGLE, lambda s, p, **k: unit("msr", s, p, **k), 3)
+    assert "Too few images (3; it takes 10) to say which reading is nearest." in text
+    assert "Nearest to" not in text
+
+
+def test_a_stand_in_says_nothing_about_nearness() -> None:
+    text = judged(SYNAPSE, lambda s, p, **k: organ("msr", s, "Liver", p, **k), 12)
+    assert "a stand-in: how near a reading comes to the paper's numbers says nothing here" in text
+    assert "Nearest to" not in text
+
+
+def test_another_network_is_named() -> None:
+    text = judged(COCO, lambda s, p, **k: photo("msr", s, "cat", p, **k), 12)
+    assert "The network is not the paper's (MobileNetV2 substitution)" in text
+
+
+def test_nothing_measured_is_said_and_documents_carry_their_marks(tmp_path: Path) -> None:
+    units = [organ("msr", s, "Liver", p) for s in range(2) for p in ({}, HALF)]
+    run = run_of(*units)
+    material = Material(run, "quick", tmp_path, pd.DataFrame(), [TRIANGLE, SYNAPSE])
+    made = {name: (table, document) for name, table, document in ambiguities_tables(material)}
+    assert list(made) == ["ambiguities", "ambiguities_cost"]
+    for table, document in made.values():
+        title, _, text = document.partition("\n\n")
+        assert "Synapse data: **stand-in" in title
+        assert text.startswith("- **Triangle, U-Net**\n  - Not measured")  # the summary stands first
+        rows = table[table["dataset"] == "Synapse"]
+        assert rows["stand_in"].all()
+        lines = [line for line in document.splitlines() if line.startswith("| ") and "stand-in" in line]
+        assert len(lines) >= 6  # each row of Synapse carries its mark
+
+
+@pytest.mark.parametrize(
+    ("name", "pair"), [("ambiguities", TRIANGLE), ("ambiguities_synapse", SYNAPSE), ("ambiguities_coco", COCO)]
+)
+def test_sweeps_run_each_reading_once(name: str, pair: Pair) -> None:
+    sweep = OmegaConf.load(CONFIGS / "sweep" / f"{name}.yaml")
+    assert sweep.hydra.sweeper.params.dataset == pair.dataset
+    configs = [file.strip() for file in sweep.hydra.sweeper.params.explainer.split(",")]
+    chosen = [choice for choice in CHOICES if choice.differs_on(pair)]
+    assert len(configs) == len(chosen)
+    for file, choice in zip(configs, chosen, strict=True):
+        config = OmegaConf.to_container(OmegaConf.load(CONFIGS / "explainer" / f"{file}.yaml"))
+        if choice.literal:
+            assert config["method"] == file == choice.explainer
+        else:
+            assert config.pop("defaults") == [choice.explainer, "_self_"]
+            assert config == dict(choice.parameters)
+            EXPLAINERS[choice.explainer](**config)  # every value is allowed

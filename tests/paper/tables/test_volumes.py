@@ -1,0 +1,242 @@
+"""The table of volume scores: hand-computed means, what is undefined, marks, and the file in between."""
+
+from __future__ import annotations
+
+import errno
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from misure.errors import MisureError
+from misure.paper.published import DASH
+from misure.paper.tables.volumes import STAND_IN, read_all, volume_document, volume_table
+from misure.sweep.volume_scores import read_volumes, write_volumes
+
+ORGANS = ("aorta", "gallbladder", "left kidney", "right kidney", "liver", "pancreas", "spleen", "stomach")
+NAN = math.nan
+META = {
+    "dataset": "synapse",
+    "model": "TransUNet",
+    "profile": "quick",
+    "source": "BTCV, official volumes",
+    "stand_in": False,
+    "weights": "0123456789abcdef",
+    "dataset_fingerprint": "fedcba9876543210",
+}
+PHANTOMS = META | {"model": "U-Net ResNet-34", "source": f"{STAND_IN} (6 volumes)", "stand_in": True}
+
+
+def scores(
+    dice: dict[str, list[float]], hd95: dict[str, list[float]] | None = None, *, quirk: bool = False
+) -> pd.DataFrame:
+    """Rows as ``evaluate_volumes`` returns them: case -> values by organ."""
+    rows = [
+        (case, class_id, ORGANS[class_id - 1], value, (hd95 or dice)[case][class_id - 1], 7, 9, quirk)
+        for case, values in dice.items()
+        for class_id, value in enumerate(values, start=1)
+    ]
+    names = ["case", "class_id", "class_name", "dice", "hd95", "predicted_voxels", "true_voxels", "empty_truth_counts"]
+    return pd.DataFrame(rows, columns=names)
+
+
+TWO = scores(
+    {"case0001": [0.5, NAN, 0, 1, 1, 1, 1, 1], "case0002": [0.25, NAN, 0.5, 0.5, 0.5, 0.5, 0.5, 0.75]},
+    {"case0001": [10, NAN, NAN, 2, 2, 2, 2, 0], "case0002": [30, NAN, 4, 4, 4, 4, 4, 6]},
+)
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    return TWO.assign(**META)
+
+
+def _parse(document: str) -> list[dict[str, str]]:
+    """Read the Markdown table back."""
+    lines = [line.strip("| ").split(" | ") for line in document.splitlines() if line.startswith("|")]
+    return [dict(zip(lines[0], cells, strict=True)) for cells in lines[2:]]
+
+
+def test_means_by_hand(frame: pd.DataFrame) -> None:
+    row = volume_table(frame).iloc[0]
+    assert (row["model"], row["profile"], row["volumes"], row["published"]) == ("TransUNet", "quick", 2, False)
+    # the volumes' means: 5.5 / 7 and 3.5 / 7; the organs' means would give 0.633
+    assert row["dice"] == pytest.approx(100 * (5.5 / 7 + 3.5 / 7) / 2, abs=1e-12)
+    assert row["hd95"] == pytest.approx((18 / 6 + 56 / 7) / 2, abs=1e-12)
+    assert (row["undefined_dice"], row["undefined_hd95"]) == (2, 3)
+    assert row["dice_Aorta"] == 37.5
+    assert row["hd95_Aorta"] == 20
+    assert math.isnan(row["dice_Gallbladder"])
+    assert row["undefined_dice_Gallbladder"] == 2
+    assert row["dice_Left kidney"] == 25
+    assert (row["hd95_Left kidney"], row["undefined_hd95_Left kidney"]) == (4, 1)
+    assert row["undefined_dice_Left kidney"] == 0
+
+
+def test_with_nothing_undefined_it_is_the_mean_over_organs() -> None:
+    """As TransUNet's code averages: per organ over volumes, then over organs."""
+    values = np.random.default_rng(0).uniform(size=(5, 8))
+    frame = scores({f"case{i:04d}": row.tolist() for i, row in enumerate(values)}).assign(**META)
+    row = volume_table(frame).iloc[0]
+    assert row["dice"] == pytest.approx(100 * values.mean(0).mean(), abs=1e-10)
+
+
+def test_published_numbers() -> None:
+    table = volume_table(pd.DataFrame())
+    assert table["published"].all()
+    assert table["model"].tolist() == ["TransUNet", "R50 U-Net", "U-Net"]
+    assert table["dice"].tolist() == [77.48, 74.68, 76.85]
+    assert table["hd95"].tolist() == [31.69, 36.87, 39.7]
+    assert (table["volumes"] == 12).all()
+    organs = [name for name in table if name.startswith("dice_")]
+    assert organs[0] == "dice_Aorta"
+    assert organs[-1] == "dice_Stomach"
+    # the printed means are of organs before rounding: half a unit of the last digit each way
+    np.testing.assert_allclose(table[organs].mean(axis=1), table["dice"], atol=0.011)
+
+
+def test_document_of_real_volumes(frame: pd.DataFrame) -> None:
+    document = volume_document(volume_table(frame))
+    rows = _parse(document)
+    assert [row["Network"] for row in rows] == [
+        "TransUNet, ours",
+        "TransUNet, published",
+        "R50 U-Net, published",
+        "U-Net, published",
+    ]
+    ours, published = rows[:2]
+    assert ours["Dice (%)"] == "64.29 (2 undefined)"
+    assert ours["HD95 (voxels)"] == "5.50 (3 undefined)"
+    assert ours["Gallbladder"] == f"{DASH} (2 undefined)"
+    assert ours["Aorta"] == "37.50"
+    assert (ours["Volumes"], ours["Profile"], ours["Empty organs"]) == ("2", "quick", "strict")
+    assert ours["Source"] == "BTCV, official volumes"
+    assert published["Dice (%)"] == "77.48"
+    assert published["HD95 (voxels)"] == "31.69"
+    assert [published[name] for name in ("Aorta", "Pancreas", "Stomach")] == ["87.23", "55.86", "75.62"]
+    assert (published["Volumes"], published["Profile"], published["Empty organs"]) == ("12", DASH, "original")
+    assert "2102.04306" in published["Source"]
+    assert "stand-in" not in document
+    assert "MiSuRe's paper never reports the Dice" in document
+
+
+def test_every_stand_in_row_is_marked(frame: pd.DataFrame) -> None:
+    document = volume_document(volume_table(pd.concat([TWO.assign(**PHANTOMS), frame])))
+    marked = [row["Network"] for row in _parse(document) if STAND_IN in row["Network"]]
+    assert marked == [f"U-Net ResNet-34, ours **({STAND_IN})**"]
+    assert "cannot be\ncompared with the published numbers, which are on the real 12 volumes" in document
+
+
+def test_nothing_evaluated() -> None:
+    document = volume_document(volume_table(pd.DataFrame()))
+    assert "No network of ours has been evaluated" in document
+    assert len(_parse(document)) == 3
+
+
+def test_both_conventions_stand_side_by_side(frame: pd.DataFrame) -> None:
+    original = scores({"case0001": [1.0] * 8, "case0002": [1.0] * 8}, quirk=True).assign(**META)
+    rows = _parse(volume_document(volume_table(pd.concat([frame, original]))))
+    assert [row["Empty organs"] for row in rows[:2]] == ["strict", "original"]
+    assert rows[1]["Dice (%)"] == "100.00"
+
+
+def test_profiles_are_not_mixed(frame: pd.DataFrame) -> None:
+    table = volume_table(pd.concat([frame, frame.assign(profile="paper", dice=0.5)]))
+    assert table["profile"].tolist() == ["quick", "paper", "", "", ""]
+    assert table.loc[1, "dice"] == 50
+
+
+def test_a_volume_scored_twice(frame: pd.DataFrame) -> None:
+    with pytest.raises(MisureError, match="TransUNet, profile quick: a volume was scored twice"):
+        volume_table(pd.concat([frame, frame]))
+
+
+@pytest.mark.parametrize("change", [{"class_name": "triangle"}, {"class_id": 9}])
+def test_other_classes_are_not_taken_for_organs(frame: pd.DataFrame, change: dict[str, Any]) -> None:
+    alone = frame[frame["class_id"] == 5].assign(**change)
+    with pytest.raises(MisureError, match="is not Synapse's: its classes are Aorta, "):
+        volume_table(alone)
+
+
+def test_the_dataset_has_the_same_organs() -> None:
+    protocol = pytest.importorskip("misure.datasets.synapse.protocol")
+    assert protocol.CLASS_NAMES[1:] == ORGANS
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    exact = TWO.assign(dice=[NAN, *np.random.default_rng(1).uniform(size=15)])
+    meta = META | {"source": 'a "quoted", strange | source\nof two lines', "profile": "NA"}
+    path = write_volumes(tmp_path / "new" / "synapse-transunet.json", exact, meta)
+    back = read_volumes(path)
+    expected = exact.assign(**meta)
+    pd.testing.assert_frame_equal(back[list(expected)], expected, check_exact=True)
+    pd.testing.assert_frame_equal(volume_table(back), volume_table(expected), check_exact=True)
+
+
+def test_numeric_case_names_stay_text(tmp_path: Path) -> None:
+    frame = TWO.assign(case=TWO["case"].str.removeprefix("case"))
+    assert set(read_volumes(write_volumes(tmp_path / "a.json", frame, META))["case"]) == {"0001", "0002"}
+
+
+def test_missing_meta(tmp_path: Path) -> None:
+    with pytest.raises(MisureError, match="lack profile, stand_in"):
+        write_volumes(tmp_path / "a.json", TWO, {k: v for k, v in META.items() if k not in {"profile", "stand_in"}})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(MisureError, match=r"no volume scores at .*a\.json: evaluate"):
+        read_volumes(tmp_path / "a.json")
+
+
+def test_truncated_files(tmp_path: Path) -> None:
+    path = write_volumes(tmp_path / "a.json", TWO, META)
+    content = path.read_bytes()
+    for end in range(0, len(content) - 1, 7):
+        path.write_bytes(content[:end])
+        with pytest.raises(MisureError, match=r"a\.json"):
+            read_volumes(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x89PNG\r\n\x1a\n\xff", b"a,b\n1,2\n", b'{"meta": {}, "scores": []}', b"[1, 2]\n"]
+)
+def test_other_files(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(MisureError, match=r"a\.json"):
+        read_volumes(tmp_path / "a.json")
+
+
+def test_a_full_disk_keeps_the_older_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_volumes(tmp_path / "a.json", TWO, META)
+    older = path.read_bytes()
+
+    def full(self: Path, content: str, **options: Any) -> None:
+        self.write_bytes(content[:50].encode())
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(MisureError, match="No space left"):
+        write_volumes(path, TWO, META)
+    assert path.read_bytes() == older
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_only_scores_of_the_runs_own_networks_are_read(tmp_path):
+    frame = scores({"case0001": [0.5] * 8})
+    write_volumes(tmp_path / "mine.json", frame, META)
+    write_volumes(tmp_path / "older.json", frame, META | {"weights": "another"})
+    write_volumes(tmp_path / "elsewhere.json", frame, META | {"dataset_fingerprint": "another"})
+    write_volumes(tmp_path / "lowered.json", frame, META | {"precision": "bf16"})
+    run = pd.DataFrame([{key: META[key] for key in ("dataset_fingerprint", "weights")}] * 3)
+    run["precision"] = ["bf16", None, "32"]  # older records do not say: they had no other
+    found = read_all(tmp_path, run)
+    assert len(found) == len(frame)
+    assert set(found["weights"]) == {META["weights"]}
+    assert set(found["precision"]) == {"32"}
+    assert set(read_all(tmp_path, run[:1])["precision"]) == {"bf16"}
+    assert read_all(tmp_path / "missing", run).empty
+    assert volume_table(read_all(tmp_path, run[:0]))["published"].all()

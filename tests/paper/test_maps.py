@@ -1,0 +1,114 @@
+"""Saved maps and the noise floor, by hand."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from paper_records import frame, save_map, unit
+
+from misure.errors import MisureError
+from misure.paper.maps import iou, load_maps, noise_floor, saved_units
+from misure.paper.query import latest_run
+
+NOISE = 1e-6
+
+
+def _map(*pixels: int) -> np.ndarray:
+    flat = np.zeros(16)
+    flat[list(pixels)] = 0.5
+    return flat.reshape(4, 4)
+
+
+def _run(*units: list[dict[str, Any]]) -> pd.DataFrame:
+    return latest_run(frame(*units), "quick")
+
+
+def test_noise_floor_by_hand(tmp_path: Path) -> None:
+    pairs = [(unit("msr", s), unit("msr", s, input_noise=NOISE)) for s in range(2)]
+    for (quiet, noisy), (first, second) in zip(
+        pairs, [(_map(0, 1, 2, 3), _map(2, 3, 4)), (_map(5), _map(5))], strict=True
+    ):
+        save_map(tmp_path, quiet[0]["unit"], first)
+        save_map(tmp_path, noisy[0]["unit"], second)
+    floor = noise_floor(_run(*(rows for pair in pairs for rows in pair)), tmp_path)
+    # Two of five pixels agree in the first pair, all in the second.
+    assert (floor.n, floor.noise, floor.low, floor.high) == (2, NOISE, 0.4, 1.0)
+    assert floor.mean == pytest.approx(0.7, abs=1e-12)
+    assert "mean IoU of 0.700" in str(floor)
+    assert "n = 2" in str(floor)
+
+
+@pytest.mark.parametrize(
+    "twin",
+    [
+        {"parameters": {"lr": 0.01}},
+        {"sample": 5},
+        {"precision": "bf16"},
+        {"class_id": 2},
+    ],
+)
+def test_only_twins_are_compared(twin: dict[str, Any], tmp_path: Path) -> None:
+    quiet, noisy = unit("msr", 0), unit("msr", **({"sample": 0, "input_noise": NOISE} | twin))
+    for rows in (quiet, noisy):
+        save_map(tmp_path, rows[0]["unit"], _map(1))
+    assert noise_floor(_run(quiet, noisy), tmp_path).n == 0
+
+
+def test_twins_are_found_where_most_quiet_records_have_another_precision(tmp_path: Path) -> None:
+    quiet = unit("msr", 0, precision="bf16")
+    noisy = unit("msr", 0, input_noise=NOISE, precision="bf16")
+    for rows in (quiet, noisy):
+        save_map(tmp_path, rows[0]["unit"], _map(1))
+    others = [unit("msr", sample, precision="32") for sample in range(4)]
+    assert noise_floor(_run(quiet, noisy, *others), tmp_path).n == 1
+
+
+def test_noise_floor_needs_both_maps(tmp_path: Path) -> None:
+    quiet, noisy = unit("msr", 0), unit("msr", 0, input_noise=NOISE)
+    save_map(tmp_path, quiet[0]["unit"], _map(1))
+    floor = noise_floor(_run(quiet, noisy), tmp_path)
+    assert floor.n == 0
+    assert math.isnan(floor.mean)
+    assert str(floor).endswith("not measured.")
+    assert noise_floor(_run(), tmp_path).n == 0
+
+
+def test_only_noise_about_as_large_as_rounding_counts(tmp_path: Path) -> None:
+    units = [unit("msr", 0, input_noise=size) for size in (0.0, 1e-6, 1e-3)]
+    for rows, pixel in zip(units, (1, 1, 2), strict=True):
+        save_map(tmp_path, rows[0]["unit"], _map(pixel))
+    floor = noise_floor(_run(*units), tmp_path)
+    assert (floor.n, floor.noise, floor.mean) == (1, 1e-6, 1)
+
+
+def test_two_empty_masks_agree() -> None:
+    empty = np.zeros((3, 3), bool)
+    assert iou(empty, empty) == 1.0
+    assert iou(empty, ~empty) == 0.0
+
+
+def test_maps_that_are_missing_damaged_or_incomplete(tmp_path: Path) -> None:
+    assert load_maps(tmp_path, "absent") is None
+    save_map(tmp_path, "whole", _map(1))
+    assert set(load_maps(tmp_path, "whole") or {}) == {"image", "region", "saliency", "sufficient_region"}
+    content = (tmp_path / "whole.npz").read_bytes()
+    for length in (0, 30, len(content) // 2):
+        (tmp_path / "cut.npz").write_bytes(content[:length])
+        with pytest.raises(MisureError, match=r"cannot read .*cut\.npz"):
+            load_maps(tmp_path, "cut")
+    np.savez(tmp_path / "other.npz", image=_map(1))
+    with pytest.raises(MisureError, match="lacks region, saliency"):
+        load_maps(tmp_path, "other")
+
+
+def test_saved_units_are_whole_files(tmp_path: Path) -> None:
+    assert saved_units(tmp_path / "absent") == set()
+    save_map(tmp_path, "whole", _map(1))
+    (tmp_path / ".partial.123.npz").write_bytes(b"half")
+    (tmp_path / "notes.txt").write_text("other")
+    assert saved_units(tmp_path) == {"whole"}

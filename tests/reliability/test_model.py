@@ -1,0 +1,228 @@
+"""The classifier: scikit-learn's own answers, a JSON that survives, new explanations, and refusals."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles.toys import Shifts
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+import misure
+from misure.errors import MisureError
+from misure.io import atomic as files
+from misure.reliability import FEATURES, NotFitted, ReliabilityModel, fit
+
+
+def toy(n: int, seed: int = 0) -> tuple[pd.DataFrame, pd.Series]:
+    """Samples whose ratio grows as their quality falls."""
+    generator = np.random.default_rng(seed)
+    quality = generator.normal(size=n)
+    rows = pd.DataFrame(
+        {
+            "n_dilations": generator.integers(0, 20, n),
+            "dice_explained": 0.93 + 0.02 * generator.normal(size=n),
+            "perturbation_ratio": np.exp(2 - quality + generator.normal(size=n)),
+        }
+    )
+    return rows, pd.Series(quality > 0)
+
+
+def fitted(n: int = 60, seed: int = 0) -> ReliabilityModel:
+    rows, reliable = toy(n, seed)
+    model = fit(rows, reliable, class_name="Liver", source="a test")
+    assert isinstance(model, ReliabilityModel)
+    return model
+
+
+def sklearn_pipeline(rows: pd.DataFrame, reliable: pd.Series) -> Any:
+    """The same classifier written with scikit-learn alone, the logarithm inside."""
+
+    def log_ratio(values: np.ndarray) -> np.ndarray:
+        return np.column_stack([values[:, :2], np.log1p(values[:, 2])])
+
+    steps = FunctionTransformer(log_ratio), StandardScaler(), LogisticRegression(max_iter=1000)
+    return make_pipeline(*steps).fit(rows[list(FEATURES)].to_numpy(float), reliable.to_numpy())
+
+
+@given(n=st.integers(20, 80), seed=st.integers(0, 1000))
+@settings(max_examples=15)
+def test_probabilities_are_scikit_learn_s(n: int, seed: int) -> None:
+    rows, reliable = toy(n, seed)
+    model = fit(rows, reliable, class_name="Liver")
+    if isinstance(model, NotFitted):
+        assert min(reliable.sum(), (~reliable).sum()) < 5
+        return
+    new = toy(30, seed + 1)[0]
+    expected = sklearn_pipeline(rows, reliable).predict_proba(new.to_numpy(float))[:, 1]
+    # The same float64 arithmetic in another order.
+    np.testing.assert_allclose(model.probabilities(new), expected, rtol=0, atol=1e-12)
+    assert model.prevalence == reliable.mean()
+
+
+def test_a_constant_feature_is_harmless() -> None:
+    rows, reliable = toy(40)
+    model = fit(rows.assign(n_dilations=0), reliable, class_name="Liver")
+    assert isinstance(model, ReliabilityModel)
+    assert (model.scales[0], model.coefficients[0]) == (1.0, 0.0)
+
+
+def test_far_away_features_do_not_overflow() -> None:
+    model = replace(fitted(), coefficients=(-1e6, 0.0, 0.0))
+    rows = toy(2)[0].assign(n_dilations=[0, 10_000])
+    assert model.probabilities(rows).tolist() == [1.0, 0.0]
+
+
+def explanation(method: str = "msr", **parameters: Any) -> misure.Explanation:
+    image = torch.zeros(1, 12, 12)
+    image[:, 4:8, 4:8] = 1
+    return misure.explain(Shifts(1), image.double(), target=1, method=method, **parameters)
+
+
+def test_a_new_explanation_is_judged_by_its_three_features() -> None:
+    model, explained = fitted(), explanation(n_iterations=3, mask_size=8)
+    found = model.predict(explained)
+    assert found.features == {name: getattr(explained, name) for name in FEATURES}
+    rows = pd.DataFrame([found.features])
+    expected = sklearn_pipeline(*toy(60)).predict_proba(rows.to_numpy())[0, 1]
+    assert found.probability == pytest.approx(expected, abs=1e-12)  # float64 in another order
+    assert 0 < found.probability < 1
+
+
+@pytest.mark.parametrize("method", ["sufficient_region", "prediction"])
+def test_an_explanation_of_another_method_is_refused(method: str) -> None:
+    with pytest.raises(MisureError, match=rf'by {method} lacks .*explain with method="msr"$'):
+        fitted().predict(explanation(method))
+
+
+def test_a_saved_model_is_the_same_model(tmp_path: Path) -> None:
+    model = fitted()
+    path = model.save(tmp_path / "new" / "liver.json")
+    assert ReliabilityModel.load(path) == model
+    assert [entry.name for entry in path.parent.iterdir()] == ["liver.json"]
+    assert set(model.versions) == {"misure", "scikit-learn", "numpy"}
+
+
+def _without(raw: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in raw.items() if key != name}
+
+
+DAMAGE = {
+    "no object": (lambda raw: [raw], "not a JSON object"),
+    "newer": (lambda raw: raw | {"format_version": 2}, "format 2, this version reads 1"),
+    "no version": (lambda raw: _without(raw, "format_version"), "format None"),
+    "missing": (lambda raw: _without(raw, "means"), "lacks or has in excess: means"),
+    "in excess": (lambda raw: raw | {"extra": 1}, "in excess: extra"),
+    "other features": (lambda raw: raw | {"features": ["size"]}, "features are not n_dilations"),
+    "short": (lambda raw: raw | {"means": raw["means"][:2]}, "means is not a list of 3"),
+    "text": (lambda raw: raw | {"coefficients": ["1", 2, 3]}, "coefficients is not a list of 3 finite"),
+    "infinite": (lambda raw: raw | {"intercept": math.inf}, "intercept is not a finite number"),
+    "boolean": (lambda raw: raw | {"prevalence": True}, "prevalence is not a finite number"),
+    "zero scale": (lambda raw: raw | {"scales": [1.0, 0.0, 1.0]}, "a scale is not above 0"),
+    "no name": (lambda raw: raw | {"class_name": None}, "class_name is not a text"),
+    "versions": (lambda raw: raw | {"versions": {"numpy": 2}}, "versions does not map"),
+    "no samples": (lambda raw: raw | {"n": 0}, "n is not a whole number"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_is_refused_in_one_line(damage: str, tmp_path: Path) -> None:
+    change, reason = DAMAGE[damage]
+    path = fitted().save(tmp_path / "liver.json")
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    with pytest.raises(MisureError, match=reason) as caught:
+        ReliabilityModel.load(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_truncated_a_binary_and_a_missing_file_are_refused(tmp_path: Path) -> None:
+    path = fitted().save(tmp_path / "liver.json")
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(MisureError, match="fit and save it again"):
+        ReliabilityModel.load(path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(MisureError, match="fit and save it again"):
+        ReliabilityModel.load(path)
+    with pytest.raises(MisureError, match="there is no reliability model"):
+        ReliabilityModel.load(tmp_path / "none.json")
+
+
+def test_a_full_disk_leaves_the_older_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = fitted().save(tmp_path / "liver.json")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(MisureError, match="No space left on device"):
+        fitted(seed=1).save(path)
+    assert ReliabilityModel.load(path) == fitted()
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        ([], "no samples"),
+        ([True] * 12, "all 12 reliable; too few samples: 12 of at least 20"),
+        ([True] * 30, "all 30 reliable"),
+        ([False] * 30, "none of 30 reliable"),
+        ([True, False, True], "too few samples: 3 of at least 20"),
+        ([True] * 4 + [False] * 30, "too few reliable samples: 4 of at least 5"),
+        ([True] * 30 + [False], "too few unreliable samples: 1 of at least 5"),
+    ],
+)
+def test_too_little_to_fit_says_so(labels: list[bool], reason: str) -> None:
+    found = fit(toy(len(labels))[0], pd.Series(labels, dtype=bool), class_name="Aorta")
+    assert isinstance(found, NotFitted)
+    assert (found.class_name, found.reason, found.n) == ("Aorta", reason, len(labels))
+    assert found.prevalence == pytest.approx(np.mean(labels) if labels else math.nan, nan_ok=True)
+
+
+def test_the_smallest_set_that_is_fitted() -> None:
+    labels = pd.Series([True] * 5 + [False] * 15)
+    assert isinstance(fit(toy(20)[0], labels, class_name="Aorta"), ReliabilityModel)
+
+
+def test_unusable_input_is_named() -> None:
+    rows, reliable = toy(30)
+    with pytest.raises(MisureError, match="lack the columns dice_explained"):
+        fit(rows.drop(columns="dice_explained"), reliable, class_name="Liver")
+    for bad in (math.nan, math.inf, -1.0):
+        with pytest.raises(MisureError, match="1 of 30 samples have no usable perturbation_ratio"):
+            fit(rows.assign(perturbation_ratio=[bad] + [1.0] * 29), reliable, class_name="Liver")
+    with pytest.raises(MisureError, match="30 samples but 29 labels"):
+        fit(rows, reliable[1:], class_name="Liver")
+    with pytest.raises(MisureError, match="1 samples have no label"):
+        fit(rows, reliable.astype(object).where(reliable.index > 0, None), class_name="Liver")
+
+
+def test_without_scikit_learn_a_saved_model_still_predicts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = fitted().save(tmp_path / "liver.json")
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(MisureError, match=r"pip install \"misure\[reliability\]\""):
+        fitted()
+    assert len(ReliabilityModel.load(path).probabilities(toy(3)[0])) == 3
+
+
+def test_scikit_learn_is_imported_by_no_module_at_its_top() -> None:
+    package = Path(importlib.util.find_spec("misure").submodule_search_locations[0])
+    for path in package.rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not [name for name in names if name.split(".")[0] == "sklearn"], path

@@ -1,0 +1,327 @@
+"""The ten-line use: one call, plots, saved folders, and errors a user can act on."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from oracles.toys import Convolutional, PerPixel
+
+import misure
+from misure.explainers import MSR, make_explainer
+from misure.models.compute import Compute
+from misure.models.wrapper import frozen
+from misure.target import make_targets
+
+IMAGE = torch.tensor([[[0.9, 0.1, 0.8, 0.2], [0.7, 0.6, 0.1, 0.0], [0.0, 0.9, 0.1, 0.3]]])
+FAST = {"n_iterations": 3, "mask_size": 4}
+
+
+def test_the_ten_line_use(tmp_path):
+    explanation = misure.explain(PerPixel(), IMAGE, target=1, **FAST)
+    assert explanation.method == "msr"
+    assert explanation.saliency.shape == explanation.sufficient_region.shape == (3, 4)
+    assert explanation.n_dilations == 0
+    assert 0 <= explanation.dice_explained <= 1
+    assert explanation.perturbation_ratio >= 0
+    assert explanation.seconds > 0
+    assert len(explanation.curve) == 3
+    assert isinstance(explanation.plot(), Figure)
+    assert explanation.save(tmp_path / "result").is_dir()
+
+
+def test_one_image_gives_one_explanation_and_a_batch_a_list():
+    assert isinstance(misure.explain(PerPixel(), IMAGE, 1, **FAST), misure.Explanation)
+    batch = misure.explain(PerPixel(), IMAGE.expand(3, -1, -1, -1), 1, **FAST)
+    assert isinstance(batch, list)
+    assert [e.batch_size for e in batch] == [3, 3, 3]
+    assert len(misure.explain(PerPixel(), IMAGE[None], 1, **FAST)) == 1
+
+
+def ready_targets(n: int) -> list[misure.Target]:
+    with frozen(misure.SegmentationModel(PerPixel()), Compute("32"), torch.device("cpu")) as network:
+        return make_targets(network, IMAGE.expand(n, -1, -1, -1), 1)
+
+
+@pytest.mark.parametrize("target", [1, np.int64(1), None, "bright", *ready_targets(1)], ids=lambda t: type(t).__name__)
+def test_every_way_to_name_the_target_gives_the_same(target):
+    model = misure.SegmentationModel(PerPixel(), class_names=("dark", "bright"))
+    explanation = misure.explain(model, IMAGE, target, **FAST)
+    assert torch.equal(explanation.target.region, IMAGE[0] > 0.5)
+    assert torch.equal(explanation.saliency, misure.explain(PerPixel(), IMAGE, 1, **FAST).saliency)
+
+
+def test_ready_targets_and_ready_explainers():
+    images = IMAGE.expand(2, -1, -1, -1)
+    explanations = misure.explain(PerPixel(), images, ready_targets(2), MSR(**FAST))
+    assert torch.equal(explanations[1].saliency, misure.explain(PerPixel(), IMAGE, 1, **FAST).saliency)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("method", ["msr", "seg_grad_cam"])
+def test_gradients_are_found_whatever_the_caller_s_mode(mode, method):
+    parameters = FAST if method == "msr" else {"layer": "bottleneck"}
+    toy = Convolutional(seed=4)
+    expected = misure.explain(toy, IMAGE, 1, method, **parameters)
+    with mode():
+        explanation = misure.explain(toy, IMAGE.clone(), 1, method, **parameters)
+    assert torch.equal(explanation.saliency, expected.saliency)
+
+
+def test_the_image_is_neither_changed_nor_given_a_gradient():
+    image = IMAGE.clone().requires_grad_()
+    explanation = misure.explain(PerPixel(), image, 1, **FAST)
+    assert image.grad is None
+    assert torch.equal(image, IMAGE)
+    assert not explanation.saliency.requires_grad
+    assert not explanation.image.requires_grad
+
+
+def test_parameters_are_plain_values():
+    explanation = misure.explain(PerPixel(), IMAGE, 1, "rise", n_masks=4)
+    assert explanation.parameters["thresholds"] == [0.2, 0.4]
+    assert json.loads(json.dumps(explanation.summary())) == explanation.summary()
+    assert explanation.summary()["prediction_size"] == 5
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_plots_show_the_raw_map_on_its_own_scale(channels):
+    explanation = misure.explain(PerPixel(), IMAGE.expand(channels, -1, -1), 1, "rise", n_masks=4)
+    figure = explanation.plot()
+    maps = [axes.images[-1] for axes in figure.axes if axes.get_title().startswith("rise")]
+    assert len(maps) == 1
+    assert np.array_equal(np.asarray(maps[0].get_array()), explanation.saliency.numpy())
+    assert maps[0].get_clim() == (0, float(explanation.saliency.max()))
+
+
+def test_a_plot_shows_the_sufficient_region_where_there_is_one():
+    titles = [axes.get_title() for axes in misure.explain(PerPixel(), IMAGE, 1, **FAST).plot().axes]
+    assert titles[:3] == ["Image", "Prediction, class 1", "Sufficient region, 0 dilations"]
+
+
+def test_a_saved_folder_holds_everything(tmp_path):
+    explanation = misure.explain(PerPixel(), IMAGE, 1, **FAST)
+    folder = explanation.save(tmp_path / "new" / "result")
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "arrays.npz",
+        "explanation.png",
+        "manifest.json",
+        "saliency.npy",
+    ]
+    assert np.array_equal(np.load(folder / "saliency.npy"), explanation.saliency.numpy())
+    with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
+        assert sorted(arrays) == ["image", "region", "saliency", "sufficient_region"]
+        assert np.array_equal(arrays["sufficient_region"], explanation.sufficient_region.numpy())
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["schema"] == 1
+    assert manifest["evaluations"][0]["dice_explained"] == explanation.dice_explained
+    assert manifest["parameters"]["lam"] == 0.01
+    assert manifest["curve"] == list(explanation.curve)
+    assert set(manifest["versions"]) == {"misure", "torch"}
+    assert matplotlib.image.imread(folder / "explanation.png").ndim == 3
+
+
+def test_saving_again_replaces_the_folder_and_leaves_nothing_else(tmp_path):
+    misure.explain(PerPixel(), IMAGE, 1, **FAST).save(tmp_path / "result")
+    second = misure.explain(PerPixel(), IMAGE, 1, "prediction")
+    second.save(tmp_path / "result")
+    assert json.loads((tmp_path / "result" / "manifest.json").read_text(encoding="utf-8"))["method"] == "prediction"
+    assert [p.name for p in tmp_path.iterdir()] == ["result"]
+
+
+@pytest.mark.parametrize("step", ["savefig", "rename"])
+def test_a_failed_save_leaves_what_was_there(tmp_path, monkeypatch, step):
+    explanation = misure.explain(PerPixel(), IMAGE, 1, "prediction")
+    explanation.save(tmp_path / "result")
+    real = Path.rename
+
+    def fail(self, *_args, **_options):
+        if step == "rename" and self.name.endswith((".old", "result")):
+            return real(self, *_args)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Figure if step == "savefig" else Path, step, fail)
+    with pytest.raises(misure.MisureError, match="No space left on device; free space or choose another folder"):
+        misure.explain(PerPixel(), IMAGE, 1, **FAST).save(tmp_path / "result")
+    assert [p.name for p in tmp_path.iterdir()] == ["result"]
+    assert json.loads((tmp_path / "result" / "manifest.json").read_text(encoding="utf-8"))["method"] == "prediction"
+
+
+def test_a_killed_save_leaves_the_old_folder_whole(tmp_path, monkeypatch):
+    explanation = misure.explain(PerPixel(), IMAGE, 1, "prediction")
+    explanation.save(tmp_path / "result")
+    before = (tmp_path / "result" / "manifest.json").read_bytes()
+
+    def killed(*_args, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Figure, "savefig", killed)
+    with pytest.raises(KeyboardInterrupt):
+        explanation.save(tmp_path / "result")
+    assert (tmp_path / "result" / "manifest.json").read_bytes() == before
+
+
+def test_saving_never_replaces_what_it_did_not_write(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work", encoding="utf-8")
+    explanation = misure.explain(PerPixel(), IMAGE, 1, "prediction")
+    for place in (tmp_path, tmp_path / "thesis.txt"):
+        with pytest.raises(misure.MisureError, match="it holds something else; choose another folder"):
+            explanation.save(place)
+    with pytest.raises(misure.MisureError, match=r"cannot write .*; choose another folder"):
+        explanation.save(tmp_path / "thesis.txt" / "result")
+    assert (tmp_path / "thesis.txt").read_text(encoding="utf-8") == "years of work"
+
+
+def broken(value: float, *, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    image = IMAGE.to(dtype).clone()
+    image[0, 1, 2] = value
+    return image
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "message"),
+    [
+        (broken(float("nan")), {}, "image 0 of the batch has NaN or infinite pixels: clean it"),
+        (broken(float("inf")), {}, "NaN or infinite pixels"),
+        (torch.stack([IMAGE, broken(float("nan"))]), {}, "image 1 of the batch has NaN"),
+        (IMAGE[0], {}, r"images have shape \(3, 4\): expected N x C x H x W"),
+        (IMAGE[None, None, None], {}, r"images have shape \(1, 1, 1, 1, 3, 4\)"),
+        (IMAGE[:, :0], {}, r"images have shape \(1, 1, 0, 4\)"),
+        (IMAGE[None][:0], {}, r"images have shape \(0, 1, 3, 4\)"),
+        (IMAGE.numpy(), {}, "images have shape ndarray"),
+        (broken(1, dtype=torch.uint8), {}, "images have type torch.uint8: convert and normalise"),
+        (IMAGE.expand(3, -1, -1), {}, "images have 3 channels, the network takes 1"),
+        (0 * IMAGE, {"target": 1}, r"class 1 was not predicted in this image; predicted classes: \[0\]"),
+        (0 * IMAGE, {}, "only background was predicted"),
+        (IMAGE, {"target": 2}, "class 2 does not exist: the network has classes 0 to 1"),
+        (IMAGE, {"target": "brigth"}, "no class named 'brigth'; close names: bright"),
+        (IMAGE, {"region": torch.zeros(3, 4)}, "not predicted inside the region"),
+        (IMAGE, {"region": torch.ones(4, 3)}, r"region has shape \(4, 3\), the image \(3, 4\)"),
+        (IMAGE, {"at": (3, 0)}, r"the point \(3, 0\) lies outside the image of 3 x 4"),
+        (IMAGE, {"at": (0, 1)}, r"only background was predicted at \(0, 1\)"),
+        (IMAGE, {"at": (0, 1), "target": 1}, r"the point \(0, 1\) is not on the object"),
+        (IMAGE, {"at": (0, 0), "region": torch.eye(3, 4).roll(1, 0)}, r"the point \(0, 0\) is not on the object"),
+        (IMAGE, {"at": (0, 0, 0)}, r"the point \(0, 0, 0\) is not a \(row, column\)"),
+        (IMAGE, {"border": 0}, "border=0 is not a whole number of at least 1"),
+        (IMAGE, {"target": "all", "at": (0, 0)}, "target='all' means every class, at=... one object"),
+        (0 * IMAGE, {"target": "all"}, "only background was predicted: there is no object"),
+        (IMAGE, {"target": "all", "region": IMAGE[0] < 0.5}, "only background was predicted inside the region"),
+        (IMAGE, {"target": "all", "region": torch.ones(4, 3)}, r"region has shape \(4, 3\), the image \(3, 4\)"),
+        (IMAGE, {"target": ready_targets(1), "border": 1}, "region, at or border given beside a ready target"),
+        (IMAGE, {"target": [replace(t, multi_label=True) for t in ready_targets(1)]}, "another kind of head"),
+        (IMAGE, {"target": ready_targets(2)}, "1 images but 2 targets"),
+        (torch.ones(1, 5, 5), {"target": ready_targets(1)}, r"another image size than \(5, 5\)"),
+        (IMAGE, {"method": "rize"}, "no method 'rize'; close names: rise"),
+        (IMAGE, {"method": "grad_cam"}, "close names: seg_grad_cam"),
+        (IMAGE, {"lamda": 0.1}, "msr has no parameter 'lamda'; close names: lam"),
+        (IMAGE, {"lam": -1}, "lambda=-1 is not a number of at least 0"),
+        (IMAGE, {"lam": "abc"}, "lambda=abc is not a number of at least 0"),
+        (IMAGE, {"mask_size": 0}, "mask_size=0 is not a whole number of at least 1"),
+        (IMAGE, {"precision": "16"}, "precision=16 is not known"),
+        (IMAGE, {"batch_size": 0}, "batch_size=0 is not a positive integer"),
+        (IMAGE, {"method": MSR(), "lr": 1}, "lr given beside a ready explainer"),
+        (IMAGE, {"method": "seg_grad_cam", "layer": "heat"}, "no layer"),
+    ],
+)
+def test_bad_input_is_one_line_that_says_what_to_do(image, options, message):
+    model = misure.SegmentationModel(PerPixel(), class_names=("dark", "bright"), in_channels=1)
+    with pytest.raises(misure.MisureError, match=message) as caught:
+        misure.explain(model, image, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_that_returns_nan_is_named():
+    with pytest.raises(misure.MisureError, match="NaN"):
+        misure.explain(lambda x: torch.stack([x[:, 0] * 0, x[:, 0] * float("nan")], 1), IMAGE, 1)
+
+
+@pytest.mark.parametrize("method", sorted(misure.EXPLAINERS))
+def test_close_names_are_offered_for_every_method_s_parameters(method):
+    names = misure.EXPLAINERS[method].parameter_names()
+    with pytest.raises(misure.MisureError, match=re.escape(f"{method} has no parameter 'sed'; close names: seed")):
+        make_explainer(method, sed=1)
+    assert "seed" in names
+
+
+SHAPES = torch.tensor([[1, 1, 1, 0, 0, 2], [1, 1, 1, 0, 0, 0], [1, 1, 1, 0, 1, 1], [0, 0, 0, 0, 1, 1]])
+"""What :func:`shapes` predicts where the image is bright."""
+
+
+def shapes(images):
+    """Predict the class drawn in ``SHAPES`` wherever the image is above 0.5."""
+    logits = [torch.where(c == SHAPES, images[:, 0] - 0.5, -1) for c in (1, 2)]
+    return torch.stack([torch.zeros_like(logits[0]), *logits], 1)
+
+
+BRIGHT = torch.ones(1, 4, 6)
+
+
+def test_at_explains_the_object_at_a_pixel():
+    explanation = misure.explain(shapes, BRIGHT, at=(3, 5), method="prediction")
+    assert explanation.target.class_id == 1
+    assert explanation.target.region.nonzero().tolist() == [[2, 4], [2, 5], [3, 4], [3, 5]]
+    assert torch.equal(explanation.target.ignored, (SHAPES == 1) & ~explanation.target.region)
+    assert misure.explain(shapes, BRIGHT, at=[0, 5], method="prediction").target.class_id == 2
+
+
+def test_border_explains_a_rim_and_ignores_the_inside():
+    explanation = misure.explain(shapes, BRIGHT, 1, "prediction", at=(1, 1), border=1)
+    ring = torch.zeros(4, 6, dtype=torch.bool)
+    ring[:3, :3] = True
+    ring[1, 1] = False
+    assert torch.equal(explanation.target.region, ring)
+    assert explanation.target.ignored[1, 1]
+    assert explanation.dice_explained == 1
+
+
+def test_a_region_is_cut_first_then_the_component_then_its_border():
+    """Without its middle column the large object falls into two parts; what is cut off makes a border."""
+    inside = torch.ones(4, 6)
+    inside[:, 1] = 0
+    part = misure.explain(shapes, BRIGHT, 1, "prediction", region=inside, at=(0, 2), border=3)
+    assert part.target.region.nonzero().tolist() == [[0, 2], [1, 2], [2, 2]]
+    inside[:, 1], inside[:, 2] = 1, 0
+    inside[1, 0] = 1
+    wide = misure.explain(shapes, BRIGHT, 1, "prediction", region=inside, at=(0, 0), border=1)
+    assert torch.equal(wide.target.region[:, :3], (SHAPES[:, :3] == 1) & (inside[:, :3] > 0))
+
+
+def test_all_explains_every_predicted_class_as_if_named():
+    together = misure.explain(shapes, BRIGHT, "all", "rise", n_masks=6)
+    assert [e.target.class_id for e in together] == [1, 2]
+    for one in together:
+        alone = misure.explain(shapes, BRIGHT, one.target.class_id, "rise", n_masks=6)
+        assert torch.equal(one.saliency, alone.saliency)
+        assert one.evaluations == alone.evaluations
+    dark = BRIGHT.clone()
+    dark[0, 0, 5] = 0  # class 2 is gone
+    batch = misure.explain(shapes, torch.stack([BRIGHT, dark]), "all", "prediction", border=1)
+    assert [[e.target.class_id for e in one] for one in batch] == [[1, 2], [1]]
+    assert torch.equal(batch[1][0].image, dark)
+    assert not batch[0][0].target.region[1, 1]
+
+
+def test_all_within_a_region_takes_the_classes_inside_it():
+    inside = torch.zeros(4, 6)
+    inside[:, 3:] = 1
+    explanations = misure.explain(shapes, BRIGHT, "all", "prediction", region=inside)
+    assert [e.target.size for e in explanations] == [4, 1]
+    inside[0] = 0
+    assert [e.target.class_id for e in misure.explain(shapes, BRIGHT, "all", "prediction", region=inside)] == [1]
+
+
+@pytest.mark.parametrize("method", [name for name, cls in misure.EXPLAINERS.items() if cls.needs_gradients])
+def test_a_method_of_gradients_refuses_a_network_without(method):
+    model = misure.SegmentationModel(PerPixel(), differentiable=False, title="net.onnx")
+    message = rf"net\.onnx gives no gradients, and {method} needs them: choose another method, out of .*rise"
+    with pytest.raises(misure.MisureError, match=message) as caught:
+        misure.explain(model, IMAGE, 1, method)
+    assert method not in str(caught.value).split("out of")[1].split(", ")
+    assert misure.explain(model, IMAGE, 1, "rise", n_masks=2).method == "rise"

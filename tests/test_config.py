@@ -1,0 +1,292 @@
+"""Every shipped configuration composes and builds what it says; wrong values get one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import get_class, get_method
+from omegaconf import DictConfig, OmegaConf
+from pipeline import shipped_root
+
+from misure.config import CONFIG_FOLDER, build, compute_of, number, sweep_grid
+from misure.datasets.triangle import TriangleDataset
+from misure.errors import MisureError
+from misure.explainers import EXPLAINERS, MSR, Explainer
+from misure.models.checkpoint import without_pretrained
+from misure.paper.extensions.equal_ratio import ALWAYS
+from misure.sweep.experiment import Experiment, Sweeps
+from misure.sweep.interventions import NOTHING
+from misure.sweep.plan import merge
+from misure.training.config import Recipe
+
+
+def files(group: str) -> list[str]:
+    return sorted(path.stem for path in Path(CONFIG_FOLDER, group).glob("*.yaml"))
+
+
+GROUPS = sorted(path.name for path in Path(CONFIG_FOLDER).iterdir() if path.is_dir())
+PROFILES, SWEEPS, DATASETS = files("profile"), files("sweep"), files("dataset")
+
+
+@pytest.fixture(autouse=True)
+def _hydra() -> Iterator[None]:
+    with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
+        yield
+
+
+def composed(*overrides: str, config: str = "run"):
+    return compose(config, list(overrides))
+
+
+def test_no_group_is_forgotten_here():
+    assert GROUPS == ["dataset", "explainer", "logger", "model", "profile", "runner", "sweep", "training"]
+    assert {"reproduce", "run", "train"} <= set(files("."))
+    assert all(files(group) for group in GROUPS)
+
+
+@pytest.mark.parametrize("config", files("."))
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_entry_point_composes_with_every_profile(config, profile):
+    cfg = composed(f"profile={profile}", config=config)
+    assert cfg.profile.name == profile
+    assert isinstance(build(cfg.training), Recipe)
+    sections = {name: section for name, section in cfg.profile.items() if isinstance(section, DictConfig)}
+    assert set(sections) == set(DATASETS)
+    # those that the paper's tables compare; any other method explains as many as a sweep's cell has
+    assert all(set(section.n_samples) == set(ALWAYS) for section in sections.values())
+
+
+@pytest.mark.parametrize("name", files("explainer"))
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_explainer_builds(name, profile):
+    cfg = composed(f"explainer={name}", f"profile={profile}")
+    experiment = Experiment.of(cfg)
+    assert isinstance(experiment.explainer, Explainer)
+    assert experiment.explainer.name == cfg.explainer.method
+    counts = cfg.profile.triangle
+    assert experiment.n_samples == counts.n_samples.get(cfg.explainer.method, counts.sweep_samples)
+
+
+def test_every_explainer_has_a_file():
+    assert set(EXPLAINERS) <= set(files("explainer"))
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_every_dataset_builds_and_names_itself(name, tmp_path):
+    places = [f"data_root={shipped_root(tmp_path / 'data')}", f"outputs={tmp_path / 'outputs'}"]
+    made = ["model=deeplabv3_stand_in"] if name == "coco" else []
+    cfg = composed(f"dataset={name}", "profile=smoke", "stand_in=true", *made, *places)
+    assert cfg.dataset.name == name
+    for split in ("train", "val"):
+        dataset = build(cfg.dataset[split])
+        assert dataset[0]["image"].shape[0] == cfg.dataset.in_channels
+        assert len(dataset) > 0
+    assert len(cfg.dataset.class_names) == cfg.dataset.n_classes == cfg.model.network.classes
+
+
+def test_triangle_is_as_in_the_paper(tmp_path):
+    cfg = composed(f"data_root={shipped_root(tmp_path / 'data')}")
+    train, val = build(cfg.dataset.train), build(cfg.dataset.val)
+    assert isinstance(train, TriangleDataset)
+    assert (len(train), len(val), train.layout.canvas, train.layout.distractors) == (1400, 600, 224, 5)
+    assert (train.split, val.split) == ("train", "val")
+
+
+@pytest.mark.parametrize("name", files("model"))
+def test_every_model_names_a_builder_that_exists(name):
+    cfg = composed(f"model={name}")
+    assert cfg.model.name == name
+    assert callable(get_method(cfg.model.network._target_))
+
+
+@pytest.mark.parametrize("name", files("model"))
+def test_every_model_has_its_bottleneck(name):
+    home = "dataset=coco" if name.startswith("deeplabv3") else "dataset=triangle"
+    cfg = composed(home, f"model={name}")
+    network = build(cfg.model.network, **without_pretrained(cfg.model.network))
+    assert network.get_submodule(cfg.model.bottleneck) is not None
+
+
+@pytest.mark.parametrize("name", files("logger"))
+def test_every_logger_names_a_class_that_exists(name):
+    if name == "wandb":
+        pytest.importorskip("wandb")
+    assert get_class(composed(f"logger={name}").logger._target_)
+
+
+def test_the_csv_logger_builds(tmp_path):
+    assert build(composed(f"outputs={tmp_path}").logger).save_dir == f"{tmp_path}/logs"
+
+
+@pytest.mark.parametrize("name", files("runner"))
+def test_every_runner_builds(name):
+    assert compute_of(composed(f"runner={name}")).precision in {"32", "bf16", "auto"}
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_dataset_chooses_its_model_and_the_command_line_overrides_it(name, tmp_path):
+    folder = tmp_path / "more" / "model"
+    folder.mkdir(parents=True)
+    (folder / "another.yaml").write_text("name: another\nnetwork: {classes: 2}\n")
+    search = f"hydra.searchpath=[file://{folder.parent}]"
+    assert composed(f"dataset={name}", search).model.name in files("model")
+    assert composed(f"dataset={name}", "model=another", search).model.name == "another"
+    assert composed("model=another", f"dataset={name}", search).model.name == "another"
+
+
+def test_a_dataset_without_a_say_leaves_the_default_model(tmp_path):
+    folder = tmp_path / "more" / "dataset"
+    folder.mkdir(parents=True)
+    (folder.parent / "model").mkdir()
+    (folder.parent / "model" / "another.yaml").write_text("name: another\n")
+    (folder / "other.yaml").write_text("defaults:\n- override /model@_global_.model: another\n\nname: other\n")
+    cfg = composed("dataset=other", f"hydra.searchpath=[file://{folder.parent}]")
+    assert (cfg.dataset.name, cfg.model.name) == ("other", "another")
+
+
+def test_a_network_chooses_its_recipe_and_the_command_line_overrides_it():
+    published = build(composed("dataset=synapse", "model=transunet", "profile=paper").training)
+    assert (published.optimiser, published.schedule, published.loss) == (
+        "sgd",
+        "polynomial",
+        "half_cross_entropy_half_dice",
+    )
+    assert (published.peak_lr, published.batch_size, published.max_epochs) == (0.01, 24, 150)
+    assert build(composed("dataset=synapse").training).optimiser == "adamw"
+    assert build(composed("dataset=synapse", "model=transunet", "training=adamw").training).optimiser == "adamw"
+
+
+def test_top_level_keys_reach_the_explainer():
+    explainer = Experiment.of(composed("lr=0.001", "lambda=0.3", "mask_size=56", "blanking=mean", "seed=5")).explainer
+    given = explainer.parameters
+    assert [given[k] for k in ("lr", "lam", "mask_size", "blanking", "seed")] == [0.001, 0.3, 56, "mean", 5]
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "lambda=abc",
+        "lambda=-1",
+        "lambda=true",
+        "lambda=null",
+        "lambda=.nan",
+        "lambda=.inf",
+        "lambda=[1]",
+        "lr=-0.1",
+        "mask_size=0",
+        "mask_size=56.5",
+        "n_samples=0",
+        "input_noise=-1",
+        "blanking=pink",
+        "seed=-1",
+        "explainer.tau=2",
+        "+explainer.lamda=1",
+        "explainer.method=mrs",
+        "explainer=rise explainer.style=soft",
+        "explainer=seg_grad_cam explainer.thresholds=0.5",
+    ],
+)
+def test_a_wrong_value_is_one_line(override):
+    with pytest.raises(MisureError) as caught:
+        Experiment.of(composed(*override.split()))
+    assert "\n" not in str(caught.value)
+    key = override.split()[-1].lstrip("+").partition("=")[0].removeprefix("explainer.")
+    assert {"method": "mrs"}.get(key, key) in str(caught.value)
+
+
+@pytest.mark.parametrize("override", ["precision=foo", "runner.batch_size=0", "runner.batch_size=many"])
+def test_wrong_resources_are_one_line(override):
+    with pytest.raises(MisureError, match=override.replace("runner.", "")):
+        compute_of(composed(override))
+
+
+def test_an_impossible_layout_is_one_line():
+    with pytest.raises(MisureError, match="would leave the 50 px canvas"):
+        build(composed("dataset.layout.canvas=50").dataset.val)
+
+
+def test_a_node_that_does_not_exist_is_one_line():
+    with pytest.raises(MisureError, match="configuration error") as caught:
+        build({"_target_": "misure.nothing.here"})
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_of_at_least():
+    assert number(composed("lambda=0"), "lambda") == 0.0
+    assert number(composed("mask_size=1"), "mask_size", 1) == 1.0
+    with pytest.raises(MisureError, match="for example mask_size=1"):
+        number(composed("mask_size=0"), "mask_size", 1)
+
+
+EXPECTED = {"table1": 6, "table2": 9, "table6": 3}
+EXPECTED |= {"table1_synapse": 12, "table3": 9, "table4": 9, "table6_synapse": 6, "table7": 2}
+EXPECTED |= {"table1_coco": 6, "table5": 9, "table5_readings": 8, "table6_coco": 3}
+EXPECTED |= {"stability": 15, "stability_synapse": 30, "stability_coco": 15}
+EXPECTED |= {"ambiguities": 17, "ambiguities_synapse": 34, "ambiguities_coco": 18}
+EXPECTED |= {"sanity": 20, "sanity_synapse": 40, "sanity_coco": 20}
+
+
+@pytest.fixture(scope="module")
+def expanded() -> dict[str, list[Experiment]]:
+    """Every sweep's experiments: composing takes a tenth of a second each."""
+    with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
+        return {name: list(Sweeps(["profile=quick", "seed=3"]).expand(name)) for name in SWEEPS}
+
+
+def test_every_sweep_expands_as_its_table_needs(expanded):
+    assert {name: len(experiments) for name, experiments in expanded.items()} == EXPECTED
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_overrides_hold_for_a_whole_sweep(name, expanded):
+    for experiment in expanded[name]:
+        assert experiment.cfg.seed == 3
+        assert experiment.cfg.profile.name == "quick"
+        assert experiment.explainer.seed == 3
+
+
+def test_cells_that_tables_share_are_one_experiment(expanded):
+    everything = [e for name in SWEEPS for e in expanded[name]]
+    merged = merge(everything)
+    # For each network, Table 1's MSR is also the cell (0.1, 0.01) of a table and mask size 224 of table 6. In this
+    # profile Table 7 takes no more samples than Table 1, so it is that MSR too, twice. Of the readings of stage 2's
+    # start, the literal one is two cells of Table 5.
+    of_the_paper = 4 * 2 + 2 + 2
+    # Stability compares with four methods of Table 1, the ambiguities with two; three of COCO's are in table5_readings.
+    beyond = 4 * (4 + 2) + 3
+    assert len(everything) - len(merged) == of_the_paper + beyond
+    shared = [
+        e
+        for e in merged
+        if e.explainer.name == "msr" and not e.input_noise and e.intervention == NOTHING and e.explainer == MSR(seed=3)
+    ]
+    assert [e.n_samples for e in shared] == [12, 16, 40, 40]
+
+
+def test_reproduce_names_sweeps_that_exist():
+    assert set(composed(config="reproduce").sweeps) == set(SWEEPS)
+
+
+def test_an_unknown_sweep_is_one_line():
+    with pytest.raises(MisureError, match="sweep table99") as caught:
+        list(Sweeps([]).expand("table99"))
+    assert "\n" not in str(caught.value)
+    assert not HydraConfig.initialized()
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_values_that_are_set_give_what_composing_gives(name, expanded):
+    grid = sweep_grid(name)
+    values = [f"{key}={of[-1]}" for key, of in grid.items()]
+    whole = composed(f"sweep={name}", *values, "profile=quick", "seed=3")
+    assert OmegaConf.to_container(expanded[name][-1].cfg, resolve=True) == OmegaConf.to_container(whole, resolve=True)
+
+
+def test_only_profiles_without_verdicts_take_generated_data_unasked():
+    allowed = {profile: composed(f"profile={profile}", config="reproduce").stand_in for profile in PROFILES}
+    assert allowed == {"paper": False, "quick": True, "smoke": True}
+    assert composed("profile=paper", "stand_in=true", config="reproduce").stand_in

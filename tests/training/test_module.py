@@ -1,0 +1,298 @@
+"""Training: what it minimises, that it improves, stops in time and resumes where it was."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import hardware
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pipeline import TINY_LAYOUT, environment, shipped_root
+from safetensors.torch import load_file
+from torch import nn
+
+from misure.datasets.datamodule import KeyedSampler, SegmentationData, Stage
+from misure.datasets.triangle import TriangleDataset, TriangleLayout
+from misure.errors import MisureError
+from misure.models.checkpoint import CheckpointInfo, read_info
+from misure.training import module as training
+from misure.training.config import OPTIMISERS, Recipe
+from misure.training.module import image_dice, train
+
+INFO = CheckpointInfo("toy", {}, None, ("background", "triangle"), 1, {}, {}, {}, {})
+RECIPE = Recipe(
+    batch_size=4, lr=0.02, max_epochs=4, samples_per_epoch=20, validation_samples=8, precision="32", warmup=0.1
+)
+
+
+def toy_network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 6, 5, padding=2), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 2, 5, padding=2))
+
+
+def make_data(root: Path, recipe: Recipe = RECIPE, **extra) -> SegmentationData:
+    layout = TriangleLayout(**{**TINY_LAYOUT, "distractors": 0})
+    return SegmentationData(
+        TriangleDataset("train", 30, root, layout),
+        TriangleDataset("val", 8, root, layout),
+        batch_size=recipe.batch_size,
+        samples_per_epoch=recipe.samples_per_epoch,
+        validation_samples=recipe.validation_samples,
+        **extra,
+    )
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    return shipped_root(tmp_path_factory.mktemp("training") / "data")
+
+
+def run(root: Path, path: Path, recipe: Recipe = RECIPE, network: nn.Module | None = None, **extra) -> CheckpointInfo:
+    network = network or toy_network()
+    return train(network, make_data(root, recipe, **extra), recipe, path=path, info=INFO, logger=False)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(root, tmp_path_factory):
+    path = tmp_path_factory.mktemp("uninterrupted") / "toy.safetensors"
+    return path, run(root, path)
+
+
+# The order of images
+
+
+@given(n=st.integers(1, 30), size=st.integers(1, 40), seed=st.integers(0, 5), epochs=st.integers(1, 4))
+def test_epochs_are_slices_of_shuffled_passes(n, size, seed, epochs):
+    order: list[int] = []
+    for epoch in range(epochs):
+        sampler = KeyedSampler(n, size, seed)  # as a resumed run makes it
+        sampler.set_epoch(epoch)
+        drawn = list(sampler)
+        assert len(drawn) == len(sampler) == size
+        order += drawn
+    for start in range(0, len(order) - n + 1, n):
+        assert sorted(order[start : start + n]) == list(range(n))
+
+
+def test_another_seed_and_another_pass_give_another_order():
+    orders = [list(KeyedSampler(50, 50, seed)) for seed in (0, 0, 1)]
+    double = list(KeyedSampler(50, 100, 0))
+    assert orders[0] == orders[1] == double[:50]
+    assert orders[0] != orders[2]
+    assert double[:50] != double[50:]
+
+
+# Losses and scores by hand
+
+
+def test_image_dice_by_hand():
+    predicted = torch.tensor([[[1, 1, 0, 2]], [[0, 0, 0, 0]], [[0, 0, 0, 0]], [[1, 1, 1, 1]]])
+    truth = torch.tensor([[[1, 0, 0, 2]], [[0, 0, 0, 0]], [[0, 2, 0, 0]], [[1, 1, 1, 1]]])
+    assert image_dice(predicted, truth, 4).tolist() == [(2 / 3 + 1) / 2, 1.0, 0.0, 1.0]
+
+
+# Whole trainings
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+@pytest.mark.parametrize("clip", [0.0, 1e-3])
+def test_every_optimiser_trains_in_every_precision_with_and_without_clipping(
+    root, tmp_path, optimiser, precision, clip
+):
+    changes = {"optimiser": optimiser, "precision": precision, "gradient_clip": clip}
+    short = {"lr": 0.01, "max_epochs": 1, "samples_per_epoch": 4, "warmup": 0.0, "weight_decay": 0.0}
+    network = toy_network()
+    before = [p.detach().clone() for p in network.parameters()]
+    info = run(root, tmp_path / "toy.safetensors", Recipe(**{**vars(RECIPE), **short, **changes}), network)
+    moved = torch.cat([(a - b).detach().flatten() for a, b in zip(network.parameters(), before, strict=True)])
+    assert info.training["precision"] == precision
+    assert 0 <= info.metrics["val_dice"] <= 1
+    assert all(p.dtype == torch.float32 for p in network.parameters())
+    assert bool(moved.isfinite().all())
+    assert float(moved.norm()) > 0
+    if optimiser == "sgd" and clip:  # the first step of gradient descent is the learning rate times the gradient
+        assert float(moved.norm()) == pytest.approx(0.01 * clip, rel=1e-3)  # float32 weights near 0.1 moved by 1e-5
+
+
+@pytest.mark.parametrize("bfloat16", ["slow", "fast"], indirect=True)
+def test_auto_trains_in_the_precision_of_the_hardware(root, tmp_path, bfloat16, capsys):
+    recipe = Recipe(**{**vars(RECIPE), "precision": "auto", "max_epochs": 1, "samples_per_epoch": 4})
+    info = run(root, tmp_path / "toy.safetensors", recipe)
+    assert info.training["precision"] == {"slow": "32", "fast": "bf16"}[bfloat16]
+    assert {"slow": "not fast at bfloat16", "fast": "measured: bf16"}[bfloat16] in capsys.readouterr().out
+
+
+def test_training_improves_and_leaves_two_files(uninterrupted, root, tmp_path):
+    path, info = uninterrupted
+    before = run(root, tmp_path / "toy.safetensors", Recipe(**{**vars(RECIPE), "lr": 0.0, "max_epochs": 1}))
+    assert info.metrics["val_dice"] > max(0.9, before.metrics["val_dice"] + 0.1)
+    assert info.metrics["val_images"] == 8
+    assert info.training["steps"] in {5, 10, 15, 20}
+    assert sorted(p.name for p in path.parent.iterdir()) == ["toy.json", "toy.safetensors"]
+    assert read_info(path) == info
+
+
+def test_a_resumed_training_says_what_it_started_from(root, tmp_path):
+    """Begun offline from random weights in float32, it goes on where pre-trained ones and another precision are had."""
+    path, recipe = tmp_path / "toy.safetensors", Recipe(**{**vars(RECIPE), "precision": "auto"})
+    begun = replace(INFO, initial_weights="random", network={"pretrained": None})
+    later = replace(INFO, initial_weights="imagenet", network={"pretrained": "imagenet"})
+    before = hardware.kind
+    cut = Interrupted(toy_network(), 7)
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(cut, make_data(root, recipe), recipe, path=path, info=begun, logger=False)
+    hardware.pretend("fast")
+    try:
+        info = train(toy_network(), make_data(root, recipe), recipe, path=path, info=later, logger=False)
+    finally:
+        hardware.pretend(before)
+    assert (info.initial_weights, dict(info.network)) == ("random", {"pretrained": None})
+    assert info.training["precision"] == {"slow": "32", "fast": "bf16"}[before]
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    first, second = load_file(a), load_file(b)
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+class Interrupted(nn.Sequential):
+    """A network that is cut short at a training step."""
+
+    def __init__(self, network: nn.Sequential, step: int) -> None:
+        super().__init__(*network)
+        self.left = step
+
+    def forward(self, images):
+        self.left -= self.training
+        if self.left < 0:
+            raise RuntimeError("power cut")
+        return super().forward(images)
+
+
+@pytest.mark.parametrize("step", [2, 7, 13, 19])
+def test_an_interrupted_training_ends_with_the_same_weights(uninterrupted, root, tmp_path, step):
+    path = tmp_path / "toy.safetensors"
+    with pytest.raises(RuntimeError, match="power cut"):
+        run(root, path, network=Interrupted(toy_network(), step))
+    assert not path.exists()
+    info = run(root, path)
+    assert same_weights(path, uninterrupted[0])
+    assert info.weights == uninterrupted[1].weights
+    assert info.metrics == uninterrupted[1].metrics
+    assert info.training["steps"] == uninterrupted[1].training["steps"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["toy.json", "toy.safetensors"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import torch
+torch.set_num_threads(1)
+from test_training import Interrupted, run, toy_network
+
+class Killed(Interrupted):
+    def forward(self, images):
+        self.left -= self.training
+        if self.left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return torch.nn.Sequential.forward(self, images)
+
+run(Path({root!r}), Path({path!r}), network=Killed(toy_network(), 8))
+"""
+
+
+def test_a_killed_training_ends_with_the_same_weights(uninterrupted, root, tmp_path):
+    path = tmp_path / "toy.safetensors"
+    code = KILLED.format(tests=str(Path(__file__).parents[1]), root=str(root), path=str(path))
+    ended = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, check=False)
+    assert ended.returncode == -9, ended.stderr
+    assert (tmp_path / "toy.state" / "last.ckpt").exists()
+    run(root, path)
+    assert same_weights(path, uninterrupted[0])
+
+
+def test_a_training_stopped_while_moving_its_result_is_complete(uninterrupted, root, tmp_path, monkeypatch):
+    path = tmp_path / "toy.safetensors"
+    move = Path.replace
+
+    def stop_at_json(self, target):
+        if self.parent.suffix == ".state" and Path(target) == path.with_suffix(".json"):
+            raise RuntimeError("power cut")
+        return move(self, target)
+
+    monkeypatch.setattr(Path, "replace", stop_at_json)
+    with pytest.raises(RuntimeError, match="power cut"):
+        run(root, path)
+    monkeypatch.undo()
+    assert run(root, path).metrics == uninterrupted[1].metrics
+    assert same_weights(path, uninterrupted[0])
+
+
+class Watching(nn.Sequential):
+    """A network that notes the size of every training image."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__(*layers)
+        self.sizes: list[int] = []
+
+    def forward(self, images):
+        if self.training:
+            self.sizes.append(images.shape[-1])
+        return super().forward(images)
+
+
+class Clock:
+    """Every look at the time takes six seconds."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 6.0
+        return self.now
+
+
+def test_a_time_budget_ends_training(root, tmp_path, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=clock.monotonic))
+    recipe = Recipe(**{**vars(RECIPE), "max_minutes": 0.75, "max_epochs": 1000})
+    network = Watching(*toy_network())
+    info = run(root, tmp_path / "toy.safetensors", recipe, network)
+    assert len(network.sizes) == 8  # the eighth step starts after 48 s of 45
+    assert math.isfinite(info.metrics["val_dice"])
+
+
+def test_a_loss_that_is_not_finite_stops_training(root, tmp_path):
+    network = toy_network()
+    with torch.no_grad():
+        network[0].weight.fill_(math.nan)
+    with pytest.raises(MisureError, match="NaN or infinite"):
+        run(root, tmp_path / "toy.safetensors", network=network)
+    assert not (tmp_path / "toy.safetensors").exists()
+
+
+def test_a_curriculum_shows_its_stages_in_order(root, tmp_path):
+    network = Watching(*toy_network())
+    small = TriangleLayout(48, 8, 24, 8, 10, 0)
+    stage = Stage(0.5, TriangleDataset("train", 30, root, small))
+    run(root, tmp_path / "toy.safetensors", network=network, curriculum=[stage])
+    assert network.sizes == [48] * 10 + [64] * 10
+
+
+def test_damaged_state_is_named_and_not_used(tmp_path):
+    state = tmp_path / "last.ckpt"
+    assert training._saved_state(state) is None
+    torch.save({"elapsed": 1.0, "weights": torch.rand(1000)}, state)
+    assert training._saved_state(state)["elapsed"] == 1.0
+    state.write_bytes(state.read_bytes()[:-500])
+    with pytest.warns(UserWarning, match="damaged.*from the beginning"):
+        assert training._saved_state(state) is None
