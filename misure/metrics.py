@@ -169,5 +169,4 @@ def evaluate(
         region_ratio = perturbation_ratio(binary & differs, batch.regions)
         return torch.stack([explained, perturbation_ratio(mask, batch.regions), region_ratio, binary_explained], 1)
 
-    rows = [row for _, part in network.batches(images[0]).attempt(work, len(images)) for row in part.tolist()]
-    return [Evaluation(threshold, *row) for row in rows]
+    return [Evaluation(threshold, *row) for row in network.map(work, len(images), images[0]).tolist()]

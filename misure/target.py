@@ -280,8 +280,7 @@ def _of_predictions(
             for i, logits in enumerate(network(images[part]))
         ]
 
-    done = network.batches(images[0]).attempt(predict, len(images))
-    return [single for _, part in done for single in part]
+    return network.map(predict, len(images), images[0])
 
 
 def _class_index(model: SegmentationModel, target: int | str | None, logits: Tensor, at: Sequence[int] | None) -> int:

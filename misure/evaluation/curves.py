@@ -16,7 +16,7 @@ from misure.metrics import Blanking, dice, keep
 from misure.models.compute import Compute
 from misure.models.wrapper import SegmentationModel, frozen
 from misure.target import TargetBatch
-from misure.validation import check_whole
+from misure.validation import Whole, check
 
 SMALLEST_RATIO = 0.05
 """The threshold curve starts where a map may keep this many times the object's pixels."""
@@ -73,8 +73,8 @@ def explanation_curves(
     Raises:
         MisureError: If a number of points is too small, or a single image does not fit into the memory.
     """
-    check_whole("n_levels", n_levels, 2)
-    check_whole("n_steps", n_steps, 1)
+    check("n_levels", n_levels, Whole(2))
+    check("n_steps", n_steps, Whole(1))
     is_mask = explanation.evaluations[0].threshold is None
     ranked = _ranked(explanation, is_mask=is_mask)
     allowed = np.geomspace(SMALLEST_RATIO, ranked.size / explanation.target.size, n_levels)
@@ -189,7 +189,7 @@ def _scores(
             masks = (values > cuts[part].view(of_set)) ^ flipped[part].view(of_set)
             return dice(target.hits(network(keep(image, masks, baseline))), target.regions)
 
-        done = torch.cat([part for _, part in network.batches(image[0]).attempt(work, len(first))])
+        done = network.map(work, len(first), image[0])
         changed = (image != (0 if baseline is None else baseline)).any(1)[0]
     return done.cpu().numpy()[place], changed.cpu().numpy()
 

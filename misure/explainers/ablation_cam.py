@@ -71,11 +71,8 @@ class AblationCAM(LayerExplainer):
             return summed_scores(logits, target[copies])
 
         whole = summed_scores(network(image), target)
-        scores = [whole[:0]]
-        for part, score in network.batches(image[0]).attempt(work, len(active)):
-            scores.append(score)
-            network.tell("ablating", part.stop, len(active))
-        weights = (whole - torch.cat(scores)) / torch.where(whole == 0, 1, whole.abs())
+        scores = network.map(work, len(active), image[0], stage="ablating") if len(active) else whole[:0]
+        weights = (whole - scores) / torch.where(whole == 0, 1, whole.abs())
         shape = (-1, *(1,) * (features.ndim - 1))
         cam = (weights.to(features.dtype).view(shape) * features[active]).sum(0, keepdim=True)
         return upsample(cam.relu(), image.shape[2:])

@@ -6,7 +6,6 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from misure.explainers.activations import activations_and_gradients, upsample
@@ -60,5 +59,4 @@ class GradientCAM(LayerExplainer):
             activation, gradient = activations_and_gradients(network, images[part], targets[part], self.layer)
             return upsample((self.weights(gradient) * activation).sum(1).relu(), images.shape[2:])
 
-        done = network.batches(images[0]).attempt(work, len(images))
-        return SaliencyMaps(torch.cat([maps for _, maps in done]))
+        return SaliencyMaps(network.map(work, len(images), images[0]))

@@ -83,7 +83,7 @@ def in_batches(method: Any, network: FrozenNetwork, image: Tensor) -> Any:
             gradient: Tensor = direct(forward_fn, (given,))[0]
             return gradient.to(copies.device)
 
-        return (torch.cat([part for _, part in network.batches(image[0]).attempt(work, len(copies))]),)
+        return (network.map(work, len(copies), image[0]),)
 
     method.gradient_func = gradients
     return method

@@ -92,13 +92,12 @@ class ExtremalPerturbation(SufficientRegion):
             mask, curves = minimise(
                 network, problem, lr=self.lr, n_iterations=self.n_iterations, first_image=part.start
             )
-            return problem.seen(mask, self.n_iterations).clamp(0, 1), curves  # interpolating ones can round above 1
+            return problem.seen(mask, self.n_iterations).clamp(0, 1), curves.T  # interpolating ones can round above 1
 
         with network.sustained(images[0]):
-            done = [result for _, result in network.batches(images[0]).attempt(work, len(images))]
+            masks, curves = network.map(work, len(images), images[0])
         n_pixels = allowed_cells(shares, regions)
-        masks = keep_largest(torch.cat([mask for mask, _ in done]), n_pixels)
-        return SaliencyMaps(masks, regions, n_dilations, torch.cat([curve for _, curve in done], dim=1))
+        return SaliencyMaps(keep_largest(masks, n_pixels), regions, n_dilations, curves.T)
 
     def _shares(self, objects: Tensor, regions: Tensor) -> Tensor:
         """Return the asked share of each sufficient region: float64, N, at most 1."""

@@ -125,11 +125,11 @@ class OptimisedMask(Explainer):
             mask, curves = minimise(
                 network, problem, lr=self.lr, n_iterations=self.n_iterations, first_image=part.start
             )
-            return problem.seen(mask, self.n_iterations).clamp(0, 1), curves  # interpolating ones can round above 1
+            return problem.seen(mask, self.n_iterations).clamp(0, 1), curves.T  # interpolating ones can round above 1
 
         with network.sustained(images[0]):
-            done = [result for _, result in network.batches(images[0]).attempt(work, len(images))]
-        return SaliencyMaps(torch.cat([mask for mask, _ in done]), curves=torch.cat([c for _, c in done], dim=1))
+            masks, curves = network.map(work, len(images), images[0])
+        return SaliencyMaps(masks, curves=curves.T)
 
 
 def enlarge(mask: Tensor, size: torch.Size) -> Tensor:

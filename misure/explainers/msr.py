@@ -107,12 +107,12 @@ class MSR(SufficientRegion):
         regions, n_dilations = self.sufficient_regions(network, images, targets)
 
         def work(part: slice) -> tuple[Tensor, Tensor]:
-            return self._minimise(network, images[part], targets[part], regions[part], part.start)
+            masks, curves = self._minimise(network, images[part], targets[part], regions[part], part.start)
+            return masks, curves.T
 
         with network.sustained(images[0]):
-            done = [result for _, result in network.batches(images[0]).attempt(work, len(images))]
-        masks = torch.cat([mask for mask, _ in done])
-        return SaliencyMaps(masks, regions, n_dilations, torch.cat([curve for _, curve in done], dim=1))
+            masks, curves = network.map(work, len(images), images[0])
+        return SaliencyMaps(masks, regions, n_dilations, curves.T)
 
     def _minimise(
         self, network: FrozenNetwork, images: Tensor, targets: TargetBatch, regions: Tensor, start: int = 0

@@ -72,11 +72,9 @@ class ScoreCAM(LayerExplainer):
                 return dice(many.hits(logits), many.regions)
             return summed_scores(logits, many) / many.regions.flatten(1).sum(1)
 
-        scores = [flat.new_zeros(0, dtype=torch.float64)]
-        for part, score in network.batches(image[0]).attempt(work, len(varying)):
-            scores.append(score)
-            network.tell("masking", part.stop, len(varying))
-        weights = torch.cat(scores)
+        weights = flat.new_zeros(0, dtype=torch.float64)
+        if len(varying):
+            weights = network.map(work, len(varying), image[0], stage="masking")
         if self.score == "logit":
             weights = weights.softmax(0)
         shape = (-1, *(1,) * (features.ndim - 1))

@@ -127,8 +127,7 @@ def _dice_of_steps(
         hits = batch.hits(network(keep(x, flat[part], blanking.baseline(network, x))))
         return dice(hits, batch.regions)
 
-    tried = [score for _, score in network.batches(images[0]).attempt(work, len(flat))]
-    return torch.cat(tried).view(-1, n_steps)
+    return network.map(work, len(flat), images[0]).view(-1, n_steps)
 
 
 @dataclass(frozen=True, kw_only=True)

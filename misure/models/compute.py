@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, TypeVar
+from itertools import chain
+from typing import Any, Literal, TypeVar, cast
 
 import psutil
 import torch
+from torch import Tensor
 
 from misure.errors import MisureError
 
@@ -279,3 +281,13 @@ class Batches:
             ) from error
         self.size //= 2
         warnings.warn(f"out of memory: going on with batches of {self.size}", RuntimeWarning, stacklevel=3)
+
+
+def joined(results: Sequence[_Result]) -> _Result:
+    """Join the results of batches, at least one: tensors along their first axis, lists, or tuples of these."""
+    first: Any = results[0]
+    if isinstance(first, tuple):
+        return cast("_Result", tuple(joined(parts) for parts in zip(*cast("Any", results), strict=True)))
+    if isinstance(first, Tensor):
+        return cast("_Result", torch.cat(cast("Any", results)))
+    return cast("_Result", list(chain.from_iterable(cast("Any", results))))

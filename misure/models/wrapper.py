@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from misure.models.compute import (
     PrecisionChoice,
     automatic_batch_size,
     choose_precision,
+    joined,
     seconds_of,
     setting_of,
     tf32,
@@ -33,6 +34,8 @@ from misure.progress import Progress, Watch
 
 Reshape = Callable[[Tensor], Tensor]
 """Turns a layer's tokens (N x T x C) into a feature map (N x C x H x W)."""
+
+_Result = TypeVar("_Result")
 
 _TIMED_TOGETHER = {"cuda": 8}
 """Images of the pass that is timed to choose the precision: on a GPU a single one would be bound by launches."""
@@ -286,6 +289,28 @@ class FrozenNetwork:
     def predict(self, images: Tensor) -> Tensor:
         """Return the predicted class of every pixel, N x H x W."""
         return self(images).argmax(1)
+
+    def map(
+        self, work: Callable[[slice], _Result], n_items: int, image: Tensor, *, stage: str | None = None
+    ) -> _Result:
+        """Do some work in batches that fit into the memory, and join the results along their first axis.
+
+        Args:
+            work: Computes the items of a slice of ``range(n_items)``: a tensor or a list with one entry an item, or a
+                tuple of these. It must not change state outside itself.
+            n_items: How many items there are, at least 1.
+            image: One like those that the work passes through the network, C x spatial.
+            stage: What the watcher is told after each batch.
+
+        Raises:
+            MisureError: If a single item does not fit.
+        """
+        results = []
+        for part, result in self.batches(image).attempt(work, n_items):
+            results.append(result)
+            if stage is not None:
+                self.tell(stage, part.stop, n_items)
+        return joined(results)
 
     def batches(self, image: Tensor) -> Batches:
         """Return the batch cutter, sized on first use for images like this one (C x H x W)."""

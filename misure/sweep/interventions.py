@@ -229,7 +229,7 @@ def sufficient_or_whole(
     def score(part: slice) -> Tensor:
         return dice(targets[part].hits(network(images[part])), targets[part].regions)
 
-    scores = torch.cat([found for _, found in network.batches(images[0]).attempt(score, len(images))])
+    scores = network.map(score, len(images), images[0])
     regions = torch.ones_like(targets.regions)
     n_dilations = torch.tensor([_dilations_to_whole(mask) for mask in targets.regions], device=images.device)
     reached = scores > method.tau

@@ -108,9 +108,8 @@ def take_survey(model: SegmentationModel, dataset: SegmentationDataset, compute:
                 bar.update(len(images))
             return predictions, counts
 
-        seen = [found for _, found in network.batches(dataset[0]["image"].to(device)).attempt(look, len(dataset))]
-    predicted, true, overlap = torch.cat([c for _, counts in seen for c in counts]).unbind(1)
-    labels = [p for predictions, _ in seen for p in predictions]
+        labels, counts = network.map(look, len(dataset), dataset[0]["image"].to(device))
+    predicted, true, overlap = torch.cat(counts).unbind(1)
     annotated, showable = _credited(dataset, true.numpy() > 0)
     return Survey(
         predictions=torch.cat(labels).numpy() if labels else np.empty((0, 0, 0), np.uint8),
