@@ -23,10 +23,10 @@ from misure.paper.figures.sanity import sanity_figures
 from misure.paper.figures.sizes import size_figure
 from misure.paper.maps import noise_floor
 from misure.paper.material import Material
+from misure.paper.provenance import head_note
 from misure.paper.published import grouped
 from misure.paper.query import every_draw, paper_draw
 from misure.paper.reliability import table7, table7_document
-from misure.paper.table import head_note
 from misure.paper.tables.markdown import by_class_document, lr_lambda_document, table1_document, table6_document
 from misure.paper.tables.rows import by_class_table, lr_lambda_table, table1, table6
 from misure.paper.tables.volumes import volume_document, volume_table

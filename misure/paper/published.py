@@ -16,6 +16,12 @@ from omegaconf import OmegaConf
 
 DASH = "–"  # noqa: RUF001 - an en dash, as in printed tables
 
+PAPER_MASKS = 2000
+"""RISE masks in the paper (4.4)."""
+
+PAPER_ITERATIONS = 100
+"""Iterations of MSR in the paper (4.2)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:

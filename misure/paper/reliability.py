@@ -107,7 +107,7 @@ def table7_document(frame: pd.DataFrame, head: str) -> str:
 
     Args:
         frame: As :func:`table7` returns it.
-        head: What it was made from, as :func:`misure.paper.table.head_note` writes it.
+        head: What it was made from, as :func:`misure.paper.provenance.head_note` writes it.
     """
     parts = [heading("Table 7: post-hoc reliability", frame), head, _READING]
     for (dataset, model), rows in frame.groupby(["dataset", "model"], sort=False):

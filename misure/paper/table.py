@@ -1,30 +1,27 @@
-"""How numbers and tables are written down: cells, head notes, Markdown."""
+"""A table: its numbers, and its columns with name, unit, direction and format; Markdown, LaTeX, HTML and plain text."""
 
 from __future__ import annotations
 
 import math
-import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from misure.paper.published import DASH, Pair, grouped
-from misure.paper.query import SAMPLE, class_labels, in_class, paper_draw, shown_pairs, undisturbed
-from misure.paper.source import Origin, distinct
+from misure.paper.difference import Difference, difference
+from misure.paper.latex import latex_table
+from misure.paper.prose import prose
+from misure.paper.published import DASH
 from misure.paper.statistics import Summary
-from misure.paper.tables.rows import PAPER_ITERATIONS, PAPER_MASKS
 
 READING = (
     "Ours: mean [95 % bootstrap interval of the mean over samples], median. "
     f"{DASH} means no value, with the reason where a result of ours is missing."
 )
 
-_PROFILE_NOTES = {"smoke": " (checks that everything runs, at a tiny size: its numbers mean nothing)"}
-
-_REASONS_SHOWN = 3
-
-_CAPTION_COLUMNS_PER_INCH = 17
+ARROWS = {"higher": "↑", "lower": "↓", "": ""}
+"""Signs for the better direction in headers."""
 
 _DECIMALS = ((3, 9.9995), (2, 99.995), (1, 999.95))
 """Decimals of numbers below a limit, which rounds to the next power of ten."""
@@ -52,6 +49,17 @@ def duration(seconds: float) -> str:
     return f"{seconds:.3g}" if seconds < 999.5 else f"{seconds:.0f}"
 
 
+def plain(value: Any) -> str:
+    """Write any value: text as it is, booleans as yes or no, numbers as the paper prints them, a dash for none."""
+    if isinstance(value, str):
+        return " ".join(value.split())
+    if value is None or pd.isna(value):
+        return DASH
+    if pd.api.types.is_bool(value):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def interval(summary: Summary) -> str:
     """Write the interval of the mean; a dash where it is undefined (one sample)."""
     return f"[{DASH}]" if math.isnan(summary.low) else f"[{measured(summary.low)}, {measured(summary.high)}]"
@@ -70,102 +78,161 @@ def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def head_note(
-    run: pd.DataFrame,
-    profile: str,
-    pairs: Sequence[Pair] | None = None,
-    samples_of: Callable[[pd.DataFrame, Pair], pd.DataFrame] = paper_draw,
-) -> str:
-    """Say what a table or figure was made from: a Markdown list.
+@dataclass(frozen=True)
+class Column:
+    """One column that a table shows.
+
+    Attributes:
+        name: Of the column in the table's frame: what is written, and what a reader sorts by.
+        title: In words.
+        write: Writes a value as plain text.
+        unit: Such as ``"s"``; empty for none.
+        better: Which direction is better, if one is.
+        low: The frame's column with the lower end of the value's interval; empty where it has no interval.
+        high: The frame's column with the upper end.
+        paper: The frame's column with the paper's number, from which HTML tells the difference.
+    """
+
+    name: str
+    title: str
+    write: Callable[[Any], str] = plain
+    unit: str = ""
+    better: Literal["", "higher", "lower"] = ""
+    low: str = ""
+    high: str = ""
+    paper: str = ""
+
+    @property
+    def header(self) -> str:
+        """Title, unit and direction in one line."""
+        return " ".join(part for part in (self.title, f"({self.unit})" if self.unit else "", self.arrow) if part)
+
+    @property
+    def arrow(self) -> str:
+        """A sign for the better direction; empty where none is better."""
+        return ARROWS[self.better]
+
+    def text(self, row: Mapping[Any, Any]) -> str:
+        """Write a row's cell as plain text: the value, and its interval in brackets where it has one."""
+        value = self.write(row[self.name])
+        if not self.low or value == DASH:
+            return value
+        low, high = row[self.low], row[self.high]
+        return f"{value} [{DASH}]" if pd.isna(low) else f"{value} [{self.write(low)}, {self.write(high)}]"
+
+    def difference(self, row: Mapping[Any, Any]) -> Difference | None:
+        """Tell a row's value from the paper's; None for a column that is not compared.
+
+        It is grey where the row is of a stand-in (column ``stand_in``) or the value has no interval: one sample.
+        """
+        if not self.paper:
+            return None
+        grey = "fewer than 2 samples" if self.low and pd.isna(row[self.low]) else ""
+        grey = "a stand-in is not the paper's data" if row.get("stand_in", False) else grey
+        return difference(row[self.paper], row[self.name], factor=self.better == "lower", grey=grey)
+
+
+def estimate(
+    metric: str,
+    title: str,
+    *,
+    better: Literal["", "higher", "lower"] = "",
+    unit: str = "",
+    paper: str = "",
+    write: Callable[[Any], str] = measured,
+) -> Column:
+    """Describe a mean with its interval: the frame's columns ``<metric>_mean``, ``<metric>_low`` and ``_high``.
 
     Args:
-        run: As :func:`misure.paper.query.latest_run` returns it.
-        profile: Of the run.
-        pairs: Datasets and models shown; those of :func:`misure.paper.query.shown_pairs` by default.
-        samples_of: Chooses the records of a pair that count; those of Tables 1 to 6 by default.
+        metric: The common part of the columns' names.
+        title: In words.
+        better: Which direction is better, if one is.
+        unit: Such as ``"s"``.
+        paper: The frame's column with the paper's number.
+        write: Writes the mean and the interval's ends.
     """
-    lines = [f"- Profile: `{profile}`{_PROFILE_NOTES.get(profile, '')}"]
-    pairs = shown_pairs(run) if pairs is None else pairs
-    for pair in pairs:
-        records = samples_of(run, pair)
-        lines += [f"- {pair.label}: {'; '.join(_provenance(records, pair)) if len(records) else 'no records'}"]
-    for pair, *_ in grouped(pairs, "dataset"):
-        lines.append(
-            f"- The paper's setting for {pair.dataset_label}: {pair.paper_setting}; MSR with learning "
-            f"rate 0.1, lambda 0.01, mask 224 x 224, {PAPER_ITERATIONS} iterations (where the table does not vary "
-            f"them); RISE with {PAPER_MASKS} masks."
-        )
-    return "\n".join(lines)
+    return Column(f"{metric}_mean", title, write, unit, better, f"{metric}_low", f"{metric}_high", paper)
 
 
-def caption(run: pd.DataFrame, profile: str, pairs: Sequence[Pair]) -> str:
-    """Say in a line or two what a figure of one dataset was made from."""
-    records = pd.concat([paper_draw(run, pair) for pair in pairs])
-    models = " and ".join(pair.model_label for pair in pairs)
-    parts = [f"{pairs[0].dataset_label}, {models}", f"profile {profile}"]
-    if len(records):
-        origin = Origin.of(records)
-        parts += [f"data: {origin.data}"]
-        parts += [f"network: {origin.substitution}"] if origin.substitution else []
-        parts += [f"weights {distinct(records['weights'])}"]
-        parts += [f"trained from {start} weights"] if (start := distinct(records["initial_weights"])) else []
-    return " · ".join(parts)
+@dataclass(frozen=True)
+class Table:
+    """Numbers, and the columns that are shown of them.
 
+    Attributes:
+        name: Of its files, without suffix.
+        title: In one line of plain text.
+        columns: What is shown, from left to right; a column whose cells are all empty is left out.
+        frame: All numbers, one row per line: the CSV file.
+        head: What it was made from, in Markdown.
+        notes: How to read it, in Markdown.
+        n_parts: How many of the first columns divide the table: Markdown and plain text lay out a table of its own
+            for each combination of their values, under that heading.
+    """
 
-def figure_note(figure: Figure, run: pd.DataFrame, profile: str, pairs: Sequence[Pair]) -> None:
-    """Write the :func:`caption` below a figure, in lines that fit its width."""
-    columns = int(_CAPTION_COLUMNS_PER_INCH * figure.get_figwidth())
-    figure.supxlabel(textwrap.fill(caption(run, profile, pairs), columns), fontsize=7, color="0.35")
+    name: str
+    title: str
+    columns: Sequence[Column]
+    frame: pd.DataFrame
+    head: str = ""
+    notes: str = ""
+    n_parts: int = 0
 
+    def markdown(self) -> str:
+        """Lay out the document: title, what the table was made from, the table and how to read it."""
+        return "\n\n".join(part for part in (f"# {self.title}", self.head, self.body(), self.notes) if part) + "\n"
 
-def _provenance(records: pd.DataFrame, pair: Pair) -> list[str]:
-    clean = records[undisturbed(records)]
-    origin, published = Origin.of(records), distinct(records["network_source"])
-    chosen = distinct(records["precision_reason"])
-    done, skipped = (clean[clean["status"] == status] for status in ("done", "skipped"))
-    explained = done.drop_duplicates(SAMPLE)
-    left_out = {tuple(key) for key in skipped[SAMPLE].to_numpy()} - {tuple(key) for key in explained[SAMPLE].to_numpy()}
-    reasons = skipped["reason"].dropna().unique()[:_REASONS_SHOWN]
-    why = f" ({'; '.join(map(str, reasons))})" if left_out and len(reasons) else ""
-    numbers = f"{len(explained)} samples explained{_of_classes(explained, pair)}{_of_drawn(records, pair)}"
-    return [
-        f"{numbers}, {len(left_out)} skipped{why}",
-        f"data: {origin.data_cell}",
-        *([f"network: **{origin.substitution}**"] if origin.substitution else []),
-        f"weights `{distinct(records['weights'])}`" + (f" ({published})" if published else ""),
-        *([f"trained from {start} weights"] if (start := distinct(records["initial_weights"])) else []),
-        f"device: {distinct(records['device']) or DASH}",
-        f"precision: {distinct(records['precision']) or DASH}" + (f" ({chosen})" if chosen else ""),
-        *_shortened(explained),
-        f"code {distinct(records['code_version']) or DASH}",
-        *_network_quality(explained),
-    ]
+    def body(self, level: int = 2) -> str:
+        """Lay out the table alone, in Markdown.
 
+        Args:
+            level: Of the headings of its parts.
+        """
+        blocks = []
+        for title, cells in self._parts():
+            blocks += [f"{'#' * level} {title}"] if title else []
+            blocks.append(markdown_table(list(cells.columns), cells.to_numpy().tolist()))
+        return "\n\n".join(blocks)
 
-def _shortened(explained: pd.DataFrame) -> list[str]:
-    """Name numbers of iterations that are not the paper's, as the smallest profile has."""
-    iterations = explained.get("param_n_iterations", pd.Series(dtype=float)).dropna().unique()
-    others = [f"{n:.0f}" for n in iterations if n != PAPER_ITERATIONS]
-    return [f"**MSR with {', '.join(others)} iterations**"] if others else []
+    def text(self) -> str:
+        """Lay out the table alone, for a terminal."""
+        blocks = []
+        for title, cells in self._parts():
+            blocks += [title] if title else []
+            blocks.append(cells.to_string(index=False))
+        return "\n".join(blocks)
 
+    def latex(self) -> str:
+        r"""Lay out a ``table`` environment, to be read with ``\input``; see :mod:`misure.paper.latex`."""
+        shown = self._shown(self.frame)
+        cells = pd.DataFrame({column.header: texts for column, texts in shown.items()})
+        numeric = [self.is_numeric(column) for column in shown]
+        return latex_table(self.name, self.title, cells, numeric, [READING.replace(", median", "")])
 
-def _of_classes(explained: pd.DataFrame, pair: Pair) -> str:
-    counts = {label: len(in_class(explained, label)) for label in class_labels(explained, pair.classes)}
-    if len(counts) < 2:
-        return ""
-    each = [f"{n} {label}" + ("" if n else " (not in the records)") for label, n in counts.items()]
-    return f" ({', '.join(each)})"
+    def html(self) -> str:
+        """Lay out a ``<table>``; each cell has its raw value as ``data-value`` and its difference from the paper."""
+        return prose("table.html.j2", table=self, columns=list(self._shown(self.frame)), rows=self.rows)
 
+    @property
+    def rows(self) -> list[dict[Any, Any]]:
+        """All numbers of each line by name."""
+        return self.frame.to_dict("records")
 
-def _of_drawn(records: pd.DataFrame, pair: Pair) -> str:
-    """Say how many samples the data gives, where the paper's number is drawn from annotated images."""
-    drawn = records["drawn"].dropna()
-    if not pair.sample_word:
-        return ""
-    found = f"of {drawn.max():.0f} {pair.sample_word} that these images give, " if len(drawn) else ""
-    return f" ({found}the paper has {pair.paper_samples})"
+    def is_numeric(self, column: Column) -> bool:
+        """Tell whether a column holds numbers (and is aligned to the right)."""
+        values = self.frame.get(column.name, pd.Series(dtype=object))
+        return pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
 
+    def _parts(self) -> Iterator[tuple[str, pd.DataFrame]]:
+        """Return the parts' titles and their cells by header."""
+        dividing = [column.name for column in self.columns[: self.n_parts]]
+        groups = self.frame.groupby(dividing, sort=False, dropna=False) if dividing and len(self.frame) else ()
+        for _, frame in groups or [((), self.frame)]:
+            shown = {column: texts for column, texts in self._shown(frame).items() if column.name not in dividing}
+            first = frame.to_dict("records")[:1]
+            title = ", ".join(column.text(row) for row in first for column in self.columns[: self.n_parts])
+            yield title, pd.DataFrame({column.header: texts for column, texts in shown.items()}, dtype=object)
 
-def _network_quality(explained: pd.DataFrame) -> list[str]:
-    truth = explained["truth_dice"].dropna()
-    return [f"network's mean Dice with the ground truth on them {truth.mean():.3f}"] if len(truth) else []
+    def _shown(self, frame: pd.DataFrame) -> dict[Column, list[str]]:
+        rows = frame.to_dict("records")
+        cells = {column: [column.text(row) for row in rows] for column in self.columns}
+        return {column: texts for column, texts in cells.items() if not rows or any(texts)}

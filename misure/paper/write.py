@@ -16,9 +16,9 @@ from misure.paper.catalogue import FIGURES, TABLES, Table, attributions
 from misure.paper.claims import claims, claims_document, claims_frame, claims_json, inconsistencies
 from misure.paper.claims.document import inconsistencies_document
 from misure.paper.material import Material
+from misure.paper.provenance import head_note
 from misure.paper.query import latest_run, shown_pairs
 from misure.paper.reliability import save_models
-from misure.paper.table import head_note
 from misure.paper.tables.latex import latex_document
 from misure.paper.tables.volumes import read_all
 

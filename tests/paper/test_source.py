@@ -10,10 +10,10 @@ from paper_records import PHANTOM, SUBSTITUTION, frame, organ, photo, unit
 
 from misure.paper.figures.maps import qualitative_figure
 from misure.paper.figures.sizes import size_figure
+from misure.paper.provenance import head_note
 from misure.paper.published import DASH, PAIRS, Pair
 from misure.paper.query import latest_run
 from misure.paper.source import Origin, distinct, heading
-from misure.paper.table import head_note
 from misure.paper.tables.markdown import console_table, experiment_summary, table1_document
 from misure.paper.tables.rows import by_class_table, lr_lambda_table, table1, table6
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from misure.paper.claims.claim import Finding, Part
 from misure.paper.claims.samples import CAM_LOW, MSR, RISE_LOW, Method, Subject, shift
+from misure.paper.published import PAPER_MASKS
 from misure.paper.source import distinct
-from misure.paper.tables.rows import PAPER_MASKS
 
 MINUTE = 60.0
 

@@ -18,7 +18,7 @@ def claims_document(judged: Sequence[Claim], contradictions: pd.DataFrame, head:
     Args:
         judged: As :func:`misure.paper.claims.claims` returns them.
         contradictions: As :func:`misure.paper.claims.inconsistencies` returns them.
-        head: What they were made from, as :func:`misure.paper.table.head_note` writes it.
+        head: What they were made from, as :func:`misure.paper.provenance.head_note` writes it.
     """
     marks = pd.DataFrame(
         [{"dataset": claim.dataset, **claim.origin.columns()} for claim in judged if claim.dataset != ALL_DATASETS]

@@ -20,7 +20,7 @@ from misure.paper.claims.samples import Subject
 from misure.paper.claims.seen import map_findings
 from misure.paper.claims.size import size_findings
 from misure.paper.material import Material
-from misure.paper.table import head_note
+from misure.paper.provenance import head_note
 
 COLUMNS = (
     "id",

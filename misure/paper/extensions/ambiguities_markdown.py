@@ -10,10 +10,11 @@ import pandas as pd
 from misure.paper.extensions.ambiguities import QUANTITIES, ambiguities_table, costs_table
 from misure.paper.extensions.readings_markdown import ENOUGH_IMAGES
 from misure.paper.material import Material
+from misure.paper.provenance import head_note
 from misure.paper.published import DASH
 from misure.paper.source import Origin, heading
 from misure.paper.statistics import Summary
-from misure.paper.table import head_note, interval, markdown_table, measured, printed
+from misure.paper.table import interval, markdown_table, measured, printed
 
 _NAMES = {
     "dice_explained": "Dice explained",

@@ -19,11 +19,12 @@ from misure.errors import MisureError
 from misure.evaluation.curves import SMALLEST_RATIO, Curve, area, dice_at
 from misure.explainers import EXPLAINERS
 from misure.paper.material import Material
+from misure.paper.provenance import head_note
 from misure.paper.published import DASH, Pair, lr_lambda_reference
 from misure.paper.query import at_threshold, paper_draw, select
 from misure.paper.source import Origin, heading
 from misure.paper.statistics import NOTHING, Summary, summarise_groups
-from misure.paper.table import head_note, interval, markdown_table, measured
+from misure.paper.table import interval, markdown_table, measured
 
 RATIOS = (0.5, 1, 2, 5, 20)
 """Where methods are compared at equal ratio."""

@@ -15,10 +15,11 @@ from misure.evaluation.curves import Curve
 from misure.paper.extensions.equal_ratio import NO_CURVES, READING, Method, cell, columns, described, methods_of
 from misure.paper.figures.equal_ratio import label_lines
 from misure.paper.material import Material
+from misure.paper.provenance import figure_note, head_note
 from misure.paper.published import Pair, grouped
 from misure.paper.query import paper_draw
 from misure.paper.source import Origin, heading
-from misure.paper.table import figure_note, head_note, markdown_table
+from misure.paper.table import markdown_table
 from misure.plotting import show_empty, style_of
 
 _KINDS = ("insertion", "deletion")

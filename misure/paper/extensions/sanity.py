@@ -14,11 +14,12 @@ from misure.explainers import EXPLAINERS
 from misure.metrics import min_max
 from misure.paper.maps import load_maps
 from misure.paper.material import Material
+from misure.paper.provenance import head_note
 from misure.paper.published import DASH, Pair
 from misure.paper.query import every_draw
 from misure.paper.source import Origin, heading
 from misure.paper.statistics import Summary, spearman, summarise_groups
-from misure.paper.table import head_note, interval, markdown_table, measured
+from misure.paper.table import interval, markdown_table, measured
 from misure.sweep.interventions import Intervention
 
 MEASURES = ("rank_correlation", "top_iou", "difference", "excess")

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from misure.explainers import EXPLAINERS
 from misure.paper.maps import iou, load_maps, twins
 from misure.paper.material import Material
+from misure.paper.provenance import head_note
 from misure.paper.published import DASH, Pair
 from misure.paper.query import at_threshold, paper_draw
 from misure.paper.source import Origin, heading
 from misure.paper.statistics import Summary, spearman, summarise_groups
-from misure.paper.table import head_note, interval, markdown_table, measured
+from misure.paper.table import interval, markdown_table, measured
 
 NOISES: Mapping[float, str] = MappingProxyType({1e-6: "1e-6", 1 / 255: "1/255"})
 """Sizes of the noise: about rounding, and one grey value."""

@@ -13,8 +13,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from misure.evaluation.curves import SMALLEST_RATIO, dice_at, knots
 from misure.paper.extensions.equal_ratio import NO_CURVES, Method, lambda_cells, methods_of
 from misure.paper.material import Material
+from misure.paper.provenance import figure_note
 from misure.paper.published import Pair, grouped
-from misure.paper.table import figure_note
 from misure.plotting import show_empty, style_of
 
 _PANEL = (6.4, 4.4)

@@ -18,10 +18,9 @@ from torch import Tensor
 from misure.explainers import EXPLAINERS
 from misure.metrics import min_max
 from misure.paper.maps import load_maps, saved_units
-from misure.paper.published import Pair
+from misure.paper.provenance import figure_note
+from misure.paper.published import PAPER_MASKS, Pair
 from misure.paper.query import class_labels, credit_of, in_class, paper_draw, select
-from misure.paper.table import figure_note
-from misure.paper.tables.rows import PAPER_MASKS
 from misure.plotting import MAP_COLOURS, show_empty, show_image, show_map, show_mask, show_region
 
 _METHODS = ("msr", "rise", "seg_grad_cam")

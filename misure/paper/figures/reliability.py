@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from misure.metrics import min_max
 from misure.paper.maps import load_maps, saved_units
+from misure.paper.provenance import figure_note
 from misure.paper.published import Pair
 from misure.paper.query import of_pair
 from misure.paper.reliability import ALL_ORGANS, samples_by_organ
-from misure.paper.table import figure_note, measured
+from misure.paper.table import measured
 from misure.paper.tables.rows import NOT_RUN
 from misure.plotting import show_empty, show_image, show_map, show_mask, show_region
 from misure.reliability import FEATURE_SETS, RELIABLE_FROM, Samples, area_under_curve, cross_validate, roc_curve

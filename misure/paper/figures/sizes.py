@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from misure.paper.provenance import figure_note
 from misure.paper.published import Pair
 from misure.paper.query import at_threshold, class_labels, in_class, paper_draw, select
 from misure.paper.statistics import spearman
-from misure.paper.table import figure_note
 from misure.paper.tables.rows import NOT_RUN
 from misure.plotting import show_empty
 

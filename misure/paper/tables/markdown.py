@@ -10,7 +10,7 @@ import pandas as pd
 
 from misure.paper.extensions.readings_markdown import alternatives
 from misure.paper.maps import NOT_MEASURED, NoiseFloor
-from misure.paper.published import DASH, Pair
+from misure.paper.published import DASH, PAPER_MASKS, Pair
 from misure.paper.query import latest_run, paper_draw, shown_pairs
 from misure.paper.source import Origin, heading
 from misure.paper.statistics import summarise
@@ -23,7 +23,7 @@ from misure.paper.table import (
     measured,
     printed,
 )
-from misure.paper.tables.rows import NOT_RUN, PAPER_MASKS, summary_of, table1
+from misure.paper.tables.rows import NOT_RUN, summary_of, table1
 
 _CONSOLE_WIDTH = 110
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from misure.explainers import EXPLAINERS
 from misure.paper.published import (
+    PAPER_MASKS,
     Pair,
     PaperValue,
     lr_lambda_reference,
@@ -35,12 +36,6 @@ NOT_RUN = "not run in this profile"
 
 STATISTICS = ("mean", "low", "high", "median")
 """Per metric, columns ``<metric>_<statistic>``; low and high bound the 95 % bootstrap interval of the mean."""
-
-PAPER_MASKS = 2000
-"""RISE masks in the paper (4.4)."""
-
-PAPER_ITERATIONS = 100
-"""Iterations of MSR in the paper (4.2)."""
 
 _BY_CLASS = ("msr", "sufficient_region")
 

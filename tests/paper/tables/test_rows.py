@@ -10,11 +10,10 @@ import pytest
 from paper_records import ORGANS, PHANTOM, frame, organ, unit
 
 from misure.paper.maps import NoiseFloor
+from misure.paper.provenance import head_note
 from misure.paper.published import DASH, PAIRS, Pair, table1_reference
 from misure.paper.query import latest_run, shown_pairs
 from misure.paper.source import Origin, heading
-from misure.paper.statistics import NOTHING, Summary
-from misure.paper.table import duration, head_note, mean_interval_median, measured, printed
 from misure.paper.tables.markdown import (
     by_class_document,
     console_table,
@@ -258,31 +257,3 @@ def test_headings_name_the_datasets_that_are_stand_ins(run: pd.DataFrame) -> Non
     assert heading("Table 1", table1(run)) == "# Table 1"
     both = latest_run(frame(unit("msr", 0), organ("msr", 0, "Aorta")), "quick")
     assert heading("Table 1", table1(both)) == f"# Table 1; Synapse data: **{PHANTOM}**"
-
-
-@pytest.mark.parametrize(
-    ("write", "value", "text"),
-    [
-        (printed, 27.38, "27.38"),
-        (printed, 140.123, "140.123"),
-        (printed, None, DASH),
-        (measured, 0.12345, "0.123"),
-        (measured, 27.3812, "27.38"),
-        (measured, 9.9996, "10.00"),
-        (measured, 140.123, "140.1"),
-        (measured, 99.996, "100.0"),
-        (measured, -1234.5678, "-1235"),
-        (measured, math.nan, DASH),
-        (duration, 0.06712, "0.0671"),
-        (duration, 1234.4, "1234"),
-        (duration, 3.81e-05, "<0.001"),
-        (duration, 0.0, "0"),
-    ],
-)
-def test_numbers_as_written(write: Any, value: float | None, text: str) -> None:
-    assert write(value) == text
-
-
-def test_cells_of_summaries() -> None:
-    assert mean_interval_median(Summary(3, 0.5, 0.4, 0.1, 12.0)) == "0.500 [0.100, 12.00], median 0.400"
-    assert mean_interval_median(NOTHING, "why") == f"{DASH} (why)"
