@@ -15,7 +15,8 @@ from misure.errors import MisureError
 from misure.evaluation.curves import Curve, dice_at, explanation_curves
 from misure.explainers.base import Explainer
 from misure.models.compute import Compute
-from misure.models.wrapper import SegmentationModel, to_logits
+from misure.models.logits import to_logits
+from misure.models.wrapper import SegmentationModel
 from misure.paper.published import DASH
 from misure.paper.statistics import summarise
 from misure.paper.table import duration, interval, markdown_table, measured

@@ -85,7 +85,7 @@ class Convergence:
         images = check_images(image[None], model)
         with (
             frozen(model, compute or Compute(), images.device) as network,
-            network.sustained(images[0]),
+            network.folded(images[0]),
             tqdm(total=self.passes, unit="mask", desc="masks", leave=False) as bar,
         ):
             targets = TargetBatch.stack(make_targets(network, images, target), images.device)

@@ -54,8 +54,7 @@ class AblationCAM(LayerExplainer):
         """Return maps >= 0 that are not scaled; memory holds a batch of ablated activations."""
         if not influences(network, images[0], self.layer):
             raise no_influence(network, self.layer)
-        with network.sustained():
-            maps = [self._map(network, images[i : i + 1], targets[i : i + 1]) for i in range(len(images))]
+        maps = [self._map(network, images[i : i + 1], targets[i : i + 1]) for i in range(len(images))]
         return SaliencyMaps(torch.cat(maps))
 
     def _map(self, network: FrozenNetwork, image: Tensor, target: TargetBatch) -> Tensor:

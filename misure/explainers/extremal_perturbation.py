@@ -94,7 +94,7 @@ class ExtremalPerturbation(SufficientRegion):
             )
             return problem.seen(mask, self.n_iterations).clamp(0, 1), curves.T  # interpolating ones can round above 1
 
-        with network.sustained(images[0]):
+        with network.folded(images[0]):
             masks, curves = network.map(work, len(images), images[0])
         n_pixels = allowed_cells(shares, regions)
         return SaliencyMaps(keep_largest(masks, n_pixels), regions, n_dilations, curves.T)

@@ -127,7 +127,7 @@ class OptimisedMask(Explainer):
             )
             return problem.seen(mask, self.n_iterations).clamp(0, 1), curves.T  # interpolating ones can round above 1
 
-        with network.sustained(images[0]):
+        with network.folded(images[0]):
             masks, curves = network.map(work, len(images), images[0])
         return SaliencyMaps(masks, curves=curves.T)
 

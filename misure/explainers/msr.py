@@ -110,7 +110,7 @@ class MSR(SufficientRegion):
             masks, curves = self._minimise(network, images[part], targets[part], regions[part], part.start)
             return masks, curves.T
 
-        with network.sustained(images[0]):
+        with network.folded(images[0]):
             masks, curves = network.map(work, len(images), images[0])
         return SaliencyMaps(masks, regions, n_dilations, curves.T)
 

@@ -68,7 +68,7 @@ class Occlusion(Explainer):
             make_masks=lambda numbers: (~self.windows(numbers, size)).float(),
             numbers=range(n_windows),
         )
-        with network.sustained(images[0]):
+        with network.folded(images[0]):
             for image, score, masks in scores:
                 hidden = 1 - masks.double()
                 lost.index_add_(0, image, (1 - score).view(-1, *(1,) * len(size)) * hidden)

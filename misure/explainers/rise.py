@@ -82,7 +82,7 @@ class RISE(Explainer):
     @torch.no_grad()
     def saliency_maps(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> SaliencyMaps:
         """Return Dice-weighted sums of masks; every image sees the same masks."""
-        with network.sustained(images[0]):
+        with network.folded(images[0]):
             sums, counts = self._sums(network, images, targets)
         maps = sums / (counts.view(-1, *(1,) * (sums.ndim - 1)) * self.keep_probability)
         return SaliencyMaps(maps.to(images.dtype))

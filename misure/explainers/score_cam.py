@@ -54,8 +54,7 @@ class ScoreCAM(LayerExplainer):
     @torch.no_grad()
     def saliency_maps(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> SaliencyMaps:
         """Return maps >= 0 that are not scaled; memory holds one image's activations and a batch of masks."""
-        with network.sustained():
-            maps = [self._map(network, images[i : i + 1], targets[i : i + 1]) for i in range(len(images))]
+        maps = [self._map(network, images[i : i + 1], targets[i : i + 1]) for i in range(len(images))]
         return SaliencyMaps(torch.cat(maps))
 
     def _map(self, network: FrozenNetwork, image: Tensor, target: TargetBatch) -> Tensor:

@@ -113,10 +113,9 @@ def measure_pace(cfg: DictConfig, model: SegmentationModel | None = None) -> Pac
     images = torch.rand(8 if device.type == "cuda" else 1, cfg.dataset.in_channels, side, side, device=device)
     with frozen(model, compute_of(cfg), device) as lent:
         choice = lent.settle(images[0])
-        with lent.sustained():
-            forward = seconds_of(lambda: lent.predict(images), device, times=2)
-            leaf = images.clone().requires_grad_()
-            gradient = seconds_of(lambda: torch.autograd.grad(lent(leaf).sum(), leaf), device, times=2)
+        forward = seconds_of(lambda: lent.predict(images), device, times=2)
+        leaf = images.clone().requires_grad_()
+        gradient = seconds_of(lambda: torch.autograd.grad(lent(leaf).sum(), leaf), device, times=2)
     # Gradients to the weights cost about as much as those to the activations.
     forward, gradient = forward / len(images), gradient / len(images)
     return Pace(forward, gradient, 2 * gradient - forward, choice)

@@ -93,7 +93,6 @@ def take_survey(model: SegmentationModel, dataset: SegmentationDataset, compute:
     volumes = isinstance(dataset, VolumeDataset)
     with (
         frozen(model, compute, device) as network,
-        network.sustained(),
         tqdm(total=len(dataset), desc="survey", unit="image", leave=False) as bar,
     ):
 

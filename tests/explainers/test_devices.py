@@ -25,7 +25,8 @@ from misure.explainers import make_explainer as make
 from misure.explainers.perturbation import mask_scores
 from misure.metrics import Blanking
 from misure.models.compute import Compute, tf32
-from misure.models.wrapper import FrozenNetwork, SegmentationModel, frozen, to_logits
+from misure.models.logits import to_logits
+from misure.models.wrapper import FrozenNetwork, SegmentationModel, frozen
 from misure.sweep import interventions, survey
 from misure.target import Target, TargetBatch, make_all_targets, make_targets, predicted_classes
 from misure.training.config import LOSSES, OPTIMISERS, Recipe, dice_loss, squared_dice_loss
