@@ -35,7 +35,6 @@ def explain(
     precision: str = "auto",
     batch_size: int | str = "auto",
     allow_tf32: bool = False,
-    winograd: bool | str = "auto",
     fold: bool = True,
     watch: Watch | None = None,
     **parameters: Any,
@@ -58,7 +57,6 @@ def explain(
         precision: ``"32"``, ``"bf16"`` or ``"auto"``.
         batch_size: Perturbed images per forward pass, or ``"auto"``.
         allow_tf32: See :class:`misure.models.compute.Compute`.
-        winograd: Likewise.
         fold: Likewise.
         watch: Called between the method's steps with a :class:`misure.progress.Progress`; whatever it raises, such as
             :class:`misure.progress.CancelledError`, ends the explanation.
@@ -78,7 +76,7 @@ def explain(
     else:
         explainer = make_explainer(method, **parameters)
     wrapped = SegmentationModel.of(model)
-    compute = Compute(precision, batch_size, allow_tf32, winograd=winograd, fold=fold)
+    compute = Compute(precision, batch_size, allow_tf32, fold=fold)
     single = isinstance(image, Tensor) and image.ndim == (4 if takes_volumes(wrapped) else 3)
     images = check_images(image[None] if single else image, wrapped)
     wanted: Any = int(target) if isinstance(target, Integral) else target  # NumPy's integers too

@@ -110,7 +110,7 @@ def evaluate_volumes(
             other classes than the dataset has.
     """
     device = model.device or torch.device("cpu")
-    with frozen(model, compute, device) as network, network.sustained():
+    with frozen(model, compute, device) as network:
 
         def predict(_case: str, image: NDArray[np.float32]) -> NDArray[np.uint8]:
             return predict_volume(network, image, dataset.resize, len(dataset.class_names))

@@ -29,7 +29,7 @@ from misure.sweep.setup import versions
 from misure.target import EmptyTargetError, predicted_classes
 
 _REQUEST = ("target", "at", "border", "region", "size", "slice", "window", "axes", "dimensions")
-_COMPUTE = ("precision", "batch_size", "allow_tf32", "winograd", "fold")
+_COMPUTE = ("precision", "batch_size", "allow_tf32", "fold")
 _NOT_OURS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, NotImplementedError)
 """What networks raise on images that they cannot take."""
 

@@ -49,8 +49,6 @@ class Compute:
             network is lent or trained, whatever the process has set, and given back.
         batch_size: Perturbed images per forward pass, or ``"auto"`` to choose by free memory.
         channels_last: Lend the network channels-last weights while it explains (4-D weights only).
-        winograd: Whether methods of many float32 passes on a CPU may use :mod:`misure.models.winograd`;
-            ``"auto"`` only where it was measured to pay off.
         fold: Whether methods of many passes may fold batch normalisation into the convolution before it.
     """
 
@@ -58,12 +56,9 @@ class Compute:
     batch_size: int | str = "auto"
     allow_tf32: bool = False
     channels_last: bool = True
-    winograd: bool | str = "auto"
     fold: bool = True
 
     def __post_init__(self) -> None:
-        if self.winograd not in {True, False, "auto"}:
-            raise MisureError(f"winograd={self.winograd} is not known: choose true, false or auto")
         for name in ("fold", "allow_tf32"):
             if not isinstance(getattr(self, name), bool):
                 raise MisureError(f"{name}={getattr(self, name)} is not known: choose true or false")

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -103,7 +104,7 @@ def folded(found: list[Pair]) -> Iterator[None]:
     """
     with ExitStack() as undo:
         for convolution, normalisation in found:
-            weight, bias = _combined(convolution, normalisation)
+            weight, bias = _fused(convolution, normalisation)
             undo.callback(_give_back, convolution, convolution.weight.data, convolution.bias)
             convolution.weight.data = weight
             convolution.bias = nn.Parameter(bias, requires_grad=False)
@@ -113,18 +114,18 @@ def folded(found: list[Pair]) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _combined(convolution: Any, normalisation: Any) -> tuple[Tensor, Tensor]:
+def _fused(convolution: Any, normalisation: Any) -> tuple[Tensor, Tensor]:
     """Return the weight, in its memory format, and the bias of both layers in one; worked out in float64."""
-    weight, mean = convolution.weight, normalisation.running_mean.double()
-    scale = (normalisation.running_var.double() + normalisation.eps).rsqrt()
-    shift = torch.zeros_like(mean)
-    if normalisation.affine:
-        scale, shift = scale * normalisation.weight.double(), normalisation.bias.double()
-    bias = shift - mean * scale
-    if convolution.bias is not None:
-        bias = bias + convolution.bias.double() * scale
-    scaled = weight.double() * scale.view(-1, *(1,) * (weight.ndim - 1))
-    return torch.empty_like(weight).copy_(scaled), bias.to(weight.dtype)
+    weight, bias = fuse_conv_bn_weights(
+        *map(_double, (convolution.weight, convolution.bias, normalisation.running_mean, normalisation.running_var)),
+        normalisation.eps,
+        *map(_double, (normalisation.weight, normalisation.bias)),
+    )
+    return torch.empty_like(convolution.weight).copy_(weight), bias.to(convolution.weight.dtype)
+
+
+def _double(parameter: Any) -> Any:
+    return None if parameter is None else parameter.double()
 
 
 def _give_back(convolution: Any, weight: Tensor, bias: nn.Parameter | None) -> None:

@@ -15,9 +15,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from misure.errors import MisureError
+from misure.models.logits import to_logits
 from misure.models.onnx import open_onnx
 from misure.models.pieces import Shape, in_pieces
-from misure.models.wrapper import SegmentationModel, to_logits
+from misure.models.wrapper import SegmentationModel
 
 _UNREADABLE = (
     RuntimeError,

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from misure.errors import MisureError
+from misure.models import fusion
 from misure.models.compute import (
     Batches,
     Compute,
@@ -25,11 +23,10 @@ from misure.models.compute import (
     joined,
     seconds_of,
     setting_of,
-    tf32,
 )
-from misure.models.fusion import folded, pairs
 from misure.models.layers import Layer, activation_bytes, find_layer, list_layers, suggest
-from misure.models.winograd import pays_off, winograd
+from misure.models.lending import lent
+from misure.models.logits import to_logits
 from misure.progress import Progress, Watch
 
 Reshape = Callable[[Tensor], Tensor]
@@ -148,8 +145,8 @@ class SegmentationModel:
         """
         module = self._module_with_layers()
         image = image.to(self.device or image.device, self.dtype or image.dtype)
-        with frozen(self, Compute("32"), image.device) as network:
-            listed = list_layers(module, lambda: network(image[None]))
+        with lent(module, Compute("32", channels_last=False), image.device):
+            listed = list_layers(module, lambda: self(image[None]))
         return [layer for layer in listed if fnmatchcase(layer.name, pattern)]
 
     def suggest_bottleneck(self, image: Tensor) -> str:
@@ -169,50 +166,6 @@ class SegmentationModel:
         if self.module is None:
             raise MisureError(f"{self.title} is a plain callable, not an nn.Module, so it has no layers to explain at")
         return self.module
-
-
-def to_logits(output: Any, images: Tensor, *, multi_label: bool = False) -> Tensor:
-    """Normalise a network's output to logits N x L x spatial of the images' size (see the class above).
-
-    Args:
-        output: Whatever the network returned.
-        images: N x C x spatial, what it was given.
-        multi_label: Keep a single channel as it is.
-
-    Raises:
-        MisureError: If no logits can be found in the output, or their shape does not fit.
-    """
-    logits = _find_tensor(output)
-    if logits.ndim == images.ndim - 1 and logits.shape[0] == images.shape[0]:
-        logits = logits[:, None]
-    if logits.ndim != images.ndim or logits.shape[0] != images.shape[0]:
-        raise MisureError(
-            f"the network returned shape {tuple(logits.shape)} for images {tuple(images.shape)}: "
-            "expected N x classes x H x W"
-        )
-    if logits.shape[2:] != images.shape[2:]:
-        mode = "bilinear" if images.ndim == 4 else "trilinear"
-        logits = interpolate(logits, size=images.shape[2:], mode=mode, align_corners=False)
-    if logits.shape[1] == 1 and not multi_label:
-        logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
-    return logits
-
-
-def _find_tensor(output: Any) -> Tensor:
-    if isinstance(output, Tensor):
-        return output
-    if isinstance(output, Mapping):
-        for key in ("out", "logits"):
-            if key in output:
-                return _find_tensor(output[key])
-    elif hasattr(output, "logits"):
-        return _find_tensor(output.logits)
-    elif isinstance(output, Sequence) and output and not isinstance(output, str):
-        return _find_tensor(output[0])
-    keys = f" with keys {sorted(output)}" if isinstance(output, Mapping) else ""
-    raise MisureError(
-        f"the network returned {type(output).__name__}{keys}; expected logits as a tensor, under 'out' or as .logits"
-    )
 
 
 class FrozenNetwork:
@@ -264,25 +217,20 @@ class FrozenNetwork:
             self.watch(Progress(stage, done, total, masks, start))
 
     @contextmanager
-    def sustained(self, image: Tensor | None = None) -> Iterator[None]:
-        """Announce so many passes that preparing the weights for them pays off.
+    def folded(self, image: Tensor) -> Iterator[None]:
+        """Fold batch normalisation into the convolutions before it, for many passes.
+
+        Only for methods that watch no layer, since a folded convolution's output is the normalisation's. Nothing is
+        folded in bfloat16, which would round what folding moves, nor with ``Compute(fold=False)``.
 
         Args:
-            image: One like those that follow, C x spatial: batch normalisation may then be folded into convolutions.
-                Only for methods that watch no layer, since a folded convolution's output is the normalisation's.
+            image: One like those that follow, C x spatial.
         """
-        if image is not None:
-            self.settle(image)
-        wanted = self.compute.winograd
-        if wanted == "auto":
-            wanted = pays_off(self.device)
         module = self.model.module
-        with ExitStack() as undo:
-            if module is not None and self.precision in {"32", "tf32"}:  # both move what 16 bits would round
-                if image is not None and self.compute.fold:
-                    undo.enter_context(folded(pairs(module, lambda: self(image[None]))))
-                if wanted and self.device.type == "cpu":
-                    undo.enter_context(winograd(module))
+        if module is None or not self.compute.fold or self.settle(image).precision == "bf16":
+            yield
+            return
+        with fusion.folded(fusion.pairs(module, lambda: self(image[None]))):
             yield
 
     @torch.no_grad()
@@ -349,10 +297,7 @@ def _measured_choice(model: SegmentationModel, compute: Compute, image: Tensor) 
 def frozen(
     model: SegmentationModel, compute: Compute, device: torch.device, watch: Watch | None = None
 ) -> Iterator[FrozenNetwork]:
-    """Lend a network for explanation and give it back exactly as it was.
-
-    Training flags, ``requires_grad``, gradients, weight storage and the random state of torch,
-    NumPy and Python are restored, also after an exception.
+    """Lend a network for explanation and give it back exactly as it was, by :func:`misure.models.lending.lent`.
 
     Args:
         model: The adapted network.
@@ -360,30 +305,5 @@ def frozen(
         device: Where the images are.
         watch: Sees every step of the explanation and can stop it.
     """
-    with ExitStack() as undo:
-        undo.enter_context(torch.inference_mode(mode=False))
-        undo.enter_context(torch.enable_grad())
-        undo.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
-        if device.type == "cuda":
-            undo.enter_context(tf32(allowed=compute.allow_tf32))
-        undo.callback(random.setstate, random.getstate())
-        undo.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002 - the user's global state
-        if model.module is not None:
-            undo.callback(_restore_flags, [(m, m.training) for m in model.module.modules()])
-            model.module.eval()
-            for parameter in model.module.parameters():
-                undo.callback(_restore_parameter, parameter, parameter.requires_grad, parameter.data)
-                parameter.requires_grad_(False)
-                if compute.channels_last and parameter.ndim == 4:
-                    parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    with lent(model.module, compute, device):
         yield FrozenNetwork(model, compute, device, watch)
-
-
-def _restore_flags(flags: list[tuple[nn.Module, bool]]) -> None:
-    for module, training in flags:
-        module.training = training
-
-
-def _restore_parameter(parameter: nn.Parameter, requires_grad: bool, data: Tensor) -> None:
-    parameter.data = data
-    parameter.requires_grad_(requires_grad)

@@ -22,7 +22,8 @@ from misure.errors import MisureError
 from misure.metrics import dice
 from misure.models.checkpoint import CheckpointInfo, read_info, save_checkpoint, started_from
 from misure.models.compute import Compute, Precision, default_device, tf32
-from misure.models.wrapper import SegmentationModel, frozen, to_logits
+from misure.models.logits import to_logits
+from misure.models.wrapper import SegmentationModel, frozen
 from misure.training.config import Recipe
 
 

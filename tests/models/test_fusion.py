@@ -10,7 +10,8 @@ import misure
 from misure.errors import MisureError
 from misure.models.compute import Compute
 from misure.models.fusion import folded, pairs
-from misure.models.wrapper import SegmentationModel, frozen, to_logits
+from misure.models.logits import to_logits
+from misure.models.wrapper import SegmentationModel, frozen
 
 # Sums of a hundred products in another order, in float64.
 ROUNDING = 1e-12
@@ -111,14 +112,16 @@ def test_given_back_bit_by_bit_after_an_exception(case):
     assert not any(layer._forward_hooks or layer._forward_pre_hooks for layer in network.modules())
 
 
-@pytest.mark.parametrize(("allowed", "asked"), [(True, True), (True, False), (False, True)])
-def test_sustained_folds_where_the_setting_allows_and_the_method_asks(allowed, asked):
+@pytest.mark.parametrize(
+    ("precision", "allowed", "folds"), [("32", True, True), ("32", False, False), ("bf16", True, False)]
+)
+def test_a_frozen_network_folds_where_the_setting_and_the_precision_allow_it(precision, allowed, folds):
     network = Branches()
     image = torch.rand(1, 1, 6, 6)
-    with frozen(SegmentationModel(network), Compute("32", fold=allowed), torch.device("cpu")) as lent:
+    with frozen(SegmentationModel(network), Compute(precision, fold=allowed), torch.device("cpu")) as lent:
         plain = lent(image)
-        with lent.sustained(image[0] if asked else None):
-            assert ("forward" in vars(network.norm_a)) is (allowed and asked)
+        with lent.folded(image[0]):
+            assert ("forward" in vars(network.norm_a)) is folds
             # float32, a few dozen operations on values of order one.
             torch.testing.assert_close(lent(image), plain, rtol=0, atol=1e-4)
         assert torch.equal(lent(image), plain)
@@ -138,24 +141,6 @@ def test_a_compiled_network_is_left_alone():
 def test_torchscript_runs_as_one_piece():
     network = torch.jit.trace(nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)).eval(), torch.rand(1, 1, 4, 4))
     assert pairs(network, lambda: network(torch.rand(1, 1, 4, 4))) == []
-
-
-@pytest.mark.parametrize("wanted", [True, False])
-def test_winograd_uses_the_folded_weights(wanted, monkeypatch):
-    monkeypatch.setattr("misure.models.winograd._PAYS_AFTER", 0)
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(1, 128, 3, padding=1), nn.Conv2d(128, 128, 3, padding=1), nn.BatchNorm2d(128))
-    network[2].running_var.uniform_(0.5, 2)
-    network.append(nn.Conv2d(128, 2, 1))
-    image = torch.rand(1, 1, 12, 12)
-    with frozen(SegmentationModel(network), Compute("32", winograd=wanted), torch.device("cpu")) as lent:
-        plain = lent(image)
-        with lent.sustained(image[0]):
-            assert ("_conv_forward" in vars(network[1])) is wanted
-            # Winograd's algorithm loses about two digits of float32's seven.
-            torch.testing.assert_close(lent(image), plain, rtol=0, atol=1e-4)
-            assert "forward" in vars(network[2])
-        assert torch.equal(lent(image), plain)
 
 
 def test_unknown_setting_is_refused():

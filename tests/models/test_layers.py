@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from models.test_wrapper import snapshot
 from oracles.toys import Convolutional, Tokens
-from test_model import snapshot
 from torch import nn
 from torchvision.models import segmentation
 

@@ -14,7 +14,8 @@ from torch import nn
 
 from misure.errors import MisureError
 from misure.models.compute import Compute
-from misure.models.wrapper import SegmentationModel, frozen, to_logits
+from misure.models.logits import to_logits
+from misure.models.wrapper import SegmentationModel, frozen
 
 CPU = torch.device("cpu")
 IMAGES = torch.zeros(2, 1, 8, 12)

@@ -197,7 +197,7 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 import torch
 torch.set_num_threads(1)
-from test_training import Interrupted, run, toy_network
+from training.test_module import Interrupted, run, toy_network
 
 class Killed(Interrupted):
     def forward(self, images):
