@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from misure.models.compute import Compute, now
 from misure.models.wrapper import FrozenNetwork, SegmentationModel, frozen
 from misure.progress import Watch
 from misure.target import Target, TargetBatch
-from misure.validation import check_at_least, check_between, check_whole
+from misure.validation import AtLeast, Share, Whole, check_fields
 
 
 @dataclass(frozen=True)
@@ -67,21 +67,14 @@ class Explainer(ABC):
     needs_gradients: ClassVar[bool] = False
     needs_layer: ClassVar[bool] = False
 
-    thresholds: tuple[float, ...] = ()
+    thresholds: tuple[Share, ...] = ()
     blanking: BlankingKind = "zero"
-    blur_sigma: float = 10.0
-    seed: int = 0
+    blur_sigma: Annotated[float, AtLeast(0.1)] = 10.0
+    seed: Annotated[int, Whole(0)] = 0
 
     def __post_init__(self) -> None:
-        given: Any = self.thresholds
-        if not isinstance(given, Iterable) or isinstance(given, str):
-            raise MisureError(f"thresholds={self.thresholds} is not a list of numbers")
+        check_fields(self, {"lam": "lambda"})  # the configuration's word, which Python reserves
         object.__setattr__(self, "thresholds", tuple(self.thresholds))
-        for threshold in self.thresholds:
-            check_between("threshold", threshold, 0, 1)
-        check_at_least("blur_sigma", self.blur_sigma, 0.1)
-        check_whole("seed", self.seed, 0)
-        Blanking(self.blanking, self.blur_sigma)
 
     @classmethod
     def parameter_names(cls) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from misure.explainers.base import Explainer, SaliencyMaps
 from misure.models.wrapper import FrozenNetwork
 from misure.randomness import uniform
 from misure.target import TargetBatch
+from misure.validation import Share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,7 @@ class RandomMap(Explainer):
     name: ClassVar[str] = "random_map"
     title: ClassVar[str] = "Random map"
 
-    thresholds: tuple[float, ...] = (0.2, 0.4)
+    thresholds: tuple[Share, ...] = (0.2, 0.4)
 
     def saliency_maps(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> SaliencyMaps:  # noqa: ARG002
         """Return uniform values in [0, 1)."""

@@ -12,6 +12,7 @@ from misure.explainers.activations import activations_and_gradients, upsample
 from misure.explainers.base import Explainer, SaliencyMaps
 from misure.models.wrapper import FrozenNetwork
 from misure.target import TargetBatch
+from misure.validation import Share
 
 TYPICAL_CHANNELS = 512
 """Channels of the deepest stage of a VGG-16, a ResNet-18 or a ResNet-34; a ResNet-50 has 2048."""
@@ -27,7 +28,7 @@ class LayerExplainer(Explainer):
 
     needs_layer: ClassVar[bool] = True
 
-    thresholds: tuple[float, ...] = (0.05, 0.1)
+    thresholds: tuple[Share, ...] = (0.05, 0.1)
     layer: str | None = None
 
 

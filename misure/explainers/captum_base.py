@@ -16,6 +16,7 @@ from misure.explainers.activations import summed_scores
 from misure.explainers.base import Explainer, SaliencyMaps
 from misure.models.wrapper import FrozenNetwork
 from misure.target import TargetBatch
+from misure.validation import Share
 
 Score = Callable[[Tensor], Tensor]
 """Perturbed copies of one image, K x C x spatial, to the sum of its class's logits over its target, K."""
@@ -31,7 +32,7 @@ class CaptumExplainer(Explainer):
 
     needs_gradients: ClassVar[bool] = True
 
-    thresholds: tuple[float, ...] = (0.05, 0.1)
+    thresholds: tuple[Share, ...] = (0.05, 0.1)
 
     @abstractmethod
     def attributions(self, captum: Any, network: FrozenNetwork, image: Tensor, score: Score) -> Tensor:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ from misure.explainers.sufficient_region import SufficientRegion
 from misure.metrics import keep
 from misure.models.wrapper import FrozenNetwork
 from misure.target import TargetBatch
-from misure.validation import check_at_least, check_between, check_choice, check_whole
+from misure.validation import AtLeast, Between, Count, Weight, Whole, check
 
 _SHARPNESS = 20.0
 """Of the smooth maximum: a one among zeros gives more than 0.999999."""
@@ -57,25 +56,20 @@ class ExtremalPerturbation(SufficientRegion):
     title: ClassVar[str] = "Extremal perturbation"
     needs_gradients: ClassVar[bool] = True
 
-    area: float = 0.5
+    area: Annotated[float, AtLeast(1e-6)] = 0.5
     area_of: Literal["sufficient_region", "object"] = "sufficient_region"
-    area_weight: float = 10.0
-    radius: int = 1
-    mask_size: int = 56
-    lr: float = 0.05
-    n_iterations: int = 100
-    alpha_foreground: float = 2.0
-    alpha_background: float = 1.0
+    area_weight: Weight = 10.0
+    radius: Annotated[int, Whole(0)] = 1
+    mask_size: Count = 56
+    lr: Weight = 0.05
+    n_iterations: Count = 100
+    alpha_foreground: Weight = 2.0
+    alpha_background: Weight = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_between("area", self.area, 1e-6, 1 if self.area_of == "sufficient_region" else math.inf)
-        check_choice("area_of", self.area_of, ("sufficient_region", "object"))
-        check_whole("radius", self.radius, 0)
-        for name in ("area_weight", "lr", "alpha_foreground", "alpha_background"):
-            check_at_least(name, getattr(self, name), 0)
-        for name in ("mask_size", "n_iterations"):
-            check_whole(name, getattr(self, name), 1)
+        if self.area_of == "sufficient_region":
+            check("area", self.area, Between(1e-6, 1))
 
     @property
     def passes(self) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from misure.explainers.mask_optimisation import MaskProblem, OptimisedMask, enlarge
 from misure.models.wrapper import FrozenNetwork
 from misure.target import TargetBatch
-from misure.validation import check_between
+from misure.validation import Count, Share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +33,9 @@ class GridSaliency(OptimisedMask):
     name: ClassVar[str] = "grid_saliency"
     title: ClassVar[str] = "Grid saliency"
 
-    grid: int = 16
-    start: float = 0.5
+    grid: Count = 16
+    start: Share = 0.5
     context: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_between("start", self.start, 0, 1)
 
     def problem(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> MaskProblem:
         """Say what is minimised for a batch."""

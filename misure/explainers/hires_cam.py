@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, avg_pool3d, max_pool2d, max_pool3d
 
 from misure.explainers.cam import GradientCAM
-from misure.validation import check_choice, check_whole
+from misure.validation import Count
 
 _POOLING: dict[tuple[str, int], Callable[..., Tensor]] = {
     ("max", 2): max_pool2d,
@@ -42,13 +42,8 @@ class HiResCAM(GradientCAM):
     name: ClassVar[str] = "hires_cam"
     title: ClassVar[str] = "HiResCAM / Seg-XRes-CAM"
 
-    pool: int = 1
+    pool: Count = 1
     pool_mode: Literal["max", "mean"] = "max"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole("pool", self.pool, 1)
-        check_choice("pool_mode", self.pool_mode, ("max", "mean"))
 
     def weights(self, gradient: Tensor) -> Tensor:
         """Return the gradient, each window of it replaced by its largest or mean value."""

@@ -10,9 +10,7 @@ from torch import Tensor
 
 from misure.explainers.captum_base import CaptumExplainer, Score, in_batches
 from misure.models.wrapper import FrozenNetwork
-from misure.validation import check_choice, check_whole
-
-_RULES = ("gausslegendre", "riemann_left", "riemann_right", "riemann_middle", "riemann_trapezoid")
+from misure.validation import Count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,17 +31,11 @@ class IntegratedGradients(CaptumExplainer):
     name: ClassVar[str] = "integrated_gradients"
     title: ClassVar[str] = "Integrated Gradients"
 
-    n_steps: int = 50
+    n_steps: Count = 50
     rule: Literal["gausslegendre", "riemann_left", "riemann_right", "riemann_middle", "riemann_trapezoid"] = (
         "gausslegendre"
     )
     sign: Literal["positive", "absolute", "signed"] = "positive"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole("n_steps", self.n_steps, 1)
-        check_choice("rule", self.rule, _RULES)
-        check_choice("sign", self.sign, ("positive", "absolute", "signed"))
 
     @property
     def passes(self) -> tuple[int, int]:

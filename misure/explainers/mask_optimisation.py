@@ -16,7 +16,7 @@ from misure.explainers.base import Explainer, SaliencyMaps
 from misure.metrics import keep
 from misure.models.wrapper import FrozenNetwork
 from misure.target import TargetBatch
-from misure.validation import check_at_least, check_whole
+from misure.validation import Count, Share, Weight
 
 _DICE_EPSILON = 1e-7
 _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
@@ -95,18 +95,11 @@ class OptimisedMask(Explainer):
 
     needs_gradients: ClassVar[bool] = True
 
-    thresholds: tuple[float, ...] = (0.2, 0.5)
-    grid: int = 28
-    lam: float = 0.1
-    lr: float = 0.1
-    n_iterations: int = 100
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("grid", "n_iterations"):
-            check_whole(name, getattr(self, name), 1)
-        check_at_least("lambda", self.lam, 0)
-        check_at_least("lr", self.lr, 0)
+    thresholds: tuple[Share, ...] = (0.2, 0.5)
+    grid: Count = 28
+    lam: Weight = 0.1
+    lr: Weight = 0.1
+    n_iterations: Count = 100
 
     @property
     def passes(self) -> tuple[int, int]:

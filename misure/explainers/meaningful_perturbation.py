@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from misure.metrics import Blanking
 from misure.models.wrapper import FrozenNetwork
 from misure.randomness import integers
 from misure.target import TargetBatch
-from misure.validation import check_at_least, check_choice, check_whole
+from misure.validation import AtLeast, Count, Weight, Whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,19 +41,12 @@ class MeaningfulPerturbation(OptimisedMask):
     name: ClassVar[str] = "meaningful_perturbation"
     title: ClassVar[str] = "Meaningful perturbation"
 
-    lam: float = 0.08
-    n_iterations: int = 300
-    tv_weight: float = 0.01
-    tv_beta: float = 3.0
-    jitter: int = 4
+    lam: Weight = 0.08
+    n_iterations: Count = 300
+    tv_weight: Weight = 0.01
+    tv_beta: Annotated[float, AtLeast(1)] = 3.0
+    jitter: Annotated[int, Whole(0)] = 4
     perturb_with: Literal["blur", "blanking"] = "blur"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_least("tv_weight", self.tv_weight, 0)
-        check_at_least("tv_beta", self.tv_beta, 1)
-        check_whole("jitter", self.jitter, 0)
-        check_choice("perturb_with", self.perturb_with, ("blur", "blanking"))
 
     def problem(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> MaskProblem:
         """Say what is minimised for a batch."""

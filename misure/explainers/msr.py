@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from misure.explainers.sufficient_region import SufficientRegion
 from misure.metrics import keep
 from misure.models.wrapper import FrozenNetwork
 from misure.target import TargetBatch
-from misure.validation import check_at_least, check_between, check_choice, check_whole
+from misure.validation import Count, Share, Weight, Whole
 
 _DICE_EPSILON = 1e-7
 """The epsilon of equation 1, which the paper leaves open; 1e-7 is negligible beside one pixel."""
@@ -64,38 +64,23 @@ class MSR(SufficientRegion):
     title: ClassVar[str] = "MSR"
     needs_gradients: ClassVar[bool] = True
 
-    lr: float = 0.1
+    lr: Weight = 0.1
     lr_schedule: Literal["constant", "linear"] = "constant"
-    lam: float = 0.01
-    n_iterations: int = 100
-    mask_size: int = 224
-    alpha_foreground: float = 2.0
-    alpha_background: float = 1.0
-    tv_weight: float = 0.0
-    tv_beta: float = 3.0
-    weight_decay: float = 0.01
-    clamp_low: float = 0.2
-    clamp_start: int = 0
+    lam: Weight = 0.01
+    n_iterations: Count = 100
+    mask_size: Count = 224
+    alpha_foreground: Weight = 2.0
+    alpha_background: Weight = 1.0
+    tv_weight: Weight = 0.0
+    tv_beta: Weight = 3.0
+    weight_decay: Weight = 0.01
+    clamp_low: Share = 0.2
+    clamp_start: Annotated[int, Whole(0)] = 0
     dice_target: Literal["hard", "soft"] = "hard"
-    softmax_passes: int = 1
-    context_value: float = 1.0
+    softmax_passes: Count = 1
+    context_value: Share = 1.0
     initial_support: Literal["sufficient_region", "positive_first_channel"] = "sufficient_region"
     returned: Literal["last", "last_forward", "best"] = "last"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_least("lambda", self.lam, 0)
-        for name in ("lr", "alpha_foreground", "alpha_background", "tv_weight", "tv_beta", "weight_decay"):
-            check_at_least(name, getattr(self, name), 0)
-        for name in ("n_iterations", "mask_size", "softmax_passes"):
-            check_whole(name, getattr(self, name), 1)
-        check_whole("clamp_start", self.clamp_start, 0)
-        for name in ("clamp_low", "context_value"):
-            check_between(name, getattr(self, name), 0, 1)
-        check_choice("lr_schedule", self.lr_schedule, ("constant", "linear"))
-        check_choice("dice_target", self.dice_target, ("hard", "soft"))
-        check_choice("returned", self.returned, ("last", "last_forward", "best"))
-        check_choice("initial_support", self.initial_support, ("sufficient_region", "positive_first_channel"))
 
     @property
     def passes(self) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from misure.explainers.base import Explainer, SaliencyMaps
 from misure.explainers.perturbation import mask_scores
 from misure.models.wrapper import FrozenNetwork
 from misure.target import TargetBatch
-from misure.validation import check_whole
+from misure.validation import Count, Share
 
 _TYPICAL_SIDE = 224
 
@@ -34,14 +34,12 @@ class Occlusion(Explainer):
     name: ClassVar[str] = "occlusion"
     title: ClassVar[str] = "Occlusion"
 
-    thresholds: tuple[float, ...] = (0.2, 0.4)
-    window: int = 16
-    stride: int = 8
+    thresholds: tuple[Share, ...] = (0.2, 0.4)
+    window: Count = 16
+    stride: Count = 8
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_whole("window", self.window, 1)
-        check_whole("stride", self.stride, 1)
         if self.stride > self.window:
             raise MisureError(
                 f"stride={self.stride} leaves out pixels between windows of {self.window}: choose at most that"

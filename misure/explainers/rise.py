@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from misure.explainers.perturbation import mask_scores
 from misure.models.wrapper import FrozenNetwork
 from misure.randomness import integers, uniform
 from misure.target import TargetBatch
-from misure.validation import check_at_least, check_between, check_choice, check_whole
+from misure.validation import Between, Count, Share, Weight
 
 # What a draw is for: the third part of its random key.
 _CELL, _SHIFT, _ORDER = range(3)
@@ -55,24 +55,15 @@ class RISE(Explainer):
     name: ClassVar[str] = "rise"
     title: ClassVar[str] = "RISE"
 
-    thresholds: tuple[float, ...] = (0.2, 0.4)
-    n_masks: int = 2000
-    grid: int = 7
-    keep_probability: float = 0.54
+    thresholds: tuple[Share, ...] = (0.2, 0.4)
+    n_masks: Count = 2000
+    grid: Count = 7
+    keep_probability: Annotated[float, Between(1e-6, 1)] = 0.54
     style: Literal["hard", "bilinear"] = "hard"
     shift: bool = True
     antithetic: bool = False
     stratified: bool = False
-    tolerance: float | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole("n_masks", self.n_masks, 1)
-        check_whole("grid", self.grid, 1)
-        check_between("keep_probability", self.keep_probability, 1e-6, 1)
-        check_choice("style", self.style, ("hard", "bilinear"))
-        if self.tolerance is not None:
-            check_at_least("tolerance", self.tolerance, 0)
+    tolerance: Weight | None = None
 
     @property
     def passes(self) -> tuple[int, int]:

@@ -14,7 +14,6 @@ from misure.explainers.cam import TYPICAL_CHANNELS, LayerExplainer
 from misure.metrics import dice, keep, min_max
 from misure.models.wrapper import FrozenNetwork
 from misure.target import TargetBatch
-from misure.validation import check_choice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +37,6 @@ class ScoreCAM(LayerExplainer):
     title: ClassVar[str] = "Score-CAM"
 
     score: Literal["dice", "logit"] = "dice"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("score", self.score, ("dice", "logit"))
 
     @property
     def passes(self) -> tuple[int, int]:

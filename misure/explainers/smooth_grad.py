@@ -10,7 +10,7 @@ from torch import Tensor
 
 from misure.explainers.captum_base import CaptumExplainer, Score, in_batches
 from misure.models.wrapper import FrozenNetwork
-from misure.validation import check_at_least, check_whole
+from misure.validation import Count, Weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +30,8 @@ class SmoothGrad(CaptumExplainer):
     name: ClassVar[str] = "smooth_grad"
     title: ClassVar[str] = "SmoothGrad"
 
-    n_samples: int = 50
-    noise: float = 0.15
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole("n_samples", self.n_samples, 1)
-        check_at_least("noise", self.noise, 0)
+    n_samples: Count = 50
+    noise: Weight = 0.15
 
     @property
     def passes(self) -> tuple[int, int]:

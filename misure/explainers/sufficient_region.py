@@ -14,7 +14,7 @@ from misure.explainers.base import Explainer, SaliencyMaps
 from misure.metrics import Blanking, dice, keep
 from misure.models.wrapper import FrozenNetwork
 from misure.target import TargetBatch
-from misure.validation import check_at_least
+from misure.validation import Weight
 
 FOOTPRINT_ROW_WIDTHS = (1, 5, 7, 7, 7, 5, 1)
 """Widths of the rows of OpenCV's elliptical 7 x 7 structuring element: 33 pixels in all."""
@@ -141,11 +141,10 @@ class SufficientRegion(Explainer):
     name: ClassVar[str] = "sufficient_region"
     title: ClassVar[str] = "SR"
 
-    tau: float = 0.9
+    tau: Weight = 0.9
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least("tau", self.tau, 0)
         if self.tau >= 1:
             raise MisureError(f"tau={self.tau} can never be exceeded: choose a value below 1")
 

@@ -1,4 +1,4 @@
-"""Which objects of which images are explained, and in which order: a small profile takes the first few."""
+"""The draw of objects to explain and their order: a small profile takes the first few."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 
 from misure.errors import MisureError, did_you_mean
 from misure.randomness import permutation
-from misure.sweep.predictions import Survey
-from misure.validation import check_whole
+from misure.sweep.predictions import Predictions
+from misure.validation import Whole, check
 
 _Item = TypeVar("_Item")
 _GROUPS, _IMAGES = 7919, 7927  # keep the draws of volumes and of slices apart
@@ -34,9 +34,9 @@ class Sample:
 
 
 class Sampling(Protocol):
-    """How samples are drawn."""
+    """A way to draw samples."""
 
-    def draw(self, n_images: int, survey: Callable[[], Survey], seed: int) -> list[Sample]:
+    def draw(self, n_images: int, predictions: Callable[[], Predictions], seed: int) -> list[Sample]:
         """Return all samples in the order in which they are explained."""
 
     def classes_of(self, class_names: Sequence[str]) -> Sequence[int]:
@@ -54,9 +54,9 @@ class EveryImage:
     class_id: int = 1
 
     def __post_init__(self) -> None:
-        check_whole("sampling.class_id", self.class_id, 1)
+        check("sampling.class_id", self.class_id, Whole(1))
 
-    def draw(self, n_images: int, survey: Callable[[], Survey], seed: int) -> list[Sample]:  # noqa: ARG002
+    def draw(self, n_images: int, predictions: Callable[[], Predictions], seed: int) -> list[Sample]:  # noqa: ARG002
         """Return all images, shuffled."""
         return [Sample(int(i), self.class_id, rank) for rank, i in enumerate(permutation(n_images, seed))]
 
@@ -80,21 +80,21 @@ class PredictedObjects:
     min_area: int = 1
 
     def __post_init__(self) -> None:
-        check_whole("sampling.per_class", self.per_class, 1)
-        check_whole("sampling.min_area", self.min_area, 1)
+        check("sampling.per_class", self.per_class, Whole(1))
+        check("sampling.min_area", self.min_area, Whole(1))
 
-    def draw(self, n_images: int, survey: Callable[[], Survey], seed: int) -> list[Sample]:
+    def draw(self, n_images: int, predictions: Callable[[], Predictions], seed: int) -> list[Sample]:
         """Return the first object of every class, then the second of every class, and so on."""
-        found = _of_images(survey, n_images)
-        return _in_turns(self._of_class(found, c, seed) for c in range(1, found.predicted.shape[1]))
+        seen = _of_images(predictions, n_images)
+        return _in_turns(self._of_class(seen, c, seed) for c in range(1, seen.predicted.shape[1]))
 
     def classes_of(self, class_names: Sequence[str]) -> Sequence[int]:
         """Return all classes but the background."""
         return range(1, len(class_names))
 
-    def _of_class(self, survey: Survey, class_id: int, seed: int) -> list[Sample]:
-        images = np.flatnonzero(survey.predicted[:, class_id] >= self.min_area)
-        spread = _spread(images.tolist(), survey.groups, (seed, class_id))
+    def _of_class(self, seen: Predictions, class_id: int, seed: int) -> list[Sample]:
+        images = np.flatnonzero(seen.predicted[:, class_id] >= self.min_area)
+        spread = _spread(images.tolist(), seen.groups, (seed, class_id))
         return [Sample(image, class_id, draw) for draw, image in enumerate(spread[: self.per_class])]
 
 
@@ -118,26 +118,26 @@ class AnnotatedObjects:
     min_area: int = 1
 
     def __post_init__(self) -> None:
-        check_whole("sampling.pairs", self.pairs, 1)
-        check_whole("sampling.min_area", self.min_area, 1)
+        check("sampling.pairs", self.pairs, Whole(1))
+        check("sampling.min_area", self.min_area, Whole(1))
         for name in self.classes:
             if name not in self.class_names:
                 raise MisureError(f"sampling.classes: no class is named {name!r}{did_you_mean(name, self.class_names)}")
 
-    def draw(self, n_images: int, survey: Callable[[], Survey], seed: int) -> list[Sample]:
+    def draw(self, n_images: int, predictions: Callable[[], Predictions], seed: int) -> list[Sample]:
         """Return the first pair of every class, then the second of every class, and so on."""
-        found = _of_images(survey, n_images)
-        return _in_turns(self._of_class(found, c, seed) for c in self.classes_of(self.class_names))[: self.pairs]
+        seen = _of_images(predictions, n_images)
+        return _in_turns(self._of_class(seen, c, seed) for c in self.classes_of(self.class_names))[: self.pairs]
 
     def classes_of(self, class_names: Sequence[str]) -> Sequence[int]:
         """Return the indices of the classes."""
         return [list(class_names).index(name) for name in self.classes]
 
-    def _of_class(self, survey: Survey, class_id: int, seed: int) -> list[Sample]:
-        usable = survey.annotated[:, class_id] & (survey.predicted[:, class_id] >= self.min_area)
+    def _of_class(self, seen: Predictions, class_id: int, seed: int) -> list[Sample]:
+        usable = seen.annotated[:, class_id] & (seen.predicted[:, class_id] >= self.min_area)
         images = np.flatnonzero(usable)
         order = [int(images[i]) for i in permutation(len(images), seed, class_id, _IMAGES)]
-        first = next((image for image in order if survey.showable[image]), None)
+        first = next((image for image in order if seen.showable[image]), None)
         if first is not None:
             order = [first, *(image for image in order if image != first)]
         return [Sample(image, class_id, draw) for draw, image in enumerate(order)]
@@ -161,8 +161,8 @@ def _in_turns(queues: Iterable[Sequence[_Item]]) -> list[_Item]:
     return [item for item in chain.from_iterable(zip_longest(*queues)) if item is not None]
 
 
-def _of_images(survey: Callable[[], Survey], n_images: int) -> Survey:
-    found = survey()
-    if len(found.groups) != n_images:
-        raise ValueError(f"a survey of {len(found.groups)} images for {n_images} images")
-    return found
+def _of_images(predictions: Callable[[], Predictions], n_images: int) -> Predictions:
+    seen = predictions()
+    if len(seen.groups) != n_images:
+        raise ValueError(f"predictions in {len(seen.groups)} images for {n_images} images")
+    return seen

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from misure.validation import check_choice
+from misure.validation import OneOf, check
 
 _MOMENTUM = 0.9
 _POLYNOMIAL_POWER = 0.9
@@ -62,9 +62,9 @@ class Recipe:
     workers: int = 0
 
     def __post_init__(self) -> None:
-        check_choice("training.optimiser", self.optimiser, tuple(OPTIMISERS))
-        check_choice("training.schedule", self.schedule, tuple(SCHEDULES))
-        check_choice("training.loss", self.loss, tuple(LOSSES))
+        check("training.optimiser", self.optimiser, OneOf(tuple(OPTIMISERS)))
+        check("training.schedule", self.schedule, OneOf(tuple(SCHEDULES)))
+        check("training.loss", self.loss, OneOf(tuple(LOSSES)))
 
     @property
     def peak_lr(self) -> float:

@@ -282,8 +282,8 @@ def test_nothing_is_shown_outside_the_sufficient_region(blanking, make_images):
         ("initial_support", "all", "initial_support=all is not known"),
         ("tau", 1, "tau=1 can never be exceeded"),
         ("blur_sigma", 0, "blur_sigma=0 is not"),
-        ("thresholds", 0.5, "thresholds=0.5 is not a list of numbers"),
-        ("thresholds", (2,), "threshold=2 is not a number from 0 to 1"),
+        ("thresholds", 0.5, "thresholds=0.5 is not a list"),
+        ("thresholds", (2,), "thresholds=2 is not a number from 0 to 1"),
         ("seed", 0.5, "seed=0.5 is not a whole number"),
     ],
 )

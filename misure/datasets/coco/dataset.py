@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,15 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from misure.datasets.coco.images import (
-    MOST_PIXELS,
-    UnreadableImageError,
-    check_image,
-    fitted,
-    fitted_labels,
-    label_map,
-    read_rgb,
-)
+from misure.datasets.coco.images import MOST_PIXELS, check_image, fitted, fitted_labels, label_map, read_rgb
 from misure.datasets.coco.protocol import (
     VOC_NAMES,
     annotated_classes,
@@ -32,20 +25,19 @@ from misure.datasets.coco.protocol import (
     credit_of,
     read_annotations,
 )
-from misure.datasets.coco.source import Location, locate
+from misure.datasets.coco.source import CocoFiles, locate
 from misure.datasets.credit import OWN_LICENCE, Credit
 from misure.datasets.synthetic.scenes import SceneSpec
-from misure.errors import MisureError
+from misure.errors import MisureError, some
 from misure.io.download import file_digest
-from misure.validation import check_whole
+from misure.io.loaded import ImageFileError
+from misure.io.reading import reading
+from misure.validation import Whole, check
 
 Split = Literal["train", "val"]
 
 NATIVE_SIDE = 520
 """Shorter side at ``resize="native"``, as in torchvision's evaluation of DeepLabV3."""
-
-_NAMED = 3
-"""How many things of a kind a warning names."""
 
 _ENDINGS = {".jpg", ".jpeg", ".png"}
 
@@ -96,13 +88,13 @@ class CocoDataset(Dataset[dict[str, Tensor]]):
     ) -> None:
         if resize != "native" and (not isinstance(resize, int) or isinstance(resize, bool) or resize < 1):
             raise MisureError(f"resize={resize} is neither a number of pixels, such as 224, nor native")
-        check_whole("images_per_class", images_per_class, 1)
+        check("images_per_class", images_per_class, Whole(1))
         self.split = split
         self.resize = resize
-        self.location: Location = locate(Path(data_root), split, scenes, Path(stand_in) if stand_in else None)
+        self.files: CocoFiles = locate(Path(data_root), split, scenes, Path(stand_in) if stand_in else None)
         self.mean = torch.tensor(mean).view(-1, 1, 1)
         self.std = torch.tensor(std).view(-1, 1, 1)
-        self._coco, annotations = read_annotations(self.location.annotations)
+        self._coco, annotations = read_annotations(self.files.annotations)
         self._labels = class_ids(classes)
         chosen = choose_images(self._coco, self._labels, images_per_class, seed)
         unusable = {image: reason for image in chosen if (reason := self._fault(image))}
@@ -118,22 +110,20 @@ class CocoDataset(Dataset[dict[str, Tensor]]):
     def source(self) -> str:
         """Where the images come from, and how much is left out."""
         left_out = "; left out: " + ", ".join(self._counts()) if any(self.left_out.values()) else ""
-        return f"{len(self)} {self.location.source}{left_out}"
+        return f"{len(self)} {self.files.source}{left_out}"
 
     @property
     def stand_in(self) -> bool:
         """Whether the images are generated scenes."""
-        return self.location.stand_in
+        return self.files.stand_in
 
     @cached_property
     def fingerprint(self) -> str:
         """Identity of the images: size, normalisation, annotations and files (16 hex digits)."""
-        try:
+        with reading(self.files.images, "an image has gone: run this again"):
             files = [file_digest(self._path(image)) for image in self._ids]
-        except OSError as error:
-            raise MisureError(f"{error.filename} cannot be read any more: {error.strerror}") from error
         identity = [self.split, self.resize, self.mean.tolist(), self.std.tolist(), self._labels, self._ids, files]
-        text = json.dumps([*identity, file_digest(self.location.annotations)])
+        text = json.dumps([*identity, file_digest(self.files.annotations)])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def group(self, index: int) -> str:
@@ -146,8 +136,8 @@ class CocoDataset(Dataset[dict[str, Tensor]]):
 
     def credit(self, index: int) -> Credit:
         """Who made an image and under which licence."""
-        found = credit_of(self._coco, self._coco.imgs[self._ids[index]])
-        return replace(found, licence=OWN_LICENCE) if self.stand_in else found
+        credit = credit_of(self._coco, self._coco.imgs[self._ids[index]])
+        return replace(credit, licence=OWN_LICENCE) if self.stand_in else credit
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -156,11 +146,11 @@ class CocoDataset(Dataset[dict[str, Tensor]]):
         if not 0 <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
         entry = self._coco.imgs[self._ids[index]]
-        image = read_rgb(self._path(entry["id"]), (entry["width"], entry["height"]))
+        pixels = read_rgb(self._path(entry["id"]), (entry["width"], entry["height"]))
         size = self._size(entry["width"], entry["height"])
         labels = fitted_labels(label_map(self._coco, entry["id"]), size)
         return {
-            "image": (fitted(image, size) - self.mean) / self.std,
+            "image": (fitted(pixels, size) - self.mean) / self.std,
             "mask": torch.tensor(labels, dtype=torch.int64),
             "index": torch.tensor(index),
         }
@@ -172,7 +162,7 @@ class CocoDataset(Dataset[dict[str, Tensor]]):
         return round(height * scale), round(width * scale)
 
     def _path(self, image_id: int) -> Path:
-        return self.location.images / str(self._coco.imgs[image_id]["file_name"])
+        return self.files.images / str(self._coco.imgs[image_id]["file_name"])
 
     def _fault(self, image_id: int) -> str | None:
         """Say why an image cannot be used, if so."""
@@ -182,15 +172,17 @@ class CocoDataset(Dataset[dict[str, Tensor]]):
             return f"{entry['file_name']}: it would become {width} x {height}"
         try:
             check_image(self._path(image_id), (entry["width"], entry["height"]))
-        except UnreadableImageError as error:
-            return str(error)
+        except ImageFileError as error:
+            return str(error).removeprefix(f"{self.files.images}{os.sep}")
         return None
 
     def _strangers(self) -> list[str]:
         """Name the image files of the folder that no annotation belongs to."""
-        known = {str(entry["file_name"]) for image, entry in self._coco.imgs.items() if self._coco.imgToAnns.get(image)}
-        files = self.location.images.iterdir() if self.location.images.is_dir() else ()
-        strangers = sorted(file.name for file in files if file.suffix in _ENDINGS and file.name not in known)
+        listed = {
+            str(entry["file_name"]) for image, entry in self._coco.imgs.items() if self._coco.imgToAnns.get(image)
+        }
+        files = self.files.images.iterdir() if self.files.images.is_dir() else ()
+        strangers = sorted(file.name for file in files if file.suffix in _ENDINGS and file.name not in listed)
         return [f"{name}: it has no annotations" for name in strangers]
 
     def _counts(self) -> list[str]:
@@ -198,16 +190,11 @@ class CocoDataset(Dataset[dict[str, Tensor]]):
 
     def _report(self) -> None:
         """Warn of what is left out; raise if nothing remains."""
-        named = [_some(reasons) for reasons in self.left_out.values() if reasons]
+        named = [some(reasons) for reasons in self.left_out.values() if reasons]
         if not self._ids:
             unusable = self.left_out["image"]
-            why = f"none can be used ({_some(unusable)})" if unusable else "no image has one of the classes"
-            raise MisureError(f"{self.location.images}: {why}; run scripts/prepare_data.py dataset=coco")
+            why = f"none can be used ({some(unusable)})" if unusable else "no image has one of the classes"
+            raise MisureError(f"{self.files.images}: {why}; run scripts/prepare_data.py dataset=coco")
         if named:
             counted = [f"{count} ({reasons})" for count, reasons in zip(self._counts(), named, strict=True)]
-            warnings.warn(f"{self.location.images}: left out: {', '.join(counted)}", stacklevel=3)
-
-
-def _some(reasons: Sequence[str]) -> str:
-    more = f"; and {len(reasons) - _NAMED} more" if len(reasons) > _NAMED else ""
-    return "; ".join(reasons[:_NAMED]) + more
+            warnings.warn(f"{self.files.images}: left out: {', '.join(counted)}", stacklevel=3)
