@@ -25,6 +25,8 @@ _DAMAGE = (
 )
 """What readers raise for files that are truncated, garbled or hold something else."""
 
+HUB = "https://huggingface.co"
+
 
 class PublishedWeights(Protocol):
     """Weights that somebody published."""
@@ -234,3 +236,15 @@ def _fill(parameter: nn.Parameter, values: np.ndarray) -> None:
     if values.shape != parameter.shape:
         raise ValueError(f"an array has shape {values.shape}, expected {tuple(parameter.shape)}")
     parameter.copy_(torch.from_numpy(values))
+
+
+def is_cached(repository: str, revision: str | None = None) -> bool:
+    """Say whether the hub's cache on this machine holds the weights of a repository."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(repository, "model.safetensors", revision=revision), str)
+
+
+def is_useful(repository: str, revision: str | None = None) -> bool:
+    """Say whether the weights are cached, or the hub answers within seconds."""
+    return is_cached(repository, revision) or is_reachable(HUB)
