@@ -117,14 +117,18 @@ def folded(found: list[Pair]) -> Iterator[None]:
 def _fused(convolution: Any, normalisation: Any) -> tuple[Tensor, Tensor]:
     """Return the weight, in its memory format, and the bias of both layers in one; worked out in float64."""
     weight, bias = fuse_conv_bn_weights(
-        *map(_double, (convolution.weight, convolution.bias, normalisation.running_mean, normalisation.running_var)),
+        convolution.weight.double(),
+        _double(convolution.bias),
+        normalisation.running_mean.double(),
+        normalisation.running_var.double(),
         normalisation.eps,
-        *map(_double, (normalisation.weight, normalisation.bias)),
+        _double(normalisation.weight),
+        _double(normalisation.bias),
     )
     return torch.empty_like(convolution.weight).copy_(weight), bias.to(convolution.weight.dtype)
 
 
-def _double(parameter: Any) -> Any:
+def _double(parameter: Tensor | None) -> Tensor | None:
     return None if parameter is None else parameter.double()
 
 

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from misure.errors import MisureError
 from misure.models.logits import to_logits
-from misure.models.onnx import open_onnx
-from misure.models.pieces import Shape, in_pieces
+from misure.models.onnx import Shape, in_pieces, open_onnx
 from misure.models.wrapper import SegmentationModel
 
 _UNREADABLE = (

@@ -1,7 +1,8 @@
-"""An ONNX file as a network: logits without gradients."""
+"""ONNX files as networks, which give logits without gradients, and networks that take a fixed number of images."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import torch
 from torch import Tensor
 
 from misure.errors import MisureError
-from misure.models.pieces import Shape, in_pieces
+
+Shape = Sequence[int | None]
+"""N, C and the spatial sides that a network takes; None where any."""
 
 _TYPES = {"tensor(float)": torch.float32, "tensor(double)": torch.float64, "tensor(float16)": torch.float16}
 
@@ -68,3 +71,34 @@ def open_onnx(path: Path, onnxruntime: Any) -> OnnxNetwork:
         reason = " ".join(str(error).split())[:200]
         raise MisureError(f"{path} cannot be read as an ONNX file, it may be damaged: {reason}") from error
     return OnnxNetwork(session, path.name)
+
+
+def in_pieces(run: Callable[[Tensor], Tensor], images: Tensor, shape: Shape, title: str) -> Tensor:
+    """Run a network on as many images at a time as it takes.
+
+    A last portion that is too small is filled up with copies of its last image, whose results are dropped.
+
+    Args:
+        run: The network, images to logits.
+        images: N x C x spatial.
+        shape: What it takes.
+        title: What messages call it.
+
+    Raises:
+        MisureError: If it takes other images.
+    """
+    if len(shape) != images.ndim or any(
+        want not in {None, have} for want, have in zip(shape[1:], images.shape[1:], strict=True)
+    ):
+        wanted = " x ".join("any" if side is None else str(side) for side in shape[1:])
+        given = " x ".join(map(str, images.shape[1:]))
+        raise MisureError(f"{title} takes images of {wanted}, not {given}: resize them, or export it for any size")
+    size = shape[0] or len(images)
+    if size == len(images):
+        return run(images)
+    parts = []
+    for start in range(0, len(images), size):
+        part = images[start : start + size]
+        filling = part[-1:].expand(size - len(part), *part.shape[1:])
+        parts.append(run(torch.cat([part, filling]))[: len(part)])
+    return torch.cat(parts)

@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 
 from misure.errors import MisureError, did_you_mean
 from misure.models.checkpoint import RANDOM
-from misure.models.hub import HUB, is_cached, is_useful
+from misure.models.pretrained import HUB, is_cached, is_useful
 from misure.models.transunet_weights import load_google_weights
 
 _ENCODER = "vit_base_r50_s16_224"

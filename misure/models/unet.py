@@ -11,7 +11,7 @@ from torch import nn
 
 from misure.errors import MisureError, did_you_mean
 from misure.models.checkpoint import RANDOM
-from misure.models.hub import HUB, is_cached, is_useful
+from misure.models.pretrained import HUB, is_cached, is_useful
 
 
 def build_unet(encoder: str, in_channels: int, classes: int, *, pretrained: str | None = "imagenet") -> nn.Module:

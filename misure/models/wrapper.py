@@ -1,4 +1,4 @@
-"""The adapter: whatever a network returns becomes logits, and it comes back exactly as it was lent."""
+"""A segmentation network seen as images to logits, and lent for explanation in evaluation mode."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -196,9 +197,17 @@ class FrozenNetwork:
         if self._choice is None:
             choices, key = self.model.precision_choices, (image.shape, self.device, self.compute.allow_tf32)
             if key not in choices:
-                choices[key] = _measured_choice(self.model, self.compute, image)
+                choice = choose_precision(self.compute, self.device, partial(self._seconds_of_a_pass, image))
+                assert choice is not None  # noqa: S101 - there is something to measure with
+                choices[key] = choice
             self._choice = choices[key]
         return self._choice
+
+    @torch.no_grad()
+    def _seconds_of_a_pass(self, image: Tensor, precision: Precision) -> float:
+        images = image.expand(_TIMED_TOGETHER.get(image.device.type, 1), *image.shape)
+        network = FrozenNetwork(self.model, replace(self.compute, precision=setting_of(precision)), self.device)
+        return seconds_of(lambda: network(images), self.device)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return logits, N x L x H x W, of the images' type."""
@@ -265,10 +274,10 @@ class FrozenNetwork:
         if self._batches is None:
             size = self.compute.batch_size
             if size == "auto":
-                known = self.model.activation_bytes
-                if image.shape not in known:
-                    known[image.shape] = self._activation_bytes(image)
-                size = automatic_batch_size(self.device, known[image.shape])
+                measured = self.model.activation_bytes
+                if image.shape not in measured:
+                    measured[image.shape] = self._activation_bytes(image)
+                size = automatic_batch_size(self.device, measured[image.shape])
             self._batches = Batches(int(size))
         return self._batches
 
@@ -277,20 +286,6 @@ class FrozenNetwork:
         module = self.model.module
         measured = 0 if module is None else activation_bytes(module, lambda: self(image[None]))
         return 2 * measured or image.numel() * image.element_size() * _UNKNOWN_ACTIVATIONS
-
-
-@torch.no_grad()
-def _measured_choice(model: SegmentationModel, compute: Compute, image: Tensor) -> PrecisionChoice:
-    """Time a pass in each precision that could be taken."""
-    images = image.expand(_TIMED_TOGETHER.get(image.device.type, 1), *image.shape)
-
-    def seconds(precision: Precision) -> float:
-        fixed = FrozenNetwork(model, replace(compute, precision=setting_of(precision)), image.device)
-        return seconds_of(lambda: fixed(images), image.device)
-
-    choice = choose_precision(compute, image.device, seconds)
-    assert choice is not None  # noqa: S101 - there is something to measure with
-    return choice
 
 
 @contextmanager

@@ -13,8 +13,7 @@ from pipeline import PROJECT, records_of, run_script
 from misure.datasets.coco.dataset import CocoDataset
 from misure.datasets.coco.protocol import VOC_NAMES, class_ids
 from misure.models.compute import Compute
-from misure.models.deeplab import build_deeplab_mobilenetv2
-from misure.models.deeplab_mobilenet import IMAGENET_MEAN, IMAGENET_STD
+from misure.models.deeplab import IMAGENET_MEAN, IMAGENET_STD, build_deeplab_mobilenetv2
 from misure.models.pretrained import OperatorListWeights
 from misure.models.wrapper import SegmentationModel
 from misure.sweep.predictions import take_survey

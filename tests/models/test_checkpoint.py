@@ -138,14 +138,14 @@ def test_another_format_is_refused(saved):
         "misure.networks_evil.build",
         "misure.models.checkpoint.load_file",
         "misure.models.checkpoint.os.system",
-        "misure.models.hub.is_reachable",
+        "misure.models.pretrained.is_reachable",
         "misure.models.unet.nn.Identity",
         "misure.models.unet.nothing",
     ],
 )
 def test_a_foreign_builder_is_refused(saved, target):
     rewrite(saved[0], network={**NETWORK, "_target_": target})
-    with pytest.raises(MisureError, match=r"not one of misure\.networks"):
+    with pytest.raises(MisureError, match=r"not one of misure\.models"):
         load_checkpoint(saved[0])
 
 
@@ -168,7 +168,7 @@ def test_a_place_that_cannot_be_written_is_named(network, tmp_path):
 
 
 def test_unreachable_weights_warn_once_and_start_randomly(monkeypatch, tmp_path):
-    monkeypatch.setattr("misure.models.hub.is_reachable", lambda _url: False)
+    monkeypatch.setattr("misure.models.pretrained.is_reachable", lambda _url: False)
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_args, **_kwargs: None)
     with pytest.warns(UserWarning, match="random weights, not imagenet") as caught:
         build_unet("mobilenet_v2", 1, 2)

@@ -20,8 +20,13 @@ from torchvision.models.segmentation import deeplabv3_resnet50
 
 import misure
 from misure.io.download import file_digest
-from misure.models.deeplab import build_deeplab_mobilenetv2, build_deeplab_resnet50
-from misure.models.deeplab_mobilenet import IMAGENET_MEAN, IMAGENET_STD, convolution
+from misure.models.deeplab import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    build_deeplab_mobilenetv2,
+    build_deeplab_resnet50,
+    convolution,
+)
 from misure.models.pretrained import OperatorListWeights
 
 DATA = Path(os.environ.get("MISURE_DATA", "data"))

@@ -15,7 +15,7 @@ import misure
 from misure.errors import MisureError
 from misure.models.checkpoint import CheckpointInfo, save_checkpoint
 from misure.models.loading import load_model
-from misure.models.pieces import in_pieces
+from misure.models.onnx import in_pieces
 from misure.models.unet import build_unet
 
 IMAGES = torch.rand(3, 3, 16, 24, generator=torch.Generator().manual_seed(5))

@@ -320,7 +320,7 @@ def asked(monkeypatch):
 
 
 def test_unreachable_weights_warn_once_and_start_randomly(monkeypatch, asked):
-    monkeypatch.setattr("misure.models.hub.is_reachable", lambda _url: False)
+    monkeypatch.setattr("misure.models.pretrained.is_reachable", lambda _url: False)
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_args, **_kwargs: None)
     with (
         pytest.warns(UserWarning, match=r"random weights, not imagenet21k: .* cannot be reached") as caught,
@@ -335,7 +335,7 @@ def test_unreachable_weights_warn_once_and_start_randomly(monkeypatch, asked):
 @pytest.mark.parametrize(("cached", "reachable"), [("/cache/model.safetensors", False), (None, True)])
 def test_cached_or_reachable_weights_are_used(monkeypatch, asked, cached, reachable):
     looked_for = []
-    monkeypatch.setattr("misure.models.hub.is_reachable", lambda _url: reachable)
+    monkeypatch.setattr("misure.models.pretrained.is_reachable", lambda _url: reachable)
     look = lambda *names, revision: looked_for.append(names) or cached  # noqa: E731
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", look)
     build_transunet(1, 2)
@@ -352,7 +352,7 @@ def test_a_failing_download_warns_once(monkeypatch, asked):
         return create(name, **options)
 
     monkeypatch.setattr("timm.create_model", fail)
-    monkeypatch.setattr("misure.models.hub.is_reachable", lambda _url: True)
+    monkeypatch.setattr("misure.models.pretrained.is_reachable", lambda _url: True)
     with pytest.warns(UserWarning, match="not imagenet21k: connection lost; ") as caught:
         build_transunet(1, 2)
     assert len(caught) == 1
