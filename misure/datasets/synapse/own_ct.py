@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from misure.datasets.synapse.protocol import LAST_LABEL_ID, OWN_CASES
+from misure.datasets.synapse.protocol import LAST_LABEL_ID, OWN_CASES, official_paths
 from misure.errors import MisureError, did_you_mean
 from misure.io.atomic import replacing
 from misure.io.dicom import read_series
@@ -26,12 +26,6 @@ LABEL_IDS: Mapping[str, Mapping[int, int] | None] = {"btcv": None, "totalsegment
 
 RECORD = "sources.json"
 _ENDINGS = (".nii.gz", ".nii")
-
-
-def official_paths(folder: Path, case: int) -> tuple[Path, Path]:
-    """Where the official layout has the image and the label of a case."""
-    training = folder / "RawData" / "Training"
-    return training / "img" / f"img{case:04d}.nii.gz", training / "label" / f"label{case:04d}.nii.gz"
 
 
 def to_official(

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from misure.datasets.synapse.prepared import Manifest, Split
 from misure.io.nifti import VolumeError
 
@@ -39,6 +41,12 @@ TEST_SCANS = range(61, 81)
 OWN_CASES = 1000
 """Case ids above this one are a user's own volumes; every third of them is for validation."""
 OFFICIAL, OWN = "official BTCV volumes", "own CT volumes"
+
+
+def official_paths(folder: Path, case: int) -> tuple[Path, Path]:
+    """Where the official layout has the image and the label of a case."""
+    training = folder / "RawData" / "Training"
+    return training / "img" / f"img{case:04d}.nii.gz", training / "label" / f"label{case:04d}.nii.gz"
 
 
 def split_of(case: int) -> Split:

@@ -11,7 +11,7 @@ from misure.datasets.synapse.btcv import Preparation, find_pairs, prepare
 from misure.datasets.synapse.own_ct import convert_folder, own_names
 from misure.datasets.synapse.prepared import STAND_IN, Manifest, find_prepared
 from misure.datasets.synthetic.cache import generate_once, generator_id
-from misure.datasets.synthetic.phantom import PhantomSpec, write_phantoms
+from misure.datasets.synthetic.phantom import VERSION, PhantomSpec, write_phantoms
 from misure.errors import AbsentError, MisureError
 
 _PREPARED_VOLUME = 20_000_000  # bytes: 30 volumes take 0.6 GB
@@ -86,7 +86,7 @@ def available(
     return Available("stand-in", _phantom_origin(phantom), {} if ready else None, to_write=size)
 
 
-def prepare_synapse(data_root: Path, source: Path | None = None, labels: str = "btcv") -> str:
+def prepare_synapse(data_root: Path | str, source: Path | str | None = None, labels: str = "btcv") -> str:
     """Prepare official or own volumes into ``<data_root>/synapse/prepared``.
 
     Args:
@@ -101,11 +101,12 @@ def prepare_synapse(data_root: Path, source: Path | None = None, labels: str = "
     Raises:
         MisureError: If there are no volumes, or the disk does not take the slices.
     """
-    root = data_root / "synapse"
+    root = Path(data_root) / "synapse"
     if source is None:
         if not find_pairs(root):
             return f"nothing to prepare: {locate(data_root).source}"
         return prepare(root, root / "prepared").summary
+    source = Path(source)
     if not source.is_dir():
         raise MisureError(f"source={source} is not a folder: name the unpacked archive or a folder of your own scans")
     if find_pairs(source):
@@ -161,7 +162,7 @@ def _phantoms(folder: Path, spec: PhantomSpec | None) -> Path:
 
 
 def _home(folder: Path, spec: PhantomSpec) -> Path:
-    return folder / f"phantom-{generator_id(spec, Path(__file__).parent.glob('phantom*.py'))}"
+    return folder / f"phantom-{generator_id(spec, VERSION)}"
 
 
 def _phantom_origin(spec: PhantomSpec) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,11 +17,16 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 
-def generator_id(spec: DataclassInstance, code: Iterable[Path]) -> str:
-    """Identify what a generator makes by its specification and its code: 12 hexadecimal digits."""
-    generator = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(code)]
-    identity = json.dumps([asdict(spec), generator], sort_keys=True)
-    return hashlib.sha256(identity.encode()).hexdigest()[:12]
+def generator_id(spec: DataclassInstance, version: int) -> str:
+    """Identify generated files by their specification and the generator's version: 12 hexadecimal digits."""
+    return hashlib.sha256(json.dumps([version, asdict(spec)], sort_keys=True).encode()).hexdigest()[:12]
+
+
+def check_ranges(name: str, spec: DataclassInstance, ranges: dict[str, tuple[int, int]]) -> None:
+    """Raise a MisureError for the first field of a specification outside its range, both ends included."""
+    for field, (low, high) in ranges.items():
+        if not low <= getattr(spec, field) <= high:
+            raise MisureError(f"{name}.{field}={getattr(spec, field)} is not a number from {low} to {high}")
 
 
 def generate_once(home: Path, write: Callable[[Path], object], what: str) -> Path:

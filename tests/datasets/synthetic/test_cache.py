@@ -1,0 +1,79 @@
+"""Generating files once: kills, a second process, and what is in the way."""
+
+from __future__ import annotations
+
+import multiprocessing
+import warnings
+
+import pytest
+
+from misure.datasets.synthetic.cache import generate_once
+from misure.errors import MisureError
+
+
+def generate_halfway(home, connection) -> None:
+    """Generate one of two files, say so, and go on when told to."""
+
+    def write(folder):
+        folder.mkdir(parents=True)
+        (folder / "first").write_text("1")
+        connection.send("halfway")
+        connection.recv()
+        (folder / "second").write_text("2")
+
+    connection.send(generate_once(home, write, "files"))
+
+
+def write_both(folder) -> None:
+    folder.mkdir(parents=True)
+    for name, content in (("first", "1"), ("second", "2")):
+        (folder / name).write_text(content)
+
+
+def names(folder) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.fixture
+def other_process(tmp_path):
+    """A process that is halfway, and the connection to it."""
+    fork = multiprocessing.get_context("fork")
+    here, there = fork.Pipe()
+    process = fork.Process(target=generate_halfway, args=(tmp_path / "home", there))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)  # the child uses no other thread
+        process.start()
+    assert here.poll(60)
+    assert here.recv() == "halfway"
+    yield process, here
+    process.kill()
+    process.join()
+
+
+def test_what_a_killed_process_leaves_is_not_used(tmp_path, other_process):
+    process, _ = other_process
+    process.kill()
+    process.join()
+    (left,) = tmp_path.iterdir()
+    assert left.suffix == ".part"
+    assert names(left) == {"first"}
+    assert names(generate_once(tmp_path / "home", write_both, "files")) == {"first", "second"}
+
+
+def test_two_processes_at_once_agree(tmp_path, other_process):
+    home = generate_once(tmp_path / "home", write_both, "files")
+    before = (home / "second").stat().st_mtime_ns
+    process, connection = other_process
+    connection.send("go on")
+    assert connection.poll(60)
+    assert connection.recv() == home
+    process.join()
+    assert process.exitcode == 0
+    assert list(tmp_path.iterdir()) == [home]
+    assert (home / "second").stat().st_mtime_ns == before
+
+
+def test_a_file_in_the_way_is_one_line(tmp_path):
+    (tmp_path / "taken").write_text("not a folder")
+    with pytest.raises(MisureError, match=r"^cannot write files to .*: (File exists|Not a directory); .*$"):
+        generate_once(tmp_path / "taken" / "home", write_both, "files")
