@@ -9,15 +9,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
 from misure.config import build, compute_of, subject_of
 from misure.datasets.datamodule import SegmentationData, SegmentationDataset, Stage
 from misure.errors import MisureError
-from misure.evaluation.volumes import VolumeDataset, score_volumes, zoom_back
+from misure.evaluation.volumes import VolumeDataset, score_volumes
 from misure.models.checkpoint import (
     RANDOM,
     CheckpointInfo,
@@ -248,11 +246,7 @@ def keep_volume_scores(cfg: DictConfig, subject: Subject) -> None:
     if path.exists():
         return
     survey = subject.survey(compute)
-
-    def predict(case: str, image: NDArray[np.float32]) -> NDArray[np.uint8]:
-        return zoom_back(survey.of_group(case), image.shape)
-
-    scores = score_volumes(predict, volumes, empty_truth_counts=bool(cfg.dataset.empty_truth_counts))
+    scores = score_volumes(survey.of_group, volumes, empty_truth_counts=bool(cfg.dataset.empty_truth_counts))
     meta = {
         "dataset": cfg.dataset.name,
         "model": cfg.model.title,

@@ -33,7 +33,7 @@ def write_volumes(path: Path, scores: pd.DataFrame, meta: Mapping[str, object]) 
 
     Args:
         path: Ends in ``.json``.
-        scores: As :func:`misure.evaluation.volumes.evaluate_volumes` returns it.
+        scores: As :func:`misure.evaluation.volumes.score_volumes` returns it.
         meta: The same for every row: ``dataset``, ``model`` (its title), ``profile``, ``source``, ``stand_in``,
             ``dataset_fingerprint``, ``weights`` and anything else worth keeping.
 

@@ -33,7 +33,7 @@ PHANTOMS = META | {"model": "U-Net ResNet-34", "source": f"{STAND_IN} (6 volumes
 def scores(
     dice: dict[str, list[float]], hd95: dict[str, list[float]] | None = None, *, quirk: bool = False
 ) -> pd.DataFrame:
-    """Rows as ``evaluate_volumes`` returns them: case -> values by organ."""
+    """Rows as ``score_volumes`` returns them: case -> values by organ."""
     rows = [
         (case, class_id, ORGANS[class_id - 1], value, (hd95 or dice)[case][class_id - 1], 7, 9, quirk)
         for case, values in dice.items()
