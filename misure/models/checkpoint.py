@@ -112,7 +112,7 @@ def read_info(path: Path) -> CheckpointInfo:
     try:
         raw = json.loads(description.read_text(encoding="utf-8"))
         lists = {name: tuple(raw[name]) for name in ("class_names", "mean", "std") if name in raw}
-        info = CheckpointInfo(**{**raw, **lists, "network": _moved(raw["network"])})
+        info = CheckpointInfo(**{**raw, **lists, "network": _moved(dict(raw["network"]))})
     except FileNotFoundError as error:
         raise MisureError(f"there is no checkpoint {path}: train it with scripts/train.py") from error
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -10,23 +10,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.ndimage import zoom
-from torch import Tensor, nn
 
 from misure.errors import MisureError
 from misure.evaluation import volumes
-from misure.evaluation.volumes import COLUMNS, evaluate_volumes, hd95, predict_volume, score
-from misure.models.compute import Compute
-from misure.models.wrapper import SegmentationModel, frozen
+from misure.evaluation.volumes import COLUMNS, VolumeDataset, hd95, score, score_volumes
 
 pytest.importorskip("medpy", reason="HD95 is MedPy's: pip install 'misure[synapse]'")
 
 NAMES = ("background", "aorta", "liver")
-COMPUTE = Compute(precision="32", batch_size=2)
 
 
 def surface(mask: np.ndarray) -> list[tuple[int, ...]]:
@@ -115,12 +110,12 @@ def test_dice_by_hand() -> None:
 
 
 class Toy:
-    """Volumes kept in a dictionary; the image of a class is its index over ten."""
+    """Volumes kept in a dictionary."""
 
     class_names: Sequence[str] = NAMES
 
-    def __init__(self, truths: dict[str, np.ndarray], size: int) -> None:
-        self.truths, self.size = truths, size
+    def __init__(self, truths: dict[str, np.ndarray]) -> None:
+        self.truths = truths
         self.read: list[str] = []
 
     @property
@@ -130,26 +125,6 @@ class Toy:
     def volume(self, case: str) -> tuple[np.ndarray, np.ndarray]:
         self.read.append(case)
         return (self.truths[case] / 10).astype(np.float32), self.truths[case]
-
-    def resize(self, image: np.ndarray) -> np.ndarray:
-        shape = (self.size, self.size)
-        factors = [new / old for new, old in zip(shape, image.shape, strict=True)]
-        return image if image.shape == shape else zoom(image, factors, order=3)
-
-
-class Reader(nn.Module):
-    """Predicts the class that the image's grey value spells; ``wrong`` swaps two of them."""
-
-    def __init__(self, classes: int = 3, *, wrong: bool = False) -> None:
-        super().__init__()
-        self.values = torch.arange(classes) / 10
-        self.order = [0, 2, 1] if wrong else list(range(classes))
-        self.shapes: list[tuple[int, ...]] = []
-
-    def forward(self, images: Tensor) -> Tensor:
-        self.shapes.append(tuple(images.shape))
-        logits = -(images.mean(1, keepdim=True) - self.values.view(1, -1, 1, 1)).abs()
-        return logits[:, self.order]
 
 
 def labels(*shape: int) -> np.ndarray:
@@ -165,10 +140,9 @@ def _scores(frame: pd.DataFrame, column: str = "dice") -> dict[tuple[Any, Any], 
     return {(row["case"], row["class_id"]): row[column] for _, row in frame.iterrows()}
 
 
-def test_a_network_that_knows_the_truth_scores_one_and_zero() -> None:
-    dataset = Toy({"case0001": labels(5, 16, 16), "case0002": labels(3, 16, 16)}, 16)
-    network = Reader()
-    frame = evaluate_volumes(SegmentationModel(network), dataset, COMPUTE, progress=False)
+def test_perfect_predictions_score_one_and_zero() -> None:
+    dataset = Toy({"case0001": labels(5, 16, 16), "case0002": labels(3, 16, 16)})
+    frame = score_volumes(dataset.truths.__getitem__, dataset)
     assert tuple(frame.columns) == COLUMNS
     assert list(zip(frame["case"], frame["class_id"], frame["class_name"], strict=True)) == [
         ("case0001", 1, "aorta"),
@@ -181,14 +155,17 @@ def test_a_network_that_knows_the_truth_scores_one_and_zero() -> None:
     assert (frame["predicted_voxels"] == frame["true_voxels"]).all()
     assert frame["true_voxels"].tolist() == [4 * 4 * 8, 4 * 4 * 8, 2 * 4 * 8, 2 * 4 * 8]
     assert dataset.read == ["case0001", "case0002"]
-    assert {shape[1:] for shape in network.shapes} == {(1, 16, 16)}
-    assert max(shape[0] for shape in network.shapes) == 2
+
+
+def confused(truth: np.ndarray) -> np.ndarray:
+    """Predictions that take each organ for the other."""
+    return np.array([0, 2, 1], np.uint8)[truth]
 
 
 def test_several_classes_against_sets_of_voxels() -> None:
-    """A network that confuses the two organs: Dice 0, and HD95 as the oracle says."""
+    """The two organs confused: Dice 0, and HD95 as the oracle says."""
     truth = labels(4, 12, 12)
-    frame = evaluate_volumes(SegmentationModel(Reader(wrong=True)), Toy({"a": truth}, 12), COMPUTE, progress=False)
+    frame = score_volumes(lambda _case: confused(truth), Toy({"a": truth}))
     assert _scores(frame) == {("a", 1): 0.0, ("a", 2): 0.0}
     expected = hd95_oracle(truth == 1, truth == 2)
     assert _scores(frame, "hd95") == pytest.approx({("a", 1): expected, ("a", 2): expected}, abs=1e-12)
@@ -198,48 +175,25 @@ def test_several_classes_against_sets_of_voxels() -> None:
 def test_an_absent_organ(quirk: bool) -> None:
     truth = labels(4, 12, 12)
     truth[truth == 1] = 0
-    frame = evaluate_volumes(
-        SegmentationModel(Reader(wrong=True)),
-        Toy({"a": truth}, 12),
-        COMPUTE,
-        empty_truth_counts=quirk,
-        progress=False,
-    )
+    frame = score_volumes(lambda _case: confused(truth), Toy({"a": truth}), empty_truth_counts=quirk)
     assert frame["empty_truth_counts"].tolist() == [quirk] * 2
     assert _scores(frame) == {("a", 1): float(quirk), ("a", 2): 0.0}  # the liver was called aorta
-    if quirk:
-        assert (frame["hd95"] == 0).all()
-    else:
-        assert frame["hd95"].isna().all()
+    assert (frame["hd95"] == 0).all() if quirk else frame["hd95"].isna().all()
 
 
 @pytest.mark.parametrize("shape", [(3, 13, 17), (2, 31, 9), (1, 8, 8), (4, 7, 5)])
-def test_odd_sizes_are_zoomed_there_and_back(shape: tuple[int, int, int]) -> None:
-    truth = labels(*shape)
-    network = Reader()
-    image = (truth / 10).astype(np.float32)
-    with frozen(SegmentationModel(network), COMPUTE, torch.device("cpu")) as lent:
-        prediction = predict_volume(lent, image, Toy({}, 8).resize, 3)
-    assert prediction.shape == shape
-    assert prediction.dtype == np.uint8
-    assert {s[1:] for s in network.shapes} == {(1, 8, 8)}
-    for number, plane in enumerate(image):  # TransUNet's test_single_volume, line by line
-        small = plane if plane.shape == (8, 8) else zoom(plane, (8 / shape[1], 8 / shape[2]), order=3)
-        found = np.abs(small[None] - np.array([0, 0.1, 0.2], np.float32)[:, None, None]).argmin(0)
-        back = found if plane.shape == (8, 8) else zoom(found, (shape[1] / 8, shape[2] / 8), order=0)
-        np.testing.assert_array_equal(prediction[number], back)
-
-
-def test_zooming_costs_little_on_a_large_object() -> None:
-    truth = labels(3, 48, 64)
-    frame = evaluate_volumes(SegmentationModel(Reader()), Toy({"a": truth}, 20), COMPUTE, progress=False)
-    scores = _scores(frame)
-    assert scores["a", 1] > 0.9
-    assert 0.9 < scores["a", 2] < 1  # rows and columns at its border are lost or won
+def test_predictions_are_zoomed_back_as_transunet_does(shape: tuple[int, int, int]) -> None:
+    """TransUNet's ``test_single_volume``, line by line."""
+    slices = labels(shape[0], 8, 8)
+    truth = np.stack([s if s.shape == shape[1:] else zoom(s, (shape[1] / 8, shape[2] / 8), order=0) for s in slices])
+    frame = score_volumes(lambda _case: slices, Toy({"a": truth}))
+    present = frame["true_voxels"] > 0
+    assert (frame.loc[present, "dice"] == 1).all()
+    assert (frame["predicted_voxels"] == frame["true_voxels"]).all()
 
 
 def test_transunets_own_files(tmp_path: Path) -> None:
-    """The Synapse dataset on a volume as TransUNet publishes it, with a network that reads grey values."""
+    """The Synapse dataset on a volume as TransUNet publishes it."""
     h5py = pytest.importorskip("h5py")
     synapse = pytest.importorskip("misure.datasets.synapse.dataset")
     folder = tmp_path / "synapse"
@@ -250,54 +204,19 @@ def test_transunets_own_files(tmp_path: Path) -> None:
     with h5py.File(folder / "test_vol_h5" / "case0001.npy.h5", "w") as file:
         file["image"], file["label"] = (truth / 10).astype(np.float32), truth.astype(np.float32)
     dataset = synapse.SynapseDataset("val", tmp_path, size=12)
-    frame = evaluate_volumes(SegmentationModel(Reader(9)), dataset, COMPUTE, progress=False)
+    assert isinstance(dataset, VolumeDataset)
+    frame = score_volumes(lambda _case: truth, dataset)
     assert frame["class_name"].tolist()[::7] == ["aorta", "stomach"]
     present = frame["class_id"].isin([1, 2, 8])
     assert (frame.loc[present, "dice"] == 1).all()
     assert frame.loc[~present, ["dice", "hd95"]].isna().all(axis=None)
 
 
-def test_the_network_comes_back_as_it_was() -> None:
-    network = Reader().train()
-    evaluate_volumes(SegmentationModel(network), Toy({"a": labels(2, 8, 8)}, 8), COMPUTE, progress=False)
-    assert network.training
-
-
-def test_batches_do_not_change_the_scores() -> None:
-    dataset = Toy({"a": labels(5, 13, 11)}, 8)
-    frames = [
-        evaluate_volumes(SegmentationModel(Reader()), dataset, Compute("32", size), progress=False)
-        for size in (1, 3, "auto")
-    ]
-    for frame in frames[1:]:
-        pd.testing.assert_frame_equal(frame, frames[0])
-
-
-def test_running_out_of_memory_halves_the_batch() -> None:
-    class Small(Reader):
-        def forward(self, images: Tensor) -> Tensor:
-            if len(images) > 1:
-                raise torch.OutOfMemoryError("out of memory")
-            return super().forward(images)
-
-    with pytest.warns(RuntimeWarning, match="batches of 1"):
-        frame = evaluate_volumes(SegmentationModel(Small()), Toy({"a": labels(3, 8, 8)}, 8), COMPUTE, progress=False)
-    assert (frame["dice"] == 1).all()
-
-
-def test_progress(capsys: pytest.CaptureFixture[str]) -> None:
-    dataset = Toy({"a": labels(2, 8, 8)}, 8)
-    evaluate_volumes(SegmentationModel(Reader()), dataset, COMPUTE, progress=False)
-    assert capsys.readouterr().err == ""
-    evaluate_volumes(SegmentationModel(Reader()), dataset, COMPUTE)
-    assert "1/1" in capsys.readouterr().err
-
-
 class Bad(Toy):
     """Its one volume is what the test says."""
 
     def __init__(self, image: np.ndarray, truth: np.ndarray) -> None:
-        super().__init__({"case0009": truth}, 8)
+        super().__init__({"case0009": truth})
         self.image = image
 
     def volume(self, case: str) -> tuple[np.ndarray, np.ndarray]:
@@ -307,7 +226,7 @@ class Bad(Toy):
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
-        (Toy({}, 8), "no volume to evaluate"),
+        (Toy({}), "no volume to evaluate"),
         (Bad(np.zeros((2, 8, 8), np.float32), np.zeros((3, 8, 8), int)), r"case0009.*\(2, 8, 8\).*\(3, 8, 8\)"),
         (Bad(np.zeros((8, 8), np.float32), np.zeros((8, 8), int)), "case0009.*Z x H x W"),
         (Bad(np.zeros((0, 8, 8), np.float32), np.zeros((0, 8, 8), int)), "case0009"),
@@ -317,17 +236,12 @@ class Bad(Toy):
 )
 def test_volumes_that_cannot_be_used(dataset: Toy, message: str) -> None:
     with pytest.raises(MisureError, match=message):
-        evaluate_volumes(SegmentationModel(Reader()), dataset, COMPUTE, progress=False)
+        score_volumes(dataset.truths.__getitem__, dataset)
 
 
-def test_a_network_of_other_classes() -> None:
-    with pytest.raises(MisureError, match="predicts 5 classes, the dataset has 3"):
-        evaluate_volumes(SegmentationModel(Reader(5)), Toy({"a": labels(2, 8, 8)}, 8), COMPUTE, progress=False)
-
-
-def test_a_missing_library_is_noticed_before_predicting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_noticed_before_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(volumes, "find_spec", lambda name: None if name == "medpy" else object())
-    dataset = Toy({"a": labels(2, 8, 8)}, 8)
+    dataset = Toy({"a": labels(2, 8, 8)})
     with pytest.raises(MisureError, match=r"needs medpy.*misure\[synapse\]"):
-        evaluate_volumes(SegmentationModel(Reader()), dataset, COMPUTE, progress=False)
+        score_volumes(dataset.truths.__getitem__, dataset)
     assert dataset.read == []
