@@ -9,13 +9,12 @@ from omegaconf import DictConfig
 
 from misure.errors import MisureError
 from misure.paper.profiles import serving
-from misure.paper.tables.markdown import console_table
+from misure.paper.tables.console import console_table
 from misure.paper.write import write_all
 from misure.report import write_report
-from misure.sweep.failures import subject_failures
+from misure.sweep.journal import Journal
 from misure.sweep.provenance import write_provenance
 from misure.sweep.records import RecordStore
-from misure.sweep.stages import read_stages, stage
 
 
 def write_outputs(cfg: DictConfig) -> None:
@@ -25,18 +24,18 @@ def write_outputs(cfg: DictConfig) -> None:
         MisureError: If there are no records of the profile.
     """
     outputs, profile = Path(cfg.outputs), cfg.profile.name
-    store = RecordStore(outputs / "records")
+    store, journal = RecordStore(outputs / "records"), Journal(outputs)
     if cfg.plan_only:
         count = sum(1 for _ in store.folder.rglob("*.jsonl"))
         print(f"plan: tables, figures, claims and report from {count} records of all profiles, into {outputs}/")
         return
-    with stage(outputs, profile, "tables and figures"):
+    with journal.stage(profile, "tables and figures"):
         records = serving(store.load(), profile, store.serving(profile))
         if records.empty:
             raise MisureError(f"{store.folder} has no records of profile {profile}: run make reproduce first")
-        written = write_all(records, outputs, profile, failures=subject_failures(outputs, profile))
-    stages = read_stages(outputs)
-    with stage(outputs, profile, "report"):
+        written = write_all(records, outputs, profile, failures=journal.failures(profile))
+    stages = journal.stages()
+    with journal.stage(profile, "report"):
         made_from = write_provenance(outputs, written.material.run, stages)
         origin = json.loads(made_from.read_text(encoding="utf-8"))  # collecting it hashes every checkpoint
         page = write_report(outputs, written.material, written.tables, written.figures, written.claims, origin)

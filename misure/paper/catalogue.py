@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
-import pandas as pd
 from matplotlib.figure import Figure
 
 from misure.paper.credits import credits_document
@@ -21,46 +21,60 @@ from misure.paper.figures.maps import qualitative_figure, shown_rows
 from misure.paper.figures.reliability import examples_figure, roc_figure
 from misure.paper.figures.sanity import sanity_figures
 from misure.paper.figures.sizes import size_figure
-from misure.paper.maps import noise_floor
 from misure.paper.material import Material
 from misure.paper.provenance import head_note
-from misure.paper.published import grouped
-from misure.paper.query import every_draw, paper_draw
-from misure.paper.reliability import table7, table7_document
-from misure.paper.tables.markdown import by_class_document, lr_lambda_document, table1_document, table6_document
-from misure.paper.tables.rows import by_class_table, lr_lambda_table, table1, table6
-from misure.paper.tables.volumes import volume_document, volume_table
-
-Table = tuple[str, pd.DataFrame, str]
-"""Its file's name, its numbers and its document."""
+from misure.paper.published import Pair, grouped
+from misure.paper.reliability import table7
+from misure.paper.table import Column, Table
+from misure.paper.tables.paper import by_class, lr_lambda, table1, table6
+from misure.paper.tables.volumes import volumes
 
 
 def paper_tables(material: Material) -> Iterator[Table]:
     """Make Tables 1 to 7 and what the paper says of contours and of whole volumes."""
-    run, profile, shown, judged = material.run, material.profile, material.pairs, material.judged
-    first = table1(run)
-    floors = {pair.label: noise_floor(paper_draw(run, pair), material.maps_folder) for pair in shown}
-    yield "table1", first, table1_document(first, head_note(run, profile), floors)
-    for pairs in grouped([pair for pair in shown if pair.classes], "dataset"):
-        frame = by_class_table(run, pairs)
-        document = by_class_document(frame, head_note(run, profile, pairs), pairs[0])
-        yield f"table1_{pairs[0].dataset}_by_{pairs[0].class_word}", frame, document
-    for pair in shown:
-        name, head = f"table{pair.lr_lambda_table}", head_note(run, profile, [pair])
-        frame = lr_lambda_table(run, pair)
-        readings = readings_table(run, pair, material.maps_folder) if pair.compare_readings else None
-        yield name, frame, lr_lambda_document(frame, head, pair, readings)
-        if readings is not None:
-            yield f"{name}_readings", readings, readings_document(readings, head, pair)
-    sixth = table6(run)
-    yield "table6", sixth, table6_document(sixth, head_note(run, profile))
-    near = contours_table(run, shown, material.maps_folder)
-    yield "contours", near, contours_document(near, head_note(run, profile))
-    if judged:
-        seventh = table7(run, judged)
-        yield "table7", seventh, table7_document(seventh, head_note(run, profile, judged, every_draw))
-    by_volume = volume_table(material.volumes)
-    yield "volumes", by_volume, volume_document(by_volume)
+    yield table1(material)
+    for pairs in grouped([pair for pair in material.pairs if pair.classes], "dataset"):
+        yield by_class(material, pairs)
+    for pair in material.pairs:
+        yield lr_lambda(material, pair)
+        if pair.compare_readings:
+            yield from _readings(material, pair)
+    yield table6(material)
+    yield from _contours(material)
+    if material.judged:
+        yield table7(material)
+    yield volumes(material)
+
+
+def _readings(material: Material, pair: Pair) -> Iterator[Table]:
+    frame = readings_table(material.run, pair, material.maps_folder)
+    head = head_note(material.run, material.profile, [pair])
+    yield from as_tables([(f"table{pair.lr_lambda_table}_readings", frame, readings_document(frame, head, pair))])
+
+
+def _contours(material: Material) -> Iterator[Table]:
+    frame = contours_table(material.run, material.pairs, material.maps_folder)
+    document = contours_document(frame, head_note(material.run, material.profile))
+    yield from as_tables([("contours", frame, document)])
+
+
+class _Ready(Table):
+    """Stands in until all documents are tables."""
+
+    def markdown(self) -> str:
+        """Return the document as it was made."""
+        return self.notes
+
+
+def as_tables(made: Iterable[Any]) -> Iterator[Table]:
+    """Wrap a name, a frame and a document, until all documents are tables."""
+    for table in made:
+        if isinstance(table, Table):
+            yield table
+        else:
+            name, frame, document = table
+            columns = [Column(str(column), str(column)) for column in frame.columns]
+            yield _Ready(name, document.splitlines()[0].removeprefix("# "), columns, frame, notes=document)
 
 
 def paper_figures(material: Material) -> Iterator[tuple[str, Figure]]:
@@ -84,7 +98,7 @@ def attributions(material: Material) -> Iterator[tuple[str, str]]:
         yield f"figure{number}_credits", credits_document(f"Figure {number} ({pairs[0].dataset_label})", rows)
 
 
-TABLES: tuple[Callable[[Material], Iterator[Table]], ...] = (
+TABLES: tuple[Callable[[Material], Iterator[Any]], ...] = (
     paper_tables,
     like_for_like_tables,
     insertion_deletion_tables,

@@ -5,7 +5,9 @@ Two things need a mark: data that stands in for the paper's, and a network that 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -39,7 +41,7 @@ class Origin:
         )
 
     @classmethod
-    def of_row(cls, row: pd.Series) -> Origin:
+    def of_row(cls, row: Mapping[Any, Any] | pd.Series) -> Origin:
         """Read back what :meth:`columns` put into a table's row."""
         return cls(row["source"], bool(row["stand_in"]), row["substitution"])
 
@@ -90,6 +92,23 @@ def heading(title: str, frame: pd.DataFrame) -> str:
         if substitution := distinct(rows["substitution"]):
             marks.append(f"{name} network: **{substitution}**")
     return f"# {'; '.join([title, *marks])}"
+
+
+def marked(title: str, frame: pd.DataFrame) -> str:
+    """Name, beside a title, each dataset whose data or network is not the paper's; plain text.
+
+    Args:
+        title: What a table is.
+        frame: With a column ``dataset`` and those of :meth:`Origin.columns`; may be empty.
+    """
+    marks = []
+    for name, rows in frame.groupby("dataset") if len(frame) else ():
+        made = rows[rows["stand_in"].astype(bool)]
+        if len(made):
+            marks.append(f"{name} data: {Origin(distinct(made['source']), stand_in=True).label}")
+        if substitution := distinct(rows["substitution"]):
+            marks.append(f"{name} network: {substitution}")
+    return "; ".join([title, *marks])
 
 
 def distinct(values: pd.Series) -> str:

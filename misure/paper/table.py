@@ -1,4 +1,4 @@
-"""A table: its numbers, and its columns with name, unit, direction and format; Markdown, LaTeX, HTML and plain text."""
+"""A table: its numbers, and its columns with name, unit, direction and format; Markdown, LaTeX and HTML."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from misure.paper.difference import Difference, difference
 from misure.paper.latex import latex_table
 from misure.paper.prose import prose
 from misure.paper.published import DASH
+from misure.paper.source import distinct
 from misure.paper.statistics import Summary
 
 READING = (
     "Ours: mean [95 % bootstrap interval of the mean over samples], median. "
     f"{DASH} means no value, with the reason where a result of ours is missing."
 )
+
+PROVENANCE = ("source", "profile", "precision", "device", "weights")
+"""Columns of a frame that LaTeX names below the table."""
 
 ARROWS = {"higher": "↑", "lower": "↓", "": ""}
 """Signs for the better direction in headers."""
@@ -165,8 +169,8 @@ class Table:
         frame: All numbers, one row per line: the CSV file.
         head: What it was made from, in Markdown.
         notes: How to read it, in Markdown.
-        n_parts: How many of the first columns divide the table: Markdown and plain text lay out a table of its own
-            for each combination of their values, under that heading.
+        n_parts: How many of the first columns divide the table: Markdown lays out a table of its own for each
+            combination of their values, under that heading.
     """
 
     name: str
@@ -193,20 +197,14 @@ class Table:
             blocks.append(markdown_table(list(cells.columns), cells.to_numpy().tolist()))
         return "\n\n".join(blocks)
 
-    def text(self) -> str:
-        """Lay out the table alone, for a terminal."""
-        blocks = []
-        for title, cells in self._parts():
-            blocks += [title] if title else []
-            blocks.append(cells.to_string(index=False))
-        return "\n".join(blocks)
-
     def latex(self) -> str:
         r"""Lay out a ``table`` environment, to be read with ``\input``; see :mod:`misure.paper.latex`."""
         shown = self._shown(self.frame)
         cells = pd.DataFrame({column.header: texts for column, texts in shown.items()})
         numeric = [self.is_numeric(column) for column in shown]
-        return latex_table(self.name, self.title, cells, numeric, [READING.replace(", median", "")])
+        values = {word: distinct(self.frame[word]) for word in PROVENANCE if word in self.frame}
+        notes = [f"{word.capitalize()}: {text}." for word, text in values.items() if text]
+        return latex_table(self.name, self.title, cells, numeric, [prose("intervals.md.j2"), *notes])
 
     def html(self) -> str:
         """Lay out a ``<table>``; each cell has its raw value as ``data-value`` and its difference from the paper."""

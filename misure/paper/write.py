@@ -12,14 +12,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from misure.io.atomic import write_atomically
-from misure.paper.catalogue import FIGURES, TABLES, Table, attributions
+from misure.paper.catalogue import FIGURES, TABLES, as_tables, attributions
 from misure.paper.claims import claims, claims_document, claims_frame, claims_json, inconsistencies
 from misure.paper.claims.document import inconsistencies_document
 from misure.paper.material import Material
 from misure.paper.provenance import head_note
 from misure.paper.query import latest_run, shown_pairs
 from misure.paper.reliability import save_models
-from misure.paper.tables.latex import latex_document
+from misure.paper.table import Column, Table
 from misure.paper.tables.volumes import read_all
 
 _DPI = 150
@@ -67,8 +67,8 @@ def write_all(
     volumes = read_all(outputs / "volumes", run)
     material = Material(run, profile, maps_folder or outputs / "records" / "maps", volumes, shown_pairs(run))
     note = _failure_note(failures or {})
-    made = [(name, frame, document + note) for tables in TABLES for name, frame, document in tables(material)]
-    files = [path for table in made for path in _write_table(outputs / "tables", *table)]
+    made = [table for tables in TABLES for table in as_tables(tables(material))]
+    files = [path for table in made for path in _write_table(outputs / "tables", table, note)]
     pictures = [
         path
         for figures in FIGURES
@@ -94,14 +94,17 @@ def _write_claims(material: Material, outputs: Path, note: str) -> tuple[pd.Data
     judged, contradictions = claims(material), inconsistencies(material)
     head = head_note(material.run, material.profile, material.pairs)
     verdicts = claims_frame(judged)
-    table = ("inconsistencies", contradictions, inconsistencies_document(contradictions, head) + note)
+    document = inconsistencies_document(contradictions, head)
+    (table,) = as_tables([("inconsistencies", contradictions, document)])
+    columns = [Column(str(name), str(name)) for name in verdicts.columns]
+    shown = Table("claims", "Does the paper hold? Its claims, one by one", columns, verdicts)
     content = json.dumps(claims_json(judged), indent=1, allow_nan=False) + "\n"
     return (
         verdicts,
         table,
         [
-            *_write_table(outputs / "tables", *table),
-            *_write_frame(outputs / "tables", "claims", verdicts),
+            *_write_table(outputs / "tables", table, note),
+            *_write_numbers(outputs / "tables", shown),
             _write_text(outputs / "claims.json", content),
             _write_text(outputs / "claims.md", claims_document(judged, contradictions, head) + note),
         ],
@@ -112,14 +115,14 @@ def _write_text(path: Path, text: str) -> Path:
     return write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
-def _write_table(folder: Path, name: str, frame: pd.DataFrame, document: str) -> list[Path]:
-    return [_write_text(folder / f"{name}.md", document), *_write_frame(folder, name, frame)]
+def _write_table(folder: Path, table: Table, note: str) -> list[Path]:
+    return [_write_text(folder / f"{table.name}.md", table.markdown() + note), *_write_numbers(folder, table)]
 
 
-def _write_frame(folder: Path, name: str, frame: pd.DataFrame) -> list[Path]:
+def _write_numbers(folder: Path, table: Table) -> list[Path]:
     return [
-        write_atomically(folder / f"{name}.csv", lambda path: frame.to_csv(path, index=False)),
-        _write_text(folder / f"{name}.tex", latex_document(name, frame)),
+        write_atomically(folder / f"{table.name}.csv", lambda path: table.frame.to_csv(path, index=False)),
+        _write_text(folder / f"{table.name}.tex", table.latex()),
     ]
 
 

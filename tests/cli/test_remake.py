@@ -7,7 +7,7 @@ from paper_records import PHANTOM, frame, organ, unit
 
 from misure.paper.published import DASH
 from misure.paper.query import latest_run
-from misure.paper.tables.markdown import console_table, experiment_summary
+from misure.paper.tables.console import console_table, experiment_summary
 from misure.paper.tables.rows import NOT_RUN
 
 
@@ -34,7 +34,7 @@ def test_console_table_shows_paper_and_ours_within_a_terminal() -> None:
     )
     assert f"{DASH} 300 masks: RISE" in unet.splitlines()
     assert f"{DASH} {NOT_RUN}: SR" in unet.splitlines()
-    assert f"{DASH} 1 samples skipped: MSR" in transunet.splitlines()
+    assert f"{DASH} 1 skipped: MSR" in transunet.splitlines()
 
 
 def test_console_lines_of_a_stand_in_say_so() -> None:

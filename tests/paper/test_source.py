@@ -10,14 +10,16 @@ from paper_records import PHANTOM, SUBSTITUTION, frame, organ, photo, unit
 
 from misure.paper.figures.maps import qualitative_figure
 from misure.paper.figures.sizes import size_figure
-from misure.paper.provenance import head_note
 from misure.paper.published import DASH, PAIRS, Pair
 from misure.paper.query import latest_run
-from misure.paper.source import Origin, distinct, heading
-from misure.paper.tables.markdown import console_table, experiment_summary, table1_document
-from misure.paper.tables.rows import by_class_table, lr_lambda_table, table1, table6
+from misure.paper.source import Origin, distinct, marked
+from misure.paper.tables.console import console_table, experiment_summary
+from misure.paper.tables.rows import class_rows, lr_lambda_rows, mask_size_rows, method_rows
 
 COCO: Pair = next(pair for pair in PAIRS if pair.model == "deeplabv3_mobilenetv2")
+
+
+_BUILDERS = (method_rows, mask_size_rows, class_rows, lambda run, pairs: lr_lambda_rows(run, pairs[0]))
 
 
 @pytest.fixture
@@ -57,29 +59,24 @@ def test_missing_and_empty_values_are_not_listed() -> None:
     assert distinct(pd.Series(["", None, "b", "a", "b"])) == "b, a"
 
 
-@pytest.mark.parametrize("table", [table1, table6, by_class_table, lambda run, pairs: lr_lambda_table(run, pairs[0])])
+@pytest.mark.parametrize(
+    "table", [method_rows, mask_size_rows, class_rows, lambda run, pairs: lr_lambda_rows(run, pairs[0])]
+)
 def test_every_table_carries_the_substitution(run: pd.DataFrame, table: object) -> None:
     made = table(run, [COCO])  # type: ignore[operator]
     measured = made[made["n_samples"] > 0]
     assert len(measured)
     assert set(measured["substitution"]) == {SUBSTITUTION}
-    assert heading("Title", made) == f"# Title; COCO-2017 network: **{SUBSTITUTION}**"
-
-
-def test_documents_name_it_in_the_first_line_the_head_note_and_each_row(run: pd.DataFrame) -> None:
-    document = table1_document(table1(run), head_note(run, "quick"), {})
-    lines = document.splitlines()
-    assert lines[0].endswith(f"COCO-2017 network: **{SUBSTITUTION}**")
-    (note,) = (line for line in lines if line.startswith("- COCO-2017, DeepLabv3:"))
-    assert f"network: **{SUBSTITUTION}**" in note
-    assert "(published elsewhere)" in note
-    assert [f"**{SUBSTITUTION}**" in line for line in lines if " | MSR | " in line] == [False, False, False, True]
+    assert all(SUBSTITUTION in remarks for remarks in measured["remarks"])
+    assert marked("Title", made) == f"Title; COCO-2017 network: {SUBSTITUTION}"
 
 
 def test_headings_name_both_marks() -> None:
     both = latest_run(frame(organ("msr", 0, "Aorta"), photo("msr", 0, "bus")), "quick")
-    expected = f"# Table 1; COCO-2017 network: **{SUBSTITUTION}**; Synapse data: **{PHANTOM}**"
-    assert heading("Table 1", table1(both)) == expected
+    expected = f"Table 1; COCO-2017 network: {SUBSTITUTION}; Synapse data: {PHANTOM}"
+    assert marked("Table 1", method_rows(both)) == expected
+    assert marked("Table 1", method_rows(latest_run(frame(unit("msr", 0)), "quick"))) == "Table 1"
+    assert marked("Table 1", pd.DataFrame()) == "Table 1"
 
 
 def test_figures_name_it_in_their_caption(run: pd.DataFrame, tmp_path: Path) -> None:
@@ -100,14 +97,3 @@ def test_the_terminal_names_it_in_title_and_rows_within_its_width(run: pd.DataFr
 
 def test_the_summary_of_an_experiment_names_it(run: pd.DataFrame) -> None:
     assert experiment_summary(run).endswith(f"n = 3; 103 COCO val2017 images, {SUBSTITUTION}")
-
-
-def test_the_head_note_counts_pairs_beside_the_papers(run: pd.DataFrame) -> None:
-    note = head_note(run, "quick", [COCO])
-    assert "3 samples explained (2 Bus, 1 Car, 0 Cat (not in the records)" in note
-    assert "(the paper has 181), 0 skipped" in note
-    assert "for COCO-2017: 181 samples (pairs of an image and a class);" in note
-    known = latest_run(frame(photo("msr", 0, "bus", drawn=137)).assign(drawn=137), "quick")
-    assert "(of 137 pairs of an image and a class that these images give, the paper has 181)" in head_note(
-        known, "quick", [COCO]
-    )

@@ -1,6 +1,7 @@
 """Tables 1 to 6 as data frames: the paper's numbers beside ours, row by row.
 
-Every row the paper has is there. Where we have no result the numbers are NaN and ``note`` says why.
+Every row the paper has is there. Where we have no result the numbers are NaN and ``note`` says why; ``remarks`` has
+beside it what stands in for the paper's data or network, samples skipped, and another number of masks than the paper's.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from misure.paper.query import (
     shown_pairs,
 )
 from misure.paper.source import Origin, distinct
-from misure.paper.statistics import Summary, summarise
+from misure.paper.statistics import summarise
 
 NOT_RUN = "not run in this profile"
 
@@ -42,8 +43,8 @@ _BY_CLASS = ("msr", "sufficient_region")
 _BASELINES = ("sufficient_region", "prediction", "random_map")
 
 
-def table1(run: pd.DataFrame, pairs: Sequence[Pair] | None = None) -> pd.DataFrame:
-    """Build Table 1: methods compared, then the baselines that the paper lacks.
+def method_rows(run: pd.DataFrame, pairs: Sequence[Pair] | None = None) -> pd.DataFrame:
+    """Compare methods, as Table 1 does, then the baselines that the paper lacks.
 
     Args:
         run: As :func:`misure.paper.query.latest_run` returns it.
@@ -73,7 +74,7 @@ def table1(run: pd.DataFrame, pairs: Sequence[Pair] | None = None) -> pd.DataFra
     return pd.DataFrame(rows).astype({"threshold": float, "masks": float, "paper_masks": float})
 
 
-def by_class_table(run: pd.DataFrame, pairs: Sequence[Pair]) -> pd.DataFrame:
+def class_rows(run: pd.DataFrame, pairs: Sequence[Pair]) -> pd.DataFrame:
     """Split Table 1's MSR, and the SR it started from, by class; the paper has no such table.
 
     Args:
@@ -94,8 +95,8 @@ def by_class_table(run: pd.DataFrame, pairs: Sequence[Pair]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def lr_lambda_table(run: pd.DataFrame, pair: Pair) -> pd.DataFrame:
-    """Build Table 2 (for other pairs 3 to 5): MSR by lambda and learning rate, mask size 224."""
+def lr_lambda_rows(run: pd.DataFrame, pair: Pair) -> pd.DataFrame:
+    """Vary MSR's lambda and learning rate at mask size 224, as Tables 2 to 5 do."""
     records = paper_draw(run, pair)
     return pd.DataFrame(
         [
@@ -105,8 +106,8 @@ def lr_lambda_table(run: pd.DataFrame, pair: Pair) -> pd.DataFrame:
     )
 
 
-def table6(run: pd.DataFrame, pairs: Sequence[Pair] | None = None) -> pd.DataFrame:
-    """Build Table 6: MSR by mask size, learning rate 0.1 and lambda 0.01."""
+def mask_size_rows(run: pd.DataFrame, pairs: Sequence[Pair] | None = None) -> pd.DataFrame:
+    """Vary MSR's mask size at learning rate 0.1 and lambda 0.01, as Table 6 does."""
     return pd.DataFrame(
         [
             {**_names(pair), "mask_size": size} | _result(records, pair, "msr", paper, mask_size=size)
@@ -116,12 +117,6 @@ def table6(run: pd.DataFrame, pairs: Sequence[Pair] | None = None) -> pd.DataFra
             for size, paper in table6_reference(pair).items()
         ]
     )
-
-
-def summary_of(row: pd.Series, metric: str) -> Summary:
-    """Read a metric's statistics back from a table's row."""
-    mean, low, high, median = (float(row[f"{metric}_{name}"]) for name in STATISTICS)
-    return Summary(int(row["n_samples"]), mean, median, low, high)
 
 
 def _names(pair: Pair) -> dict[str, str]:
@@ -145,6 +140,9 @@ def _result(
         if metric in {"dice_explained", "perturbation_ratio"}:
             numbers[f"paper_{metric}"] = getattr(paper, metric)
         numbers |= {f"{metric}_{name}": getattr(summary, name) for name in STATISTICS}
+    masks = rows["param_n_masks"].iloc[0] if explainer == "rise" and len(rows) else None
+    origin, note = Origin.of(rows), _note(len(rows), missing)
+    remarks = [*origin.marks, note, *_reservations(len(rows), missing, masks)]
     return numbers | {
         "paper_seconds": paper.seconds,
         "seconds_mean": rows["seconds"].astype(float).mean(skipna=False),
@@ -155,13 +153,14 @@ def _result(
         "n_skipped": missing.skipped,
         "n_failed": missing.failed,
         "paper_n_samples": None if paper == PaperValue() else pair.paper_samples,
-        "masks": rows["param_n_masks"].iloc[0] if explainer == "rise" and len(rows) else None,
-        **Origin.of(rows).columns(),
+        "masks": masks,
+        **origin.columns(),
         "profile": distinct(rows["profile"]),
         "precision": distinct(rows["precision"]),
         "device": distinct(rows["device"]),
         "weights": distinct(rows["weights"]),
-        "note": _note(len(rows), missing),
+        "note": note,
+        "remarks": ", ".join(filter(None, remarks)),
     }
 
 
@@ -172,3 +171,9 @@ def _note(n: int, missing: Tally) -> str:
     if n == 0 and missing.skipped:
         parts.append(f"all {missing.skipped} samples skipped" if not missing.failed else f"{missing.skipped} skipped")
     return ", ".join(parts) or ("" if n else NOT_RUN)
+
+
+def _reservations(n: int, missing: Tally, masks: float | None) -> list[str]:
+    """Name what our numbers should be read with: samples without numbers, and another number of masks."""
+    skipped = [f"{missing.skipped} skipped"] if missing.skipped and n else []
+    return skipped + ([f"{masks:.0f} masks"] if masks and masks != PAPER_MASKS else [])

@@ -1,20 +1,21 @@
-"""Dice and HD95 per volume beside the published numbers: file, data frame, Markdown."""
+"""Dice and HD95 per volume beside the published numbers."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from misure.errors import MisureError
+from misure.paper.material import Material
+from misure.paper.prose import prose
 from misure.paper.published import DASH, shipped
 from misure.paper.source import distinct
-from misure.paper.table import markdown_table
+from misure.paper.table import Column, Table
 from misure.sweep.volume_scores import read_volumes
-
-STAND_IN = "stand-in: phantom CT"
 
 _EVALUATION = ["dataset", "model", "profile", "empty_truth_counts"]
 
@@ -37,7 +38,7 @@ def read_all(folder: Path, run: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(kept, ignore_index=True) if kept else pd.DataFrame()
 
 
-def volume_table(frame: pd.DataFrame) -> pd.DataFrame:
+def volume_rows(frame: pd.DataFrame) -> pd.DataFrame:
     """Average over volumes, and put the published networks below.
 
     Args:
@@ -70,51 +71,27 @@ def volume_table(frame: pd.DataFrame) -> pd.DataFrame:
         }
         for entry in _reference()["published"]
     ]
-    return pd.DataFrame([*ours, *published], columns=_columns())
+    rows = [row | _words(row) for row in (*ours, *published)]
+    return pd.DataFrame(rows, columns=[*_columns(), "network", "empty_organs", "remarks"])
 
 
-def volume_document(table: pd.DataFrame) -> str:
-    """Lay out the table of :func:`volume_table` as a Markdown document."""
-    organs = _organs()
-    headers = ["Network", "Profile", "Volumes", "Dice (%)", "HD95 (voxels)", *organs, "Empty organs", "Source"]
-    rows = [
-        [
-            _network(row),
-            row["profile"] or DASH,
-            str(row["volumes"]),
-            _cell(row["dice"], row["undefined_dice"]),
-            _cell(row["hd95"], row["undefined_hd95"]),
-            *(_cell(row[f"dice_{organ}"], row[f"undefined_dice_{organ}"]) for organ in organs),
-            "original" if row["empty_truth_counts"] else "strict",
-            row["source"],
-        ]
-        for _, row in table.iterrows()
-    ]
-    parts = ["# Segmentation of Synapse CT volumes: Dice and HD95", markdown_table(headers, rows), _READING]
-    if table["published"].all():
-        parts.insert(1, "No network of ours has been evaluated on volumes yet.")
-    if table["stand_in"].any():
-        parts.insert(1, _STAND_IN_NOTE)
-    return "\n\n".join(parts) + "\n"
-
-
-_STAND_IN_NOTE = f"""\
-**Rows marked "{STAND_IN}" come from generated volumes.** They show that training and evaluation run; they cannot be
-compared with the published numbers, which are on the real 12 volumes."""
-
-_READING = f"""\
-Every slice is segmented at the network's input size and the prediction zoomed back; Dice (higher is better) and HD95
-(lower is better; 95th percentile of the surface distances in voxels, not millimetres) are those of the 3-D objects. The
-columns by organ are Dice in per cent, mean over volumes. The two overall columns are the mean over volumes of each
-volume's mean over organs, which is the published mean over organs where nothing is undefined. Undefined values are left
-out of every mean and counted in brackets; {DASH} means no value.
-
-Empty organs: TransUNet's original code counts an organ that is predicted in a volume without it as Dice 1 with HD95 0,
-and a missed organ, or one neither there nor predicted, as Dice 0 with HD95 0. "Strict" counts the first two as Dice 0
-without an HD95, and leaves the last one out; its mean HD95 is over found organs only, so read it beside the Dice.
-
-The published networks were trained on 18 and evaluated on 12 real volumes. MiSuRe's paper never reports the Dice of its
-networks, so none of these numbers is theirs."""
+def volumes(material: Material) -> Table:
+    """Put our networks' scores on whole volumes above the published ones."""
+    frame = volume_rows(material.volumes)
+    columns = (
+        *(Column("network", "Network"), Column("volumes", "Volumes")),
+        Column("dice", "Dice", _two_decimals, unit="%", better="higher"),
+        Column("hd95", "HD95", _two_decimals, unit="voxels", better="lower"),
+        *(Column(f"dice_{organ}", organ, _two_decimals) for organ in _organs()),
+        *(Column("empty_organs", "Empty organs"), Column("remarks", "Remarks")),
+    )
+    notes = prose(
+        "volumes.md.j2",
+        nothing_of_ours=bool(frame["published"].all()),
+        stand_in=bool(frame["stand_in"].any()),
+        sources="; ".join(f"{entry['model']}: {entry['source']}" for entry in _reference()["published"]),
+    )
+    return Table("volumes", "Segmentation of Synapse CT volumes: Dice and HD95", columns, frame, notes=notes)
 
 
 def _averages(scores: pd.DataFrame) -> dict[str, Any]:
@@ -150,15 +127,20 @@ def _columns() -> list[str]:
     return [*_EVALUATION, "published", "volumes", *metrics, *by_organ, "source", "stand_in"]
 
 
-def _network(row: pd.Series) -> str:
-    if row["published"]:
-        return f"{row['model']}, published"
-    return f"{row['model']}, ours" + (f" **({STAND_IN})**" if row["stand_in"] else "")
+def _words(row: Mapping[str, Any]) -> dict[str, str]:
+    """Name a row's network and way of counting, and what its numbers should be read with."""
+    undefined = {metric: row.get(f"undefined_{metric.lower()}", 0) for metric in ("Dice", "HD95")}
+    remarks = [row["profile"], "stand-in" if row["stand_in"] else ""]
+    remarks += [f"{n} {metric} undefined" for metric, n in undefined.items() if n]
+    return {
+        "network": f"{row['model']}, {'published' if row['published'] else 'ours'}",
+        "empty_organs": "original" if row["empty_truth_counts"] else "strict",
+        "remarks": ", ".join(filter(None, remarks)),
+    }
 
 
-def _cell(value: float, undefined: float) -> str:
-    shown = DASH if math.isnan(value) else f"{value:.2f}"
-    return f"{shown} ({undefined:.0f} undefined)" if undefined > 0 else shown
+def _two_decimals(value: float) -> str:
+    return DASH if math.isnan(value) else f"{value:.2f}"
 
 
 def _organs() -> list[str]:

@@ -7,24 +7,15 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from paper_records import ORGANS, PHANTOM, frame, organ, unit
+from paper_records import ORGANS, frame, organ, unit
 
-from misure.paper.maps import NoiseFloor
 from misure.paper.provenance import head_note
-from misure.paper.published import DASH, PAIRS, Pair, table1_reference
+from misure.paper.published import PAIRS, Pair, table1_reference
 from misure.paper.query import latest_run, shown_pairs
-from misure.paper.source import Origin, heading
-from misure.paper.tables.markdown import (
-    by_class_document,
-    console_table,
-    lr_lambda_document,
-    table1_document,
-    table6_document,
-)
-from misure.paper.tables.rows import NOT_RUN, by_class_table, lr_lambda_table, table1, table6
+from misure.paper.tables.console import console_table
+from misure.paper.tables.rows import NOT_RUN, class_rows, lr_lambda_rows, mask_size_rows, method_rows
 
 TRIANGLE, UNET, TRANSUNET, *_ = PAIRS
-NO_FLOORS: dict[str, NoiseFloor] = {}
 
 
 @pytest.fixture
@@ -55,14 +46,8 @@ def _row(table: pd.DataFrame, **where: Any) -> pd.Series:
     return table.iloc[0]
 
 
-def _parse(document: str) -> list[dict[str, str]]:
-    """Read the first Markdown table of a document back."""
-    lines = [line.strip("| ").split(" | ") for line in document.splitlines() if line.startswith("|")]
-    return [dict(zip(lines[0], cells, strict=True)) for cells in lines[2:]]
-
-
 def test_table1_by_hand(run: pd.DataFrame) -> None:
-    row = _row(table1(run), dataset="Triangle", method="MSR")
+    row = _row(method_rows(run), dataset="Triangle", method="MSR")
     assert row["dice_explained_mean"] == pytest.approx(0.94, abs=1e-12)
     assert row["dice_explained_median"] == 0.92
     assert 0.90 <= row["dice_explained_low"] < 0.94 < row["dice_explained_high"] <= 1.00
@@ -75,7 +60,7 @@ def test_table1_by_hand(run: pd.DataFrame) -> None:
 
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.label)
 def test_table1_has_every_row_of_the_paper_and_the_baselines(run: pd.DataFrame, pair: Pair) -> None:
-    table = table1(run)
+    table = method_rows(run)
     mine = table[(table["dataset"] == pair.dataset_label) & (table["model"] == pair.model_label)]
     rows = [(m, None if math.isnan(t) else t) for m, t in mine[["method", "threshold"]].to_numpy()]
     assert rows[: len(table1_reference(pair))] == list(table1_reference(pair))
@@ -83,23 +68,18 @@ def test_table1_has_every_row_of_the_paper_and_the_baselines(run: pd.DataFrame, 
 
 
 def test_missing_results_stay_visible(run: pd.DataFrame) -> None:
-    table = table1(run, [TRIANGLE])
+    table = method_rows(run, [TRIANGLE])
     for method in ("Seg-Grad-CAM", "SR", "Prediction itself", "Random map"):
         missing = table[table["method"] == method]
         assert (missing["n_samples"] == 0).all()
         assert (missing["note"] == NOT_RUN).all()
         assert missing["dice_explained_mean"].isna().all()
-    cells = _parse(table1_document(table, "", NO_FLOORS))
-    assert len(cells) == len(table)
-    assert cells[0]["Dice explained, ours"] == f"{DASH} (not run in this profile)"
-    assert cells[0]["Dice explained, paper"] == "0.665"
-    assert cells[5]["Dice explained, paper"] == DASH
 
 
 def test_a_profile_that_was_not_run_is_all_dashes(run: pd.DataFrame) -> None:
     empty = latest_run(frame(), "paper")
-    assert (table1(empty)["note"] == NOT_RUN).all()
-    assert (table6(empty)["note"] == NOT_RUN).all()
+    assert (method_rows(empty)["note"] == NOT_RUN).all()
+    assert (mask_size_rows(empty)["note"] == NOT_RUN).all()
     assert "no records" in head_note(empty, "paper")
     assert console_table(frame(), "paper").splitlines()[::2] == [
         f"Table 1: {pair.label}, profile paper: {NOT_RUN}" for pair in shown_pairs(empty)
@@ -109,7 +89,7 @@ def test_a_profile_that_was_not_run_is_all_dashes(run: pd.DataFrame) -> None:
 def test_failed_and_skipped_results_say_so() -> None:
     failed = [unit("msr", s, status="failed") for s in range(2)]
     skipped = [unit("rise", s, status="skipped", reason="nothing there") for s in range(3)]
-    table = table1(latest_run(frame(*failed, *skipped), "quick"), [TRIANGLE])
+    table = method_rows(latest_run(frame(*failed, *skipped), "quick"), [TRIANGLE])
     assert _row(table, method="MSR")["note"] == "2 failed"
     assert set(table[table["method"] == "RISE"]["note"]) == {"all 3 samples skipped"}
 
@@ -117,79 +97,40 @@ def test_failed_and_skipped_results_say_so() -> None:
 def test_masks_precision_and_source_are_shown_per_row() -> None:
     records = frame(
         unit("msr", 0, stand_in=True, dataset_source="generated"),
+        unit("msr", 1, status="skipped", reason="nothing there"),
         unit("rise", 0, {"n_masks": 300}, precision="bf16"),
     )
-    cells = _parse(table1_document(table1(latest_run(records, "quick"), [TRIANGLE]), "", NO_FLOORS))
-    rise, msr = cells[2], cells[4]
-    assert (rise["Masks"], rise["Precision"], rise["Profile"]) == ("300 (paper 2000)", "bf16", "quick")
-    assert (msr["Masks"], msr["Source"]) == (DASH, "**stand-in: generated**")
-
-
-def test_one_sample_has_a_dash_for_its_interval() -> None:
-    table = table1(latest_run(frame(unit("msr", 0, dice_explained=0.9)), "quick"), [TRIANGLE])
-    cells = _parse(table1_document(table, "", NO_FLOORS))
-    assert cells[4]["Dice explained, ours"] == f"0.900 [{DASH}], median 0.900"
+    table = method_rows(latest_run(records, "quick"), [TRIANGLE])
+    rise, msr = table.iloc[2], table.iloc[4]
+    assert (rise["masks"], rise["precision"], rise["profile"], rise["remarks"]) == (300, "bf16", "quick", "300 masks")
+    assert (msr["source"], msr["remarks"], msr["note"]) == ("generated", "stand-in, 1 skipped", "")
+    assert math.isnan(msr["masks"])
 
 
 def test_lr_lambda_cells(run: pd.DataFrame) -> None:
-    table = lr_lambda_table(run, PAIRS[0])
+    table = lr_lambda_rows(run, PAIRS[0])
     assert len(table) == 9
     assert _row(table, **{"lambda": 0.01, "learning_rate": 0.1})["n_samples"] == 3
     cell = _row(table, **{"lambda": 0.1, "learning_rate": 0.001})
     assert (cell["n_samples"], cell["dice_explained_mean"]) == (1, 0.99)
     assert (cell["paper_dice_explained"], cell["paper_perturbation_ratio"]) == (0.987, 0.961)
-    grid = _parse(lr_lambda_document(table, "", PAIRS[0]))
-    assert grid[2]["lambda"] == "0.1"
-    assert grid[2]["learning rate 0.001"] == f"0.987 / 0.990 [{DASH}], median 0.990, n = 1"
-    assert grid[0]["learning rate 0.01"] == f"0.977 / {DASH} (not run in this profile)"
 
 
 def test_table6_by_mask_size(run: pd.DataFrame) -> None:
-    table = table6(run, [TRIANGLE])
+    table = mask_size_rows(run, [TRIANGLE])
     assert table["mask_size"].tolist() == [56, 112, 224]
     assert table["n_samples"].tolist() == [1, 0, 3]
     assert table["note"].tolist() == ["", "1 failed", ""]
-    cells = _parse(table6_document(table, ""))
-    assert cells[0]["Dice explained, paper"] == "0.975"
-    assert cells[0]["Dice explained, ours"] == f"0.930 [{DASH}], median 0.930"
-    assert cells[1]["Dice explained, ours"] == f"{DASH} (1 failed)"
-
-
-def test_head_note_says_what_the_numbers_come_from(run: pd.DataFrame) -> None:
-    note = head_note(run, "quick")
-    for part in (
-        "Profile: `quick`",
-        "3 samples explained, 1 skipped (class 1 was not predicted)",
-        "shipped Fashion-MNIST subset",
-        "`0123456789abcdef`",
-        "device: toy device",
-        "precision: 32, bf16",
-        "150 samples",
-    ):
-        assert part in note
-    assert "stand-in" not in note
-    why = "measured: bf16 0.1 s, 32 0.3 s a pass"
-    note = head_note(run.assign(precision_reason=why, initial_weights="random"), "quick")
-    assert f"precision: 32, bf16 ({why})" in note
-    assert "trained from random weights" in note
-
-
-def test_head_note_counts_every_organ() -> None:
-    run = latest_run(frame(organ("msr", 0, "Aorta"), organ("rise", 0, "Aorta"), organ("msr", 1, "Liver")), "quick")
-    note = head_note(run, "quick", [UNET])
-    absent = " (not in the records)"
-    counts = {label: {"Aorta": 1, "Liver": 1}.get(label, 0) for label in ORGANS}
-    assert (
-        "2 samples explained (" + ", ".join(f"{n} {label}{'' if n else absent}" for label, n in counts.items()) in note
-    )
-    assert f"data: **{PHANTOM}**" in note
-    assert note.count("stand-in") == 1
-    assert "400 samples (50 of each organ)" in note
 
 
 def test_later_draws_are_in_no_table() -> None:
     run = latest_run(frame(organ("msr", 0, "Aorta"), organ("msr", 1, "Aorta", draw=50, dice_explained=0.0)), "quick")
-    for table in (table1(run, [UNET]), by_class_table(run, [UNET]), lr_lambda_table(run, UNET), table6(run, [UNET])):
+    for table in (
+        method_rows(run, [UNET]),
+        class_rows(run, [UNET]),
+        lr_lambda_rows(run, UNET),
+        mask_size_rows(run, [UNET]),
+    ):
         assert table["n_samples"].max() == 1
         assert table["dice_explained_mean"].max() == 0.9
     assert "1 samples explained (1 Aorta" in head_note(run, "quick", [UNET])
@@ -207,7 +148,7 @@ def test_table_by_organ_by_hand() -> None:
         ),
         "quick",
     )
-    table = by_class_table(run, [UNET, TRANSUNET])
+    table = class_rows(run, [UNET, TRANSUNET])
     assert table[["model", "class", "method"]].drop_duplicates().shape[0] == len(table) == 2 * len(ORGANS) * 2
     aorta = _row(table, model="U-Net", method="MSR", **{"class": "Aorta"})
     assert (aorta["n_samples"], aorta["n_dilations_median"], aorta["prediction_size_median"]) == (3, 5.0, 10.0)
@@ -215,45 +156,9 @@ def test_table_by_organ_by_hand() -> None:
     assert aorta["perturbation_ratio_median"] == 2.0
     assert _row(table, model="U-Net", method="MSR", **{"class": "Pancreas"})["note"] == "all 1 samples skipped"
     assert _row(table, model="TransUNet", method="MSR", **{"class": "Liver"})["perturbation_ratio_mean"] == 5.0
-    cells = _parse(by_class_document(table, "", UNET))
-    assert (cells[0]["Organ"], cells[0]["Method"], cells[0]["Samples"]) == ("Aorta", "MSR", "3")
-    assert cells[0]["Perturbation ratio"].startswith("301.0 [")
-    assert cells[0]["Perturbation ratio"].endswith(", median 2.000")
-    assert cells[0]["Source"] == f"**{PHANTOM}**"
-    assert cells[2]["Dice explained"] == f"{DASH} (not run in this profile)"
 
 
-def test_samples_of_several_classes_say_so() -> None:
+def test_samples_of_several_classes_are_counted() -> None:
     run = latest_run(frame(organ("msr", 0, "Aorta"), organ("msr", 1, "Liver"), organ("rise", 0, "Aorta")), "quick")
-    cells = _parse(table1_document(table1(run, [UNET]), "", NO_FLOORS))
-    assert (cells[4]["Samples"], cells[2]["Samples"]) == ("2 of 2 classes", "1")
-
-
-def test_noise_floors_are_given_pair_by_pair(run: pd.DataFrame) -> None:
-    unmeasured, measured_floor = NoiseFloor(0, *(math.nan,) * 4), NoiseFloor(2, 1e-6, 0.7, 0.4, 1.0)
-    table = table1(run, [TRIANGLE])
-    document = table1_document(table, "", {"Triangle, U-Net": unmeasured, "Synapse, U-Net": measured_floor})
-    assert f"- Synapse, U-Net: {measured_floor}" in document
-    assert "not measured" not in document
-    assert "not measured" in table1_document(table, "", {"Triangle, U-Net": unmeasured})
-
-
-@pytest.mark.parametrize(
-    ("source", "stand_in", "label"),
-    [
-        ("BTCV", False, "BTCV"),
-        ("", False, DASH),
-        (PHANTOM, True, PHANTOM),
-        ("phantom CT", True, "stand-in: phantom CT"),
-        ("Stand-In of 3 volumes", True, "Stand-In of 3 volumes"),
-        ("", True, "stand-in"),
-    ],
-)
-def test_a_stand_in_is_named_once(source: str, stand_in: bool, label: str) -> None:
-    assert Origin(source, stand_in).label == label
-
-
-def test_headings_name_the_datasets_that_are_stand_ins(run: pd.DataFrame) -> None:
-    assert heading("Table 1", table1(run)) == "# Table 1"
-    both = latest_run(frame(unit("msr", 0), organ("msr", 0, "Aorta")), "quick")
-    assert heading("Table 1", table1(both)) == f"# Table 1; Synapse data: **{PHANTOM}**"
+    table = method_rows(run, [UNET])
+    assert table.iloc[[4, 2]][["n_samples", "n_classes"]].to_numpy().tolist() == [[2, 2], [1, 1]]

@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 
 from misure.errors import MisureError
-from misure.paper.published import DASH
-from misure.paper.tables.volumes import STAND_IN, read_all, volume_document, volume_table
+from misure.paper.material import Material
+from misure.paper.table import Table
+from misure.paper.tables.volumes import read_all, volume_rows, volumes
 from misure.sweep.volume_scores import read_volumes, write_volumes
 
 ORGANS = ("aorta", "gallbladder", "left kidney", "right kidney", "liver", "pancreas", "spleen", "stomach")
@@ -27,7 +28,7 @@ META = {
     "weights": "0123456789abcdef",
     "dataset_fingerprint": "fedcba9876543210",
 }
-PHANTOMS = META | {"model": "U-Net ResNet-34", "source": f"{STAND_IN} (6 volumes)", "stand_in": True}
+PHANTOMS = META | {"model": "U-Net ResNet-34", "source": "stand-in: phantom CT (6 volumes)", "stand_in": True}
 
 
 def scores(
@@ -54,14 +55,12 @@ def frame() -> pd.DataFrame:
     return TWO.assign(**META)
 
 
-def _parse(document: str) -> list[dict[str, str]]:
-    """Read the Markdown table back."""
-    lines = [line.strip("| ").split(" | ") for line in document.splitlines() if line.startswith("|")]
-    return [dict(zip(lines[0], cells, strict=True)) for cells in lines[2:]]
+def made(frame: pd.DataFrame) -> Table:
+    return volumes(Material(pd.DataFrame(), "quick", Path(), frame, []))
 
 
 def test_means_by_hand(frame: pd.DataFrame) -> None:
-    row = volume_table(frame).iloc[0]
+    row = volume_rows(frame).iloc[0]
     assert (row["model"], row["profile"], row["volumes"], row["published"]) == ("TransUNet", "quick", 2, False)
     # the volumes' means: 5.5 / 7 and 3.5 / 7; the organs' means would give 0.633
     assert row["dice"] == pytest.approx(100 * (5.5 / 7 + 3.5 / 7) / 2, abs=1e-12)
@@ -80,12 +79,12 @@ def test_with_nothing_undefined_it_is_the_mean_over_organs() -> None:
     """As TransUNet's code averages: per organ over volumes, then over organs."""
     values = np.random.default_rng(0).uniform(size=(5, 8))
     frame = scores({f"case{i:04d}": row.tolist() for i, row in enumerate(values)}).assign(**META)
-    row = volume_table(frame).iloc[0]
+    row = volume_rows(frame).iloc[0]
     assert row["dice"] == pytest.approx(100 * values.mean(0).mean(), abs=1e-10)
 
 
 def test_published_numbers() -> None:
-    table = volume_table(pd.DataFrame())
+    table = volume_rows(pd.DataFrame())
     assert table["published"].all()
     assert table["model"].tolist() == ["TransUNet", "R50 U-Net", "U-Net"]
     assert table["dice"].tolist() == [77.48, 74.68, 76.85]
@@ -98,67 +97,59 @@ def test_published_numbers() -> None:
     np.testing.assert_allclose(table[organs].mean(axis=1), table["dice"], atol=0.011)
 
 
-def test_document_of_real_volumes(frame: pd.DataFrame) -> None:
-    document = volume_document(volume_table(frame))
-    rows = _parse(document)
-    assert [row["Network"] for row in rows] == [
+def test_ours_stand_above_the_published_ones(frame: pd.DataFrame) -> None:
+    table = made(frame)
+    texts = [[column.text(row) for column in table.columns] for row in table.frame.to_dict("records")]
+    ours, published = texts[:2]
+    assert [row[0] for row in texts] == [
         "TransUNet, ours",
         "TransUNet, published",
         "R50 U-Net, published",
         "U-Net, published",
     ]
-    ours, published = rows[:2]
-    assert ours["Dice (%)"] == "64.29 (2 undefined)"
-    assert ours["HD95 (voxels)"] == "5.50 (3 undefined)"
-    assert ours["Gallbladder"] == f"{DASH} (2 undefined)"
-    assert ours["Aorta"] == "37.50"
-    assert (ours["Volumes"], ours["Profile"], ours["Empty organs"]) == ("2", "quick", "strict")
-    assert ours["Source"] == "BTCV, official volumes"
-    assert published["Dice (%)"] == "77.48"
-    assert published["HD95 (voxels)"] == "31.69"
-    assert [published[name] for name in ("Aorta", "Pancreas", "Stomach")] == ["87.23", "55.86", "75.62"]
-    assert (published["Volumes"], published["Profile"], published["Empty organs"]) == ("12", DASH, "original")
-    assert "2102.04306" in published["Source"]
-    assert "stand-in" not in document
-    assert "MiSuRe's paper never reports the Dice" in document
+    assert ours[1:5] == ["2", "64.29", "5.50", "37.50"]
+    assert ours[-2:] == ["strict", "quick, 2 Dice undefined, 3 HD95 undefined"]
+    assert published[1:5] == ["12", "77.48", "31.69", "87.23"]
+    assert published[-2:] == ["original", ""]
+    assert "stand-in" not in table.markdown()
 
 
 def test_every_stand_in_row_is_marked(frame: pd.DataFrame) -> None:
-    document = volume_document(volume_table(pd.concat([TWO.assign(**PHANTOMS), frame])))
-    marked = [row["Network"] for row in _parse(document) if STAND_IN in row["Network"]]
-    assert marked == [f"U-Net ResNet-34, ours **({STAND_IN})**"]
-    assert "cannot be\ncompared with the published numbers, which are on the real 12 volumes" in document
+    table = made(pd.concat([TWO.assign(**PHANTOMS), frame]))
+    marked = table.frame["remarks"].str.contains("stand-in")
+    assert table.frame.loc[marked, "network"].tolist() == ["U-Net ResNet-34, ours"]
+    assert "stand-in" in table.notes
 
 
-def test_nothing_evaluated() -> None:
-    document = volume_document(volume_table(pd.DataFrame()))
-    assert "No network of ours has been evaluated" in document
-    assert len(_parse(document)) == 3
+def test_nothing_evaluated(frame: pd.DataFrame) -> None:
+    nothing = made(pd.DataFrame())
+    assert len(nothing.frame) == 3
+    assert nothing.notes.splitlines()[0] not in made(frame).notes
 
 
 def test_both_conventions_stand_side_by_side(frame: pd.DataFrame) -> None:
     original = scores({"case0001": [1.0] * 8, "case0002": [1.0] * 8}, quirk=True).assign(**META)
-    rows = _parse(volume_document(volume_table(pd.concat([frame, original]))))
-    assert [row["Empty organs"] for row in rows[:2]] == ["strict", "original"]
-    assert rows[1]["Dice (%)"] == "100.00"
+    table = volume_rows(pd.concat([frame, original]))
+    assert table["empty_organs"].tolist()[:2] == ["strict", "original"]
+    assert table["dice"].tolist()[1] == 100
 
 
 def test_profiles_are_not_mixed(frame: pd.DataFrame) -> None:
-    table = volume_table(pd.concat([frame, frame.assign(profile="paper", dice=0.5)]))
+    table = volume_rows(pd.concat([frame, frame.assign(profile="paper", dice=0.5)]))
     assert table["profile"].tolist() == ["quick", "paper", "", "", ""]
     assert table.loc[1, "dice"] == 50
 
 
 def test_a_volume_scored_twice(frame: pd.DataFrame) -> None:
     with pytest.raises(MisureError, match="TransUNet, profile quick: a volume was scored twice"):
-        volume_table(pd.concat([frame, frame]))
+        volume_rows(pd.concat([frame, frame]))
 
 
 @pytest.mark.parametrize("change", [{"class_name": "triangle"}, {"class_id": 9}])
 def test_other_classes_are_not_taken_for_organs(frame: pd.DataFrame, change: dict[str, Any]) -> None:
     alone = frame[frame["class_id"] == 5].assign(**change)
     with pytest.raises(MisureError, match="is not Synapse's: its classes are Aorta, "):
-        volume_table(alone)
+        volume_rows(alone)
 
 
 def test_the_dataset_has_the_same_organs() -> None:
@@ -173,7 +164,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     back = read_volumes(path)
     expected = exact.assign(**meta)
     pd.testing.assert_frame_equal(back[list(expected)], expected, check_exact=True)
-    pd.testing.assert_frame_equal(volume_table(back), volume_table(expected), check_exact=True)
+    pd.testing.assert_frame_equal(volume_rows(back), volume_rows(expected), check_exact=True)
 
 
 def test_numeric_case_names_stay_text(tmp_path: Path) -> None:
@@ -239,4 +230,4 @@ def test_only_scores_of_the_runs_own_networks_are_read(tmp_path):
     assert set(found["precision"]) == {"32"}
     assert set(read_all(tmp_path, run[:1])["precision"]) == {"bf16"}
     assert read_all(tmp_path / "missing", run).empty
-    assert volume_table(read_all(tmp_path, run[:0]))["published"].all()
+    assert volume_rows(read_all(tmp_path, run[:0]))["published"].all()
