@@ -1,20 +1,26 @@
-"""A claim of the paper, what was measured for it, and the rules that turn numbers into a verdict."""
+"""A claim of the paper, the evidence for and against it, and the rules that turn numbers into a verdict."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from enum import Enum, StrEnum, auto
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
 
 from misure.paper.claims.significance import LEVEL, holm
-from misure.paper.published import Pair
 from misure.paper.source import Origin
 from misure.paper.table import measured
 
 NAN = float("nan")
 
 ALL_DATASETS = "all"
+
+COLUMNS = (
+    *("id", "section", "statement", "dataset", "model", "verdict", "why", "statistic", "value", "low", "high"),
+    *("p", "p_adjusted", "n", "n_groups", "n_records", "source", "stand_in", "substitution"),
+)
+"""Of a table of claims, see :meth:`Claim.row`."""
 
 _CANNOT_SUPPORT = {"smoke": "the smoke profile checks that everything runs; its numbers mean nothing"}
 
@@ -28,26 +34,18 @@ class Verdict(StrEnum):
     STAND_IN = "stand-in only"
 
 
-class Over(Enum):
-    """How much a claim compares."""
-
-    ONE = auto()
-    MODELS = auto()
-    DATASETS = auto()
-
-
 @dataclass(frozen=True)
-class Part:
-    """One comparison that a claim makes; a claim about the best of several makes several.
+class Evidence:
+    """What one comparison gave; a claim about the best of several rests on several.
 
     Attributes:
         statistic: What was measured.
         value: Of the statistic.
-        low: Lower end of its 95 % interval.
+        low: Lower end of its 95 % interval; NaN where there is none.
         high: Upper end of it.
         p: Two-sided; NaN where nothing could be tested.
         agrees: Whether the value lies on the side that is claimed.
-        distance: Of what is tested from where it would turn; between equal p, it says which part is clearer.
+        distance: Of what is tested from where it would turn; between equal p, it says which evidence is clearer.
         n: Samples.
         n_groups: Images or volumes.
         units: Records that it rests on.
@@ -69,66 +67,12 @@ class Part:
     detail: str = ""
 
 
+_NOTHING = Evidence("", missing="there are no records")
+
+
 @dataclass(frozen=True)
 class Finding:
     """A claim before the correction for many claims.
-
-    Attributes:
-        id: A short name.
-        section: Of the paper.
-        statement: What the paper says.
-        pair: Where.
-        parts: Everything that has to be so for the claim to hold.
-        origin: Of the data and the network.
-        remake: What ``make reproduce ONLY=`` computes the records with.
-        over: What it is about where that is several models or datasets.
-    """
-
-    id: str
-    section: str
-    statement: str
-    pair: Pair
-    parts: Sequence[Part] = field(repr=False)
-    origin: Origin
-    remake: str
-    over: Over = Over.ONE
-
-    @property
-    def decisive(self) -> Part:
-        """The part that the verdict hangs on.
-
-        The clearest contradiction, or else what is missing, or else the weakest support.
-        """
-        against = [part for part in self._tested if not part.agrees]
-        if against:
-            return min(against, key=lambda part: (part.p, -part.distance))
-        return next((part for part in self.parts if part.missing), max(self._tested, key=_weakness, default=_NOTHING))
-
-    @property
-    def p(self) -> float:
-        """Of the whole claim.
-
-        Where all parts agree, their largest: each has to hold. Else the smallest of those that do not, times the
-        number of parts: one is enough, but there were as many chances. NaN where a part is missing and none disagrees.
-        """
-        decisive = self.decisive
-        if decisive.missing or decisive.agrees:
-            return decisive.p
-        return min(1.0, decisive.p * len(self._tested))
-
-    @property
-    def units(self) -> tuple[str, ...]:
-        """Of all parts."""
-        return tuple(sorted({unit for part in self.parts for unit in part.units}))
-
-    @property
-    def _tested(self) -> list[Part]:
-        return [part for part in self.parts if not part.missing]
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A statement of the paper with its verdict.
 
     Attributes:
         id: A short name; with the dataset and the model it names the claim.
@@ -136,18 +80,9 @@ class Claim:
         statement: What the paper says, in our words.
         dataset: The paper's spelling; :data:`ALL_DATASETS` where the claim compares them.
         model: The paper's spelling; empty where the claim compares several.
-        verdict: What the records say.
-        why: One sentence.
-        statistic: What was measured; of several parts, the one that the verdict hangs on.
-        value: Of the statistic.
-        low: Lower end of its 95 % interval; NaN where there is none.
-        high: Upper end of it.
-        p: Two-sided, of all parts; NaN where nothing could be tested.
-        p_adjusted: After Holm's correction over all tested claims.
-        n: Samples.
-        n_groups: Images or volumes.
-        units: Records that the claim rests on, of all parts.
+        evidence: Everything that has to be so for the claim to hold.
         origin: Of the data and the network.
+        remake: What ``make reproduce ONLY=`` computes the records with.
     """
 
     id: str
@@ -155,21 +90,67 @@ class Claim:
     statement: str
     dataset: str
     model: str
+    evidence: Sequence[Evidence] = field(repr=False)
+    origin: Origin
+    remake: str
+
+    @property
+    def decisive(self) -> Evidence:
+        """The evidence that the verdict hangs on.
+
+        The clearest contradiction, or else what is missing, or else the weakest support.
+        """
+        against = [single for single in self._tested if not single.agrees]
+        if against:
+            return min(against, key=lambda single: (single.p, -single.distance))
+        weakest = max(self._tested, key=lambda single: (single.p, -single.distance), default=_NOTHING)
+        return next((single for single in self.evidence if single.missing), weakest)
+
+    @property
+    def p(self) -> float:
+        """Of the whole claim.
+
+        Where all evidence agrees, the largest p: each has to hold. Else the smallest of what does not, times the
+        number of comparisons: one is enough, but there were as many chances. NaN where evidence is missing and none
+        disagrees.
+        """
+        decisive = self.decisive
+        if decisive.missing or decisive.agrees:
+            return decisive.p
+        return min(1.0, decisive.p * len(self._tested))
+
+    @property
+    def _tested(self) -> list[Evidence]:
+        return [single for single in self.evidence if not single.missing]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement of the paper with its verdict.
+
+    Attributes:
+        finding: The statement and its evidence.
+        p_adjusted: After Holm's correction over all tested claims; NaN where nothing could be tested.
+        verdict: What the records say.
+        why: One sentence.
+    """
+
+    finding: Finding
+    p_adjusted: float
     verdict: Verdict
     why: str
-    statistic: str
-    value: float
-    low: float
-    high: float
-    p: float
-    p_adjusted: float
-    n: int
-    n_groups: int
-    units: tuple[str, ...] = field(repr=False)
-    origin: Origin
 
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Records that the claim rests on, of all comparisons."""
+        return tuple(sorted({unit for single in self.finding.evidence for unit in single.units}))
 
-_NOTHING = Part("", missing="there are no records")
+    def row(self) -> dict[str, Any]:
+        """Return :data:`COLUMNS`; statistic, value and samples are those of the evidence that the verdict hangs on."""
+        finding, shown = self.finding, self.finding.decisive
+        values = {**vars(finding), **vars(shown), **asdict(finding.origin), "p": finding.p, "why": self.why}
+        values |= {"verdict": self.verdict.value, "p_adjusted": self.p_adjusted, "n_records": len(self.units)}
+        return {name: values[name] for name in COLUMNS}
 
 
 def settle(findings: Iterable[Finding], profile: str) -> list[Claim]:
@@ -180,33 +161,12 @@ def settle(findings: Iterable[Finding], profile: str) -> list[Claim]:
         profile: Of the run.
     """
     kept = list(findings)
-    adjusted = holm([finding.p for finding in kept])
-    return [_claim(finding, p, profile) for finding, p in zip(kept, adjusted, strict=True)]
-
-
-def _claim(finding: Finding, p_adjusted: float, profile: str) -> Claim:
-    shown = finding.decisive
-    verdict, why = _verdict(finding, p_adjusted, profile)
-    network = f" (with the {finding.origin.substitution})" if finding.origin.substitution else ""
-    return Claim(
-        finding.id,
-        finding.section,
-        finding.statement,
-        ALL_DATASETS if finding.over is Over.DATASETS else finding.pair.dataset_label,
-        finding.pair.model_label if finding.over is Over.ONE else "",
-        verdict,
-        f"{why[:1].upper()}{why[1:]}{network}.",
-        shown.statistic,
-        shown.value,
-        shown.low,
-        shown.high,
-        finding.p,
-        p_adjusted,
-        shown.n,
-        shown.n_groups,
-        finding.units,
-        finding.origin,
-    )
+    claims = []
+    for finding, p_adjusted in zip(kept, holm([finding.p for finding in kept]), strict=True):
+        verdict, why = _verdict(finding, p_adjusted, profile)
+        network = f" (with the {finding.origin.substitution})" if finding.origin.substitution else ""
+        claims.append(Claim(finding, p_adjusted, verdict, f"{why[:1].upper()}{why[1:]}{network}."))
+    return claims
 
 
 def _verdict(finding: Finding, p_adjusted: float, profile: str) -> tuple[Verdict, str]:
@@ -224,12 +184,13 @@ def _verdict(finding: Finding, p_adjusted: float, profile: str) -> tuple[Verdict
     if p_adjusted < LEVEL:
         return (Verdict.HOLDS if shown.agrees else Verdict.FAILS), numbers
     unclear = f"{numbers}, which is not clear enough: p is {probability(p_adjusted)} after the correction"
-    lacking = sum(bool(part.missing) for part in finding.parts)
-    return Verdict.OPEN, unclear + (f"; {lacking} of {len(finding.parts)} comparisons lack records" if lacking else "")
+    lacking = sum(bool(single.missing) for single in finding.evidence)
+    of_all = f"; {lacking} of {len(finding.evidence)} comparisons lack records" if lacking else ""
+    return Verdict.OPEN, unclear + of_all
 
 
-def _in_words(finding: Finding, shown: Part) -> str:
-    n = len(finding.parts)
+def _in_words(finding: Finding, shown: Evidence) -> str:
+    n = len(finding.evidence)
     side = "as claimed" if shown.agrees else "against the claim"
     among = ""
     if n > 1:
@@ -244,7 +205,3 @@ def probability(p: float) -> str:
     if math.isnan(p):
         return measured(p)
     return "<0.001" if p < 0.001 else f"{p:.2g}"
-
-
-def _weakness(part: Part) -> tuple[float, float]:
-    return part.p, -part.distance

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from misure.paper.claims.claim import ALL_DATASETS, Claim, Verdict, probability
-from misure.paper.claims.significance import EXACT_UP_TO, FEWEST_GROUPS, LEVEL, N_DRAWS
+from misure.evaluation.bootstrap import N_DRAWS
+from misure.paper.claims.claim import ALL_DATASETS, Claim, Finding, Verdict, probability
+from misure.paper.claims.significance import EXACT_UP_TO, FEWEST_GROUPS, LEVEL
 from misure.paper.source import Origin, heading
 from misure.paper.table import markdown_table, measured, printed
 
@@ -21,12 +22,16 @@ def claims_document(judged: Sequence[Claim], contradictions: pd.DataFrame, head:
         head: What they were made from, as :func:`misure.paper.provenance.head_note` writes it.
     """
     marks = pd.DataFrame(
-        [{"dataset": claim.dataset, **claim.origin.columns()} for claim in judged if claim.dataset != ALL_DATASETS]
+        [
+            {"dataset": claim.finding.dataset, **claim.finding.origin.columns()}
+            for claim in judged
+            if claim.finding.dataset != ALL_DATASETS
+        ]
     )
     title = "Does the paper hold? Its claims, one by one"
     parts = [heading(title, marks) if len(marks) else f"# {title}", head, _counted(judged)]
-    for section in dict.fromkeys(claim.section for claim in judged):
-        mine = [claim for claim in judged if claim.section == section]
+    for section in dict.fromkeys(claim.finding.section for claim in judged):
+        mine = [claim for claim in judged if claim.finding.section == section]
         parts += [f"## Section {section}", _section(mine)]
     parts += ["## How a verdict is reached", _RULES, "## Not tested", _NOT_TESTED]
     return "\n\n".join([*parts, "## The paper against itself", _contradictions(contradictions)]) + "\n"
@@ -41,28 +46,29 @@ def inconsistencies_document(contradictions: pd.DataFrame, head: str) -> str:
 
 def _counted(judged: Sequence[Claim]) -> str:
     counts = {verdict: sum(claim.verdict == verdict for claim in judged) for verdict in Verdict}
-    tested = sum(claim.p == claim.p for claim in judged)
+    tested = sum(claim.p_adjusted == claim.p_adjusted for claim in judged)
     rows = [[verdict.value, str(n)] for verdict, n in counts.items()]
     numbers = f"{len(judged)} claims, of which {tested} could be tested; the correction is over these."
     return f"{markdown_table(['Verdict', 'Claims'], rows)}\n\n{numbers}"
 
 
 def _section(judged: Sequence[Claim]) -> str:
-    order = {claim.id: place for place, claim in reversed(list(enumerate(judged)))}
+    order = {claim.finding.id: place for place, claim in reversed(list(enumerate(judged)))}
     headers = ["The paper says", "Dataset, model", "Verdict", "Why", "p", "p, corrected"]
     headers += ["Samples (images or volumes)", "Records", "Source"]
     lines = []
-    for claim in sorted(judged, key=lambda claim: order[claim.id]):
-        cells = [claim.statement, _place(claim), f"**{claim.verdict.value}**", claim.why]
-        cells += [probability(claim.p), probability(claim.p_adjusted), f"{claim.n} ({claim.n_groups})"]
-        lines.append([*cells, str(len(claim.units)), claim.origin.cell])
+    for claim in sorted(judged, key=lambda claim: order[claim.finding.id]):
+        finding, row = claim.finding, claim.row()
+        cells = [finding.statement, _place(finding), f"**{claim.verdict.value}**", claim.why]
+        cells += [probability(finding.p), probability(claim.p_adjusted), f"{row['n']} ({row['n_groups']})"]
+        lines.append([*cells, str(row["n_records"]), finding.origin.cell])
     return markdown_table(headers, lines)
 
 
-def _place(claim: Claim) -> str:
-    if claim.dataset == ALL_DATASETS:
+def _place(finding: Finding) -> str:
+    if finding.dataset == ALL_DATASETS:
         return "all datasets"
-    return f"{claim.dataset}, {claim.model or 'both networks'}"
+    return f"{finding.dataset}, {finding.model or 'both networks'}"
 
 
 def _contradictions(frame: pd.DataFrame) -> str:

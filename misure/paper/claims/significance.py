@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from misure.paper.statistics import CONFIDENCE
-
-N_DRAWS = 10_000
+from misure.evaluation.bootstrap import N_DRAWS
 
 LEVEL = 0.05
 
@@ -25,7 +23,6 @@ EXACT_UP_TO = 13
 FEWEST_GROUPS = next(n for n in itertools.count(1) if 2.0 ** (1 - n) < LEVEL)
 """Fewer groups have so few signs that no result reaches p < 0.05."""
 
-_DRAWS_AT_ONCE = 1_000
 _ROUNDING = 1e-9
 """Relative: sums of the same numbers in another order are equal to within this."""
 
@@ -79,27 +76,6 @@ def bootstrap_p(draws: _Floats) -> float:
     """Test whether a quantity is 0, given bootstrap draws of it: twice the smaller tail, at most 1."""
     tail = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
     return min(1.0, 2 * (tail + 1) / (len(draws) + 1))
-
-
-def limits(draws: _Floats) -> tuple[float, float]:
-    """Return the 95 % percentile interval of bootstrap draws; an infinite draw may make an end infinite or NaN."""
-    tail = (1 - CONFIDENCE) / 2
-    with np.errstate(invalid="ignore"):
-        low, high = np.quantile(draws, (tail, 1 - tail))
-    return float(low), float(high)
-
-
-def group_weights(groups: NDArray[np.int64], seed: int = 0) -> Iterator[_Floats]:
-    """Draw whole groups with replacement, 10,000 times; the same draws for the same number of groups.
-
-    Yields:
-        How often each sample's group is drawn, 1,000 draws x samples at a time.
-    """
-    names, place = np.unique(groups, return_inverse=True)
-    generator = np.random.default_rng(seed)
-    for _ in range(N_DRAWS // _DRAWS_AT_ONCE):
-        counts = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=_DRAWS_AT_ONCE)
-        yield counts[:, place].astype(np.float64)
 
 
 def weighted_spearman(first: _Floats, second: _Floats, weights: _Floats) -> _Floats:

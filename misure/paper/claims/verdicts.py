@@ -1,50 +1,63 @@
-"""Every claim with its verdict, as a list, a table and JSON."""
+"""Every claim with its verdict, as a list, a table and JSON: the evaluator of ``claims.yaml``."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from misure.paper.claims.claim import Claim, Finding, settle
-from misure.paper.claims.comparison import comparison_findings, network_findings
-from misure.paper.claims.cost import cost_findings
-from misure.paper.claims.document import claims_document, inconsistencies_document
-from misure.paper.claims.inconsistencies import inconsistencies
-from misure.paper.claims.parameters import lr_lambda_findings, mask_size_findings
-from misure.paper.claims.predicts import reliability_findings
-from misure.paper.claims.samples import Subject
-from misure.paper.claims.seen import map_findings
-from misure.paper.claims.size import size_findings
+from misure.paper.claims.claim import ALL_DATASETS, COLUMNS, Claim, Finding, settle
+from misure.paper.claims.comparisons import KINDS
+from misure.paper.claims.records import PairRecords
 from misure.paper.material import Material
-from misure.paper.provenance import head_note
+from misure.paper.published import grouped, shipped
+from misure.paper.reliability import ALL_ORGANS
+from misure.paper.source import Origin
 
-COLUMNS = (
-    "id",
-    "section",
-    "statement",
-    "dataset",
-    "model",
-    "verdict",
-    "why",
-    "statistic",
-    "value",
-    "low",
-    "high",
-    "p",
-    "p_adjusted",
-    "n",
-    "n_groups",
-    "n_records",
-    "source",
-    "stand_in",
-    "substitution",
-)
+_LISTED = ("higher", "lower", "variant", "organ")
+"""Keys of a comparison whose list makes one comparison for each."""
 
-_BY_PAIR = (map_findings, comparison_findings, size_findings, lr_lambda_findings, mask_size_findings, cost_findings)
+
+@dataclass(frozen=True)
+class Scope:
+    """Records that a claim is tested on.
+
+    Attributes:
+        name: As in ``claims.yaml``.
+        dataset: Our name of the dataset that the claim is about.
+        compared: Every comparison is made on each of these.
+        labels: Dataset and model as the claim names them.
+        origin: Of the data and the networks.
+    """
+
+    name: str
+    dataset: str
+    compared: Sequence[tuple[PairRecords, ...]]
+    labels: tuple[str, str]
+    origin: Origin
+
+    def suits(self, claim: Mapping[str, Any]) -> bool:
+        """Whether a claim of ``claims.yaml`` is tested here."""
+        among = claim.get("datasets", [self.dataset])
+        return (
+            claim.get("scope", "pair") == self.name
+            and self.dataset in among
+            and self.dataset not in claim.get("other_than", [])
+        )
+
+    def finding(self, claim: Mapping[str, Any]) -> Finding:
+        """Make a claim's comparisons."""
+        evidence = [
+            KINDS[fields["kind"]](*records, **{name: value for name, value in fields.items() if name != "kind"})
+            for records in self.compared
+            for comparison in claim["comparisons"]
+            for fields in _expanded(comparison, records[0])
+        ]
+        statement, remake = (claim[name].format(*self.compared[0]) for name in ("statement", "remake"))
+        return Finding(claim["id"], claim["section"], statement, *self.labels, evidence, self.origin, remake)
 
 
 def claims(material: Material) -> list[Claim]:
@@ -59,43 +72,68 @@ def claims(material: Material) -> list[Claim]:
     Raises:
         MisureError: If a map is damaged, or scikit-learn is not installed.
     """
-    return sorted(settle(_findings(material), material.profile), key=lambda claim: claim.section)
+    return sorted(settle(findings(material), material.profile), key=lambda claim: claim.finding.section)
 
 
 def claims_frame(judged: Sequence[Claim]) -> pd.DataFrame:
     """Return claims as a table with :data:`COLUMNS`."""
-    return pd.DataFrame([_row(claim) for claim in judged], columns=list(COLUMNS))
+    return pd.DataFrame([claim.row() for claim in judged], columns=list(COLUMNS))
 
 
 def claims_json(judged: Sequence[Claim]) -> list[dict[str, Any]]:
     """Return claims for a JSON file: :data:`COLUMNS`, and ``units``, the records that each rests on; NaN is null."""
     return [
-        {name: _or_null(value) for name, value in _row(claim).items()} | {"units": list(claim.units)}
+        {name: _or_null(value) for name, value in claim.row().items()} | {"units": list(claim.units)}
         for claim in judged
     ]
 
 
-def claims_tables(material: Material) -> Iterator[tuple[str, pd.DataFrame, str]]:
-    """Make the claims and the paper's inconsistencies: file name, table and document."""
-    judged, contradictions = claims(material), inconsistencies(material)
-    head = head_note(material.run, material.profile, material.pairs)
-    yield "claims", claims_frame(judged), claims_document(judged, contradictions, head)
-    yield "inconsistencies", contradictions, inconsistencies_document(contradictions, head)
+def findings(material: Material) -> Iterator[Finding]:
+    """Make the comparisons of every claim, before the correction for their number."""
+    for scope in _scopes(material, [PairRecords(material, pair) for pair in material.pairs]):
+        yield from (scope.finding(claim) for claim in shipped("claims/claims.yaml")["claims"] if scope.suits(claim))
+        for records in scope.compared[0]:
+            records.forget_maps()
 
 
-def _findings(material: Material) -> Iterator[Finding]:
-    subjects = {pair: Subject(material, pair) for pair in material.pairs}
-    for subject in subjects.values():
-        for findings in _BY_PAIR:
-            yield from findings(subject)
-    yield from network_findings(subjects)
-    for pair in material.judged:
-        yield from reliability_findings(subjects[pair])
+def _scopes(material: Material, every: Sequence[PairRecords]) -> Iterator[Scope]:
+    for one in every:
+        labels = (one.pair.dataset_label, one.pair.model_label)
+        yield Scope("pair", one.pair.dataset, [(one,)], labels, one.origin)
+    for group in grouped([one.pair for one in every], "dataset"):
+        networks = tuple(one for one in every if one.pair in group)
+        if len(networks) == 2:
+            labels = (networks[0].pair.dataset_label, "")
+            yield Scope("networks", networks[0].pair.dataset, [networks], labels, _joint_origin(networks))
+    for one in every:
+        others = [other for other in every if other.pair.dataset != one.pair.dataset]
+        if others:
+            compared = [(other, one) for other in others]
+            yield Scope("datasets", one.pair.dataset, compared, (ALL_DATASETS, ""), _joint_origin([one, *others]))
+    for one in every:
+        if one.pair in material.judged:
+            labels = (one.pair.dataset_label, one.pair.model_label)
+            yield Scope("reliability", one.pair.dataset, [(one,)], labels, one.every_origin)
 
 
-def _row(claim: Claim) -> dict[str, Any]:
-    values = {name: getattr(claim, name) for name in COLUMNS if hasattr(claim, name)}
-    return values | {"verdict": claim.verdict.value, "n_records": len(claim.units)} | asdict(claim.origin)
+def _expanded(comparison: Mapping[str, Any], records: PairRecords) -> Iterator[dict[str, Any]]:
+    """Write out a comparison's list, and each organ, as comparisons of their own."""
+    name = next((name for name in _LISTED if isinstance(comparison.get(name), list)), "")
+    if comparison.get("organ") == "each":
+        yield from ({**comparison, "organ": organ} for organ in records.organs if organ != ALL_ORGANS)
+    elif name:
+        yield from ({**comparison, name: value} for value in comparison[name])
+    else:
+        yield dict(comparison)
+
+
+def _joint_origin(every: Sequence[PairRecords]) -> Origin:
+    origins = [one.origin for one in every]
+    return Origin(
+        ", ".join(dict.fromkeys(origin.source for origin in origins if origin.source)),
+        any(origin.stand_in for origin in origins),
+        ", ".join(dict.fromkeys(origin.substitution for origin in origins if origin.substitution)),
+    )
 
 
 def _or_null(value: Any) -> Any:

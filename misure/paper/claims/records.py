@@ -1,0 +1,229 @@
+"""The records of a dataset and network as claims compare them: variants of explainers over the samples they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from misure.explainers import EXPLAINERS
+from misure.paper.maps import load_maps
+from misure.paper.material import Material
+from misure.paper.published import Pair, shipped
+from misure.paper.query import at_threshold, of_pair, paper_draw, select
+from misure.paper.reliability import samples_by_organ
+from misure.paper.source import Origin, distinct
+from misure.reliability import Samples
+
+METRICS = {
+    "dice_explained": "Dice explained",
+    "perturbation_ratio": "perturbation ratio",
+    "seconds": "seconds per image",
+    "n_dilations": "number of dilations",
+}
+
+_KEY = ["sample", "class_id"]
+_KEPT = [*_KEY, "unit", "class_name", "prediction_size", "param_n_masks", *METRICS]
+_VOLUMES = "synapse"
+"""Its slices of one volume belong together."""
+
+Maps = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An explainer with its threshold and the parameters that differ from the defaults.
+
+    Attributes:
+        label: What it is called in sentences.
+        explainer: A name from ``misure.EXPLAINERS``.
+        threshold: None where the map itself is the mask.
+        parameters: Such as ``{"lr": 0.01}``.
+        masks: Number of masks to which its seconds are scaled; None for the seconds as measured.
+    """
+
+    label: str
+    explainer: str
+    threshold: float | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    masks: int | None = None
+
+    @property
+    def title(self) -> str:
+        """The explainer's, without threshold and parameters."""
+        return EXPLAINERS[self.explainer].title
+
+
+@cache
+def variants() -> dict[str, Variant]:
+    """Return the variants of ``claims.yaml`` by label."""
+    return {label: Variant(label, **fields) for label, fields in shipped("claims/claims.yaml")["variants"].items()}
+
+
+@dataclass(frozen=True)
+class Values:
+    """One number per sample.
+
+    Attributes:
+        numbers: N, finite.
+        groups: Image or volume of each, N.
+        units: Records that they come from.
+        group_word: What the groups are, in the plural.
+    """
+
+    numbers: NDArray[np.float64]
+    groups: NDArray[np.int64]
+    units: tuple[str, ...]
+    group_word: str
+
+    @property
+    def n_groups(self) -> int:
+        """How many images or volumes."""
+        return len(np.unique(self.groups))
+
+    def of(self, numbers: NDArray[np.float64]) -> Values:
+        """Put other numbers of the same samples in place."""
+        return Values(numbers, self.groups, self.units, self.group_word)
+
+    def counts(self) -> dict[str, Any]:
+        """Return what evidence says of its samples."""
+        return {"n": len(self.numbers), "n_groups": self.n_groups, "units": self.units}
+
+
+class PairRecords:
+    """The records of one dataset and network.
+
+    Args:
+        material: What everything is made from.
+        pair: Dataset and network.
+
+    Attributes:
+        records: Of the paper's Tables 1 to 6.
+        group_word: What belongs together and is resampled as a whole, in the plural.
+    """
+
+    def __init__(self, material: Material, pair: Pair) -> None:
+        self.pair = pair
+        self.material = material
+        self.records = paper_draw(material.run, pair)
+        by_volume = pair.dataset == _VOLUMES and bool(self.records["group"].notna().all())
+        self.group_word = "volumes" if by_volume else "images"
+        self._column = "group" if by_volume else "sample"
+        self._places = {name: place for place, name in enumerate(sorted(self.records[self._column].unique()))}
+        self._rows: dict[str, pd.DataFrame] = {}
+        self._maps: dict[str, pd.DataFrame] = {}
+
+    @cached_property
+    def origin(self) -> Origin:
+        """Of the data and the network."""
+        return Origin.of(self.records)
+
+    @cached_property
+    def every_origin(self) -> Origin:
+        """Of all records, also of samples beyond the paper's Tables 1 to 6, from which reliability is predicted."""
+        return Origin.of(of_pair(self.material.run, self.pair.dataset, self.pair.model))
+
+    @cached_property
+    def organs(self) -> dict[str, Samples]:
+        """Samples by organ, as :func:`misure.paper.reliability.samples_by_organ` returns them."""
+        return samples_by_organ(self.material.run, self.pair)
+
+    @property
+    def device(self) -> str:
+        """The machine's devices in brackets; empty without records."""
+        devices = distinct(self.records["device"])
+        return f" (on {devices})" if devices else ""
+
+    @property
+    def measured_masks(self) -> str:
+        """With how many masks RISE was measured, as a clause; empty where it was not."""
+        masks = self.rows("RISE at 0.2")["param_n_masks"]
+        return f", as measured with {masks.iloc[0]:.0f} masks" if len(masks) else ""
+
+    def rows(self, label: str) -> pd.DataFrame:
+        """Return a variant's results, one row per sample, with the group's number in ``place``."""
+        if label not in self._rows:
+            variant = variants()[label]
+            rows = self.records[self.records["explainer"] == variant.explainer]
+            if len(rows):
+                rows = at_threshold(select(rows, variant.explainer, **variant.parameters), variant.threshold)
+            if len(rows) and variant.masks:  # one selection of records has one number of masks
+                factor = variant.masks / float(rows["param_n_masks"].iloc[0])
+                rows = rows.assign(seconds=rows["seconds"] * factor)
+            places = rows[self._column].map(self._places)
+            self._rows[label] = rows.reindex(columns=_KEPT).assign(place=places).set_index(_KEY)
+        return self._rows[label]
+
+    def table(self, metric: str, *labels: str) -> tuple[list[NDArray[np.float64]], Values]:
+        """Return a metric of several variants over the samples that all of them explained.
+
+        Returns:
+            The metric per variant, and the samples with the first one's numbers.
+        """
+        rows = [self.rows(label) for label in labels]
+        return joined([table[table[metric].notna()] for table in rows], metric, self.group_word)
+
+    def measured_on_maps(self, measure: Callable[..., float], *labels: str) -> Values:
+        """Return a number measured on the saved maps of some variants for the same sample, where it is finite.
+
+        Args:
+            measure: Takes the maps of one sample, variant by variant, and returns a number or NaN.
+            *labels: The variants.
+
+        Raises:
+            MisureError: If a file is damaged.
+        """
+        tables = shared([self._saved(label) for label in labels])
+        sides = zip(*(table["maps"] for table in tables), strict=True)
+        numbers = np.array([measure(*side) for side in sides], dtype=float)
+        finite = np.isfinite(numbers)
+        units = tuple(sorted({unit for table in tables for unit in table["unit"][finite]}))
+        places = tables[0]["place"].to_numpy(dtype=np.int64)[finite]
+        return Values(numbers[finite], places, units, self.group_word)
+
+    def forget_maps(self) -> None:
+        """Free the memory that saved maps take."""
+        self._maps.clear()
+
+    def _saved(self, label: str) -> pd.DataFrame:
+        """Return a variant's saved maps, without the image, by sample."""
+        if label not in self._maps:
+            rows = self.rows(label)[["unit", "place"]]
+            maps = [_without_image(load_maps(self.material.maps_folder, unit)) for unit in rows["unit"]]
+            table = rows.assign(maps=pd.Series(maps, index=rows.index, dtype=object))
+            self._maps[label] = table.dropna(subset=["maps"])
+        return self._maps[label]
+
+
+def shared(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Keep the samples that all tables have, in the order of the first."""
+    common = tables[0].index
+    for table in tables[1:]:
+        common = common.intersection(table.index, sort=False)
+    return [table if table.index.equals(common) else table.loc[common] for table in tables]
+
+
+def joined(tables: Sequence[pd.DataFrame], column: str, group_word: str) -> tuple[list[NDArray[np.float64]], Values]:
+    """Return a column of several tables over the samples that all of them have.
+
+    Args:
+        tables: By sample, with ``unit`` and ``place``.
+        column: A column of numbers.
+        group_word: What the places are, in the plural.
+
+    Returns:
+        The column per table, and the samples with the first one's numbers.
+    """
+    tables = shared(tables)
+    columns = [table[column].to_numpy(dtype=float) for table in tables]
+    units = tuple(sorted({unit for table in tables for unit in table["unit"]}))
+    return columns, Values(columns[0], tables[0]["place"].to_numpy(dtype=np.int64), units, group_word)
+
+
+def _without_image(maps: Maps | None) -> Maps | None:
+    return maps and {name: array for name, array in maps.items() if name != "image"}
