@@ -1,7 +1,5 @@
 """Synthetic material for the tests of the report."""
 
-import json
-import re
 import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -135,10 +133,3 @@ def claims(**columns: Any) -> pd.DataFrame:
         for i, verdict in enumerate(VERDICTS)
     ]
     return pd.DataFrame(rows)
-
-
-def payload(text: str) -> dict[str, Any]:
-    """Read the gallery's data back from a page."""
-    found = re.search(r'id="gallery-cards">(.*?)</script>', text, re.DOTALL)
-    assert found is not None
-    return json.loads(found[1])

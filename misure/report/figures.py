@@ -13,8 +13,8 @@ from PIL import Image, UnidentifiedImageError
 
 from misure.errors import MisureError
 from misure.report.choice import FIGURE_BYTES
-from misure.report.notes import blocks
 from misure.report.pictures import JPEG_QUALITY, data_uri
+from misure.report.prose import prose
 
 _CAPTIONS = {
     "1": "Triangle: image, prediction, dilated region and the maps of the three methods.",
@@ -78,7 +78,7 @@ def _figure(path: Path) -> dict[str, Any]:
         "uri": data_uri(content, "image/png"),
         "width": width,
         "height": height,
-        "credits": blocks(credits_file.read_text(encoding="utf-8"))[1:] if credits_file.exists() else [],
+        "credits": prose(credits_file.read_text(encoding="utf-8")) if credits_file.exists() else "",
     }
 
 

@@ -1,89 +1,112 @@
-"""Images and maps as text for a page: each different picture once."""
+"""Pictures of explanations as text for a page."""
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
-from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 
-LEVELS = 200
-"""Steps of a saved map: every threshold that is a multiple of 0.005 selects exactly the pixels it should."""
+from misure.plotting import MAP_COLOURS
 
 JPEG_QUALITY = 88
 
+_LONGEST_SIDE = 384
+"""Of an image in a picture, in pixels; larger ones are reduced."""
 
-class Pictures:
-    """Pictures by a short name; equal ones share it."""
+_OPACITY = 0.7
+_BEHIND = 0.25
+"""Grey in place of a photograph that may not be shown."""
 
-    def __init__(self) -> None:
-        self._names: dict[str, str] = {}
-        self._uris: dict[str, str] = {}
+_GAP = 4
+_OUTLINES = {"sufficient_region": (230, 159, 0), "region": (86, 180, 233), "truth": (240, 228, 66)}
+"""Okabe and Ito's orange, sky blue and yellow."""
 
-    @property
-    def uris(self) -> Mapping[str, str]:
-        """``data:`` addresses by name, in the order of their arrival."""
-        return self._uris
 
-    @property
-    def size(self) -> int:
-        """Characters of all addresses together."""
-        return sum(map(len, self._uris.values()))
+@dataclass(frozen=True)
+class Picture:
+    """A picture that a page holds.
 
-    def keep_first(self, n: int) -> None:
-        """Forget all but the first ``n``."""
-        while len(self._uris) > n:
-            self._names.popitem()
-            self._uris.popitem()
+    Attributes:
+        uri: A ``data:`` address.
+        width: In pixels.
+        height: In pixels.
+    """
 
-    def add_image(self, image: NDArray[Any], *, photograph: bool) -> str:
-        """Keep an image, H x W or H x W x 3 in [0, 1], at 8 bits: as JPEG if it is a photograph, else as PNG."""
-        array = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    uri: str
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, pixels: NDArray[np.uint8], *, photograph: bool) -> Picture:
+        """Encode H x W x 3 pixels: as JPEG if they show a photograph, else as PNG."""
         kind, options = ("jpeg", {"quality": JPEG_QUALITY}) if photograph else ("png", {})
-        return self._add(Image.fromarray(array), kind, options)
+        stream = io.BytesIO()
+        Image.fromarray(pixels).save(stream, kind, optimize=True, **options)
+        return cls(data_uri(stream.getvalue(), f"image/{kind}"), pixels.shape[1], pixels.shape[0])
 
-    def add_mask(self, mask: NDArray[Any]) -> str:
-        """Keep a boolean map, H x W, as a PNG of 1 bit."""
-        return self._add(Image.fromarray(mask.astype(np.uint8) * 255).convert("1"), "png", {})
 
-    def add_levels(self, levels: NDArray[np.uint8]) -> str:
-        """Keep the result of :func:`to_levels` as a grey PNG."""
-        return self._add(Image.fromarray(levels), "png", {})
+def drawn(
+    image: NDArray[Any] | None,
+    scaled: NDArray[Any],
+    region: NDArray[np.bool_],
+    sufficient_region: NDArray[np.bool_] | None = None,
+    truth: NDArray[np.bool_] | None = None,
+) -> NDArray[np.uint8]:
+    """Draw an image with its prediction and, beside it, its saliency map.
 
-    def _add(self, image: Image.Image, kind: str, options: Mapping[str, Any]) -> str:
-        pixels = f"{kind}{image.mode}{image.size}".encode() + image.tobytes()
-        digest = hashlib.sha256(pixels).hexdigest()
-        if digest not in self._names:
-            stream = io.BytesIO()
-            image.save(stream, kind, optimize=True, **options)
-            name = self._names[digest] = f"p{len(self._names)}"
-            self._uris[name] = data_uri(stream.getvalue(), f"image/{kind}")
-        return self._names[digest]
+    Args:
+        image: H x W or H x W x 3 in [0, 1]; None leaves grey.
+        scaled: The map, H x W in [0, 1]; zeros are not drawn.
+        region: The prediction, H x W.
+        sufficient_region: Outlined on the map, H x W.
+        truth: Outlined beside the prediction, H x W.
+
+    Returns:
+        uint8, H x W' x 3 with W' about twice the width.
+    """
+    size = _fitting(scaled.shape)
+    behind = np.full(scaled.shape, _BEHIND) if image is None else image
+    behind = behind if behind.ndim == 3 else np.repeat(behind[..., None], 3, axis=2)
+    left = _resized(np.round(behind * 255).astype(np.uint8), size)
+    shown = _resized(np.round(scaled * 255).astype(np.uint8), size)
+    heat = mpl.colormaps[MAP_COLOURS](shown)[..., :3] * 255
+    opacity = np.where(shown > 0, _OPACITY, 0.0)[..., None]
+    right = np.round(left * (1 - opacity) + heat * opacity).astype(np.uint8)
+    for pixels, name, mask in (
+        (left, "truth", truth),
+        (left, "region", region),
+        (right, "sufficient_region", sufficient_region),
+    ):
+        if mask is not None:
+            _outline(pixels, _resized(mask.astype(np.uint8) * 255, size) > 127, _OUTLINES[name])
+    return np.concatenate([left, np.full((size[1], _GAP, 3), 255, np.uint8), right], axis=1)
+
+
+def _fitting(shape: tuple[int, ...]) -> tuple[int, int]:
+    factor = min(1.0, _LONGEST_SIDE / max(shape))
+    return max(1, round(shape[1] * factor)), max(1, round(shape[0] * factor))
+
+
+def _resized(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    if (pixels.shape[1], pixels.shape[0]) == size:
+        return pixels.copy()
+    return np.array(Image.fromarray(pixels).resize(size, Image.Resampling.BOX))
+
+
+def _outline(pixels: NDArray[np.uint8], mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> None:
+    pixels[mask & ~ndimage.binary_erosion(mask)] = colour
 
 
 def data_uri(content: bytes, kind: str) -> str:
     """Return content as an address that holds it; ``kind`` is its media type."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def to_levels(scaled: NDArray[Any]) -> NDArray[np.uint8]:
-    """Round a map in [0, 1] to steps such that ``scaled > k / LEVELS`` is ``levels > k`` for every k.
-
-    Returns:
-        How many of the bounds ``0 / LEVELS, 1 / LEVELS, ...`` lie below each value: 0 for zero, up to ``LEVELS``.
-    """
-    bounds = np.arange(LEVELS) / LEVELS
-    return np.searchsorted(bounds, scaled, side="left").astype(np.uint8)
-
-
-def from_levels(levels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return the middle of each step: within half a step of the map, and zero where it was zero."""
-    return np.where(levels > 0, (levels - 0.5) / LEVELS, 0.0)
 
 
 def displayable(image: NDArray[Any], mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from misure.paper.query import SAMPLE, paper_draw, select
 from misure.paper.source import Origin
 from misure.paper.statistics import summarise
 from misure.plotting import style_of
-from misure.report.choice import MOST_POINTS, turns
+from misure.report.choice import MOST_POINTS, first_samples
 
 _SYMBOLS = {"D": "diamond", "P": "cross", "o": "circle", "s": "square", "p": "pentagon", "v": "triangle-down"}
 _SYMBOLS |= {"X": "x", "^": "triangle-up", "<": "triangle-left"}
@@ -28,9 +28,9 @@ def scatter(material: Material) -> list[dict[str, Any]]:
     """Make one plot for each dataset and model with records.
 
     Returns:
-        For each: ``label``, ``marks``, ``figure`` (as Plotly's JSON), ``n_shown`` (its points, of whole samples, at
-        most :data:`misure.report.choice.MOST_POINTS`), ``zeros`` (those of them with a ratio of zero, which a
-        logarithmic axis cannot show where they are), ``n`` and ``n_samples`` (all there are) and ``summary`` (of all).
+        For each: ``label``, ``marks``, ``figure`` (as Plotly's JSON; points of whole samples, at most
+        :data:`misure.report.choice.MOST_POINTS`, those with a ratio of zero at the left edge, for a logarithmic axis
+        has no zero), ``n`` (all points), ``note`` (what is shown of how many) and ``summary`` (of all).
     """
     made = [_plot(material, pair) for pair in material.pairs]
     return [plot for plot in made if plot is not None]
@@ -45,7 +45,8 @@ def _plot(material: Material, pair: Pair) -> dict[str, Any] | None:
     everything = pd.concat(points.values(), ignore_index=True)
     ratios = everything["perturbation_ratio"].astype(float)
     floor = float(ratios[ratios > 0].min()) / 2 if bool((ratios > 0).any()) else 0.1
-    shown = _of_first_samples(everything)
+    shown = first_samples(everything.assign(showable=True), MOST_POINTS)
+    zeros = int((shown["perturbation_ratio"] == 0).sum())
     drawn = {name: shown[shown["explainer"] == name] for name in points}
     figure = graph_objects.Figure([_trace(name, rows, floor) for name, rows in drawn.items()])
     figure.update_layout(
@@ -60,21 +61,12 @@ def _plot(material: Material, pair: Pair) -> dict[str, Any] | None:
         "label": pair.label,
         "marks": list(Origin.of(everything).marks),
         "figure": json.loads(figure.to_json()),
-        "zeros": int((shown["perturbation_ratio"] == 0).sum()),
-        "n_shown": len(shown),
         "n": len(everything),
-        "n_samples": len(everything.drop_duplicates(SAMPLE)),
+        "note": f"{f'{len(shown)} of ' if len(shown) < len(everything) else ''}{len(everything)} points of "
+        f"{len(everything.drop_duplicates(SAMPLE))} samples, {pair.label}."
+        + (f" {zeros} with a ratio of 0 stand at the left edge." if zeros else ""),
         "summary": list(_summary(points)),
     }
-
-
-def _of_first_samples(points: pd.DataFrame) -> pd.DataFrame:
-    """Keep whole samples, spread over classes, as many as a plot has room for; at least one."""
-    if len(points) <= MOST_POINTS:
-        return points
-    turn = turns(points.assign(showable=True))
-    fits = turn.value_counts().sort_index().cumsum() <= MOST_POINTS
-    return points[turn < max(1, int(fits.sum()))]
 
 
 def _trace(name: str, rows: pd.DataFrame, floor: float) -> graph_objects.Scatter:

@@ -14,19 +14,18 @@ pytest.importorskip("PIL", reason="pillow is not installed (pip install 'misure[
 
 from browser import chromium
 from PIL import Image
-from report_files import N_SCALE, OTHERS, USUAL, claims, drawn_maps, paper_scale, payload
+from report_files import N_SCALE, USUAL, claims, drawn_maps, paper_scale
 
-from misure.explainers import EXPLAINERS
+from misure.paper.table import Column, Table
 from misure.report import gallery as gallery_module
 from misure.report import write_report
-from misure.report.choice import FIGURE_BYTES, MOST_CARDS, MOST_POINTS, PAGE_BYTES, PICTURE_BYTES, choose, turns
+from misure.report.choice import FIGURE_BYTES, MOST_CARDS, MOST_POINTS, PAGE_BYTES, first_samples, turns
 from misure.report.figures import embedded
-from misure.report.gallery import gallery, saved_explanations
+from misure.report.gallery import saved_explanations
 from misure.report.scatter import scatter
 
 NETWORKS = 4
 SECONDS = 3.0
-PER_PAGE = 24
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +49,7 @@ def full(material):
     folder, read = material.maps_folder.parents[1], []
     figures = [noise_figure(folder / f"figure{number}.png", 900) for number in range(1, 10)]
     numbers = pd.DataFrame(np.random.default_rng(0).random((60, 60))).add_prefix("column ")
-    lines = [" | ".join(f"{value:.3f}" for value in row) for row in numbers.to_numpy()]
-    document = "\n".join(["# Table\n", f"| {' | '.join(numbers)} |", f"|{' --- |' * 60}", *(f"| {x} |" for x in lines)])
+    columns = [Column(name, name) for name in numbers.columns]
 
     def read_maps(_, unit):
         read.append(unit)
@@ -59,7 +57,7 @@ def full(material):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gallery_module, "load_maps", read_maps)
-        tables = [(f"table{number}", numbers, document) for number in range(12)]
+        tables = [Table(f"table{number}", "Table", columns, numbers) for number in range(12)]
         path = write_report(folder, material, tables, figures, claims(), {})
     return path, path.read_text(encoding="utf-8"), read
 
@@ -67,50 +65,36 @@ def full(material):
 def test_the_page_stays_small_and_says_what_it_leaves_out(full) -> None:
     path, text, read = full
     assert path.stat().st_size < PAGE_BYTES
-    cards = payload(text)["cards"]
-    assert len(cards) == MOST_CARDS == len(read)
     shown, saved = re.search(r"Showing <b>(\d+)</b> of (\d+) explanations", text).groups()
-    assert (int(shown), int(saved)) == (MOST_CARDS, N_SCALE)
+    assert int(shown) == len(read) == text.count('<article class="card"') == MOST_CARDS
+    assert int(saved) == N_SCALE
 
 
-def test_every_network_method_class_and_setting_is_represented(full, units) -> None:
-    cards = pd.DataFrame(payload(full[1])["cards"])
-    shown = units[units["unit"].isin(cards["unit"])]
-    by_class = ["dataset", "model", "class_id", "explainer"]
-    # Triangle has one class, the others eight
-    assert len(shown[shown["usual"]].groupby(by_class)) == (1 + 3 * 8) * len(USUAL)
-    assert len(shown.groupby(["dataset", "model", "explainer", "setting"])) == NETWORKS * (len(USUAL) + len(OTHERS))
+def test_every_network_and_method_is_represented_by_whole_samples(full, units) -> None:
+    shown = units[units["unit"].isin(re.findall(r'data-unit="([^"]+)"', full[1]))]
+    assert shown["usual"].all()
+    assert len(shown.groupby(["dataset", "model", "explainer"])) == NETWORKS * len(USUAL)
+    assert shown.groupby(["dataset", "model", "sample", "class_id"])["explainer"].nunique().eq(len(USUAL)).all()
     per_network = shown.groupby(["dataset", "model"]).size()
-    # a sample at the paper's settings more, and one at another setting
-    assert per_network.max() - per_network.min() <= len(USUAL) + 1
-
-
-def test_methods_of_a_sample_stand_beside_each_other(full) -> None:
-    cards = pd.DataFrame(payload(full[1])["cards"])
-    usual = cards[cards["usual"]]
-    titles = {EXPLAINERS[name].title for name in USUAL}
-    assert all(set(rows["method"]) == titles for _, rows in usual.groupby(["dataset", "model", "sample", "class"]))
-    others = set(cards.loc[~cards["usual"], ["dataset", "model", "sample"]].itertuples(index=False, name=None))
-    assert others <= set(usual[["dataset", "model", "sample"]].itertuples(index=False, name=None))
+    assert per_network.max() - per_network.min() <= len(USUAL)
 
 
 def test_the_choice_depends_on_no_order(units) -> None:
-    chosen = choose(units)
-    assert choose(units.sample(frac=1, random_state=0)) == chosen
-    names = [name for group in chosen for name in group]
-    assert len(set(names)) == len(names) == MOST_CARDS
+    chosen = first_samples(units, MOST_CARDS)["unit"]
+    assert set(first_samples(units.sample(frac=1, random_state=0), MOST_CARDS)["unit"]) == set(chosen)
 
 
-@pytest.mark.parametrize("most", [0, 1, 5, 30, 31])
-def test_no_more_is_chosen_than_asked(units, most) -> None:
-    assert sum(map(len, choose(units, most))) == most
+@pytest.mark.parametrize("most", [1, 64, 65, 100])
+def test_whole_samples_are_kept_while_there_is_room(units, most) -> None:
+    kept = first_samples(units, most)
+    size = units.groupby(["dataset", "model", "sample", "class_id"]).size().iloc[0]
+    assert len(kept) == max(1, most // size) * size
 
 
-@pytest.mark.parametrize("usual", [0, 100, MOST_CARDS])
-def test_a_small_run_is_shown_whole(units, usual) -> None:
-    few = pd.concat([units[units["usual"]].head(usual), units[~units["usual"]].tail(MOST_CARDS - usual)])
-    assert {name for group in choose(few) for name in group} == set(few["unit"])
-    assert choose(few.head(0)) == []
+def test_a_small_run_is_shown_whole(units) -> None:
+    few = units.head(30)
+    assert set(first_samples(few, 30)["unit"]) == set(few["unit"])
+    assert first_samples(few.head(0), 30).empty
 
 
 def test_what_may_be_shown_and_is_complete_comes_first(units) -> None:
@@ -124,28 +108,15 @@ def test_what_may_be_shown_and_is_complete_comes_first(units) -> None:
     assert lacking.assign(turn=turns(lacking)).groupby("sample")["turn"].first()[second] == 0
 
 
-def test_large_pictures_mean_fewer_cards(material, monkeypatch) -> None:
-    # 600 x 600 pixels of noise are 0.5 MB each: room for some twenty
-    monkeypatch.setattr(gallery_module, "load_maps", lambda _, unit: drawn_maps(unit, 600, noise=1.0))
-    monkeypatch.setattr(gallery_module, "choose", lambda units: choose(units, 40))
-    found = gallery(material)
-    assert 0 < len(found["cards"]) < 40
-    assert PICTURE_BYTES / 2 < sum(map(len, found["pictures"].values())) <= PICTURE_BYTES
-    drawn = {card[name] for card in found["cards"] for name in ("image", "region", "truth", "saliency")}
-    assert drawn - {None} == set(found["pictures"])
-    assert len({(card["dataset"], card["model"]) for card in found["cards"]}) == NETWORKS
-
-
 def test_plots_show_whole_samples_and_medians_of_all(material) -> None:
     for plot in scatter(material):
         points = [unit for trace in plot["figure"]["data"] for unit in trace["customdata"]]
-        assert len(points) == plot["n_shown"] <= min(MOST_POINTS, plot["n"])
+        # nine points a sample, so that less than one sample's are missing
+        assert len(points) == min(plot["n"], MOST_POINTS // 9 * 9)
         assert len(plot["figure"]["data"]) == len(USUAL)
         assert sum(int(row[-1]) for row in plot["summary"]) == plot["n"]
         in_plot = material.run[material.run["unit"].isin(points)]
         assert in_plot.groupby(["sample", "class_id"])["explainer"].nunique().eq(len(USUAL)).all()
-        # nine points a sample, so that less than one sample's are missing
-        assert plot["n_shown"] == min(plot["n"], MOST_POINTS // 9 * 9)
 
 
 def test_figures_share_their_room(tmp_path) -> None:
@@ -175,15 +146,8 @@ def test_the_full_page_opens_fast(full) -> None:
         counters = page.context.new_cdp_session(page)
         counters.send("Performance.enable")
         page.goto(full[0].as_uri(), wait_until="commit")
-        page.locator("#gallery-count[data-count]").wait_for()
+        page.wait_for_function("document.getElementById('gallery-count').value")
         metrics = {metric["name"]: metric["value"] for metric in counters.send("Performance.getMetrics")["metrics"]}
         assert 0 < metrics["ThreadTime"] < SECONDS
-        page.select_option("[data-filter=usual]", "")
-        assert page.locator("#gallery-count").get_attribute("data-count") == str(MOST_CARDS)
-        for _ in range(2):
-            page.click("#gallery-next")
-            page.locator("#gallery-count").scroll_into_view_if_needed()
-            page.locator(".card .live[data-ratio]").first.wait_for()
-            assert page.locator("canvas").count() <= PER_PAGE
         page.locator("#plot").scroll_into_view_if_needed()
         page.locator("#plot-area .legendtext").first.wait_for()
