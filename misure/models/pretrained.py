@@ -1,12 +1,13 @@
-"""Published weights: where they may lie, whether they can be had, and putting them into a network."""
+"""Published weights: found in a folder, a cache or on a server, checked, and put into a network."""
 
 from __future__ import annotations
 
 import json
 import pickle
+import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,14 +34,14 @@ class PublishedWeights(Protocol):
 
     @property
     def source(self) -> str:
-        """What they are, in one line."""
+        """A description of one line."""
 
     def is_at_hand(self) -> bool:
         """Say whether :meth:`load_into` can be expected to work: a file is there, or a server answers."""
 
     @property
     def download(self) -> str:
-        """What :meth:`load_into` would download, with its size where that is known; empty for nothing."""
+        """The file that :meth:`load_into` would download, with its size where that is known; empty for none."""
 
     def load_into(self, network: nn.Module) -> None:
         """Fill a network.
@@ -185,12 +186,12 @@ class OperatorListWeights:
 def check_digest(path: Path, digest: str) -> None:
     """Raise a MisureError unless a file's SHA-256 starts with ``digest``."""
     try:
-        found = file_digest(path)
+        actual = file_digest(path)
     except OSError as error:
         raise MisureError(f"{path} cannot be read: {error.strerror}") from error
-    if not found.startswith(digest):
+    if not actual.startswith(digest):
         raise MisureError(
-            f"{path} has sha256 {found[:16]}..., expected {digest[:16]}...: it was changed or cut short; "
+            f"{path} has sha256 {actual[:16]}..., expected {digest[:16]}...: it was changed or cut short; "
             "replace it by the published file"
         )
 
@@ -245,6 +246,37 @@ def is_cached(repository: str, revision: str | None = None) -> bool:
     return isinstance(try_to_load_from_cache(repository, "model.safetensors", revision=revision), str)
 
 
-def is_useful(repository: str, revision: str | None = None) -> bool:
-    """Say whether the weights are cached, or the hub answers within seconds."""
-    return is_cached(repository, revision) or is_reachable(HUB)
+def built_from_hub(
+    build: Callable[[], Any],
+    repository: str,
+    revision: str | None = None,
+    *,
+    title: str,
+    weights: str,
+    advice: str = "",
+    stacklevel: int = 1,
+) -> Any | None:
+    """Build a network with weights of the hub, or warn once that its training starts from random ones.
+
+    Args:
+        build: Downloads the weights, unless they are cached, and builds the network.
+        repository: The weights' repository, which is not asked if the hub does not answer within seconds.
+        revision: Their version.
+        title: The network, in the warning.
+        weights: Name of the weights, in the warning.
+        advice: End of the warning.
+        stacklevel: Of the warning, counted from the caller.
+
+    Returns:
+        The network, or None where the weights cannot be had.
+    """
+    reason = f"{HUB} cannot be reached and no cached copy exists"
+    if is_cached(repository, revision) or is_reachable(HUB):
+        try:
+            return build()
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+    warnings.warn(
+        f"{title}: training starts from random weights, not {weights}: {reason}{advice}", stacklevel=stacklevel + 1
+    )
+    return None
