@@ -19,7 +19,7 @@ _BLANKING_KINDS = ("zero", "black", "mean", "blur", "author_code")
 
 @dataclass(frozen=True)
 class Blanking:
-    """What a switched-off pixel becomes. The paper zeroes the network's input (footnote 2).
+    """The baseline: what a switched-off pixel becomes. The paper zeroes the network's input (footnote 2).
 
     Attributes:
         kind: ``"zero"`` in the network's input space (the paper), ``"black"`` before normalisation,
@@ -37,7 +37,7 @@ class Blanking:
 
     @property
     def of_dilation(self) -> Blanking:
-        """What a pixel outside the dilated object becomes in stage 1."""
+        """The baseline outside the dilated object in stage 1."""
         return Blanking("black", self.sigma) if self.kind == "author_code" else self
 
     def baseline(self, network: FrozenNetwork, images: Tensor) -> Tensor | None:

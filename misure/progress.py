@@ -12,16 +12,16 @@ from misure.errors import MisureError
 
 @dataclass(frozen=True)
 class Progress:
-    """Where an explanation stands.
+    """The state of an explanation that is being made.
 
     Attributes:
-        stage: What is being done: ``"explaining"`` when a method begins, then the method's own, such as ``"dilating"``,
+        stage: The kind of steps: ``"explaining"`` when a method begins, then the method's own, such as ``"dilating"``,
             ``"minimising"`` or ``"masking"``, and ``"evaluating"`` once its maps are there.
         done: Steps of the stage that are done.
         total: Steps of the stage, or None where that is not known beforehand.
         masks: float or bool, N x H x W: the maps as they are now, or None where there are none yet. They belong to
             the explainer, which goes on writing into them: copy what is kept.
-        start: Which image of the batch the first of the masks belongs to.
+        start: Number of the first mask's image in the batch.
     """
 
     stage: str

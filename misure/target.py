@@ -1,4 +1,4 @@
-"""What is explained. The same object goes to explainers and to metrics."""
+"""The target of an explanation: a class within a region. The same object goes to explainers and to metrics."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ class TargetBatch:
         return torch.zeros_like(self.class_ids, dtype=torch.bool) if self.multi_label else self.class_ids == 0
 
     def hits(self, logits: Tensor) -> Tensor:
-        """Say where perturbed images are predicted as their class: bool, N x H x W."""
+        """Return the pixels of perturbed images that are predicted as their class: bool, N x H x W."""
         if self.multi_label:
             return (self.scores(logits) > 0) & self.counted
         shape = (-1, *(1,) * (logits.ndim - 2))
@@ -193,10 +193,10 @@ def predicted_classes(logits: Tensor, *, multi_label: bool = False) -> list[int]
         multi_label: Whether a class is predicted where its logit is above 0, rather than the largest.
     """
     if multi_label:
-        found = (logits > 0).view(len(logits), -1).any(1).nonzero().flatten()
+        predicted = (logits > 0).view(len(logits), -1).any(1).nonzero().flatten()
     else:
-        found = torch.unique(logits.argmax(0))
-    return [int(class_id) for class_id in found]
+        predicted = torch.unique(logits.argmax(0))
+    return [int(class_id) for class_id in predicted]
 
 
 def _foreground(logits: Tensor, *, multi_label: bool) -> list[int]:

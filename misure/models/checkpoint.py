@@ -1,4 +1,4 @@
-"""Checkpoints: a safetensors file and a small JSON beside it. Nothing is unpickled."""
+"""Checkpoints: a safetensors file and a small JSON beside it, read without unpickling anything."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _BUILDER_MODULES = frozenset(f"misure.models.{m.name}" for m in pkgutil.iter_mod
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """What the JSON beside the weights says.
+    """The contents of the JSON beside the weights.
 
     Attributes:
         name: Such as ``triangle-unet_vgg16-quick``.
@@ -42,14 +42,14 @@ class CheckpointInfo:
         bottleneck: Layer for CAM methods.
         class_names: By class index.
         in_channels: Image channels.
-        data: Where the training data came from.
+        data: Origin of the training data.
         metrics: Validation metrics, with how many images they were measured on.
         training: Recipe, steps and seconds.
         versions: Package versions.
         weights: SHA-256 of the safetensors file.
         mean: Per channel, what was subtracted from images in [0, 1].
         std: Per channel, the divisor after that.
-        initial_weights: What training started from: ``"random"`` or the name of pre-trained weights; empty where there
+        initial_weights: Start of the training: ``"random"`` or the name of pre-trained weights; empty where there
             was no training, or in files of older versions, which do not know.
         format_version: Of this JSON.
     """

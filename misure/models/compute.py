@@ -1,4 +1,4 @@
-"""How the arithmetic is done: precision, batch size, memory format. Never what is computed."""
+"""Precision, batch size and memory format of the arithmetic; results do not depend on them beyond rounding."""
 
 from __future__ import annotations
 
@@ -71,11 +71,11 @@ class Compute:
 
 @dataclass(frozen=True)
 class PrecisionChoice:
-    """Which precision is taken, and why.
+    """The precision that is taken, and the reason.
 
     Attributes:
         precision: The precision of convolutions and matrix products.
-        reason: In a few words, for people and records.
+        reason: A few words, for people and records.
         seconds: Measured seconds of a pass, by precision; empty where nothing was measured.
     """
 
@@ -104,7 +104,7 @@ def choose_precision(
     """Settle ``precision="auto"``: bfloat16 where the hardware has it and a pass of this network is faster with it.
 
     Args:
-        compute: What is asked for.
+        compute: The settings.
         device: Where the network runs.
         seconds_of_a_pass: Measures one precision; called only where both could be taken.
 

@@ -1,4 +1,4 @@
-"""A frozen network's batch normalisation as part of the convolution before it, while many passes are made."""
+"""Batch normalisation folded into the convolutions before it, while a frozen network makes many passes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-Pair = tuple[Any, Any]
-"""A convolution and a batch normalisation."""
+Foldable = tuple[Any, Any]
+"""A convolution, and the batch normalisation that alone reads its output."""
 
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 _NORMALISATIONS = (nn.BatchNorm2d, nn.BatchNorm3d)
@@ -35,7 +35,7 @@ class _Uses(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 @torch.no_grad()
-def pairs(module: nn.Module, run: Callable[[], Any]) -> list[Pair]:
+def foldable_layers(module: nn.Module, run: Callable[[], Any]) -> list[Foldable]:
     """Find the convolutions whose output goes into a batch normalisation and nowhere else.
 
     Args:
@@ -96,14 +96,14 @@ def _is_plain(layer: nn.Module) -> bool:
 
 
 @contextmanager
-def folded(found: list[Pair]) -> Iterator[None]:
+def folded(foldable: list[Foldable]) -> Iterator[None]:
     """Let convolutions do what the normalisations after them do; give both back bit by bit.
 
     Args:
-        found: From :func:`pairs`.
+        foldable: From :func:`foldable_layers`.
     """
     with ExitStack() as undo:
-        for convolution, normalisation in found:
+        for convolution, normalisation in foldable:
             weight, bias = _fused(convolution, normalisation)
             undo.callback(_give_back, convolution, convolution.weight.data, convolution.bias)
             convolution.weight.data = weight

@@ -1,4 +1,4 @@
-"""Which layers a network has, what they give, and at which of them a CAM method is best asked."""
+"""The layers of a network: listed with their outputs, found by name, and one suggested for CAM methods."""
 
 from __future__ import annotations
 
@@ -61,22 +61,22 @@ def find_layer(module: nn.Module, name: str) -> nn.Module:
     Raises:
         MisureError: If no layer, or more than one, is meant.
     """
-    known = watchable(module)
-    if not known:
+    layers = watchable(module)
+    if not layers:
         raise MisureError(
             f"{type(module).__name__} runs as one piece, so it has no layers to explain at: "
             "use the network's Python code, or export it with torch.export"
         )
-    if name in known:
-        return known[name]
-    matches = [other for other in known if fnmatchcase(other, name)]
+    if name in layers:
+        return layers[name]
+    matches = [other for other in layers if fnmatchcase(other, name)]
     outermost = [other for other in matches if not any(other.startswith(f"{outer}.") for outer in matches)]
     if len(outermost) > 1:
         shown = ", ".join(outermost[:6]) + (", ..." if len(outermost) > 6 else "")
         raise MisureError(f"layer {name!r} could be any of {len(outermost)}: {shown}; name one")
     if not outermost:
-        raise MisureError(f"the network has no layer {name!r}{did_you_mean(name, known)}")
-    return known[outermost[0]]
+        raise MisureError(f"the network has no layer {name!r}{did_you_mean(name, layers)}")
+    return layers[outermost[0]]
 
 
 def list_layers(module: nn.Module, run: Callable[[], Any]) -> list[Layer]:

@@ -78,7 +78,7 @@ def load_model(
     reader = _hugging_face if path.is_dir() else _READERS.get(path.suffix.lower())
     if reader is None:
         raise MisureError(f"{path.name} is no network file: expected {', '.join(_READERS)} or a Hugging Face folder")
-    network, found = reader(path)
+    network, description = reader(path)
     given = {
         "class_names": class_names,
         "mean": mean,
@@ -86,15 +86,15 @@ def load_model(
         "bottleneck": bottleneck,
         "in_channels": in_channels,
     }
-    options = found | {name: value for name, value in given.items() if value is not None}
+    options = description | {name: value for name, value in given.items() if value is not None}
     return SegmentationModel(network, multi_label=multi_label, title=path.resolve().name, **options)
 
 
-Found = tuple[Callable[[Tensor], Any], dict[str, Any]]
-"""A network, and what its file says about it."""
+Loaded = tuple[Callable[[Tensor], Any], dict[str, Any]]
+"""A network, and the arguments of SegmentationModel that its file brings."""
 
 
-def _checkpoint(path: Path) -> Found:
+def _checkpoint(path: Path) -> Loaded:
     from misure.models.checkpoint import load_checkpoint
 
     if not path.with_suffix(".json").is_file():
@@ -107,7 +107,7 @@ def _checkpoint(path: Path) -> Found:
     return model.network, {name: getattr(model, name) for name in names}
 
 
-def _torchscript(path: Path) -> Found:
+def _torchscript(path: Path) -> Loaded:
     try:
         with zipfile.ZipFile(path) as archive:
             members = {Path(name).name for name in archive.namelist()}
@@ -129,7 +129,7 @@ def _torchscript(path: Path) -> Found:
     return program.eval(), {}
 
 
-def _exported(path: Path) -> Found:
+def _exported(path: Path) -> Loaded:
     try:
         program = torch.export.load(path)
         module = torch.export.unflatten(program)  # keeps the layers' names, so that they can be watched
@@ -168,13 +168,13 @@ class Fixed(nn.Module):
         )
 
 
-def _onnx(path: Path) -> Found:
+def _onnx(path: Path) -> Loaded:
     onnxruntime = _package("onnxruntime", "onnx")
     network = open_onnx(path, onnxruntime)
     return network, {"in_channels": network.shape[1], "differentiable": False}
 
 
-def _hugging_face(folder: Path) -> Found:
+def _hugging_face(folder: Path) -> Loaded:
     if not (folder / "config.json").is_file():
         raise MisureError(f"{folder} has no config.json: give a folder that save_pretrained wrote, or a network's file")
     if not any(folder.glob("*.safetensors")):
@@ -228,7 +228,7 @@ def _damaged(path: Path, what: str, error: Exception) -> MisureError:
     return MisureError(f"{path} cannot be read as a {what}, it may be damaged: {reason}")
 
 
-_READERS: dict[str, Callable[[Path], Found]] = {
+_READERS: dict[str, Callable[[Path], Loaded]] = {
     ".safetensors": _checkpoint,
     ".pt": _torchscript,
     ".pth": _torchscript,

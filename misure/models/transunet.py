@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from torch.nn.functional import interpolate
 
 from misure.errors import MisureError, did_you_mean
 from misure.models.checkpoint import RANDOM
-from misure.models.pretrained import HUB, is_cached, is_useful
+from misure.models.pretrained import built_from_hub, is_cached
 from misure.models.transunet_weights import load_google_weights
 
 _ENCODER = "vit_base_r50_s16_224"
@@ -101,24 +100,20 @@ def _build_encoder(pretrained: str | None, options: dict[str, Any]) -> tuple[nn.
         load_google_weights(encoder, pretrained)
         return encoder, Path(pretrained).name
     if pretrained not in _WEIGHTS:
-        known = (*_WEIGHTS, "a path that ends in .npz", "null")
-        raise MisureError(f"TransUNet has no weights {pretrained!r}{did_you_mean(pretrained, known)}")
+        names = (*_WEIGHTS, "a path that ends in .npz", "null")
+        raise MisureError(f"TransUNet has no weights {pretrained!r}{did_you_mean(pretrained, names)}")
     if (options["depth"], options["embed_dim"]) != (12, 768):
         raise MisureError(f"{pretrained} weights fit depth=12 and width=768 only: keep these or use pretrained=null")
-    reason = f"{HUB} cannot be reached and no cached copy exists"
-    if is_useful(_repository(pretrained)):
-        try:
-            return timm.create_model(
-                _repository(pretrained).removeprefix("timm/"), pretrained=True, **options
-            ), pretrained
-        except (OSError, ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-    warnings.warn(
-        f"TransUNet: training starts from random weights, not {pretrained}: {reason}; "
-        "Google's R50+ViT-B_16.npz can be given as pretrained=<path>",
+    repository = _repository(pretrained)
+    built = built_from_hub(
+        lambda: timm.create_model(repository.removeprefix("timm/"), pretrained=True, **options),
+        repository,
+        title="TransUNet",
+        weights=pretrained,
+        advice="; Google's R50+ViT-B_16.npz can be given as pretrained=<path>",
         stacklevel=3,
     )
-    return timm.create_model(_ENCODER, **options), RANDOM
+    return (built, pretrained) if built is not None else (timm.create_model(_ENCODER, **options), RANDOM)
 
 
 def missing_weights(*, pretrained: str | None = "imagenet21k", **_: object) -> str | None:

@@ -131,16 +131,16 @@ def _sizes_for(encoder: Any) -> dict[str, int]:
     return sizes | {"conv_root/kernel": stem[:, :1].numel() * 3}
 
 
-def _compare(found: Mapping[str, int], needed: Mapping[str, int], path: Path) -> None:
-    missing = [name for name in needed if name not in found]
+def _compare(sizes: Mapping[str, int], needed: Mapping[str, int], path: Path) -> None:
+    missing = [name for name in needed if name not in sizes]
     if missing:
         raise MisureError(f"{path} lacks {_some(missing)}: it is not the R50+ViT-B/16 that this encoder needs")
-    unused = [name for name in found if name not in needed and not name.startswith(_CLASSIFIER)]
+    unused = [name for name in sizes if name not in needed and not name.startswith(_CLASSIFIER)]
     if unused:
         raise MisureError(f"{path} has {_some(unused)}, which this encoder has no place for: is it another network's?")
     for name, size in needed.items():
-        if found[name] != size and not (name == _POSITIONS and _is_square_grid(found[name], needed["cls"])):
-            raise MisureError(f"{path}: {name} has {found[name]} numbers where the encoder needs {size}")
+        if sizes[name] != size and not (name == _POSITIONS and _is_square_grid(sizes[name], needed["cls"])):
+            raise MisureError(f"{path}: {name} has {sizes[name]} numbers where the encoder needs {size}")
 
 
 def _is_square_grid(size: int, width: int) -> bool:

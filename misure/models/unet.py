@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+from functools import partial
 from typing import Any, cast
 
 import segmentation_models_pytorch as smp
@@ -11,7 +11,7 @@ from torch import nn
 
 from misure.errors import MisureError, did_you_mean
 from misure.models.checkpoint import RANDOM
-from misure.models.pretrained import HUB, is_cached, is_useful
+from misure.models.pretrained import built_from_hub, is_cached
 
 
 def build_unet(encoder: str, in_channels: int, classes: int, *, pretrained: str | None = "imagenet") -> nn.Module:
@@ -32,22 +32,21 @@ def build_unet(encoder: str, in_channels: int, classes: int, *, pretrained: str 
     """
     if encoder not in encoders:
         raise MisureError(f"there is no encoder {encoder!r}{did_you_mean(encoder, encoders)}")
-    network: Any
+    build = partial(smp.Unet, encoder, in_channels=in_channels, classes=classes)
+    network: Any = None
     if pretrained is not None:
-        if is_useful(*_repository(encoder, pretrained)):
-            try:
-                network = smp.Unet(encoder, encoder_weights=pretrained, in_channels=in_channels, classes=classes)
-            except (OSError, ValueError, RuntimeError) as error:
-                reason = str(error).splitlines()[0]
-            else:
-                network.initial_weights = pretrained
-                return cast("nn.Module", network)
-        else:
-            reason = f"{HUB} cannot be reached and no cached copy exists"
-        warnings.warn(f"{encoder}: training starts from random weights, not {pretrained}: {reason}", stacklevel=2)
-    network = smp.Unet(encoder, encoder_weights=None, in_channels=in_channels, classes=classes)
-    initialise_randomly(network)
-    network.initial_weights = RANDOM
+        network = built_from_hub(
+            partial(build, encoder_weights=pretrained),
+            *_repository(encoder, pretrained),
+            title=encoder,
+            weights=pretrained,
+            stacklevel=2,
+        )
+    initial_weights = pretrained
+    if network is None:
+        network, initial_weights = build(encoder_weights=None), RANDOM
+        initialise_randomly(network)
+    network.initial_weights = initial_weights
     return cast("nn.Module", network)
 
 
@@ -67,7 +66,7 @@ def missing_weights(encoder: str, *, pretrained: str | None = "imagenet", **_: o
 
 
 def _repository(encoder: str, pretrained: str) -> tuple[str, str]:
-    """Where the weights of an encoder lie on the hub, and which version of them."""
+    """Return the repository and the revision of an encoder's weights on the hub."""
     settings = encoders[encoder]["pretrained_settings"].get(pretrained)
     if settings is None:
         raise MisureError(

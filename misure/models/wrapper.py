@@ -103,7 +103,7 @@ class SegmentationModel:
 
     @property
     def device(self) -> torch.device | None:
-        """Where the network's parameters live, or None if it has none."""
+        """The device of the network's parameters, or None if it has none."""
         parameter = next(self.module.parameters(), None) if self.module else None
         return None if parameter is None else parameter.device
 
@@ -239,7 +239,7 @@ class FrozenNetwork:
         if module is None or not self.compute.fold or self.settle(image).precision == "bf16":
             yield
             return
-        with fusion.folded(fusion.pairs(module, lambda: self(image[None]))):
+        with fusion.folded(fusion.foldable_layers(module, lambda: self(image[None]))):
             yield
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""How a network is trained: budget, optimiser, learning-rate schedule and loss."""
+"""The training recipe: budget, optimiser, learning-rate schedule and loss."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _POLYNOMIAL_POWER = 0.9
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained.
+    """A training recipe.
 
     Attributes:
         batch_size: Images per step.

@@ -28,7 +28,7 @@ from misure.training.config import Recipe
 
 
 class SegmentationTask(pl.LightningModule):
-    """Trains by a recipe; the validation Dice is per image, the mean over the classes present or predicted in it."""
+    """Training by a recipe; the validation Dice is per image, the mean over the classes present or predicted in it."""
 
     def __init__(self, network: nn.Module, recipe: Recipe, initial_weights: str = "") -> None:
         super().__init__()
@@ -160,7 +160,7 @@ class BestWeights(pl.Callback):
         save_checkpoint(self.path, pl_module.network, replace(self.info, metrics=metrics, training=training))
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs."""
+        """Return what a resumed run needs: the best Dice so far."""
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

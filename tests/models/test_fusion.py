@@ -9,7 +9,7 @@ from torch import nn
 import misure
 from misure.errors import MisureError
 from misure.models.compute import Compute
-from misure.models.fusion import folded, pairs
+from misure.models.fusion import foldable_layers, folded
 from misure.models.logits import to_logits
 from misure.models.wrapper import SegmentationModel, frozen
 
@@ -50,7 +50,7 @@ def case(request):
 
 def test_only_convolutions_read_by_a_normalisation_alone_are_found(case):
     network, x = case
-    assert pairs(network, lambda: network(x)) == [(network.a, network.norm_a), (network.b, network.norm_b)]
+    assert foldable_layers(network, lambda: network(x)) == [(network.a, network.norm_a), (network.b, network.norm_b)]
 
 
 @pytest.mark.parametrize("obstacle", ["hook", "training", "shared"])
@@ -65,7 +65,7 @@ def test_layers_that_must_stay_as_they_are_are_left_alone(case, obstacle):
         network.d.bias = None
         network.other = nn.Conv2d(1, 1, 1)
         network.other.weight = network.a.weight
-    assert pairs(network, lambda: network(x)) == [(network.b, network.norm_b)]
+    assert foldable_layers(network, lambda: network(x)) == [(network.b, network.norm_b)]
 
 
 def test_an_identity_that_is_used_again_makes_no_pair():
@@ -75,7 +75,7 @@ def test_an_identity_that_is_used_again_makes_no_pair():
     for block in blocks[::2]:
         block[0].register_forward_hook(lambda *_: None)
     network = nn.Sequential(*blocks).eval()
-    found = pairs(network, lambda: network(torch.rand(1, 1, 2, 2)))
+    found = foldable_layers(network, lambda: network(torch.rand(1, 1, 2, 2)))
     assert found == [(block[0], block[1]) for block in blocks[1::2]]
 
 
@@ -84,7 +84,7 @@ def test_results_and_gradients_agree(case):
     x.requires_grad_()
     plain = network(x)["out"]
     (gradient,) = torch.autograd.grad(plain.square().sum(), x)
-    with folded(pairs(network, lambda: network(x))):
+    with folded(foldable_layers(network, lambda: network(x))):
         called = []
         handle = network.norm_a.register_forward_hook(lambda _m, given, out: called.append(given[0] is out))
         quick = network(x)["out"]
@@ -99,9 +99,9 @@ def test_given_back_bit_by_bit_after_an_exception(case):
     network, x = case
     before, parameters = copy.deepcopy(network.state_dict()), dict(network.named_parameters())
     storage = {name: p.data_ptr() for name, p in parameters.items()}
-    with folded(pairs(network, lambda: network(x))):
+    with folded(foldable_layers(network, lambda: network(x))):
         assert not torch.equal(network.a.weight, before["a.weight"])
-    with pytest.raises(ZeroDivisionError), folded(pairs(network, lambda: network(x))):
+    with pytest.raises(ZeroDivisionError), folded(foldable_layers(network, lambda: network(x))):
         1 / 0  # noqa: B018
     after = network.state_dict()
     assert list(after) == list(before)
@@ -129,18 +129,18 @@ def test_a_frozen_network_folds_where_the_setting_and_the_precision_allow_it(pre
 
 
 def test_without_normalisation_no_pass_is_spent():
-    assert pairs(nn.Conv2d(1, 1, 3), lambda: pytest.fail("a pass was made")) == []
+    assert foldable_layers(nn.Conv2d(1, 1, 3), lambda: pytest.fail("a pass was made")) == []
 
 
 def test_a_compiled_network_is_left_alone():
     network = torch.compile(Branches().eval(), backend="eager")
-    assert pairs(network, lambda: pytest.fail("a pass was made")) == []
+    assert foldable_layers(network, lambda: pytest.fail("a pass was made")) == []
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace:FutureWarning")  # to make the file that users bring
 def test_torchscript_runs_as_one_piece():
     network = torch.jit.trace(nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)).eval(), torch.rand(1, 1, 4, 4))
-    assert pairs(network, lambda: network(torch.rand(1, 1, 4, 4))) == []
+    assert foldable_layers(network, lambda: network(torch.rand(1, 1, 4, 4))) == []
 
 
 def test_unknown_setting_is_refused():
