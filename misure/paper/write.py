@@ -13,13 +13,19 @@ from matplotlib.figure import Figure
 
 from misure.io.atomic import write_atomically
 from misure.paper.catalogue import FIGURES, TABLES, as_tables, attributions
-from misure.paper.claims import claims, claims_document, claims_frame, claims_json, inconsistencies
-from misure.paper.claims.document import inconsistencies_document
+from misure.paper.claims import (
+    claims,
+    claims_document,
+    claims_json,
+    claims_table,
+    inconsistencies,
+    inconsistencies_table,
+)
 from misure.paper.material import Material
 from misure.paper.provenance import head_note
 from misure.paper.query import latest_run, shown_pairs
 from misure.paper.reliability import save_models
-from misure.paper.table import Column, Table
+from misure.paper.table import Table
 from misure.paper.tables.volumes import read_all
 
 _DPI = 150
@@ -93,14 +99,10 @@ def _write_claims(material: Material, outputs: Path, note: str) -> tuple[pd.Data
     """Judge the claims once, and write them and what the paper contradicts itself in."""
     judged, contradictions = claims(material), inconsistencies(material)
     head = head_note(material.run, material.profile, material.pairs)
-    verdicts = claims_frame(judged)
-    document = inconsistencies_document(contradictions, head)
-    (table,) = as_tables([("inconsistencies", contradictions, document)])
-    columns = [Column(str(name), str(name)) for name in verdicts.columns]
-    shown = Table("claims", "Does the paper hold? Its claims, one by one", columns, verdicts)
+    shown, table = claims_table(judged, head), inconsistencies_table(contradictions, head)
     content = json.dumps(claims_json(judged), indent=1, allow_nan=False) + "\n"
     return (
-        verdicts,
+        shown.frame,
         table,
         [
             *_write_table(outputs / "tables", table, note),
