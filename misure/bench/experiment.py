@@ -11,14 +11,15 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from misure.bench.compare import run_bench
-from misure.bench.report import markdown, write
+from misure.bench.page import write_page
+from misure.bench.report import markdown
 from misure.config import composed, compute_of
 from misure.errors import MisureError
 from misure.models.compute import Compute
 from misure.models.wrapper import frozen
-from misure.sweep.announce import outline
+from misure.sweep.announcement import outline
 from misure.sweep.experiment import Experiment
-from misure.sweep.setup import Subject, prepare
+from misure.sweep.setup import Setup, prepare
 from misure.target import EmptyTargetError, Target, make_targets
 
 
@@ -49,16 +50,16 @@ def bench(cfg: DictConfig) -> str:
     if not frames:
         raise MisureError("nothing was measured:\n" + "".join(pages))
     text = "\n".join(pages)
-    write(pd.concat(frames), Path(cfg.outputs), text)
+    write_page(Path(cfg.outputs), "bench", text, pd.concat(frames))
     return text
 
 
 def _bench_one(cfg: DictConfig) -> tuple[pd.DataFrame, str]:
     """Benchmark one network; return its rows and its page."""
-    subject = prepare(cfg)
-    images, targets = explained_images(subject, Experiment.of(cfg), cfg.bench.images)
+    setup = prepare(cfg)
+    images, targets = explained_images(setup, Experiment.of(cfg), cfg.bench.images)
     frame = run_bench(
-        subject.model,
+        setup.model,
         images,
         targets,
         n_masks=cfg.bench.masks,
@@ -70,25 +71,25 @@ def _bench_one(cfg: DictConfig) -> tuple[pd.DataFrame, str]:
         batch_size=cfg.runner.batch_size,
     ).assign(dataset=cfg.dataset.name, model=cfg.model.name)
     notes = (
-        f"Network: {subject.info.name}, weights {subject.info.fingerprint}, {subject.quality}.",
-        f"Images: {subject.dataset.source}.",
+        f"Network: {setup.info.name}, weights {setup.info.fingerprint}, {setup.quality}.",
+        f"Images: {setup.dataset.source}.",
     )
     return frame, markdown(
         frame, title=f"Speed: {cfg.model.title} ({cfg.model.name}) on {cfg.dataset.title}", notes=notes
     )
 
 
-def explained_images(subject: Subject, experiment: Experiment, count: int) -> tuple[Tensor, list[Target]]:
+def explained_images(setup: Setup, experiment: Experiment, count: int) -> tuple[Tensor, list[Target]]:
     """Take the first samples, in the order of the sweeps, in which the class is predicted."""
-    device = subject.model.device or torch.device("cpu")
+    device = setup.model.device or torch.device("cpu")
     images: list[Tensor] = []
     targets: list[Target] = []
-    order = subject.samples(experiment.sampling, experiment.cfg.seed, compute_of(experiment.cfg))
-    with frozen(subject.model, Compute("32", 1), device) as network:
+    order = setup.samples(experiment.sampling, experiment.cfg.seed, compute_of(experiment.cfg))
+    with frozen(setup.model, Compute("32", 1), device) as network:
         for sample in order:
             if len(images) == count:
                 break
-            image = subject.dataset[sample.image]["image"][None].to(device)
+            image = setup.dataset[sample.image]["image"][None].to(device)
             try:
                 targets += make_targets(network, image, sample.class_id)
             except EmptyTargetError:
@@ -99,9 +100,9 @@ def explained_images(subject: Subject, experiment: Experiment, count: int) -> tu
     return torch.cat(images), targets
 
 
-def described(subject: Subject, images: Tensor) -> list[str]:
+def described(setup: Setup, images: Tensor) -> list[str]:
     """Say which network and images a measurement used, a line each."""
     return [
-        f"Network: {subject.info.name}, weights {subject.info.fingerprint}, {subject.quality}.",
-        f"Images: {len(images)} of {subject.dataset.source}, {images.shape[2]} x {images.shape[3]}.",
+        f"Network: {setup.info.name}, weights {setup.info.fingerprint}, {setup.quality}.",
+        f"Images: {len(images)} of {setup.dataset.source}, {images.shape[2]} x {images.shape[3]}.",
     ]

@@ -11,6 +11,7 @@ import pandas as pd
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from misure.bench.page import page
 from misure.errors import MisureError
 from misure.evaluation.curves import Curve, dice_at, explanation_curves
 from misure.explainers.base import Explainer
@@ -122,8 +123,7 @@ def method_document(frame: pd.DataFrame, *, title: str, notes: Sequence[str]) ->
     headers = ["Method", "Name", "Needs", "Forward passes", "with gradient", "Seconds"]
     headers += [f"Dice explained at ratio {name.removeprefix('dice_at_')}" for name in ratios]
     lines = [_line(rows, ratios) for _, rows in frame.groupby("method", sort=False)]
-    parts = [f"# {title}", "\n".join(f"- {note}" for note in notes), markdown_table(headers, lines), _DEFINITIONS]
-    return "\n\n".join(parts) + "\n"
+    return page(title, notes, markdown_table(headers, lines), _DEFINITIONS)
 
 
 def _line(rows: pd.DataFrame, ratios: Sequence[str]) -> list[str]:

@@ -10,11 +10,11 @@ from omegaconf import DictConfig
 
 from misure.bench.experiment import described, explained_images
 from misure.bench.method_table import measure_methods, method_document
+from misure.bench.page import write_page
 from misure.config import composed, compute_of
 from misure.explainers import EXPLAINERS
 from misure.explainers.base import Explainer
-from misure.io.atomic import write_atomically
-from misure.sweep.announce import outline
+from misure.sweep.announcement import outline
 from misure.sweep.experiment import Experiment
 from misure.sweep.setup import prepare
 
@@ -35,16 +35,14 @@ def compare_methods(cfg: DictConfig) -> str:
     what = f"{len(names)} methods on {images_each} objects each"
     if outline(cfg, what, lambda pace: images_each * sum(map(pace.explaining, experiments))):
         return ""
-    subject = prepare(cfg)
-    images, targets = explained_images(subject, Experiment.of(cfg), images_each)
+    setup = prepare(cfg)
+    images, targets = explained_images(setup, Experiment.of(cfg), images_each)
     frame = measure_methods(
-        subject.model, images, targets, explainers, compute=compute_of(cfg), ratios=list(cfg.methods.ratios)
+        setup.model, images, targets, explainers, compute=compute_of(cfg), ratios=list(cfg.methods.ratios)
     )
-    notes = [*described(subject, images), f"Settings: profile {cfg.profile.name}; " + _counts(explainers)]
+    notes = [*described(setup, images), f"Settings: profile {cfg.profile.name}; " + _counts(explainers)]
     text = method_document(frame, title=f"Methods: {cfg.model.title} on {cfg.dataset.title}", notes=notes)
-    stem = Path(cfg.outputs) / "bench" / f"methods-{subject.name}"
-    write_atomically(stem.with_suffix(".csv"), lambda path: frame.to_csv(path, index=False))
-    write_atomically(stem.with_suffix(".md"), lambda path: path.write_text(text, encoding="utf-8"))
+    write_page(Path(cfg.outputs) / "bench", f"methods-{setup.name}", text, frame)
     return text
 
 

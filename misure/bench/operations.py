@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from misure.bench.experiment import described, explained_images
+from misure.bench.page import page, write_page
 from misure.config import compute_of
 from misure.explainers.base import Explainer
-from misure.io.atomic import write_atomically
 from misure.models.compute import Compute
 from misure.models.wrapper import SegmentationModel
 from misure.paper.table import markdown_table
-from misure.sweep.announce import outline
+from misure.sweep.announcement import outline
 from misure.sweep.experiment import Experiment
 from misure.sweep.setup import prepare
 from misure.target import Target
@@ -30,31 +30,26 @@ def profile_operations(cfg: DictConfig) -> str:
 
     Returns:
         The Markdown table, which is also written to ``bench/operations-<dataset>-<model>-<method>.md`` in the outputs
-        folder.
+        folder, all operations to the ``.csv`` beside it.
     """
     experiment = Experiment.of(cfg)
     count = experiment.n_samples + 1  # one warms up
     what = f"{experiment.explainer.name} under the profiler, {count} explanations"
     if outline(cfg, what, lambda pace: count * pace.explaining(experiment)):
         return ""
-    explainer, subject = experiment.explainer, prepare(cfg)
-    images, targets = explained_images(subject, experiment, experiment.n_samples)
-    table = operations(subject.model, images, targets, explainer, compute_of(cfg))
+    explainer, setup = experiment.explainer, prepare(cfg)
+    images, targets = explained_images(setup, experiment, experiment.n_samples)
+    table = operations(setup.model, images, targets, explainer, compute_of(cfg))
     lines = [
         [str(name), f"{row.share:.1%}", f"{row.calls:.0f}", f"{row.seconds:.3f}"]
         for name, row in most_expensive(table).iterrows()
     ]
     parameters = ", ".join(f"{name}={value}" for name, value in explainer.parameters.items())
-    notes = [*described(subject, images), f"{explainer.title}: {parameters}.", f"Threads: {torch.get_num_threads()}."]
-    text = "\n\n".join(
-        [
-            f"# Operations of {explainer.title}: {cfg.model.title} on {cfg.dataset.title}",
-            "\n".join(f"- {note}" for note in notes),
-            markdown_table(["operation", "share", "calls an image", "seconds an image"], lines),
-        ]
-    )
-    path = Path(cfg.outputs) / "bench" / f"operations-{subject.name}-{explainer.name}.md"
-    write_atomically(path, lambda place: place.write_text(text + "\n", encoding="utf-8"))
+    notes = [*described(setup, images), f"{explainer.title}: {parameters}.", f"Threads: {torch.get_num_threads()}."]
+    title = f"Operations of {explainer.title}: {cfg.model.title} on {cfg.dataset.title}"
+    text = page(title, notes, markdown_table(["operation", "share", "calls an image", "seconds an image"], lines))
+    name = f"operations-{setup.name}-{explainer.name}"
+    write_page(Path(cfg.outputs) / "bench", name, text, table.reset_index(names="operation"))
     return text
 
 

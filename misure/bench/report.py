@@ -1,4 +1,4 @@
-"""The benchmark's numbers as a table with the bars they are held against."""
+"""The benchmark's numbers as a page."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from misure.bench.bars import judge
+from misure.bench.page import frame_table, page
 from misure.bench.peers import PEERS, absent_peers
 from misure.bench.rounds import LITERAL
-from misure.errors import MisureError
 from misure.explainers import EXPLAINERS
 
 _LITERAL_VERSION = "literal: one image and one mask at a time, float32, contiguous memory"
@@ -71,9 +70,7 @@ def markdown(frame: pd.DataFrame, *, title: str = "Speed", notes: tuple[str, ...
         *_absent(frame),
         *notes,
     ]
-    summary = summarise(frame).dropna(axis="columns", how="all")
-    tables = ["## Measured", table(summary), "## Bars", table(judge(frame, hardware))]
-    return "\n\n".join([f"# {title}", "\n".join(f"- {line}" for line in setting), *tables]) + "\n"
+    return page(title, setting, frame_table(summarise(frame).dropna(axis="columns", how="all")))
 
 
 def _contestants(frame: pd.DataFrame) -> list[str]:
@@ -107,20 +104,6 @@ def _absent(frame: pd.DataFrame) -> list[str]:
     ]
 
 
-def write(frame: pd.DataFrame, folder: Path, text: str, name: str = "bench") -> None:
-    """Write ``<name>.csv`` (every row) and ``<name>.md``.
-
-    Raises:
-        MisureError: If the folder cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        frame.to_csv(folder / f"{name}.csv", index=False)
-        (folder / f"{name}.md").write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise MisureError(f"cannot write {folder}: {error.strerror}; choose another folder") from error
-
-
 def hardware_name(device: str) -> str:
     """Name the processor that the benchmark ran on."""
     if device == "cuda":
@@ -130,18 +113,6 @@ def hardware_name(device: str) -> str:
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     capability = torch.backends.cpu.get_cpu_capability()
     return f"{models[0] if models else platform.processor() or platform.machine()} (CPU, {capability})"
-
-
-def table(frame: pd.DataFrame) -> str:
-    """Write a frame as a Markdown table; numbers have four digits, what is not known is empty."""
-
-    def cell(value: object) -> str:
-        if isinstance(value, float):
-            return "" if math.isnan(value) else f"{value:.4g}"
-        return str(value)
-
-    lines = [list(frame.columns), ["---"] * len(frame.columns), *([cell(v) for v in row] for row in frame.to_numpy())]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 def _spread(values: pd.Series) -> str:

@@ -8,14 +8,14 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from misure.bench.experiment import described, explained_images
+from misure.bench.page import page, write_page
 from misure.bench.rise_convergence import Convergence, summary
 from misure.config import build, compute_of
 from misure.errors import MisureError
 from misure.explainers import RISE
-from misure.io.atomic import write_atomically
 from misure.paper.published import DASH
 from misure.paper.table import markdown_table
-from misure.sweep.announce import outline
+from misure.sweep.announcement import outline
 from misure.sweep.experiment import Experiment
 from misure.sweep.setup import prepare
 
@@ -38,10 +38,10 @@ def count_rise_masks(cfg: DictConfig) -> str:
     passes = cfg.rise_masks.images * convergence.passes
     if outline(cfg, f"counting masks: {passes} passes", lambda pace: passes * pace.forward):
         return ""
-    subject = prepare(cfg)
-    images, targets = explained_images(subject, experiment, cfg.rise_masks.images)
+    setup = prepare(cfg)
+    images, targets = explained_images(setup, experiment, cfg.rise_masks.images)
     tables = [
-        convergence.measure(subject.model, image, target.class_id, explainer, compute_of(cfg)).assign(image=i)
+        convergence.measure(setup.model, image, target.class_id, explainer, compute_of(cfg)).assign(image=i)
         for i, (image, target) in enumerate(zip(images, targets, strict=True))
     ]
     table = pd.concat(tables)
@@ -52,11 +52,9 @@ def count_rise_masks(cfg: DictConfig) -> str:
     text = document(
         table,
         title=f"Masks of RISE: {cfg.model.title} on {cfg.dataset.title}",
-        notes=[*described(subject, images), needed],
+        notes=[*described(setup, images), needed],
     )
-    stem = Path(cfg.outputs) / "bench" / f"rise_masks-{subject.name}"
-    write_atomically(stem.with_suffix(".csv"), lambda path: table.to_csv(path, index=False))
-    write_atomically(stem.with_suffix(".md"), lambda path: path.write_text(text, encoding="utf-8"))
+    write_page(Path(cfg.outputs) / "bench", f"rise_masks-{setup.name}", text, table)
     return text
 
 
@@ -74,4 +72,4 @@ def document(table: pd.DataFrame, *, title: str, notes: list[str]) -> str:
         ]
         for row in summary(table).to_dict("records")
     ]
-    return "\n\n".join([f"# {title}", "\n".join(f"- {n}" for n in notes), markdown_table(headers, lines)]) + "\n"
+    return page(title, notes, markdown_table(headers, lines))

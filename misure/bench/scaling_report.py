@@ -10,12 +10,13 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from misure.bench.experiment import explained_images
-from misure.bench.report import hardware_name, table, write
+from misure.bench.page import frame_table, page, write_page
+from misure.bench.report import hardware_name
 from misure.bench.scaling import AXES, make_points, run_scaling
 from misure.explainers import EXPLAINERS
 from misure.models.checkpoint import load_checkpoint
 from misure.models.wrapper import SegmentationModel
-from misure.sweep.announce import outline
+from misure.sweep.announcement import outline
 from misure.sweep.experiment import Experiment
 from misure.sweep.setup import checkpoint_path, prepare
 
@@ -31,13 +32,13 @@ def scaling(cfg: DictConfig) -> str:
     limit = float(cfg.scaling.seconds_a_point)
     if outline(cfg, f"{len(points)} points, {limit:g} s each at most", lambda _: limit * len(points)):
         return ""
-    subject = prepare(cfg)
-    images, _ = explained_images(subject, Experiment.of(cfg), 1)
+    setup = prepare(cfg)
+    images, _ = explained_images(setup, Experiment.of(cfg), 1)
     load = partial(_load, checkpoint_path(cfg).resolve(), str(images.device))
     frame = run_scaling(load, images[0], points, limit=limit)
     frame = frame.assign(dataset=cfg.dataset.name, model=cfg.model.name, device=images.device.type)
     text = scaling_page(frame, f"Scaling: {cfg.model.title} ({cfg.model.name})")
-    write(frame, Path(cfg.outputs) / "bench", text, name="scaling")
+    write_page(Path(cfg.outputs) / "bench", "scaling", text, frame)
     return text
 
 
@@ -60,12 +61,12 @@ def scaling_page(frame: pd.DataFrame, title: str = "Scaling") -> str:
         "Seconds a step: a mask of RISE or an iteration of MSR (without stage 1 and the first iteration), per image.",
         "Peak: memory above that of the loaded network, everything included.",
     ]
-    pages = [f"# {title}", "\n".join(f"- {note}" for note in notes)]
+    parts = []
     for axis, name in AXES.items():
         rows = frame[frame["axis"] == axis]
         if len(rows):
-            pages += [f"## By {name}", table(_rows(rows, axis, name))]
-    return "\n\n".join(pages) + "\n"
+            parts += [f"## By {name}", frame_table(_rows(rows, axis, name))]
+    return page(title, notes, *parts)
 
 
 def _rows(rows: pd.DataFrame, axis: str, name: str) -> pd.DataFrame:

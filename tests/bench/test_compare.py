@@ -1,41 +1,18 @@
-"""The benchmark: literal versions give the explainers' answers, bars are judged as stated, nothing is left behind."""
+"""The benchmark: literal versions give the explainers' answers, nothing is left behind."""
 
 from __future__ import annotations
-
-import math
 
 import pandas as pd
 import pytest
 import torch
-from torch import nn
+from bench_networks import toy_images, toy_model, toy_targets
 
-from misure.bench.bars import judge
 from misure.bench.compare import METHODS, run_bench
 from misure.bench.literal import literal_msr, literal_rise, literal_seg_grad_cam
-from misure.bench.report import markdown, summarise, write
+from misure.bench.page import write_page
+from misure.bench.report import markdown, summarise
 from misure.errors import MisureError
 from misure.explainers import MSR, RISE, SegGradCAM
-from misure.models.compute import Compute
-from misure.models.wrapper import SegmentationModel, frozen
-from misure.target import Target, make_targets
-
-
-def toy_model(dtype: torch.dtype = torch.float64, n_classes: int = 3) -> SegmentationModel:
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        network = nn.Sequential(
-            nn.Conv2d(1, 6, 5, padding=2), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, n_classes, 5, padding=2)
-        )
-    return SegmentationModel(network.to(dtype).eval(), bottleneck="2")
-
-
-def toy_images(n: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
-    return torch.rand(n, 1, 19, 14, generator=torch.Generator().manual_seed(5), dtype=torch.float64).to(dtype)
-
-
-def toy_targets(model: SegmentationModel, images: torch.Tensor) -> list[Target]:
-    with frozen(model, Compute("32", 1), images.device) as network:
-        return make_targets(network, images, int(network.predict(images[:1]).flatten().mode().values))
 
 
 @pytest.fixture(scope="module")
@@ -123,51 +100,12 @@ def test_bench_names_the_methods_it_knows() -> None:
         run_bench(model, images, toy_targets(model, images), methods=["rice"])
 
 
-def judged(bench: pd.DataFrame, hardware: str = "some CPU") -> dict[tuple[str, str, str], tuple[float, str]]:
-    return {(r.bar, r.against, r.precision): (r.measured, r.verdict) for r in judge(bench, hardware).itertuples()}
-
-
-def eight_images(times_faster: float, correlation: float = 1.0, contestant: str = "literal") -> pd.DataFrame:
-    """Rows of a benchmark with known results; the ratio of ours is 4 % below the other's."""
-    common = {"device": "cpu", "n_masks": 2000, "n_iterations": 100, "n_steps": 50, "others_share": 0.0}
-    common |= {"model": "unet_vgg16", "contestant": contestant, "precision": "32", "correlation": correlation}
-    theirs = {"seconds": 0.04 * times_faster, "dice_explained": 0.9, "perturbation_ratio": 1.0, "peak_bytes": 5 << 20}
-    ours = {"seconds": 0.04, "dice_explained": 0.9, "perturbation_ratio": 0.96, "peak_bytes": 7 << 20}
-    row = {**common, **theirs, **{f"misure_{k}": v for k, v in ours.items()}, "scaled_difference": 0.0}
-    row |= {"times_faster": times_faster}
-    return pd.DataFrame([{"method": method, "image": i, **row} for method in ("msr", "rise") for i in range(8)])
-
-
-def test_bars_are_met_missed_or_said_to_be_out_of_reach() -> None:
-    found = judged(eight_images(times_faster=3.2, correlation=0.998))
-    assert found["MSR, times faster", "literal", "32"] == (3.2, "met")
-    assert found["RISE, lowest correlation of the maps", "literal", "32"] == (0.998, "missed")
-    assert found["MSR, mean perturbation ratio differs by (%)", "literal", "32"] == (pytest.approx(4.0), "met")
-    out_of_reach = found["MSR, seconds per image", "literal", "32"]
-    assert out_of_reach[1] == "cannot be measured here (the bar is for an H100)"
-
-
-def test_speed_is_asked_against_everyone_and_likeness_against_the_literal_version() -> None:
-    bench = pd.concat([eight_images(times_faster=2.5), eight_images(4.0, 0.3, "xaitk-saliency")])
-    found = judged(bench)
-    assert found["RISE, times faster", "literal", "32"] == (2.5, "missed")
-    assert found["RISE, times faster", "xaitk-saliency", "32"] == (4.0, "met")
-    assert [key for key in found if key[0] == "RISE, lowest correlation of the maps"] == [
-        ("RISE, lowest correlation of the maps", "literal", "32")
-    ]
-
-
-def test_bars_of_an_h100() -> None:
-    on_gpu = judged(eight_images(2.5).assign(device="cuda", precision="bf16"), hardware="NVIDIA H100 80GB HBM3")
-    assert on_gpu["MSR, seconds per image", "literal", "bf16"] == (0.04, "met")
-    assert on_gpu["MSR, times faster", "literal", "bf16"][1] == "cannot be measured here (the bar is for a CPU)"
-    other_network = judged(eight_images(2.5).assign(device="cuda", model="transunet"), hardware="NVIDIA H100")
-    assert ("MSR, seconds per image", "literal", "32") not in other_network
-
-
 def test_numbers_of_the_table_are_medians_with_their_range() -> None:
-    bench = eight_images(times_faster=1.0).iloc[:3]
-    bench = bench.assign(seconds=[1.0, 4.0, 2.0], times_faster=[2.0, 8.0, 4.0], misure_seconds=0.5)
+    row = {"method": "msr", "contestant": "literal", "precision": "32", "correlation": 1.0, "scaled_difference": 0.0}
+    row |= {"dice_explained": 0.9, "perturbation_ratio": 1.0, "peak_bytes": 5 << 20, "misure_seconds": 0.5}
+    row |= {"misure_dice_explained": 0.9, "misure_perturbation_ratio": 0.96, "misure_peak_bytes": 7 << 20}
+    measured = zip([1.0, 4.0, 2.0], [2.0, 8.0, 4.0], strict=True)
+    bench = pd.DataFrame([{**row, "seconds": seconds, "times_faster": times} for seconds, times in measured])
     (row,) = summarise(bench).to_dict("records")
     assert (row["method"], row["against"], row["precision"], row["images"]) == ("MSR", "literal", "32", 3)
     assert row["its s an image"] == "2 (1 to 4)"
@@ -178,30 +116,12 @@ def test_numbers_of_the_table_are_medians_with_their_range() -> None:
     assert (row["its Dice explained"], row["its ratio"], row["misure ratio"]) == (0.9, 1.0, pytest.approx(0.96))
 
 
-def test_few_images_are_said_to_be_few() -> None:
-    bench = eight_images(times_faster=3.5)
-    found = judged(bench[bench["image"] < 4])
-    assert found["MSR, times faster", "literal", "32"][1] == "met (on 4 images, the bar asks for 8)"
-
-
-def test_times_taken_beside_other_programs_are_doubted() -> None:
-    found = judged(eight_images(times_faster=3.5).assign(others_share=0.5))
-    doubted = found["MSR, times faster", "literal", "32"][1]
-    assert doubted == "met (other programs took 50 % of the processor: measure again)"
-    assert found["RISE, lowest correlation of the maps", "literal", "32"][1] == "met"
-
-
-def test_a_map_without_variation_does_not_pass_as_correlated() -> None:
-    found = judged(eight_images(times_faster=1.0, correlation=math.nan))
-    assert found["RISE, lowest correlation of the maps", "literal", "32"][1] == "missed"
-
-
 def test_report_is_written_with_setting_and_tables(bench: pd.DataFrame, tmp_path) -> None:
     text = markdown(bench, notes=("Weights: random.",))
     assert "Weights: random." in text
     assert "Load average before" in text
     assert "| Seg-Grad-CAM | literal | 32 | 3 |" in text
-    write(bench, tmp_path / "outputs", text)
+    write_page(tmp_path / "outputs", "bench", text, bench)
     assert len(pd.read_csv(tmp_path / "outputs" / "bench.csv")) == len(bench)
     assert (tmp_path / "outputs" / "bench.md").read_text(encoding="utf-8") == text
     assert list(summarise(bench)["method"].unique())[:3] == ["MSR", "RISE", "Seg-Grad-CAM"]
@@ -210,4 +130,4 @@ def test_report_is_written_with_setting_and_tables(bench: pd.DataFrame, tmp_path
 def test_an_unwritable_folder_is_a_clear_error(bench: pd.DataFrame, tmp_path) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(MisureError, match="cannot write"):
-        write(bench, tmp_path / "file", "text")
+        write_page(tmp_path / "file", "bench", "text", bench)

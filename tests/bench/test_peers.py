@@ -7,7 +7,7 @@ import importlib.util
 import pandas as pd
 import pytest
 import torch
-from test_bench import toy_images, toy_model, toy_targets
+from bench_networks import toy_images, toy_model, toy_targets
 
 from misure.bench.compare import run_bench
 from misure.bench.memory import peak_memory
