@@ -23,7 +23,8 @@ class Material:
         profile: Of the run.
         maps_folder: Where the saved maps are.
         volumes: Scores of whole volumes, as :func:`misure.paper.tables.volumes.read_all` returns them.
-        pairs: Datasets and models to show.
+        pairs: Datasets and models of the paper to show.
+        further: Those with records that the paper does not have.
     """
 
     run: pd.DataFrame
@@ -31,6 +32,12 @@ class Material:
     maps_folder: Path
     volumes: pd.DataFrame
     pairs: Sequence[Pair]
+    further: Sequence[Pair] = ()
+
+    @property
+    def shown(self) -> list[Pair]:
+        """All datasets and models: the paper's, then the further ones."""
+        return [*self.pairs, *self.further]
 
     @property
     def judged(self) -> list[Pair]:

@@ -38,7 +38,7 @@ def head_note(
     for pair in pairs:
         records = samples_of(run, pair)
         lines += [f"- {pair.label}: {'; '.join(_provenance(records, pair)) if len(records) else 'no records'}"]
-    for pair, *_ in grouped(pairs, "dataset"):
+    for pair, *_ in grouped([pair for pair in pairs if pair.paper_samples], "dataset"):
         lines.append(
             f"- The paper's setting for {pair.dataset_label}: {pair.paper_setting}; MSR with learning "
             f"rate 0.1, lambda 0.01, mask 224 x 224, {PAPER_ITERATIONS} iterations (where the table does not vary "

@@ -1,11 +1,12 @@
 """The paper's printed numbers, and which of our datasets and models they belong to.
 
-A dataset and model join the tables and figures with one more entry in :data:`PAIRS`;
-:func:`misure.paper.query.shown_pairs` says which entries a run's records fill.
+:func:`misure.paper.query.shown_pairs` says which entries of :data:`PAIRS` a run's records fill, and
+:func:`misure.paper.query.further_pairs` which datasets and models of the records the paper does not have.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -25,7 +26,7 @@ PAPER_ITERATIONS = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A dataset and model of the paper, and where the paper shows them.
+    """A dataset and model, and where the paper shows them; what it does not have needs labels and names alone.
 
     Attributes:
         dataset_label: The paper's spelling of the dataset.
@@ -53,11 +54,11 @@ class Pair:
     model_label: str
     dataset: str
     model: str
-    lr_lambda_key: str
-    lr_lambda_table: int
-    qualitative_figure: int
-    size_figure: int
-    draws_per_class: int
+    lr_lambda_key: str = ""
+    lr_lambda_table: int = 0
+    qualitative_figure: int = 0
+    size_figure: int = 0
+    draws_per_class: float = math.inf
     classes: tuple[str, ...] = ()
     class_word: str = "class"
     qualitative_classes: tuple[str, ...] = ()
@@ -75,14 +76,14 @@ class Pair:
         return f"{self.dataset_label}, {self.model_label}"
 
     @property
-    def paper_samples(self) -> int:
-        """How many samples the paper's means are over."""
-        return int(reference()["samples"][self.dataset_label])
+    def paper_samples(self) -> int | None:
+        """How many samples the paper's means are over; None for what it does not have."""
+        return reference()["samples"].get(self.dataset_label) if self.lr_lambda_key else None
 
     @property
     def paper_setting(self) -> str:
         """The paper's samples in words."""
-        each = f"{self.draws_per_class} of each {self.class_word}" if self.classes else ""
+        each = f"{self.draws_per_class:.0f} of each {self.class_word}" if self.classes else ""
         described = self.sample_word or each
         return f"{self.paper_samples} samples" + (f" ({described})" if described else "")
 
@@ -187,12 +188,13 @@ def reference() -> dict[str, Any]:
 
 
 def table1_reference(pair: Pair) -> dict[tuple[str, float | None], PaperValue]:
-    """Return the paper's Table 1 by method and threshold, in printed order."""
-    return {
+    """Return the paper's Table 1 by method and threshold, in printed order; no values for what it does not have."""
+    printed = {
         (method, threshold): PaperValue(*numbers)
         for dataset, model, method, threshold, *numbers in reference()["table1"]
         if (dataset, model) == (pair.dataset_label, pair.model_label)
     }
+    return printed or dict.fromkeys(table1_reference(PAIRS[0]), PaperValue())
 
 
 def lr_lambda_reference(pair: Pair) -> dict[tuple[float, float], PaperValue]:

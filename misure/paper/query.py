@@ -203,6 +203,19 @@ def shown_pairs(run: pd.DataFrame) -> list[Pair]:
     ]
 
 
+def further_pairs(run: pd.DataFrame) -> list[Pair]:
+    """Name the datasets and models with finished records that the paper does not have, as the records spell them."""
+    done = run[run["status"] == "done"]
+    published = {(pair.dataset, pair.model) for pair in PAIRS}
+    pairs = []
+    for dataset, model in dict.fromkeys(zip(done["dataset"], done["model"], strict=True)):
+        if (dataset, model) not in published:
+            labels = class_labels(of_pair(done, dataset, model))
+            classes = tuple(labels) if len(labels) > 1 else ()
+            pairs.append(Pair(dataset_label=dataset, model_label=model, dataset=dataset, model=model, classes=classes))
+    return sorted(pairs, key=lambda pair: pair.label)
+
+
 def every_draw(records: pd.DataFrame, pair: Pair) -> pd.DataFrame:
     """Keep the rows of a dataset and model, also of samples beyond the paper's number (for Table 7)."""
     return of_pair(records, pair.dataset, pair.model)

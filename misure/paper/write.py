@@ -23,7 +23,7 @@ from misure.paper.claims import (
 )
 from misure.paper.material import Material
 from misure.paper.provenance import head_note
-from misure.paper.query import latest_run, shown_pairs
+from misure.paper.query import further_pairs, latest_run, shown_pairs
 from misure.paper.reliability import save_models
 from misure.paper.table import Table
 from misure.paper.tables.volumes import read_all
@@ -71,7 +71,9 @@ def write_all(
     """
     run = latest_run(records, profile)
     volumes = read_all(outputs / "volumes", run)
-    material = Material(run, profile, maps_folder or outputs / "records" / "maps", volumes, shown_pairs(run))
+    material = Material(
+        run, profile, maps_folder or outputs / "records" / "maps", volumes, shown_pairs(run), further_pairs(run)
+    )
     note = _failure_note(failures or {})
     made = [table for tables in TABLES for table in as_tables(tables(material))]
     files = [path for table in made for path in _write_table(outputs / "tables", table, note)]

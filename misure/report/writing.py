@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -17,17 +16,17 @@ from misure.paper.material import Material
 from misure.paper.published import Pair
 from misure.paper.query import SAMPLE, paper_draw, undisturbed
 from misure.paper.source import Origin
+from misure.paper.table import Table
 from misure.report.claims import VERDICTS, board, counts
-from misure.report.comparison import Comparison, compared
-from misure.report.notes import Block, blocks, plain
 from misure.report.provenance import sheets
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 FILE_NAME = "report.html"
 
-_SCRIPTS = ("core", "theme", "keys", "board", "zoom", "lightbox", "maps", "card", "gallery", "plot")
+_SCRIPT = "report.js"
 _STYLES = ("page", "parts", "gallery")
 _OPEN_QUESTIONS = ("ambiguit", "stability")
 """Beginnings of the names of tables that have a section of their own."""
@@ -45,25 +44,25 @@ class Sheet:
 
     Attributes:
         name: Its file's name.
-        title: The document's heading.
-        comparison: Paper beside ours; None for a table that the paper does not have.
-        made_from: What the document says its numbers are made from.
-        body: The rest of the document.
+        title: In one line.
+        numbers: The table itself, each cell with its raw value and its difference from the paper's.
+        made_from: What its numbers are made from.
+        notes: How to read it.
         csv: All numbers, as a ``data:`` address.
     """
 
     name: str
     title: str
-    comparison: Comparison | None
-    made_from: Sequence[Block]
-    body: Sequence[Block]
+    numbers: Markup
+    made_from: Markup
+    notes: Markup
     csv: str
 
 
 def write_report(  # noqa: PLR0917 - the order is the caller's contract
     outputs: Path,
     material: Material,
-    tables: Sequence[tuple[str, pd.DataFrame, str]],
+    tables: Sequence[Table],
     figures: Sequence[Path],
     claims: pd.DataFrame,
     provenance: Mapping[str, Any],
@@ -75,7 +74,7 @@ def write_report(  # noqa: PLR0917 - the order is the caller's contract
     Args:
         outputs: Where it goes.
         material: Records and maps.
-        tables: File name, numbers and Markdown document of each, as :func:`misure.paper.write.tables` makes them.
+        tables: As :func:`misure.paper.write.write_all` makes them.
         figures: PNG files; ``<name>_credits.md`` beside one is shown below it.
         claims: One row per claim, with the columns :data:`misure.report.claims.COLUMNS`.
         provenance: Nested plain values.
@@ -84,7 +83,7 @@ def write_report(  # noqa: PLR0917 - the order is the caller's contract
         The file.
 
     Raises:
-        MisureError: If jinja2, plotly or pillow is missing, a file cannot be read or written, or a map is damaged.
+        MisureError: If a library of the report is missing, a file cannot be read or written, or a map is damaged.
     """
     page = _environment().get_template("report.html.j2").render(**_page(material, tables, figures, claims, provenance))
     return write_atomically(outputs / FILE_NAME, lambda path: path.write_text(page, encoding="utf-8"))
@@ -94,6 +93,7 @@ def _environment() -> Environment:
     try:
         import plotly  # noqa: F401 - said here, before any work is done
         from jinja2 import Environment, PackageLoader, StrictUndefined
+        from markdown_it import MarkdownIt  # noqa: F401 - as above
         from PIL import Image  # noqa: F401 - as above
     except ImportError as error:
         raise MisureError(f"the report needs {error.name}: pip install 'misure[report]'") from error
@@ -103,7 +103,7 @@ def _environment() -> Environment:
 
 def _page(
     material: Material,
-    tables: Sequence[tuple[str, pd.DataFrame, str]],
+    tables: Sequence[Table],
     figures: Sequence[Path],
     claims: pd.DataFrame,
     provenance: Mapping[str, Any],
@@ -113,7 +113,7 @@ def _page(
     from misure.report.gallery import gallery
     from misure.report.scatter import scatter
 
-    verdicts, sheets_shown = board(claims), [_sheet(*table) for table in tables]
+    verdicts, sheets_shown = board(claims), [_sheet(table) for table in tables]
     return {
         "profile": material.profile,
         "profile_note": _PROFILES.get(material.profile, ""),
@@ -143,7 +143,7 @@ def _shipped() -> dict[str, Any]:
 
     return {
         "styles": [text(f"{name}.css") for name in _STYLES],
-        "scripts": [text(f"{name}.js") for name in _SCRIPTS],
+        "script": text(_SCRIPT),
         "plotly": Markup(get_plotlyjs()),  # noqa: S704 - the library's own file
     }
 
@@ -164,14 +164,12 @@ def _source(material: Material, pair: Pair) -> dict[str, Any]:
     }
 
 
-def _sheet(name: str, frame: pd.DataFrame, document: str) -> Sheet:
-    from misure.report.pictures import data_uri
+def _sheet(table: Table) -> Sheet:
+    from markupsafe import Markup
 
-    found = blocks(document)
-    title = plain(found[0].lines[0]) if found and found[0].kind == "heading" else name
-    rest = found[1:] if found and found[0].kind == "heading" else found
-    n = 1 if rest and rest[0].kind == "list" and plain(rest[0].lines[0]).startswith("Profile") else 0
-    stream = io.StringIO()
-    frame.to_csv(stream, index=False)
-    csv = data_uri(stream.getvalue().encode(), "text/csv;charset=utf-8")
-    return Sheet(name, title, compared(frame), rest[:n], rest[n:], csv)
+    from misure.report.pictures import data_uri
+    from misure.report.prose import prose
+
+    csv = data_uri(table.frame.to_csv(index=False).encode(), "text/csv;charset=utf-8")
+    numbers = Markup(table.html())  # noqa: S704 - the table escapes what it shows
+    return Sheet(table.name, table.title, numbers, prose(table.head), prose(table.notes), csv)

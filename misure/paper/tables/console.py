@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from misure.paper.published import DASH
-from misure.paper.query import latest_run, paper_draw, shown_pairs
+from misure.paper.query import further_pairs, latest_run, paper_draw, shown_pairs
 from misure.paper.source import Origin
 from misure.paper.statistics import summarise
 from misure.paper.table import duration, estimate, interval, measured, printed
@@ -28,13 +28,14 @@ def console_table(stored: pd.DataFrame, profile: str) -> str:
     """
     run = latest_run(stored, profile)
     parts = []
-    for pair in shown_pairs(run):
+    for pair in (*shown_pairs(run), *further_pairs(run)):
         records = paper_draw(run, pair)
         title = f"Table 1: {pair.label}, profile {profile}"
         if records.empty:
             parts.append(f"{title}: {NOT_RUN}")
             continue
-        title += f", data: {Origin.of(records).label}; the paper: {pair.paper_samples} samples"
+        title += f", data: {Origin.of(records).label}"
+        title += f"; the paper: {pair.paper_samples} samples" if pair.paper_samples else ""
         parts.append(f"{_wrapped(title)}\n{_rows(method_rows(run, [pair]))}")
     return "\n\n".join(parts)
 

@@ -28,8 +28,8 @@ METRICS = (
 def table1(material: Material) -> Table:
     """Compare methods, with each pair's noise floor below."""
     run, maps = material.run, material.maps_folder
-    floors = {pair.label: noise_floor(paper_draw(run, pair), maps) for pair in material.pairs}
-    frame = method_rows(run, material.pairs)
+    floors = {pair.label: noise_floor(paper_draw(run, pair), maps) for pair in material.shown}
+    frame = method_rows(run, material.shown)
     seconds = (
         Column("paper_seconds", "Seconds, paper", printed),
         Column("seconds_mean", "Seconds, ours", duration, better="lower", paper="paper_seconds"),
@@ -39,7 +39,7 @@ def table1(material: Material) -> Table:
         marked("Table 1: MSR, RISE, Seg-Grad-CAM and baselines", frame),
         (DATASET, MODEL, METHOD, Column("threshold", "Threshold"), *METRICS, *seconds, N, REMARKS),
         frame,
-        head_note(run, material.profile, material.pairs),
+        head_note(run, material.profile, material.shown),
         _table1_notes(floors),
         n_parts=2,
     )

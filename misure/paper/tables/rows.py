@@ -48,7 +48,8 @@ def method_rows(run: pd.DataFrame, pairs: Sequence[Pair] | None = None) -> pd.Da
 
     Args:
         run: As :func:`misure.paper.query.latest_run` returns it.
-        pairs: Datasets and models to show; those of :func:`misure.paper.query.shown_pairs` by default.
+        pairs: Datasets and models to show; the paper's by default. What the paper does not have has its rows
+            without the paper's numbers.
 
     Returns:
         One row per dataset, model, method and threshold.
