@@ -8,22 +8,18 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from misure.paper.credits import credits_document
-from misure.paper.extensions.ambiguities_markdown import ambiguities_tables
-from misure.paper.extensions.contours import contours_document, contours_table
-from misure.paper.extensions.equal_ratio import like_for_like_tables
+from misure.paper.extensions.ambiguities import ambiguities_tables
+from misure.paper.extensions.contours import contours_tables
+from misure.paper.extensions.equal_ratio import like_for_like_figures, like_for_like_tables
 from misure.paper.extensions.insertion_deletion import insertion_deletion_figures, insertion_deletion_tables
-from misure.paper.extensions.readings import readings_table
-from misure.paper.extensions.readings_markdown import readings_document
-from misure.paper.extensions.sanity import sanity_tables
+from misure.paper.extensions.sanity import sanity_figures, sanity_tables
+from misure.paper.extensions.second_stage import second_stage
 from misure.paper.extensions.stability import stability_tables
-from misure.paper.figures.equal_ratio import like_for_like_figures
 from misure.paper.figures.maps import qualitative_figure, shown_rows
 from misure.paper.figures.reliability import examples_figure, roc_figure
-from misure.paper.figures.sanity import sanity_figures
 from misure.paper.figures.sizes import size_figure
 from misure.paper.material import Material
-from misure.paper.provenance import head_note
-from misure.paper.published import Pair, grouped
+from misure.paper.published import grouped
 from misure.paper.reliability import table7
 from misure.paper.table import Column, Table
 from misure.paper.tables.paper import by_class, lr_lambda, table1, table6
@@ -33,29 +29,17 @@ from misure.paper.tables.volumes import volumes
 def paper_tables(material: Material) -> Iterator[Table]:
     """Make Tables 1 to 7 and what the paper says of contours and of whole volumes."""
     yield table1(material)
-    for pairs in grouped([pair for pair in material.pairs if pair.classes], "dataset"):
+    for pairs in grouped([pair for pair in material.shown if pair.classes], "dataset"):
         yield by_class(material, pairs)
     for pair in material.pairs:
         yield lr_lambda(material, pair)
         if pair.compare_readings:
-            yield from _readings(material, pair)
+            yield second_stage(material, pair)
     yield table6(material)
-    yield from _contours(material)
+    yield from contours_tables(material)
     if material.judged:
         yield table7(material)
     yield volumes(material)
-
-
-def _readings(material: Material, pair: Pair) -> Iterator[Table]:
-    frame = readings_table(material.run, pair, material.maps_folder)
-    head = head_note(material.run, material.profile, [pair])
-    yield from as_tables([(f"table{pair.lr_lambda_table}_readings", frame, readings_document(frame, head, pair))])
-
-
-def _contours(material: Material) -> Iterator[Table]:
-    frame = contours_table(material.run, material.pairs, material.maps_folder)
-    document = contours_document(frame, head_note(material.run, material.profile))
-    yield from as_tables([("contours", frame, document)])
 
 
 class _Ready(Table):

@@ -1,8 +1,9 @@
-"""Saved saliency maps, and the noise floor that only maps can show."""
+"""Saved saliency maps, pairs of them that differ in one thing, and the noise floor that only maps can show."""
 
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,19 +15,14 @@ from numpy.typing import NDArray
 from misure.errors import MisureError
 from misure.paper.query import SAMPLE, select
 
-_SAME_RUN = [
-    *SAMPLE,
-    "threshold",
-    "dataset_fingerprint",
-    "weights",
-    "profile",
-    "precision",
-    "device",
-    "param_seed",
-    "param_n_masks",
-    "param_n_iterations",
-]
-"""With the parameters, what has to be equal for two units to differ by input noise alone."""
+_SAME_RUN = (*SAMPLE, "explainer", "threshold", "dataset_fingerprint", "weights", "profile", "precision")
+"""With the parameters, what has to be equal for two units to differ in one thing alone."""
+
+_SAME_WORK = ("device", "param_seed", "param_n_masks", "param_n_iterations")
+"""What selecting by parameters leaves open and rounding depends on."""
+
+Maps = dict[str, NDArray[Any]]
+"""Arrays of one unit by name."""
 
 ROUNDING = 1e-6
 """The size of noise that is about as large as rounding."""
@@ -37,7 +33,7 @@ def saved_units(folder: Path) -> set[str]:
     return {path.stem for path in folder.glob("*.npz") if not path.name.startswith(".")}
 
 
-def load_maps(folder: Path, unit: str) -> dict[str, NDArray[Any]] | None:
+def load_maps(folder: Path, unit: str) -> Maps | None:
     """Load what was saved of a unit.
 
     Returns:
@@ -50,15 +46,27 @@ def load_maps(folder: Path, unit: str) -> dict[str, NDArray[Any]] | None:
     path = folder / f"{unit}.npz"
     if not path.exists():
         return None
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            loaded = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise MisureError(f"cannot read {path}: {error}; delete it and its record and run again") from error
+    loaded = saved_arrays(folder, unit)
     lacking = [name for name in ("image", "region", "saliency") if name not in loaded]
     if lacking:
         raise MisureError(f"{path} lacks {', '.join(lacking)}: delete it and its record and run again")
     return loaded
+
+
+def saved_arrays(folder: Path, unit: str, prefixes: tuple[str, ...] = ("",)) -> Maps:
+    """Load the arrays of a unit whose names begin with one of the prefixes, and no others; none if it has no file.
+
+    Raises:
+        MisureError: If the file is damaged.
+    """
+    path = folder / f"{unit}.npz"
+    if not path.exists():
+        return {}
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files if name.startswith(prefixes)}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise MisureError(f"cannot read {path}: {error}; delete it and its record and run again") from error
 
 
 @dataclass(frozen=True)
@@ -102,21 +110,15 @@ def noise_floor(records: pd.DataFrame, maps_folder: Path) -> NoiseFloor:
     Raises:
         MisureError: If a map is damaged.
     """
-    overlaps: list[float] = []
-    pairs = twins(records, "msr", ROUNDING)
-    for units in pairs[["unit_noisy", "unit_quiet"]].itertuples(index=False, name=None):
-        first, second = (load_maps(maps_folder, unit) for unit in units)
-        if first is not None and second is not None:
-            overlaps.append(iou(first["saliency"] > 0, second["saliency"] > 0))
+    pairs = load_twins(noise_twins(records, "msr", ROUNDING), maps_folder)
+    overlaps = [iou(noisy["saliency"] > 0, quiet["saliency"] > 0) for _, noisy, quiet in pairs]
     if not overlaps:
         return NOT_MEASURED
     return NoiseFloor(len(overlaps), ROUNDING, float(np.mean(overlaps)), min(overlaps), max(overlaps))
 
 
-def twins(records: pd.DataFrame, explainer: str, noise: float, **parameters: Any) -> pd.DataFrame:
-    """Pair the records of images with noise with those of the same images without.
-
-    A twin has the same parameters, dataset, sample, weights, profile, precision and device.
+def noise_twins(records: pd.DataFrame, explainer: str, noise: float, **parameters: Any) -> pd.DataFrame:
+    """Pair the records of images with noise with those of the same images without, on the same device.
 
     Args:
         records: As :func:`misure.paper.query.latest_run` returns them.
@@ -125,13 +127,41 @@ def twins(records: pd.DataFrame, explainer: str, noise: float, **parameters: Any
         **parameters: Parameters that differ from the defaults.
 
     Returns:
-        One row per sample and threshold; what may differ ends in ``_noisy`` and ``_quiet``.
+        As :func:`twins` does.
     """
     same_size = np.isclose(records["input_noise"].astype(float), noise, rtol=1e-6, atol=0)
     noisy = select(records[same_size].assign(input_noise=0.0), explainer, **parameters)
     quiet = select(records[records["precision"].isin(noisy["precision"])], explainer, **parameters)
-    shared = [name for name in _SAME_RUN if name in records.columns]
-    return noisy.merge(quiet, on=shared, suffixes=("_noisy", "_quiet"))
+    return twins(noisy, quiet, *_SAME_WORK)
+
+
+def twins(changed: pd.DataFrame, plain: pd.DataFrame, *also: str) -> pd.DataFrame:
+    """Pair records of something changed with those of the same explanation without the change.
+
+    A twin has the same explainer, dataset, sample, threshold, weights, profile and precision.
+
+    Args:
+        changed: Records of images with noise, or of an intervention.
+        plain: Records without; of several that fit, the last is taken.
+        *also: Further columns that must be equal.
+
+    Returns:
+        One row per sample and threshold; what may differ ends in ``_changed`` and ``_plain``.
+    """
+    shared = [name for name in (*_SAME_RUN, *also) if name in changed.columns]
+    return changed.merge(plain.drop_duplicates(shared, keep="last"), on=shared, suffixes=("_changed", "_plain"))
+
+
+def load_twins(pairs: pd.DataFrame, folder: Path) -> Iterator[tuple[pd.Series, Maps, Maps]]:
+    """Load the maps of :func:`twins`, the changed ones first; pairs of which one was not saved are left out.
+
+    Raises:
+        MisureError: If a map is damaged.
+    """
+    for _, pair in pairs.iterrows():
+        changed, plain = (load_maps(folder, pair[f"unit_{side}"]) for side in ("changed", "plain"))
+        if changed is not None and plain is not None:
+            yield pair, changed, plain
 
 
 def iou(first: NDArray[Any], second: NDArray[Any]) -> float:

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from misure.errors import MisureError
-
-N_RESAMPLES = 10_000
-CONFIDENCE = 0.95
-
-_RESAMPLES_AT_ONCE = 1_000
-"""Keeps the index array small: 1,000 x samples."""
+from misure.evaluation.bootstrap import limits, resampled_means
 
 
 @dataclass(frozen=True)
@@ -60,22 +54,7 @@ def summarise(values: Iterable[float], seed: int = 0) -> Summary:
     if not bool(np.isfinite(array).all()):
         bad = int((~np.isfinite(array)).sum())
         raise MisureError(f"{bad} of {len(array)} recorded values are not finite: delete those records and run again")
-    low, high = bootstrap_interval(array, seed)
-    return Summary(len(array), float(array.mean()), float(np.median(array)), low, high)
-
-
-def bootstrap_interval(values: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
-    """Return the 95 % percentile bootstrap interval of the mean (10,000 resamples).
-
-    Args:
-        values: One finite number per sample.
-        seed: Of the resampling.
-
-    Returns:
-        Lower and upper end; both NaN for fewer than two samples, which say nothing about their spread.
-    """
-    n = len(values)
-    return _limits(_resample_counts(n, seed) @ values / n) if n > 1 else (float("nan"), float("nan"))
+    return summarise_groups(array, np.arange(len(array)), seed)
 
 
 def summarise_groups(values: Iterable[float], groups: Iterable[int], seed: int = 0) -> Summary:
@@ -95,36 +74,8 @@ def summarise_groups(values: Iterable[float], groups: Iterable[int], seed: int =
     if not len(array):
         return NOTHING
     several = len(np.unique(labels)) > 1
-    low, high = _limits(resampled_means(array, labels, seed)) if several else (float("nan"), float("nan"))
+    low, high = limits(resampled_means(array, labels, seed)) if several else (float("nan"), float("nan"))
     return Summary(len(array), float(array.mean()), float(np.median(array)), low, high)
-
-
-def resampled_means(values: NDArray[np.float64], groups: NDArray[np.int64], seed: int = 0) -> NDArray[np.float64]:
-    """Return the mean over samples of each of 10,000 draws of whole groups; the same draws for the same groups."""
-    _, place = np.unique(groups, return_inverse=True)
-    sums, sizes = np.bincount(place, weights=values), np.bincount(place)
-    counts = _resample_counts(len(sizes), seed)
-    means: NDArray[np.float64] = (counts @ sums) / (counts @ sizes)
-    return means
-
-
-def _limits(means: NDArray[np.float64]) -> tuple[float, float]:
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(means, (tail, 1 - tail))
-    return float(low), float(high)
-
-
-@lru_cache(maxsize=2)  # most metrics of a table are over the same number of samples; 32 MB for 400
-def _resample_counts(n: int, seed: int) -> NDArray[np.float64]:
-    """How often each of n samples is in each resample: resamples x n."""
-    generator = np.random.default_rng(seed)
-    counts = np.empty((N_RESAMPLES, n))
-    for start in range(0, N_RESAMPLES, _RESAMPLES_AT_ONCE):
-        drawn = generator.integers(0, n, size=(_RESAMPLES_AT_ONCE, n))
-        cells = (drawn + n * np.arange(_RESAMPLES_AT_ONCE)[:, None]).ravel()
-        counted = np.bincount(cells, minlength=n * _RESAMPLES_AT_ONCE)
-        counts[start : start + _RESAMPLES_AT_ONCE] = counted.reshape(-1, n)
-    return counts
 
 
 def spearman(first: Iterable[float], second: Iterable[float]) -> float:
@@ -133,14 +84,7 @@ def spearman(first: Iterable[float], second: Iterable[float]) -> float:
     Returns:
         -1..1; NaN where either side is constant or there are fewer than two pairs.
     """
-    ranks = [_average_ranks(np.asarray(list(side), dtype=np.float64)) for side in (first, second)]
+    ranks = [rankdata(list(side)) for side in (first, second)]
     if len(ranks[0]) < 2 or any(np.ptp(side) == 0 for side in ranks):
         return float("nan")
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
-
-
-def _average_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    _, position, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    ranks: NDArray[np.float64] = (last - (counts - 1) / 2)[position]
-    return ranks

@@ -6,25 +6,28 @@ as much; Dice explained rises with what is kept.
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from misure.errors import MisureError
-from misure.evaluation.curves import SMALLEST_RATIO, Curve, area, dice_at
-from misure.explainers import EXPLAINERS
+from misure.evaluation.curves import SMALLEST_RATIO, area, dice_at, knots
+from misure.paper.extensions.methods import NO_CURVES, Method, methods_of, title_of
+from misure.paper.extensions.paired import KEY, MARKS, columns, shared_samples
+from misure.paper.figures.panels import dataset_figures, label_lines, tidy
 from misure.paper.material import Material
+from misure.paper.prose import prose
 from misure.paper.provenance import head_note
-from misure.paper.published import DASH, Pair, lr_lambda_reference
+from misure.paper.published import Pair, lr_lambda_reference
 from misure.paper.query import at_threshold, paper_draw, select
-from misure.paper.source import Origin, heading
-from misure.paper.statistics import NOTHING, Summary, summarise_groups
-from misure.paper.table import interval, markdown_table, measured
+from misure.paper.source import Origin, marked
+from misure.paper.table import Column, Table, estimate, measured
+from misure.paper.tables.paper import DATASET, METHOD, MODEL, N
+from misure.plotting import show_empty, style_of
 
 RATIOS = (0.5, 1, 2, 5, 20)
 """Where methods are compared at equal ratio."""
@@ -32,219 +35,152 @@ RATIOS = (0.5, 1, 2, 5, 20)
 WINDOW = (0.1, 10.0)
 """Ratios between which the second area is taken."""
 
-ALWAYS = ("msr", "rise", "seg_grad_cam", "prediction", "sufficient_region", "random_map")
-"""Methods that have a row even without curves; others join where they have some."""
-
 LAMBDA_RATE = 0.1
 """Learning rate of the cells that give MSR's curve over lambda."""
 
-NO_CURVES = "no saved curves\nin this profile"
+_PANEL = (6.4, 4.4)
+_POINTS = 80
+_BINARY = ("prediction", "sufficient_region")
+"""Methods whose maps are masks of zeros and ones: a point, no curve."""
 
-_LEAST_SHARE = 0.5
-"""A method with a smaller share of the most samples any has does not decide which samples all are compared on."""
-
-_KEY = ["sample", "class_id"]
-_ARRAYS = ("curve_", "insertion_", "deletion_")
-_PARTS = ("mean", "low", "high", "median", "n")
-
-Key = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Method:
-    """A method's records and curves on the samples that it is compared on.
-
-    Attributes:
-        name: As in ``misure.EXPLAINERS``.
-        rows: Its records on these samples, one per sample and threshold.
-        curves: Arrays as :func:`misure.evaluation.curves.explanation_curves` returns them, by image and class.
-    """
-
-    name: str
-    rows: pd.DataFrame
-    curves: Mapping[Key, Curve]
-
-    @property
-    def title(self) -> str:
-        """What it is called."""
-        return EXPLAINERS[self.name].title
-
-    def summary(self, values: Mapping[Key, float]) -> Summary:
-        """Summarise one number per sample; samples without it (NaN) are left out, whole images are resampled."""
-        known = {key: value for key, value in values.items() if not np.isnan(value)}
-        return summarise_groups(known.values(), [image for image, _ in known])
+_LEGEND = (
+    "Lines: mean over images at an equal allowed ratio (faint: single images; MSR as a binary mask).\n"
+    "Markers: as recorded, median ratio and mean Dice (beside them the threshold; MSR's own soft mask).\n"
+    "Dashed: MSR's soft mask over lambda."
+)
 
 
-def methods_of(material: Material, pair: Pair) -> list[Method]:
-    """Load every method's curves, on the samples that all methods have.
-
-    A method with fewer than half as many samples as another does not take samples from the others; it is left with
-    those of its own that they share.
-
-    Raises:
-        MisureError: If a file of maps is damaged.
-    """
-    records = paper_draw(material.run, pair)
-    found = [_load(material, records, name) for name in EXPLAINERS]
-    most = max(len(method.curves) for method in found)
-    deciding = [set(method.curves) for method in found if method.curves and len(method.curves) >= _LEAST_SHARE * most]
-    shared: set[Key] = set.intersection(*deciding) if deciding else set()
-    shown = [method for method in found if method.curves or method.name in ALWAYS]
-    return sorted((_restricted(method, shared) for method in shown), key=lambda method: _place(method.name))
-
-
-def _load(material: Material, records: pd.DataFrame, name: str) -> Method:
-    rows = select(records, name)
-    curves = {}
-    for image, class_id, unit in rows.drop_duplicates("unit")[[*_KEY, "unit"]].itertuples(index=False, name=None):
-        curve = _saved_curve(material.maps_folder / f"{unit}.npz")
-        if curve:
-            curves[int(image), int(class_id)] = curve
-    return Method(name, rows, curves)
-
-
-def _saved_curve(path: Path) -> Curve:
-    """Read a unit's curves alone, without its maps; nothing where none were saved."""
-    if not path.exists():
-        return {}
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files if name.startswith(_ARRAYS)}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise MisureError(f"cannot read {path}: {error}; delete it and its record and run again") from error
-
-
-def _restricted(method: Method, shared: set[Key]) -> Method:
-    keys = zip(method.rows["sample"], method.rows["class_id"], strict=True)
-    return Method(
-        method.name,
-        method.rows[[key in shared and key in method.curves for key in keys]],
-        {key: curve for key, curve in method.curves.items() if key in shared},
-    )
-
-
-def _place(name: str) -> int:
-    return ALWAYS.index(name) if name in ALWAYS else len(ALWAYS)
-
-
-def like_for_like_tables(material: Material) -> Iterator[tuple[str, pd.DataFrame, str]]:
+def like_for_like_tables(material: Material) -> Iterator[Table]:
     """Make the table of areas and of Dice explained at equal ratio, and that of MSR over lambda."""
     head = head_note(material.run, material.profile, material.pairs)
     frame = pd.DataFrame([row for pair in material.pairs for row in _rows(material, pair)])
-    yield "like_for_like", frame, _document(frame, head)
+    at_ratios = [estimate(f"dice_at_{ratio:g}", f"Dice at {ratio:g}", better="higher") for ratio in RATIOS]
+    area_from = estimate("area", f"Area from {SMALLEST_RATIO:g}", better="higher")
+    yield Table(
+        "like_for_like",
+        marked("Like for like: Dice explained at equal perturbation ratio", frame),
+        (DATASET, MODEL, METHOD, area_from, estimate("area_minus_msr", "Minus MSR's"), *at_ratios, N, *MARKS),
+        frame,
+        head,
+        prose("like_for_like.md.j2", smallest=SMALLEST_RATIO, window=WINDOW),
+        n_parts=2,
+    )
     cells = pd.concat([lambda_cells(material, pair) for pair in material.pairs], ignore_index=True)
-    yield "like_for_like_lambda", cells, _lambda_document(cells, head)
+    ratio = (
+        estimate("perturbation_ratio", "Perturbation ratio", better="lower"),
+        Column("perturbation_ratio_median", "its median", measured),
+    )
+    dice = (
+        estimate("dice_explained", "Dice explained", better="higher"),
+        estimate("binary_dice_explained", "as a binary mask", better="higher"),
+    )
+    yield Table(
+        "like_for_like_lambda",
+        marked(f"Like for like: MSR over lambda, at learning rate {LAMBDA_RATE:g}", cells),
+        (DATASET, MODEL, Column("lambda", "Lambda"), *ratio, *dice, N, *MARKS),
+        cells,
+        head,
+        prose("over_images.md.j2"),
+        n_parts=2,
+    )
 
 
 def _rows(material: Material, pair: Pair) -> Iterator[dict[str, Any]]:
     methods = methods_of(material, pair)
-    msr = next(method for method in methods if method.name == "msr")
-    own = {key: area(curve, SMALLEST_RATIO, np.inf) for key, curve in msr.curves.items()}
+    msr = next(method for method in methods if method.name == "msr").measure(area, SMALLEST_RATIO, np.inf)
     origin = Origin.of(paper_draw(material.run, pair))
     for method in methods:
-        whole = {key: area(curve, SMALLEST_RATIO, np.inf) for key, curve in method.curves.items()}
-        numbers = {
-            "area": whole,
-            "area_minus_msr": {key: value - own[key] for key, value in whole.items() if key in own},
-            "area_window": {key: area(curve, *WINDOW) for key, curve in method.curves.items()},
-        }
-        for ratio in RATIOS:
-            numbers[f"dice_at_{ratio:g}"] = {key: dice_at(curve, ratio) for key, curve in method.curves.items()}
-        row = described(pair, method)
-        for name, values in numbers.items():
-            row |= columns(name, method.summary(values))
-        yield row | origin.columns()
-
-
-def described(pair: Pair, method: Method) -> dict[str, Any]:
-    """Return the first columns of a method's row."""
-    row: dict[str, Any] = {"dataset": pair.dataset_label, "model": pair.model_label}
-    return row | {"explainer": method.name, "method": method.title, "n_samples": len(method.curves)}
-
-
-def columns(name: str, summary: Summary) -> dict[str, float]:
-    """Return a summary as a table's columns."""
-    return {f"{name}_{part}": getattr(summary, part) for part in _PARTS}
-
-
-def cell(row: pd.Series, name: str) -> str:
-    """Write a mean with its interval, and how many samples it is over where these are not all of them."""
-    n = int(row[f"{name}_n"])
-    if not n:
-        return DASH
-    summary = Summary(n, *(float(row[f"{name}_{part}"]) for part in ("mean", "median", "low", "high")))
-    fewer = f" (n = {n})" if n != row["n_samples"] else ""
-    return f"{measured(summary.mean)} {interval(summary)}{fewer}"
+        whole = method.measure(area, SMALLEST_RATIO, np.inf)
+        numbers = {"area": whole, "area_minus_msr": whole - msr, "area_window": method.measure(area, *WINDOW)}
+        numbers |= {f"dice_at_{ratio:g}": method.measure(dice_at, ratio) for ratio in RATIOS}
+        yield method.heading(pair) | columns(numbers) | origin.columns()
 
 
 def lambda_cells(material: Material, pair: Pair) -> pd.DataFrame:
     """Return what MSR keeps and explains at each lambda of the paper, over the samples that all of them have."""
     records = paper_draw(material.run, pair)
-    lambdas = sorted({lam for lam, _ in lr_lambda_reference(pair)})
-    found = {lam: at_threshold(select(records, "msr", lr=LAMBDA_RATE, lam=lam), None) for lam in lambdas}
-    keys = [set(_keys(rows)) for rows in found.values() if len(rows)]
-    shared = set.intersection(*keys) if keys else set()
+    explained = {
+        lam: at_threshold(select(records, "msr", lr=LAMBDA_RATE, lam=lam), None).set_index(KEY)
+        for lam in sorted({lam for lam, _ in lr_lambda_reference(pair)})
+    }
+    shared = shared_samples(explained)
     lines = []
-    for lam, rows in found.items():
-        mine = rows[[key in shared for key in _keys(rows)]]
+    for lam, rows in explained.items():
+        numbers = shared.get(lam, rows.iloc[:0])[["perturbation_ratio", "dice_explained", "binary_dice_explained"]]
         row: dict[str, Any] = {"dataset": pair.dataset_label, "model": pair.model_label, "lambda": lam}
-        row["n_samples"] = len(mine)
-        for name in ("perturbation_ratio", "dice_explained", "binary_dice_explained"):
-            row |= columns(name, summarise_groups(mine[name], mine["sample"]) if len(mine) else NOTHING)
-        lines.append(row | Origin.of(records).columns())
+        lines.append(row | {"n_samples": len(numbers)} | columns(numbers) | Origin.of(records).columns())
     return pd.DataFrame(lines)
 
 
-def _keys(rows: pd.DataFrame) -> Iterable[Key]:
-    return zip(rows["sample"], rows["class_id"], strict=True)
+def like_for_like_figures(material: Material) -> Iterator[tuple[str, Figure]]:
+    """Draw a figure per dataset, with a panel per network.
+
+    Each method has its mean over samples, drawn as far as half of the images have room, and a faint line per sample;
+    maps that are masks of zeros and ones are points. Markers are the operating points of the records: MSR's own soft
+    mask, and the thresholds of the others. The dashed line joins MSR at the lambdas of the sweep.
+    """
+    for figure, pairs, grid in dataset_figures(material, _PANEL, (0, 1)):
+        for (axes,), pair in zip(grid, pairs, strict=True):
+            _draw(axes, pair, methods_of(material, pair), lambda_cells(material, pair))
+        figure.suptitle(_LEGEND, fontsize=8, color="0.35")
+        yield f"like_for_like_{pairs[0].dataset}", figure
 
 
-def _document(frame: pd.DataFrame, head: str) -> str:
-    names = ["area", "area_minus_msr", "area_window", *(f"dice_at_{ratio:g}" for ratio in RATIOS)]
-    headers = ["Dataset", "Model", "Method", f"Area from {SMALLEST_RATIO:g}", "Minus MSR's"]
-    headers += [f"Area {WINDOW[0]:g} to {WINDOW[1]:g}", *(f"Dice explained at {r:g}" for r in RATIOS)]
-    lines = [
-        [row["dataset"], row["model"], row["method"]]
-        + [cell(row, name) for name in names]
-        + [str(row["n_samples"]) if row["n_samples"] else "0 (no saved curves)", Origin.of_row(row).cell]
-        for _, row in frame.iterrows()
-    ]
-    title = heading("Like for like: Dice explained at equal perturbation ratio", frame)
-    table = markdown_table([*headers, "Samples", "Source"], lines)
-    return f"{title}\n\n{head}\n\n{READING}\n\n{table}\n\n{_DEFINITIONS}\n"
+def _draw(axes: Axes, pair: Pair, methods: Sequence[Method], cells: pd.DataFrame) -> None:
+    shown = [method for method in methods if len(method.curves)]
+    axes.set_title(title_of(pair, shown), fontsize=10)
+    if not shown:
+        show_empty(axes, NO_CURVES)
+        return
+    labels = {}
+    for method in shown:
+        height = _draw_points(axes, method)
+        if method.name not in _BINARY:
+            height = _draw_curve(axes, method)
+        labels[method.title] = (method.colour, height)
+    _draw_lambdas(axes, cells)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(10))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_ylim(-0.03, 1.08)
+    axes.set_xlabel("perturbation ratio (non-zero mask pixels / object pixels)", fontsize=9)
+    axes.set_ylabel("Dice explained", fontsize=9)
+    tidy(axes)
+    label_lines(axes, labels)
 
 
-def _lambda_document(frame: pd.DataFrame, head: str) -> str:
-    headers = ["Dataset", "Model", "Lambda", "Perturbation ratio", "its median", "Dice explained", "as a binary mask"]
-    lines = [
-        [
-            row["dataset"],
-            row["model"],
-            f"{row['lambda']:g}",
-            cell(row, "perturbation_ratio"),
-            measured(row["perturbation_ratio_median"]),
-            cell(row, "dice_explained"),
-            cell(row, "binary_dice_explained"),
-            str(row["n_samples"]),
-            Origin.of_row(row).cell,
-        ]
-        for _, row in frame.iterrows()
-    ]
-    title = heading(f"Like for like: MSR over lambda, at learning rate {LAMBDA_RATE:g}", frame)
-    return "\n\n".join([title, head, READING, markdown_table([*headers, "Samples", "Source"], lines)]) + "\n"
+def _draw_curve(axes: Axes, method: Method) -> float:
+    """Draw a method's lines and return how high their mean ends."""
+    for curve in method.curves:
+        axes.plot(*knots(curve), color=method.colour, alpha=0.15, linewidth=0.7)
+    room = [float(curve["curve_allowed"][-1]) for curve in method.curves]
+    ratios = np.geomspace(SMALLEST_RATIO, np.median(room), _POINTS)
+    lines = [[dice_at(curve, min(r, end)) for r in ratios] for curve, end in zip(method.curves, room, strict=True)]
+    mean = np.mean(lines, axis=0)
+    axes.plot(ratios, mean, color=method.colour, linewidth=2)
+    return float(mean[-1])
 
 
-READING = f"""\
-Every cell: mean [95 % bootstrap interval of the mean]; the bootstrap draws whole images. {DASH} means no value. All
-methods of a network are compared on the same samples: the first ones, for which curves are saved."""
+def _draw_points(axes: Axes, method: Method) -> float:
+    """Mark a method's operating points in the records and return their mean height."""
+    style, heights = style_of(method.name), []
+    for threshold, rows in method.rows.groupby("threshold", dropna=False):
+        ratio = max(float(rows["perturbation_ratio"].median()), SMALLEST_RATIO)
+        heights.append(float(rows["dice_explained"].mean()))
+        axes.plot(ratio, heights[-1], style.marker, color=style.colour, markersize=9, markeredgecolor="white")
+        if not pd.isna(threshold):
+            text, at = f"{float(str(threshold)):g}", (ratio, heights[-1])
+            axes.annotate(text, at, (0, -13), textcoords="offset points", ha="center", fontsize=7, color=style.colour)
+    return float(np.mean(heights))
 
-_DEFINITIONS = f"""\
-The published comparison lets MSR choose its area and cuts the other maps at fixed thresholds, which keep far more of
-the image; Dice explained rises with what is kept. Here every map is cut at all thresholds, and methods are compared at
-an equal allowed perturbation ratio (kept pixels over the object's): a map then keeps the largest set that one of its
-thresholds gives without exceeding it. Pixels of equal value are kept together or not at all. A map that is itself a
-mask (MSR, prediction, sufficient region) never keeps its zeros: where more is allowed than it wants, it stays as it is.
-MSR's mask counts here as binary. The area is under Dice explained against the logarithm of the allowed ratio, divided
-by the width: the mean Dice explained, 0 to 1. The first is from a ratio of {SMALLEST_RATIO:g} to the whole image,
-limits that all methods share on a sample; the second from {WINDOW[0]:g} to {WINDOW[1]:g}, or to the whole image where
-that is less. An image without room for a ratio is left out there (n says how many are left)."""
+
+def _draw_lambdas(axes: Axes, cells: pd.DataFrame) -> None:
+    known = cells[cells["n_samples"] > 0].sort_values("lambda")
+    ratios, scores = known["perturbation_ratio_median"].clip(lower=SMALLEST_RATIO), known["dice_explained_mean"]
+    colour = style_of("msr").colour
+    axes.plot(ratios, scores, "--d", color=colour, linewidth=1, markersize=4, markerfacecolor="white")
+    for place, shift, side in ((0, 4, "left"), (-1, -4, "right")):
+        if len(known):
+            text, at = rf"$\lambda$ {known['lambda'].iloc[place]:g}", (ratios.iloc[place], scores.iloc[place])
+            axes.annotate(text, at, (shift, 5), textcoords="offset points", ha=side, fontsize=7, color=colour)

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from misure.explainers import EXPLAINERS
 from misure.metrics import min_max
-from misure.paper.maps import load_maps
+from misure.paper.extensions.paired import KEY, MARKS, columns, summary_of
+from misure.paper.maps import load_twins, twins
 from misure.paper.material import Material
+from misure.paper.prose import prose
 from misure.paper.provenance import head_note
-from misure.paper.published import DASH, Pair
-from misure.paper.query import every_draw
-from misure.paper.source import Origin, heading
-from misure.paper.statistics import Summary, spearman, summarise_groups
-from misure.paper.table import interval, markdown_table, measured
+from misure.paper.published import Pair
+from misure.paper.query import SETTING, every_draw
+from misure.paper.source import Origin, marked
+from misure.paper.statistics import Summary, spearman
+from misure.paper.table import Column, Table, estimate, measured
+from misure.paper.tables.paper import DATASET, METHOD, MODEL, N
+from misure.plotting import show_empty, style_of
 from misure.sweep.interventions import Intervention
 
 MEASURES = ("rank_correlation", "top_iou", "difference", "excess")
@@ -30,12 +36,50 @@ FAILS, PASSES, OPEN = "fails", "passes", "cannot be told"
 ENOUGH_SAMPLES = 8
 """Fewer saved maps give no verdict."""
 
-_PARTS = ("mean", "low", "high", "median", "n")
-_TWIN = ["dataset_fingerprint", "weights", "explainer", "sample", "class_id", "precision"]
 _ROUNDING = 1e-9
 _COLUMNS = ["dataset", "model", "method", "intervention", "randomised", "n_samples", "chance"]
-_COLUMNS += [f"{name}_{part}" for name in MEASURES for part in _PARTS]
+_COLUMNS += list(columns({name: pd.Series(dtype=float) for name in MEASURES}))
 _COLUMNS += ["verdict", "source", "stand_in", "substitution", "profile"]
+
+_DRAWN = ("seg_grad_cam", "rise", "sufficient_region", "msr")
+_PANELS = {"top_iou": "IoU of the top regions", "rank_correlation": "Rank correlation"}
+_OTHER_TARGET_AT = 1.25
+_TICKS = {0: "0", 0.25: "¼", 0.5: "½", 0.75: "¾", 1: "1", _OTHER_TARGET_AT: "other\nclass"}
+_WIDTH = 2.7
+_SPREAD = 0.012
+"""Keeps the intervals of methods apart."""
+
+
+def sanity_tables(material: Material) -> Iterator[Table]:
+    """Make the table of the sanity checks."""
+    frame = sanity_table(material)
+    shown = (
+        *(DATASET, MODEL, METHOD),
+        Column("intervention", "Change", in_words),
+        estimate("rank_correlation", "Rank correlation"),
+        estimate("top_iou", "IoU of the top regions"),
+        Column("chance", "Chance", measured),
+        estimate("difference", "Mean difference"),
+        N,
+        Column("verdict", "Verdict"),
+        *MARKS,
+    )
+    rows = frame.to_dict("records")
+    yield Table(
+        "sanity",
+        marked("Sanity checks: maps under randomised weights and under another target", frame),
+        shown,
+        frame,
+        head_note(material.run, material.profile, material.pairs),
+        prose("sanity.md.j2", rows=rows, change=in_words, enough=ENOUGH_SAMPLES, measured=measured),
+        n_parts=2,
+    )
+
+
+def in_words(intervention: str) -> str:
+    """Say what was changed: ``"25 % of the modules randomised"`` or ``"another class explained"``."""
+    share = Intervention.of(intervention).randomised
+    return f"{100 * share:.0f} % of the modules randomised" if share else "another class explained"
 
 
 def sanity_table(material: Material) -> pd.DataFrame:
@@ -54,47 +98,32 @@ def sanity_table(material: Material) -> pd.DataFrame:
 
 def _pair_rows(material: Material, pair: Pair) -> Iterator[dict[str, Any]]:
     records = every_draw(material.run, pair)
-    twins = _twins(records)
-    order = list(EXPLAINERS)
-    pairs = {(str(a), str(b)) for a, b in zip(twins["explainer"], twins["intervention_changed"], strict=True)}
-    for name, text in sorted(pairs, key=lambda key: (order.index(key[0]), _place(Intervention.of(key[1])))):
-        mine = twins["explainer"].eq(name) & twins["intervention_changed"].eq(text)
-        found = _compared(twins[mine], material)
-        intervention = Intervention.of(text)
+    done = records[(records["status"] == "done") & records["input_noise"].eq(0)].drop_duplicates("unit", keep="last")
+    changed = done["intervention"].ne("")
+    pairs = twins(done[changed], done[~changed], SETTING)
+    kinds = {(str(name), str(text)) for name, text in pairs[["explainer", "intervention_changed"]].to_numpy()}
+    for name, text in sorted(kinds, key=lambda kind: (list(EXPLAINERS).index(kind[0]), _place(kind[1]))):
+        of_kind = pairs["explainer"].eq(name) & pairs["intervention_changed"].eq(text)
+        numbers = _numbers(pairs[of_kind], material)
+        share = Intervention.of(text).randomised
         row: dict[str, Any] = {"dataset": pair.dataset_label, "model": pair.model_label}
-        row |= {"method": EXPLAINERS[name].title, "intervention": text}
-        row |= {"randomised": intervention.randomised or float("nan"), "n_samples": len(found)}
-        row["chance"] = float(found["chance"].mean()) if len(found) else float("nan")
-        for measure in MEASURES:
-            known = found.dropna(subset=[measure])
-            summary = summarise_groups(known[measure], known["sample"])
-            row |= {f"{measure}_{part}": getattr(summary, part) for part in _PARTS}
-        row["verdict"] = _verdict(_summary(row, "excess")) if intervention.randomised in {0.0, 1.0} else ""
+        row |= {"method": EXPLAINERS[name].title, "intervention": text, "randomised": share or float("nan")}
+        row |= {"n_samples": len(numbers), "chance": numbers.pop("chance").mean(), **columns(numbers)}
+        row["verdict"] = _verdict(summary_of(row, "excess")) if share in {0.0, 1.0} else ""
         yield row | Origin.of(records).columns() | {"profile": material.profile}
 
 
-def _place(intervention: Intervention) -> tuple[bool, float]:
+def _place(text: str) -> tuple[bool, float]:
+    intervention = Intervention.of(text)
     return intervention.other_target, intervention.randomised
 
 
-def _twins(records: pd.DataFrame) -> pd.DataFrame:
-    """Pair each record of an intervention with that of the same explanation without it."""
-    done = records[(records["status"] == "done") & records["input_noise"].eq(0)].drop_duplicates("unit", keep="last")
-    identity = [*_TWIN, *(name for name in done.columns if name.startswith("param_"))]
-    columns = [*identity, "unit", "intervention"]
-    changed = done[done["intervention"].ne("")][columns]
-    plain = done[done["intervention"].eq("")][columns].drop_duplicates(identity, keep="last")
-    return changed.merge(plain, on=identity, suffixes=("_changed", "_plain"))
-
-
-def _compared(twins: pd.DataFrame, material: Material) -> pd.DataFrame:
-    found = []
-    for _, row in twins.iterrows():
-        plain, changed = (load_maps(material.maps_folder, row[f"unit_{which}"]) for which in ("plain", "changed"))
-        if plain is not None and changed is not None:
-            first, second = (entry["saliency"].astype(np.float64) for entry in (plain, changed))
-            found.append({"sample": row["sample"]} | likeness(first, second, int(plain["region"].sum())))
-    return pd.DataFrame(found, columns=["sample", "chance", *MEASURES])
+def _numbers(pairs: pd.DataFrame, material: Material) -> pd.DataFrame:
+    rows = []
+    for pair, changed, plain in load_twins(pairs, material.maps_folder):
+        first, second = (maps["saliency"].astype(np.float64) for maps in (plain, changed))
+        rows.append({name: pair[name] for name in KEY} | likeness(first, second, int(plain["region"].sum())))
+    return pd.DataFrame(rows, columns=[*KEY, "chance", *MEASURES]).set_index(KEY).astype(float)
 
 
 def likeness(first: NDArray[np.float64], second: NDArray[np.float64], size: int) -> dict[str, float]:
@@ -143,77 +172,59 @@ def _verdict(excess: Summary) -> str:
     return PASSES if excess.high <= _ROUNDING else OPEN
 
 
-def _summary(row: Mapping[str, Any] | pd.Series, measure: str) -> Summary:
-    mean, median, low, high = (float(row[f"{measure}_{part}"]) for part in ("mean", "median", "low", "high"))
-    return Summary(int(row[f"{measure}_n"]), mean, median, low, high)
+def sanity_figures(material: Material) -> Iterator[tuple[str, Figure]]:
+    """Draw likeness against the share of randomised modules, a column of panels for each dataset and model.
+
+    A column without records is empty and says so.
+    """
+    frame, pairs = sanity_table(material), list(material.pairs)
+    figure = Figure(figsize=(_WIDTH * len(pairs) + 0.8, 6.2), layout="constrained")
+    grid = figure.subplots(len(_PANELS), len(pairs), squeeze=False)
+    for column, pair in zip(grid.T, pairs, strict=True):
+        rows = frame[(frame["dataset"] == pair.dataset_label) & (frame["model"] == pair.model_label)]
+        for axes, measure in zip(column, _PANELS, strict=True):
+            _draw(axes, rows, measure)
+        column[0].set_title(_title(rows, pair), fontsize=9)
+    for axes, label in zip(grid[:, 0], _PANELS.values(), strict=True):
+        axes.set_ylabel(label, fontsize=9)
+    handles: dict[str, Any] = {}
+    for axes in grid.flat:
+        drawn, labels = axes.get_legend_handles_labels()
+        handles |= dict(zip(labels, drawn, strict=True))
+    if handles:
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    for axes in grid[-1]:
+        axes.set_xlabel("Share of modules randomised,\nfrom the output on", fontsize=8)
+    figure.suptitle(f"Do maps change when the network or the target does? (profile {material.profile})", fontsize=10)
+    yield "sanity", figure
 
 
-def in_words(intervention: str) -> str:
-    """Say what was changed: ``"25 % of the weights"`` or ``"another class"``."""
-    share = Intervention.of(intervention).randomised
-    return f"{100 * share:.0f} % of the modules randomised" if share else "another class explained"
+def _title(rows: pd.DataFrame, pair: Pair) -> str:
+    if rows.empty:
+        return pair.label
+    marks = Origin.of_row(rows.iloc[0]).marks
+    return "\n".join([pair.label, *(f"({mark})" for mark in marks), f"n = {rows['n_samples'].max()}"])
 
 
-def sanity_tables(material: Material) -> Iterator[tuple[str, pd.DataFrame, str]]:
-    """Make the table of the sanity checks: its file's name, its numbers and its document."""
-    frame = sanity_table(material)
-    yield "sanity", frame, sanity_document(frame, head_note(material.run, material.profile, material.pairs))
-
-
-def sanity_document(frame: pd.DataFrame, head: str) -> str:
-    """Lay out :func:`sanity_table`, with a sentence about each method."""
-    title = heading("Sanity checks: maps under randomised weights and under another target", frame)
-    headers = ["Dataset", "Model", "Method", "Change", "Rank correlation", "IoU of the top regions", "Chance"]
-    headers += ["Mean difference", "Samples", "Source", "Profile"]
-    lines = [
-        [
-            *(row["dataset"], row["model"], row["method"], in_words(row["intervention"])),
-            *(_cell(row, name) for name in ("rank_correlation", "top_iou")),
-            measured(row["chance"]),
-            _cell(row, "difference"),
-            *(str(row["n_samples"]), Origin.of_row(row).cell, row["profile"]),
-        ]
-        for _, row in frame.iterrows()
-    ]
-    table = markdown_table(headers, lines) if lines else "No sanity check has records."
-    says = "\n".join(f"- {_sentence(row)}" for _, row in frame[frame["verdict"].ne("")].iterrows())
-    return "\n\n".join(part for part in (title, head, _READING, table, says, _DEFINITIONS) if part) + "\n"
-
-
-def _cell(row: pd.Series, measure: str) -> str:
-    summary = _summary(row, measure)
-    if summary.n:
-        return f"{measured(summary.mean)} {interval(summary)}"
-    return f"{DASH} (constant map)" if row["n_samples"] else f"{DASH} (no saved maps)"
-
-
-def _sentence(row: pd.Series) -> str:
-    subject = f"{row['dataset']}, {row['model']}, {row['method']}, {in_words(row['intervention'])}"
-    overlap = f"IoU {measured(row['top_iou_mean'])} against {measured(row['chance'])} by chance"
-    if row["verdict"] == FAILS:
-        said = "the map stays more alike than two random maps, so the method fails this check"
-    elif row["verdict"] == PASSES:
-        said = "the map is no more alike than two random maps, so the method passes this check"
-    elif row["excess_n"] < ENOUGH_SAMPLES:
-        return f"{subject}: too few saved maps to say ({row['excess_n']}; it takes {ENOUGH_SAMPLES})."
-    else:
-        said = "it cannot be told whether the map is more alike than two random maps"
-    mark = " Stand-in only." if row["stand_in"] else ""
-    return f"{subject}: {said} ({overlap}).{mark}"
-
-
-_READING = f"""\
-Every cell: mean [95 % bootstrap interval of the mean] over samples of which both maps were saved; the bootstrap draws
-whole images. {DASH} means no value."""
-
-_DEFINITIONS = """\
-After Adebayo et al. (2018), for segmentation. A map should change when the network does. The modules with weights are
-drawn anew from the output towards the input (He's normal distribution; normalisation becomes the identity, its running
-statistics too); what is explained stays the prediction of the untouched network. Stage 1 of MiSuRe takes the whole
-image where the randomised network does not reach tau on it. In the other check another class that is predicted in the
-same image is explained: its largest other object, else the background. Each map is compared with its twin from the
-untouched network. The top regions have as many pixels as the object; pixels tied at the cut share the places that are
-left, so two constant maps agree and a constant map has chance overlap with any other. Chance is the overlap of two
-independent random maps. A method fails where the interval of the overlap lies above chance with all weights randomised,
-and passes where it lies at or below. Maps of SR and MSR can lie only in their sufficient region, which begins at the
-object: this alone raises their overlap."""
+def _draw(axes: Axes, rows: pd.DataFrame, measure: str) -> None:
+    if not rows[f"{measure}_n"].sum():
+        show_empty(axes, "not run in this profile")
+        return
+    ends = [f"{measure}_{part}" for part in ("mean", "low", "high")]
+    for rank, name in enumerate(_DRAWN):
+        title, style = EXPLAINERS[name].title, style_of(name)
+        of_method = rows[rows["method"].eq(title) & rows[ends[0]].notna()].sort_values("randomised")
+        cascade = of_method["randomised"].notna()
+        for part, start, line in ((of_method[cascade], [(0.0, 1.0, 1.0, 1.0)], "-"), (of_method[~cascade], [], "none")):
+            points = start + list(part.fillna({"randomised": _OTHER_TARGET_AT})[["randomised", *ends]].to_numpy())
+            if len(part):
+                x, mean, low, high = np.array(points, dtype=float).T
+                reach = np.nan_to_num([mean - low, high - mean])
+                look: dict[str, Any] = {"color": style.colour, "marker": style.marker, "ls": line, "label": title}
+                axes.errorbar(x + _SPREAD * rank, mean, yerr=reach, ms=4, lw=1.3, capsize=2, **look)
+    chance = rows["chance"].mean() if measure == "top_iou" else 0.0
+    axes.axhline(chance, color="0.4", ls=":", lw=1, label="two independent random maps")
+    axes.set_xticks(list(_TICKS), list(_TICKS.values()), fontsize=8)
+    axes.set_xlim(-0.06, 1.4)
+    axes.set_ylim((-0.02, 1.05) if measure == "top_iou" else (-1.05, 1.05))
+    axes.tick_params(labelsize=8)

@@ -1,4 +1,4 @@
-"""How far the maps of each method move when the image moves by a little noise."""
+"""Stability: how far the maps of each method move when the image moves by a little noise."""
 
 from __future__ import annotations
 
@@ -11,31 +11,28 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from misure.explainers import EXPLAINERS
-from misure.paper.maps import iou, load_maps, twins
+from misure.metrics import min_max
+from misure.paper.extensions.paired import KEY, MARKS, columns
+from misure.paper.maps import iou, load_twins, noise_twins
 from misure.paper.material import Material
+from misure.paper.prose import prose
 from misure.paper.provenance import head_note
-from misure.paper.published import DASH, Pair
+from misure.paper.published import Pair
 from misure.paper.query import at_threshold, paper_draw
-from misure.paper.source import Origin, heading
-from misure.paper.statistics import Summary, spearman, summarise_groups
-from misure.paper.table import interval, markdown_table, measured
+from misure.paper.source import Origin, marked
+from misure.paper.statistics import spearman
+from misure.paper.table import Column, Table, estimate, measured
+from misure.paper.tables.paper import DATASET, METHOD, MODEL
 
 NOISES: Mapping[float, str] = MappingProxyType({1e-6: "1e-6", 1 / 255: "1/255"})
 """Sizes of the noise: about rounding, and one grey value."""
 
-MEASURES: Mapping[str, str] = MappingProxyType(
-    {
-        "iou": "IoU of the cut maps",
-        "spearman": "Rank correlation",
-        "pearson": "Correlation",
-        "difference": "Mean absolute difference",
-        "dice_change": "Dice explained moves by",
-        "ratio_change": "Perturbation ratio moves by",
-    }
-)
+_MEASURES = ("iou", "spearman", "pearson", "difference", "dice_change", "ratio_change")
+_WITHOUT_NOISE = ("dice_explained", "perturbation_ratio")
 
 
 @dataclass(frozen=True)
@@ -67,11 +64,35 @@ SUBJECTS = (
 """What ``configs/sweep/stability*.yaml`` runs; the stable variant is ``configs/explainer/msr_stable.yaml``."""
 
 
-def stability_tables(material: Material) -> Iterator[tuple[str, pd.DataFrame, str]]:
+def stability_tables(material: Material) -> Iterator[Table]:
     """Make the table of how stable maps are."""
-    tables = [stability_table(material.run, pair, material.maps_folder) for pair in material.pairs]
-    frame = pd.concat(tables, ignore_index=True)
-    yield "stability", frame, stability_document(frame, head_note(material.run, material.profile, material.pairs))
+    frame = pd.concat(
+        [stability_table(material.run, pair, material.maps_folder) for pair in material.pairs], ignore_index=True
+    )
+    shown = (
+        *(DATASET, MODEL, METHOD),
+        Column("threshold", "Cut at"),
+        Column("noise", "Noise", lambda noise: NOISES[noise]),
+        estimate("iou", "IoU of the cut maps", better="higher"),
+        estimate("spearman", "Rank correlation", better="higher"),
+        estimate("difference", "Mean absolute difference", better="lower"),
+        estimate("dice_explained", "Dice explained", better="higher"),
+        Column("n", "n"),
+        *MARKS,
+    )
+    settings: dict[str, list[dict[Any, Any]]] = {}
+    for row in frame.to_dict("records"):
+        of_setting = settings.setdefault(f"{row['dataset']}, {row['model']}, noise of {NOISES[row['noise']]}", [])
+        of_setting += [row] if row["n"] else []
+    yield Table(
+        "stability",
+        marked("Stability: how far maps move when the image moves by a little noise", frame),
+        shown,
+        frame,
+        head_note(material.run, material.profile, material.pairs),
+        prose("stability.md.j2", settings=settings, measured=measured),
+        n_parts=2,
+    )
 
 
 def stability_table(run: pd.DataFrame, pair: Pair, maps_folder: Path) -> pd.DataFrame:
@@ -90,37 +111,27 @@ def stability_table(run: pd.DataFrame, pair: Pair, maps_folder: Path) -> pd.Data
         MisureError: If a map is damaged.
     """
     records = paper_draw(run, pair)
-    return pd.DataFrame(
-        [_row(records, pair, subject, noise, maps_folder) for subject in SUBJECTS for noise in NOISES]
-    ).astype({"threshold": float})
+    rows = []
+    for subject in SUBJECTS:
+        for noise in NOISES:
+            numbers = _numbers(records, subject, noise, maps_folder)
+            row = {"dataset": pair.dataset_label, "model": pair.model_label, "method": subject.title, "noise": noise}
+            row |= {"threshold": subject.threshold, "n": len(numbers), "n_images": numbers.index.unique(0).size}
+            rows.append(row | columns(numbers) | Origin.of(records).columns())
+    return pd.DataFrame(rows).astype({"threshold": float})
 
 
-def _row(records: pd.DataFrame, pair: Pair, subject: Subject, noise: float, maps_folder: Path) -> dict[str, Any]:
-    row = {"dataset": pair.dataset_label, "model": pair.model_label, "method": subject.title, "noise": noise}
-    row |= {"threshold": subject.threshold}
-    samples = _compared(records, subject, noise, maps_folder)
-    row |= {"n": len(samples), "n_images": samples["sample"].nunique()}
-    for name in (*MEASURES, "dice_explained", "perturbation_ratio"):
-        known = samples.dropna(subset=[name])
-        summary = summarise_groups(known[name].astype(float), known["sample"])
-        row |= {f"{name}_{part}": getattr(summary, part) for part in ("mean", "low", "high", "median", "n")}
-    return row | Origin.of(records).columns()
-
-
-def _compared(records: pd.DataFrame, subject: Subject, noise: float, maps_folder: Path) -> pd.DataFrame:
-    """Return one row per sample whose two maps were saved."""
-    pairs = at_threshold(twins(records, subject.explainer, noise, **dict(subject.parameters)), subject.threshold)
-    found = []
-    for _, pair in pairs.iterrows():
-        noisy, quiet = (load_maps(maps_folder, pair[f"unit_{kind}"]) for kind in ("noisy", "quiet"))
-        if noisy is not None and quiet is not None:
-            first, second = (maps["saliency"].astype(np.float64) for maps in (noisy, quiet))
-            change = {"sample": pair["sample"], **alike(first, second, subject.threshold)}
-            for name, metric in (("dice_change", "dice_explained"), ("ratio_change", "perturbation_ratio")):
-                change |= {name: abs(pair[f"{metric}_noisy"] - pair[f"{metric}_quiet"])}
-                change |= {metric: pair[f"{metric}_quiet"]}
-            found.append(change)
-    return pd.DataFrame(found, columns=["sample", *MEASURES, "dice_explained", "perturbation_ratio"])
+def _numbers(records: pd.DataFrame, subject: Subject, noise: float, maps_folder: Path) -> pd.DataFrame:
+    """Return what is compared, a row per sample whose two maps were saved."""
+    twins = noise_twins(records, subject.explainer, noise, **dict(subject.parameters))
+    rows = []
+    for pair, changed, plain in load_twins(at_threshold(twins, subject.threshold), maps_folder):
+        noisy, quiet = (maps["saliency"].astype(np.float64) for maps in (changed, plain))
+        row = {name: pair[name] for name in KEY} | alike(noisy, quiet, subject.threshold)
+        for change, metric in zip(("dice_change", "ratio_change"), _WITHOUT_NOISE, strict=True):
+            row |= {change: abs(pair[f"{metric}_changed"] - pair[f"{metric}_plain"]), metric: pair[f"{metric}_plain"]}
+        rows.append(row)
+    return pd.DataFrame(rows, columns=[*KEY, *_MEASURES, *_WITHOUT_NOISE]).set_index(KEY)
 
 
 def alike(first: NDArray[np.float64], second: NDArray[np.float64], threshold: float | None) -> dict[str, float]:
@@ -136,64 +147,11 @@ def alike(first: NDArray[np.float64], second: NDArray[np.float64], threshold: fl
         mean absolute ``difference``, of maps as they are where ``threshold`` is None and of scaled ones otherwise.
     """
     if threshold is not None:
-        first, second = _scaled(first), _scaled(second)
-    cut = [side > (threshold or 0.0) for side in (first, second)]
+        first, second = min_max(torch.from_numpy(np.stack([first, second]))).numpy()
     varied = min(np.ptp(first), np.ptp(second)) > 0
     return {
-        "iou": iou(cut[0], cut[1]),
+        "iou": iou(first > (threshold or 0.0), second > (threshold or 0.0)),
         "spearman": spearman(first.ravel(), second.ravel()),
         "pearson": float(np.corrcoef(first.ravel(), second.ravel())[0, 1]) if varied else math.nan,
         "difference": float(np.abs(first - second).mean()),
     }
-
-
-def _scaled(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    spread = np.ptp(values)
-    return (values - values.min()) / spread if spread > 0 else np.zeros_like(values)
-
-
-def stability_document(frame: pd.DataFrame, head: str) -> str:
-    """Lay out :func:`stability_table`, with a sentence for each dataset, model and size of noise."""
-    headers = ["Dataset", "Model", "Method", "Noise", *MEASURES.values(), "Dice explained", "Perturbation ratio"]
-    headers += ["Samples", "Images", "Source"]
-    lines = []
-    for _, row in frame.iterrows():
-        cut = "" if math.isnan(row["threshold"]) else f", cut at {row['threshold']:g}"
-        cells = [row["dataset"], row["model"], f"{row['method']}{cut}", NOISES[row["noise"]]]
-        cells += [_cell(row, name) for name in (*MEASURES, "dice_explained", "perturbation_ratio")]
-        lines.append([*cells, str(row["n"]), str(row["n_images"]), Origin.of_row(row).cell])
-    says = "\n".join(
-        f"- {_of(rows.iloc[0])}: {_in_words(rows)}"
-        for _, rows in frame.groupby(["dataset", "model", "noise"], sort=False)
-    )
-    title = heading("Stability: how far maps move when the image moves by a little noise", frame)
-    return "\n\n".join([title, says, head, _READING, markdown_table(headers, lines), _DEFINITIONS]) + "\n"
-
-
-def _of(row: pd.Series) -> str:
-    return f"{row['dataset']}, {row['model']}, noise of {NOISES[row['noise']]}"
-
-
-def _in_words(rows: pd.DataFrame) -> str:
-    known = rows[rows["n"] > 0].sort_values("iou_mean", ascending=False, kind="stable")
-    if known.empty:
-        return "not measured."
-    each = [f"{row['method']} {measured(row['iou_mean'])} (n = {row['n']})" for _, row in known.iterrows()]
-    return f"mean IoU of the cut maps, the most stable first: {', '.join(each)}."
-
-
-def _cell(row: pd.Series, name: str) -> str:
-    mean, median, low, high = (float(row[f"{name}_{part}"]) for part in ("mean", "median", "low", "high"))
-    summary = Summary(int(row[f"{name}_n"]), mean, median, low, high)
-    return f"{measured(summary.mean)} {interval(summary)}" if summary.n else DASH
-
-
-_READING = f"""\
-Every cell: mean [95 % bootstrap interval of the mean] over samples of which both maps were saved; the bootstrap draws
-whole images. {DASH} means no value: nothing saved, or a map without any variation, which has no correlation."""
-
-_DEFINITIONS = """\
-A run with normal noise of the given standard deviation added to the image (in the network's input space) is compared to
-the run without. MSR's masks and the sufficient region are cut at zero and compared as they are; the maps of RISE and
-Seg-Grad-CAM are scaled to 0..1 and cut at their first threshold. The two columns after the changes are the values
-without noise, since a method can also be stable by explaining nothing. Saved maps have half precision."""

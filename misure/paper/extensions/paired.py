@@ -1,0 +1,89 @@
+"""Numbers by sample, paired: samples that variants share, means over images as columns, and the nearest variant."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from functools import reduce
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from misure.paper.statistics import NOTHING, Summary, summarise_groups
+from misure.paper.table import Column
+
+_V = TypeVar("_V", bound=Hashable)
+_F = TypeVar("_F", pd.DataFrame, pd.Series)
+
+KEY = ["sample", "class_id"]
+"""What numbers by sample are indexed by; the first is the image."""
+
+MARKS = (
+    Column("stand_in", "Data", lambda stand_in: "stand-in" if stand_in else ""),
+    Column("substitution", "Network"),
+)
+"""Columns for what is not the paper's; left out where everything is."""
+
+_PARTS = ("mean", "low", "high", "median", "n")
+
+_LEAST_SHARE = 0.5
+"""A variant with a smaller share of the typical number of samples is left out: it would take samples from all."""
+
+
+def images(numbers: pd.Series | pd.DataFrame) -> NDArray[np.int64]:
+    """Return each row's image."""
+    return numbers.index.get_level_values("sample").to_numpy()
+
+
+def over_images(values: pd.Series) -> Summary:
+    """Summarise a number per sample; samples without it (NaN) are left out and whole images are resampled."""
+    known = values.dropna().astype(float)
+    return summarise_groups(known, images(known)) if len(known) else NOTHING
+
+
+def columns(numbers: Mapping[str, pd.Series] | pd.DataFrame) -> dict[str, float]:
+    """Return the means of numbers by sample as a table's columns: ``<name>_mean``, its interval, median and n."""
+    return {
+        f"{name}_{part}": getattr(summary, part)
+        for name, values in numbers.items()
+        for summary in [over_images(values)]
+        for part in _PARTS
+    }
+
+
+def summary_of(row: Mapping[Any, Any] | pd.Series, name: str) -> Summary:
+    """Read a summary back from :func:`columns`."""
+    n, *parts = (float(row[f"{name}_{part}"]) for part in ("n", "mean", "median", "low", "high"))
+    return Summary(0 if math.isnan(n) else int(n), *parts)
+
+
+def shared_samples(variants: Mapping[_V, _F]) -> dict[_V, _F]:
+    """Keep the samples that all variants have; variants with far fewer than the others are dropped.
+
+    Args:
+        variants: Numbers by sample, indexed by :data:`KEY`.
+
+    Returns:
+        The same samples in the same order for each variant that is left; empty where nothing has any.
+    """
+    counts = [len(numbers) for numbers in variants.values() if len(numbers)]
+    least = _LEAST_SHARE * float(np.median(counts)) if counts else math.inf
+    kept = {variant: numbers for variant, numbers in variants.items() if len(numbers) >= least}
+    if not kept:
+        return {}
+    shared = reduce(lambda first, second: first.intersection(second), (numbers.index for numbers in kept.values()))
+    return {variant: numbers.loc[shared.sort_values()] for variant, numbers in kept.items()}
+
+
+def nearest_shares(distances: Mapping[_V, NDArray[np.float64]]) -> dict[_V, float]:
+    """Return in which share of the resamples each variant is the nearest; ties share.
+
+    Args:
+        distances: How far from the paper each variant is in each resample, the same resamples for all.
+    """
+    away = np.stack(list(distances.values()))
+    nearest = away == away.min(axis=0)
+    shares = (nearest / nearest.sum(axis=0)).mean(axis=1)
+    return dict(zip(distances, shares.tolist(), strict=True))
