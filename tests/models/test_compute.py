@@ -20,6 +20,7 @@ from misure.models.compute import (
     automatic_batch_size,
     choose_precision,
     is_out_of_memory,
+    joined,
     tf32,
 )
 
@@ -60,18 +61,6 @@ def test_running_out_of_memory_halves_the_batch_and_repeats_the_slice(shortage):
     assert [str(w.message).split()[-1] for w in warned] == ["4", "2"]
 
 
-def test_a_shortage_in_the_middle_keeps_what_is_done():
-    failures = [MemoryError()]
-
-    def work(part: slice) -> int:
-        if part.start == 4 and failures:
-            raise failures.pop()
-        return part.stop - part.start
-
-    with pytest.warns(RuntimeWarning, match="batches of 2"):
-        assert [size for _, size in Batches(4).attempt(work, 8)] == [4, 2, 2]
-
-
 def test_a_single_image_that_does_not_fit_is_a_clear_error():
     def work(part: slice) -> None:
         raise MemoryError
@@ -88,6 +77,17 @@ def test_other_errors_are_passed_on(error):
     assert not is_out_of_memory(error)
     with pytest.raises(type(error), match=str(error)):
         list(Batches(4).attempt(work, 4))
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=5))
+def test_results_of_batches_are_joined_along_their_first_axis(sizes):
+    whole = torch.rand(sum(sizes), 2)
+    tensors = list(whole.split(sizes))
+    batches = [(part, ([row.tolist() for row in part], part[:, 0])) for part in tensors]
+    tensor, (rows, column) = joined(batches)
+    assert torch.equal(tensor, whole)
+    assert rows == whole.tolist()
+    assert torch.equal(column, whole[:, 0])
 
 
 def unmeasured(precision):
@@ -172,6 +172,7 @@ def test_tf32_is_set_and_given_back_however_it_was_set_before(set_by, allowed):
 def test_bfloat16_is_fast_from_ampere_on(monkeypatch, capability, fast):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert is_really_fast_at_bfloat16(CUDA) is fast
+    assert not is_really_fast_at_bfloat16(torch.device("mps"))
 
 
 @pytest.mark.parametrize("supported", [(False, False), (True, False), (False, True)])
@@ -180,10 +181,6 @@ def test_bfloat16_is_fast_on_cpus_with_either_instruction_set(monkeypatch, suppo
     for name, value in zip(names, supported, strict=True):
         monkeypatch.setattr(torch.cpu, name, lambda value=value: value)
     assert is_really_fast_at_bfloat16(CPU) is any(supported)
-
-
-def test_bfloat16_is_not_trusted_on_other_devices():
-    assert not is_really_fast_at_bfloat16(torch.device("mps"))
 
 
 @pytest.mark.parametrize(
@@ -200,13 +197,14 @@ def test_automatic_batch_size_on_a_gpu(monkeypatch):
     assert automatic_batch_size(CUDA, 1) == 64
 
 
-@pytest.mark.parametrize("precision", ["16", "fp32", ""])
-def test_unknown_precisions_are_refused(precision):
-    with pytest.raises(MisureError, match="is not known: choose 32, bf16 or auto"):
-        Compute(precision)
-
-
-@pytest.mark.parametrize("size", [0, -3, "many", 2.5])
-def test_impossible_batch_sizes_are_refused(size):
-    with pytest.raises(MisureError, match="is not a positive integer or auto"):
-        Compute(batch_size=size)
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        *(({"precision": precision}, "is not known: choose 32, bf16 or auto") for precision in ("16", "fp32", "")),
+        *(({"batch_size": size}, "is not a positive integer or auto") for size in (0, -3, "many", 2.5)),
+        ({"fold": "perhaps"}, "fold=perhaps is not known: choose true or false"),
+    ],
+)
+def test_settings_that_do_not_exist_are_refused(wrong, message):
+    with pytest.raises(MisureError, match=message):
+        Compute(**wrong)

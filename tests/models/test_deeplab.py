@@ -223,45 +223,17 @@ def test_depthwise_convolutions_in_bfloat16(make_images):
     torch.testing.assert_close(*gradients, rtol=0, atol=0.03)
 
 
-def test_batches_equal_single_images(exact, make_images):
+def test_batches_and_channels_last_equal_single_images(exact, make_images):
     images = make_images(3, 3, 49, 34)
     single = torch.cat([exact(image[None]) for image in images])
+    turned = copy.deepcopy(exact).to(memory_format=torch.channels_last)
     # float64: values of order ten through 55 convolutions
     torch.testing.assert_close(exact(images), single, rtol=0, atol=1e-11)
-
-
-def test_channels_last_is_the_same(exact, mobile, make_images):
-    images = make_images(2, 3, 49, 34)
-    turned = copy.deepcopy(exact).to(memory_format=torch.channels_last)
-    result = turned(images.contiguous(memory_format=torch.channels_last))
-    torch.testing.assert_close(result, exact(images), rtol=0, atol=1e-11)
-    turned = copy.deepcopy(mobile).to(memory_format=torch.channels_last)
-    result = turned(images.float().contiguous(memory_format=torch.channels_last))
-    torch.testing.assert_close(result, mobile(images.float()), rtol=0, atol=BOUND)
-
-
-@pytest.mark.parametrize("input_size", [None, 33])
-def test_gradient_to_the_image_equals_differences(random_files, make_images, input_size):
-    network = filled(random_files, input_size=input_size).double()
-    image, direction = make_images(2, 3, 37, 50).split(1)
-    image.requires_grad_()
-    (gradient,) = torch.autograd.grad(network(image)[:, 3].sum(), image)
-    step = 1e-7 * direction  # short, so that few activations pass a corner of ReLU6
-    with torch.no_grad():
-        change = (network(image + step) - network(image - step))[:, 3].sum() / 2e-7
-    torch.testing.assert_close((gradient * direction).sum(), change, rtol=1e-4, atol=0)
-    assert (gradient != 0).float().mean() > 0.99
+    channels_last = turned(images.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(channels_last, single, rtol=0, atol=1e-11)
 
 
 # --- the networks as the rest of the package sees them
-
-
-def test_pyramid_is_the_bottleneck(mobile):
-    seen = []
-    handle = mobile.get_submodule("aspp").register_forward_hook(lambda _module, _inputs, output: seen.append(output))
-    mobile(torch.zeros(2, 3, 97, 61))
-    handle.remove()
-    assert seen[0].shape == (2, 256, 7, 4)
 
 
 def test_resnet50_is_torchvisions_without_the_auxiliary_head():

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 import misure
-from misure.errors import MisureError
 from misure.models.compute import Compute
 from misure.models.fusion import foldable_layers, folded
 from misure.models.logits import to_logits
@@ -141,11 +140,6 @@ def test_a_compiled_network_is_left_alone():
 def test_torchscript_runs_as_one_piece():
     network = torch.jit.trace(nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)).eval(), torch.rand(1, 1, 4, 4))
     assert foldable_layers(network, lambda: network(torch.rand(1, 1, 4, 4))) == []
-
-
-def test_unknown_setting_is_refused():
-    with pytest.raises(MisureError, match="fold=perhaps is not known: choose true or false"):
-        Compute(fold="perhaps")
 
 
 @pytest.mark.parametrize(

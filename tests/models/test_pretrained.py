@@ -26,7 +26,7 @@ from torchvision.models.segmentation.fcn import FCNHead
 from misure.errors import MisureError
 from misure.io.download import is_reachable
 from misure.models.deeplab import build_deeplab_mobilenetv2
-from misure.models.pretrained import OperatorListWeights, TorchvisionWeights
+from misure.models.pretrained import OperatorListWeights, TorchvisionWeights, built_from_hub
 
 NAME = "small-12345678.pth"
 NEVER = "http://127.0.0.1:1/" + NAME
@@ -138,28 +138,14 @@ def test_download_once(tmp_path, cache, published, server, in_cache):
     assert [path.name for path in cache.iterdir()] == [NAME]
 
 
-def test_an_interrupted_download_is_gone_on_with(tmp_path, cache, published, server):
-    """The standard library's server knows no ranges and sends everything again: that must be no trouble either."""
-    original, content = published
-    cache.mkdir(parents=True)
-    (cache / f"{NAME}.part").write_bytes(content[:1000])
-    (tmp_path / "served" / NAME).write_bytes(content)
-    weights = weights_at(f"http://127.0.0.1:{server.server_port}/{NAME}", tmp_path, digest_of(content)[:8])
-    assert_filled(weights, original)
-
-
-def test_a_server_with_another_file(tmp_path, cache, server):
-    (tmp_path / "served" / NAME).write_bytes(b"something else")
+@pytest.mark.parametrize(("served", "reason"), [(b"something else", "expected 12345678"), (None, "404")])
+def test_a_server_without_the_right_file(tmp_path, cache, server, served, reason):
+    if served is not None:
+        (tmp_path / "served" / NAME).write_bytes(served)
     weights = weights_at(f"http://127.0.0.1:{server.server_port}/{NAME}", tmp_path, "12345678")
-    with pytest.raises(MisureError, match=rf"expected 12345678.*put {NAME} into .*by_hand by hand"):
+    with pytest.raises(MisureError, match=rf"{reason}.*put {NAME} into .*by_hand by hand"):
         weights.load_into(small_deeplab(auxiliary=False))
     assert list(cache.iterdir()) == []
-
-
-def test_a_server_without_the_file(tmp_path, server):
-    weights = weights_at(f"http://127.0.0.1:{server.server_port}/{NAME}", tmp_path, "12345678")
-    with pytest.raises(MisureError, match=rf"404.*put {NAME} into .*by_hand by hand"):
-        weights.load_into(small_deeplab(auxiliary=False))
 
 
 def test_no_server(tmp_path, monkeypatch):
@@ -232,15 +218,6 @@ def test_checkpoint_of_another_network(tmp_path, published):
     other.classifier[4] = nn.Conv2d(256, 5, 1)
     with pytest.raises(MisureError, match=r"does not fit the network.*size mismatch for classifier\.4\.weight"):
         weights.load_into(other)
-
-
-def test_unreadable_file(tmp_path, published, monkeypatch):
-    def refuse(_path):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("misure.models.pretrained.file_digest", refuse)
-    with pytest.raises(MisureError, match=f"{NAME} cannot be read: .*Permission denied"):
-        by_hand(tmp_path, published[1], "12345678").load_into(small_deeplab(auxiliary=False))
 
 
 # --- operator lists
@@ -323,14 +300,6 @@ def test_operators_of_another_network(tmp_path, place, changes, message):
         listed(tmp_path, operators).load_into(tiny_network())
 
 
-@pytest.mark.parametrize("content", ["{}", "[1]", "[{}]", "not JSON", "\udcff"])
-def test_listing_that_is_none(tmp_path, content):
-    files = listed(tmp_path).files
-    files[1].write_text(content, encoding="utf-8", errors="surrogateescape")
-    with pytest.raises(MisureError, match=r"cannot be used|lists 0 convolutions"):
-        rehashed(files).load_into(tiny_network())
-
-
 @pytest.mark.parametrize("bias", [np.zeros(1), np.zeros((2, 1)), np.zeros(()), np.array(["a", "b"])])
 def test_arrays_that_do_not_fit(tmp_path, bias):
     """A bias of one number would otherwise be spread over all channels."""
@@ -353,3 +322,39 @@ def test_mobilenet_refuses_another_number_of_classes(tmp_path):
     files = operator_list.write(tmp_path, STEM, operators, operator_list.random_weights(tiny_operators()))
     with pytest.raises(MisureError, match=r"operator 68 is \(\[21, 256, 1, 1\].*\[9, 256, 1, 1\]"):
         rehashed(files).load_into(build_deeplab_mobilenetv2(9))
+
+
+# --- the hub
+
+
+@pytest.mark.parametrize(
+    ("cached", "reachable", "failure"),
+    [
+        ("/cache/model.safetensors", False, None),
+        (None, True, None),
+        (None, False, "cannot be reached"),
+        (None, True, "connection lost"),
+    ],
+)
+def test_a_network_is_built_from_the_hub_or_warns_once(monkeypatch, cached, reachable, failure):
+    looked_for = []
+
+    def build() -> str:
+        if failure:
+            raise OSError("connection lost\nand more")
+        return "network"
+
+    def look(*names: str, revision: str | None) -> str | None:
+        looked_for.append((*names, revision))
+        return cached
+
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", look)
+    monkeypatch.setattr("misure.models.pretrained.is_reachable", lambda _url: reachable)
+    ask = partial(built_from_hub, build, "timm/small", "v1", title="Small", weights="imagenet", advice="; wait")
+    if failure:
+        with pytest.warns(UserWarning, match=f"random weights, not imagenet: .*{failure}.*; wait$") as caught:
+            assert ask() is None
+        assert [warning.filename for warning in caught] == [__file__]
+    else:
+        assert ask() == "network"
+    assert looked_for == [("timm/small", "model.safetensors", "v1")]
