@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class MisureError(Exception):
@@ -16,6 +16,18 @@ class MisureError(Exception):
 
 class AbsentError(MisureError):
     """Data or weights are not here, and nothing may take their place: what to do is all there is to say."""
+
+
+def brief(error: BaseException, most: int = 200) -> str:
+    """Return what an error says in one line of at most ``most`` characters, or its type where it says nothing."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(str(reason).split())[:most] or type(error).__name__
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """Return the first ``most`` of some names or reasons, and how many more there are."""
+    more = f"; and {len(names) - most} more" if len(names) > most else ""
+    return "; ".join(names[:most]) + more
 
 
 def did_you_mean(name: str, known: Iterable[str], *, most: int = 3) -> str:

@@ -8,7 +8,6 @@ import hashlib
 import http.server
 import io
 import json
-import re
 import socket
 import struct
 import tempfile
@@ -22,7 +21,7 @@ from coco_files import VOC_CLASSES, miniature
 from PIL import Image, ImageOps
 
 from misure.datasets.coco.download import ANNOTATIONS, CocoDownload, download_coco
-from misure.datasets.coco.protocol import choose_images, class_ids, load_annotations
+from misure.datasets.coco.protocol import choose_images, class_ids, read_annotations
 from misure.datasets.coco.server import COCO_HOST, CocoServer
 
 CLASSES = tuple(VOC_CLASSES)
@@ -41,7 +40,6 @@ class Server(http.server.ThreadingHTTPServer):
         self.files: dict[str, bytes] = {}
         self.faults: dict[str, list[str]] = {}
         self.asked: list[str] = []
-        self.ranges: list[str] = []
         self.go_on = threading.Event()
         self.at_once, self.most_at_once, self.counting = 0, 0, threading.Lock()
 
@@ -80,31 +78,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _send(self, body: bytes, fault: str) -> None:
         tag = hashlib.md5(body).hexdigest()
-        wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        start = int(wanted[1]) if wanted and fault != "no ranges" else 0
-        if wanted:
-            self.server.ranges.append(wanted[0])
-        if start >= len(body):
-            self.send_response(416)
-            self.send_header("Content-Range", f"bytes */{len(body)}")
-            self.end_headers()
-            return
         if fault == "other content":
             body = other_picture(body)
         if fault == "login page":
             body = b"<html>please log in</html>"
-        rest = body[start:]
-        announced = len(rest) // 2 if fault == "short length" else len(rest) + 9 * (fault == "long length")
-        self.send_response(206 if start else 200)
+        announced = len(body) // 2 if fault == "short length" else len(body) + 9 * (fault == "long length")
+        self.send_response(200)
         self.send_header("Content-Length", str(announced))
         if fault not in {"login page", "short length"}:
             self.send_header("ETag", f'"{tag}"')
         self.end_headers()
-        self._send_body(rest, fault)
+        self._send_body(body, fault)
 
-    def _send_body(self, rest: bytes, fault: str) -> None:
+    def _send_body(self, body: bytes, fault: str) -> None:
         broken = fault in {"cut", "reset", "stall"}
-        self.wfile.write(rest[: len(rest) // 2] if broken else rest)
+        self.wfile.write(body[: len(body) // 2] if broken else body)
         if fault == "stall":
             self.wfile.flush()
             self.server.go_on.wait(20)
@@ -180,7 +168,7 @@ def files_below(root: Path) -> set[str]:
 def chosen(per_class: int = 1) -> list[str]:
     """Paths on the server of the images that the protocol draws."""
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(io.BytesIO(published()[ARCHIVE])) as archive:
-        coco = load_annotations(Path(archive.extract(ANNOTATIONS, folder)))
+        coco, _ = read_annotations(Path(archive.extract(ANNOTATIONS, folder)))
     return [f"/val2017/{coco.imgs[i]['file_name']}" for i in choose_images(coco, class_ids(CLASSES), per_class, 0)]
 
 

@@ -23,8 +23,9 @@ from misure.explaining.bar import ProgressBar
 from misure.explaining.network import NamedNetwork, named_network
 from misure.explaining.writing import Output, class_label
 from misure.explanation import Explanation
-from misure.io.images import LoadedImage, Reading, find_images, read_image
+from misure.io.images import InputFormat, LoadedImage, find_images, read_image
 from misure.models.wrapper import frozen
+from misure.regions import resized
 from misure.sweep.setup import versions
 from misure.target import EmptyTargetError, predicted_classes
 
@@ -48,7 +49,7 @@ class Command:
     cfg: DictConfig
     network: NamedNetwork
     explainer: Explainer
-    reading: Reading
+    reading: InputFormat
 
     @classmethod
     def of(cls, cfg: DictConfig) -> Command:
@@ -169,11 +170,11 @@ class Command:
         if mask.shape[1:] != image.pixels.shape[1:]:
             found, wanted = (" x ".join(map(str, p.shape[1:])) for p in (mask, image.pixels))
             raise MisureError(f"region={path} is {found}, the image {wanted}")
-        resized: Tensor = interpolate(mask[None].float(), size=pixels.shape[1:], mode="nearest-exact")[0, 0] > 0
-        return resized
+        nearest: Tensor = interpolate(mask[None].float(), size=pixels.shape[1:], mode="nearest-exact")[0, 0] > 0
+        return nearest
 
 
-def reading_of(cfg: DictConfig, network: NamedNetwork) -> Reading:
+def reading_of(cfg: DictConfig, network: NamedNetwork) -> InputFormat:
     """How images are read for a network.
 
     Raises:
@@ -184,7 +185,7 @@ def reading_of(cfg: DictConfig, network: NamedNetwork) -> Reading:
         raise MisureError(f"window={window} is not two values, such as [-125, 275]")
     if cfg.slice is not None and type(cfg.slice) is not int:
         raise MisureError(f"slice={cfg.slice} is not a whole number")
-    return Reading(
+    return InputFormat(
         network.channels,
         cfg.dimensions or network.dimensions,
         cfg.slice,
@@ -205,9 +206,7 @@ def prepared(image: LoadedImage, network: NamedNetwork, cfg: DictConfig) -> Tens
     pixels = image.pixels
     size = side_lengths(network.size if cfg.size is None else _plain(cfg.size), pixels.ndim - 1)
     if size is not None and size != tuple(pixels.shape[1:]):
-        flat = pixels.ndim == 3
-        mode = "bilinear" if flat else "trilinear"
-        pixels = interpolate(pixels[None], size=size, mode=mode, align_corners=False, antialias=flat)[0].clamp(0, 1)
+        pixels = resized(pixels[None], size, antialias=pixels.ndim == 3)[0].clamp(0, 1)
     return network.normalised(pixels)
 
 

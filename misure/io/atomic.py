@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from misure.errors import MisureError
+import psutil
+
+from misure.errors import MisureError, brief
+
+PARTIAL = ".part"
+"""Ending of what is not written to its end, so that no reader's pattern matches what a kill leaves."""
 
 
 @contextlib.contextmanager
@@ -19,19 +26,18 @@ def replacing(path: Path, *, hint: str = "") -> Iterator[Path]:
         hint: Added to the error's advice.
 
     Yields:
-        A path that ends in ``.part``, so that no reader's pattern matches what a kill leaves.
+        A path that ends in :data:`PARTIAL`.
 
     Raises:
         MisureError: If the place cannot be written; an older file stays as it was.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         partial.replace(path)
     except OSError as error:
-        reason = error.strerror or error
-        raise MisureError(f"cannot write {path}: {reason}; free space or choose another folder{hint}") from error
+        raise MisureError(f"cannot write {path}: {brief(error)}; free space or choose another folder{hint}") from error
     finally:
         with contextlib.suppress(OSError):  # the folder itself is unusable, which is reported above
             partial.unlink(missing_ok=True)
@@ -56,3 +62,15 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, hint: str =
         with partial.open("rb") as stream:
             os.fsync(stream.fileno())
     return path
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove what processes that no longer run left half-written of a file, or of a folder that is written likewise."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{PARTIAL}*"):
+        process = left.name.removeprefix(f".{path.name}.").partition(".")[0]
+        if process.isdecimal() and not psutil.pid_exists(int(process)):
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    left.unlink()

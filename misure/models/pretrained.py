@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from misure.errors import MisureError
-from misure.io.download import Patience, fetch_resumable, file_digest, is_reachable
+from misure.io.download import fetch, file_digest, is_reachable
 
 _DAMAGE = (
     *(OSError, EOFError, RuntimeError, ValueError, TypeError, AttributeError, LookupError),
@@ -117,13 +117,7 @@ class TorchvisionWeights:
     def _download(self, path: Path) -> None:
         if not is_reachable(self.url):
             raise MisureError(f"{urlsplit(self.url).netloc} does not answer")
-        partial = path.with_name(f"{path.name}.part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            fetch_resumable(self.url, partial, digest=self.digest, patience=Patience())
-            partial.replace(path)
-        except OSError as error:
-            raise MisureError(f"cannot write {path}: {error.strerror}") from error
+        fetch(self.url, path, digest=self.digest)
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def test_what_changes_nothing_is_refused_with_what_does(command, named):
         "operations dataset=triangle explainer=msr n_samples=1",
         "explain image=photo.jpg model=deeplabv3_mobilenetv2 target=dog explainer=rise explainer.n_masks=50",
         "layers model_file=network.pt2",
-        "prepare_data dataset=coco seed=3 coco.threads=2",
+        "prepare_data dataset=coco seed=3 dataset.prepare.server.threads=2",
         "prepare_data dataset=synapse source=folder labels=totalsegmentator",
     ],
 )

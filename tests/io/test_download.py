@@ -1,12 +1,18 @@
-"""Downloads against a real server on this machine: whole, wrong, cut short, missing, silent."""
+"""Downloads against a real server on this machine: whole, wrong, cut short, missing, silent, killed, no room."""
 
 from __future__ import annotations
 
 import hashlib
 import http.server
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -18,31 +24,33 @@ from misure.io.download import (
     Patience,
     UnreachableError,
     fetch,
-    fetch_resumable,
     file_digest,
     is_reachable,
-    patiently,
-    read_bytes,
 )
 
 BODY = bytes(range(256)) * 1000  # several blocks
 DIGEST = hashlib.sha256(BODY).hexdigest()
 SHORT_WAIT = 0.3  # seconds; what an unresponsive server is given here
+QUICK = Patience(attempts=2, wait=0.01, timeout=SHORT_WAIT)
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves ``/whole``, ``/cut`` (less than announced), ``/garbled`` (no HTTP) and ``/s3`` and ``/cdn``, whose ETag
-    is another file's MD5 (which says something on S3 alone); counts requests, and answers ``/<status>`` with it."""
+    """Serves ``/whole``, ``/cut`` (less than announced), ``/stall`` (half, then silence), ``/garbled`` (no HTTP) and
+    ``/s3`` and ``/cdn``, whose ETag is another file's MD5; answers ``/<status>`` with it; notes what it is asked."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked: list[str] = []
+        self.go_on = threading.Event()
         self.software = "test"
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.server_port}{path}"
+
+    def handle_error(self, *_args) -> None:
+        """A client that went away is part of the tests."""
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -50,20 +58,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked.append(self.path)
+        self.server.software = "AmazonS3" if self.path == "/s3" else "test"
         if self.path == "/garbled":
             self.wfile.write(b"SSH-2.0-not-http\r\n\r\n")
-        elif self.path in {"/whole", "/cut"}:
+        elif self.path[1:] in {"whole", "cut", "stall", "s3", "cdn"}:
             self.send_response(200)
             self.send_header("Content-Length", str(len(BODY)))
+            if self.path in {"/s3", "/cdn"}:
+                self.send_header("ETag", f'"{hashlib.md5(b"else").hexdigest()}"')
             self.end_headers()
-            self.wfile.write(BODY if self.path == "/whole" else BODY[:1000])
-        elif self.path in {"/s3", "/cdn"}:
-            self.server.software = "AmazonS3" if self.path == "/s3" else "cdn"
-            self.send_response(200)
-            self.send_header("ETag", f'"{hashlib.md5(b"else").hexdigest()}"')
-            self.send_header("Content-Length", str(len(BODY)))
-            self.end_headers()
-            self.wfile.write(BODY)
+            self.wfile.write(BODY[:1000] if self.path in {"/cut", "/stall"} else BODY)
+            if self.path == "/stall":
+                self.wfile.flush()
+                self.server.go_on.wait(20)
         else:
             self.send_error(int(self.path[1:]) if self.path[1:].isdigit() else 404)
 
@@ -83,15 +90,9 @@ def server() -> Iterator[Server]:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield running
+        running.go_on.set()
         running.shutdown()
         thread.join()
-
-
-@pytest.fixture
-def silent() -> Iterator[str]:
-    """Address of a server that accepts connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/whole"
 
 
 @pytest.fixture
@@ -112,89 +113,102 @@ def test_a_whole_file_arrives_and_is_not_fetched_again(server, tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["file"]
 
 
-def test_a_good_file_is_enough_where_there_is_no_network(closed, tmp_path):
+@pytest.mark.parametrize("older", [BODY[:-1], b""])
+def test_a_damaged_file_is_replaced(server, tmp_path, older):
     path = tmp_path / "file"
-    path.write_bytes(BODY)
-    assert fetch(closed, path, digest=DIGEST) == path
-
-
-def test_a_damaged_file_is_replaced(server, tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(BODY[:-1])
+    path.write_bytes(older)
     fetch(server.url("/whole"), path, digest=DIGEST)
     assert path.read_bytes() == BODY
 
 
-def test_another_algorithm_is_checked_as_well(server, tmp_path):
-    digest = hashlib.md5(BODY).hexdigest()
-    assert fetch(server.url("/whole"), tmp_path / "file", digest=digest, algorithm="md5").read_bytes() == BODY
-    with pytest.raises(MisureError, match="md5"):
-        fetch(server.url("/whole"), tmp_path / "other", digest=DIGEST[:32], algorithm="md5")
-
-
-@pytest.mark.parametrize("length", [1, 8, 63, 64])
-def test_the_start_of_a_digest_suffices_as_in_the_names_of_pytorchs_files(server, tmp_path, length):
+def test_without_a_digest_the_check_decides_and_a_file_is_fetched_anew(server, tmp_path):
     path = tmp_path / "file"
-    for digest in (DIGEST[:length], DIGEST[:length].upper()):
-        assert fetch(server.url("/whole"), path, digest=digest) == path
-    assert server.asked == ["/whole"]
+    for _ in range(2):
+        fetch(server.url("/whole"), path, digest=None, check=lambda partial: partial.read_bytes() == BODY)
+    assert len(server.asked) == 2
 
+    def refuse(partial):
+        raise DamagedError("no picture")
 
-@pytest.mark.parametrize("digest", ["", DIGEST + "0", DIGEST[1:], f"{'0' if DIGEST[0] != '0' else '1'}{DIGEST[1:8]}"])
-def test_what_is_not_the_start_of_the_digest_is_refused(server, tmp_path, digest):
-    with pytest.raises(MisureError, match="expected"):
-        fetch(server.url("/whole"), tmp_path / "file", digest=digest)
-    assert not list(tmp_path.iterdir())
+    with pytest.raises(DamagedError, match="no picture"):
+        fetch(server.url("/whole"), path, digest=None, check=refuse, patience=QUICK)
+    assert len(server.asked) == 4  # what fails its check is asked for again
+    assert path.read_bytes() == BODY
 
 
 @pytest.mark.parametrize(
-    ("path", "digest", "message"),
+    ("algorithm", "digest"),
     [
-        ("/whole", "0" * 64, "expected 0000"),
-        ("/cut", DIGEST, "cut short"),
-        ("/missing", DIGEST, "404"),
-        ("/garbled", DIGEST, "by hand"),
+        ("sha256", DIGEST.upper()),
+        ("sha256", DIGEST[:8]),  # as in the names of PyTorch's files
+        ("sha256", DIGEST[:1]),
+        ("md5", hashlib.md5(BODY).hexdigest()),
     ],
 )
-def test_a_bad_answer_leaves_what_was_there_and_nothing_half_written(server, tmp_path, path, digest, message):
+def test_the_start_of_a_digest_in_any_case_suffices(server, tmp_path, algorithm, digest):
+    for _ in range(2):
+        fetch(server.url("/whole"), tmp_path / "file", digest=digest, algorithm=algorithm)
+    assert server.asked == ["/whole"]
+
+
+OTHER = f"{'0' if DIGEST[0] != '0' else '1'}{DIGEST[1:8]}"
+
+
+@pytest.mark.parametrize(
+    ("path", "digest", "kind", "asked"),
+    [
+        ("/whole", "", DamagedError, 1),  # another file on the server does not change by asking again
+        ("/whole", DIGEST + "0", DamagedError, 1),
+        ("/whole", OTHER, DamagedError, 1),
+        ("/cut", DIGEST, DamagedError, 2),
+        ("/stall", DIGEST, UnreachableError, 2),
+        ("/garbled", DIGEST, UnreachableError, 2),
+        ("/s3", DIGEST, DamagedError, 2),
+        ("/404", DIGEST, NotServedError, 1),
+        ("/403", DIGEST, NotServedError, 1),
+        ("/500", DIGEST, UnreachableError, 2),
+        ("/503", DIGEST, UnreachableError, 2),
+        ("/429", DIGEST, UnreachableError, 2),
+        ("/408", DIGEST, UnreachableError, 2),
+    ],
+)
+def test_a_bad_answer_leaves_what_was_there_and_nothing_half_written(server, tmp_path, path, digest, kind, asked):  # noqa: PLR0917
     target = tmp_path / "file"
     target.write_bytes(b"older")
-    with pytest.raises(MisureError, match=message) as caught:
-        fetch(server.url(path), target, digest=digest)
+    with pytest.raises(kind) as caught:
+        fetch(server.url(path), target, digest=digest, patience=QUICK)
+    assert type(caught.value) is kind
+    assert server.url(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
     assert target.read_bytes() == b"older"
+    assert server.asked == [path] * asked
 
 
-def test_a_silent_server_is_given_up(silent, tmp_path):
-    with pytest.raises(MisureError, match="timed out"):
-        fetch(silent, tmp_path / "file", digest=DIGEST, timeout=SHORT_WAIT)
+def test_an_md5_is_believed_from_s3_alone(server, tmp_path):
+    assert fetch(server.url("/cdn"), tmp_path / "file", digest=DIGEST).read_bytes() == BODY
+
+
+def test_a_closed_or_silent_port_and_a_local_address_are_unreachable(closed, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        quiet = f"http://127.0.0.1:{silent.getsockname()[1]}/whole"
+        for url, reason in ((closed, "refused"), (quiet, "timed out"), (Path(__file__).as_uri(), "file:")):
+            assert not is_reachable(url, timeout=SHORT_WAIT)
+            with pytest.raises(UnreachableError, match=reason):
+                fetch(url, tmp_path / "file", digest=DIGEST, patience=QUICK)
     assert not list(tmp_path.iterdir())
-    assert not is_reachable(silent, timeout=SHORT_WAIT)
 
 
-def test_a_closed_port_is_unreachable(closed, tmp_path):
-    assert not is_reachable(closed)
-    with pytest.raises(MisureError, match="place the file at"):
-        fetch(closed, tmp_path / "file", digest=DIGEST)
-    assert not list(tmp_path.iterdir())
+def test_the_reason_is_the_downloads_own_while_another_error_is_handled(closed, tmp_path):
+    try:
+        {}["handled meanwhile"]
+    except KeyError:
+        with pytest.raises(UnreachableError, match="refused"):
+            fetch(closed, tmp_path / "file", digest=DIGEST, patience=QUICK)
 
 
 def test_any_answer_counts_as_reachable(server):
     assert is_reachable(server.url("/whole"))
-
-
-def test_only_web_addresses_are_fetched(tmp_path):
-    source = tmp_path / "source"
-    source.write_bytes(BODY)
-    with pytest.raises(MisureError, match="only http and https"):
-        fetch(source.as_uri(), tmp_path / "file", digest=DIGEST)
-
-
-def test_a_folder_that_cannot_be_made_is_named(server, tmp_path):
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(MisureError, match="cannot download"):
-        fetch(server.url("/whole"), tmp_path / "file" / "below", digest=DIGEST)
 
 
 class Clock:
@@ -209,64 +223,46 @@ class Clock:
         return len(self.pauses) >= self.set_after
 
 
-@pytest.mark.parametrize("path", ["/500", "/503", "/429", "/408", "/cut"])
-def test_passing_faults_are_waited_out_with_pauses_that_double_up_to_a_minute(server, path):
+def test_passing_faults_are_waited_out_with_pauses_that_double_up_to_a_minute(server, tmp_path):
     clock = Clock()
-    with pytest.raises(DamagedError if path == "/cut" else UnreachableError, match=path) as caught:
-        patiently(lambda: read_bytes(server.url(path), 5), server.url(path), Patience(attempts=9, wait=1), clock)
+    with pytest.raises(UnreachableError):
+        fetch(server.url("/500"), tmp_path / "file", digest=DIGEST, patience=Patience(attempts=9), stop=clock)
     assert clock.pauses == [1, 2, 4, 8, 16, 32, LONGEST_PAUSE, LONGEST_PAUSE]
-    assert len(server.asked) == 9
-    assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("path", ["/404", "/403", "/410"])
-def test_what_is_not_served_is_not_asked_for_again(server, path):
-    with pytest.raises(NotServedError, match=f"HTTP Error {path[1:]}"):
-        patiently(lambda: read_bytes(server.url(path), 5), server.url(path), Patience(), Clock())
-    assert server.asked == [path]
-
-
-def test_waiting_ends_when_it_is_no_use_any_more(server):
-    with pytest.raises(UnreachableError, match="500"):
-        patiently(lambda: read_bytes(server.url("/500"), 5), server.url("/500"), Patience(), Clock(set_after=2))
+def test_waiting_ends_when_it_is_no_use_any_more(server, tmp_path):
+    with pytest.raises(UnreachableError):
+        fetch(server.url("/500"), tmp_path / "file", digest=DIGEST, stop=Clock(set_after=2))
     assert len(server.asked) == 2
 
 
-def test_other_errors_are_not_repeated():
-    calls = []
-
-    def task() -> None:
-        calls.append(1)
-        raise MisureError("cannot write x: No space left on device")
-
-    with pytest.raises(MisureError, match="No space"):
-        patiently(task, "x", Patience(), Clock())
-    assert len(calls) == 1
+def test_a_folder_that_cannot_be_made_is_named(server, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(MisureError, match=r"cannot write .*below"):
+        fetch(server.url("/whole"), tmp_path / "file" / "below", digest=DIGEST)
+    assert server.asked == []
 
 
-def test_an_md5_is_believed_from_s3_alone(server):
-    assert read_bytes(server.url("/cdn"), 5) == BODY
-    with pytest.raises(DamagedError, match="the server announced"):
-        read_bytes(server.url("/s3"), 5)
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full: Linux alone has a disk that is always full")
+def test_a_full_disk_is_one_line_and_not_asked_for_again(server, tmp_path):
+    (tmp_path / f".file.{os.getpid()}.part").symlink_to("/dev/full")
+    with pytest.raises(MisureError, match=r"cannot write .*file: No space left on device") as caught:
+        fetch(server.url("/whole"), tmp_path / "file", digest=DIGEST)
+    assert "\n" not in str(caught.value)
+    assert server.asked == ["/whole"]
+    assert not list(tmp_path.iterdir())
 
 
-def test_a_large_file_that_lacks_its_digest_is_deleted(server, tmp_path):
-    path = tmp_path / "file.part"
-    quick = Patience(attempts=2, wait=0.01)
-    with pytest.raises(DamagedError, match="expected 0000"):
-        fetch_resumable(server.url("/whole"), path, digest="0000", patience=quick)
-    assert not path.exists()
-    for digest in (DIGEST[:8], None):
-        fetch_resumable(server.url("/whole"), path, digest=digest, patience=quick)
-        assert path.read_bytes() == BODY
-    with pytest.raises(NotServedError, match="404"):
-        fetch_resumable(server.url("/missing"), path, digest=None, patience=quick)
-    with pytest.raises(MisureError, match="only http and https"):
-        fetch_resumable(path.as_uri(), path, digest=None, patience=quick)
-
-
-def test_a_large_file_that_is_cut_short_keeps_what_came(server, tmp_path):
-    path = tmp_path / "file.part"
-    with pytest.raises(DamagedError, match=f"cut short after 1000 of {len(BODY)} bytes"):
-        fetch_resumable(server.url("/cut"), path, digest=DIGEST, patience=Patience(attempts=2, wait=0.01))
-    assert path.read_bytes() == BODY[:1000]
+def test_a_killed_download_leaves_no_file_and_the_next_one_cleans_up(server, tmp_path):
+    path = tmp_path / "file"
+    arguments = f"{server.url('/stall')!r}, Path({str(path)!r}), digest={DIGEST!r}"
+    code = f"from pathlib import Path; from misure.io.download import fetch; fetch({arguments})"
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as process:
+        until = time.monotonic() + 60
+        while time.monotonic() < until and process.poll() is None and not server.asked:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    assert [left.suffix for left in tmp_path.iterdir()] == [".part"]
+    fetch(server.url("/whole"), path, digest=DIGEST)
+    assert [left.name for left in tmp_path.iterdir()] == ["file"]
+    assert path.read_bytes() == BODY

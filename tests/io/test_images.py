@@ -15,11 +15,11 @@ from image_files import random_rgb
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 from PIL import Image
 
+from misure.io import nifti as nifti_module
 from misure.io import pictures as pictures_module
-from misure.io import scans as scans_module
-from misure.io.images import ImageFileError, Reading, find_images, read_images
+from misure.io.images import ImageFileError, InputFormat, find_images, read_images
 from misure.io.loaded import Grid
-from misure.io.nifti import radiological
+from misure.io.volume import radiological
 
 AXES = ["RAS", "LAS", "LPI", "SRA", "PIR"]
 WINDOW = (-125.0, 275.0)
@@ -193,8 +193,8 @@ def unreadable(folder):
     nib.Nifti1Image(np.full((2, 2, 2), np.nan, np.float32), AFFINE).to_filename(folder / "nan.nii")
     Image.fromarray(np.full((3, 3), 7.5, np.float32)).save(folder / "float.tiff")
     return {
-        "cut.png": "cannot be decoded",
-        "cut.jpg": "cannot be decoded",
+        "cut.png": "cannot be read",
+        "cut.jpg": "cannot be read",
         "empty.png": "is empty",
         "text.png": "holds no PNG, JPEG or TIFF",
         "notes.txt": "is no image",
@@ -233,7 +233,7 @@ def test_too_large_pictures_are_refused_before_decoding(tmp_path, monkeypatch):
         read_images(tmp_path / "a.png")
     monkeypatch.undo()
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 399)  # Pillow's own check for bombs
-    with pytest.raises(ImageFileError, match=r"a\.png cannot be decoded .*decompression bomb"):
+    with pytest.raises(ImageFileError, match=r"a\.png cannot be read .*decompression bomb"):
         read_images(tmp_path / "a.png")
     monkeypatch.undo()
     monkeypatch.setattr(pictures_module, "MOST_BYTES", 10)
@@ -245,10 +245,10 @@ def test_a_scan_that_unpacks_to_more_than_it_says_is_refused(tmp_path, monkeypat
     path = write_nifti(tmp_path / "a.nii.gz", scan())
     content = gzip.decompress(path.read_bytes())
     path.write_bytes(gzip.compress(content + bytes(1_000_000)))
-    monkeypatch.setattr(scans_module, "_CHUNK", 1024)
+    monkeypatch.setattr(nifti_module, "_EXTENSIONS", 1024)
     with pytest.raises(ImageFileError, match="more than its header says"):
         read_images(path, channels=1, dimensions=3)
-    monkeypatch.setattr(scans_module, "MOST_VOXELS", 100)
+    monkeypatch.setattr(nifti_module, "MOST_VOXELS", 100)
     with pytest.raises(ImageFileError, match="crop it first"):
         read_images(path, channels=1, dimensions=3)
 
@@ -264,4 +264,4 @@ def test_a_scan_that_unpacks_to_more_than_it_says_is_refused(tmp_path, monkeypat
 )
 def test_wrong_readings_are_told(wrong, words):
     with pytest.raises(Exception, match=words):
-        Reading(**wrong)
+        InputFormat(**wrong)

@@ -120,8 +120,7 @@ class CocoDataset(Dataset[dict[str, Tensor]]):
     @cached_property
     def fingerprint(self) -> str:
         """Identity of the images: size, normalisation, annotations and files (16 hex digits)."""
-        with reading(self.files.images, "an image has gone: run this again"):
-            files = [file_digest(self._path(image)) for image in self._ids]
+        files = [self._digest(image) for image in self._ids]
         identity = [self.split, self.resize, self.mean.tolist(), self.std.tolist(), self._labels, self._ids, files]
         text = json.dumps([*identity, file_digest(self.files.annotations)])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -163,6 +162,11 @@ class CocoDataset(Dataset[dict[str, Tensor]]):
 
     def _path(self, image_id: int) -> Path:
         return self.files.images / str(self._coco.imgs[image_id]["file_name"])
+
+    def _digest(self, image_id: int) -> str:
+        path = self._path(image_id)
+        with reading(path, "it was there before: put it back, or run this again"):
+            return file_digest(path)
 
     def _fault(self, image_id: int) -> str | None:
         """Say why an image cannot be used, if so."""

@@ -1,9 +1,9 @@
-"""Downloading the part of COCO-2017 that the protocol needs, into the official layout.
+"""Download of the part of COCO-2017 that the protocol needs, into the official layout.
 
 The annotation archive is fetched once, for one file in it; then each image that
-:func:`misure.datasets.coco.protocol.choose_images` draws, by its own address. COCO publishes no hash of single images
-(:mod:`misure.datasets.coco.server` says how they are checked): their SHA-256 is kept in ``downloads.json``, so that
-later runs notice any change. What is there and passes its check is never fetched or written again.
+:func:`misure.datasets.coco.protocol.choose_images` draws, by its own address. The SHA-256 of every file that passed its
+check is kept in ``downloads.json``, so that later runs notice any change. What is there and passes its check is never
+fetched or written again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import os
 import shutil
 import threading
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -24,27 +23,30 @@ from typing import Any, TypeVar
 from pycocotools.coco import COCO
 from tqdm import tqdm
 
-from misure.datasets.coco.images import UnreadableImageError
-from misure.datasets.coco.manifest import DownloadManifest, FileRecord
-from misure.datasets.coco.protocol import choose_images, class_ids, load_annotations
-from misure.datasets.coco.server import CocoServer, check_entry
-from misure.errors import MisureError
-from misure.io.atomic import replacing
-from misure.io.download import DamagedError, NotServedError, UnreachableError, file_digest, is_reachable
+from misure.datasets.coco.images import check_image
+from misure.datasets.coco.protocol import choose_images, class_ids, read_annotations
+from misure.datasets.coco.server import CocoServer, FileRecord, read_records, write_records
+from misure.errors import MisureError, some
+from misure.io.atomic import PARTIAL, replacing
+from misure.io.download import DamagedError, NotServedError, UnreachableError, fetch, file_digest, is_reachable
+from misure.io.loaded import ImageFileError
+from misure.io.reading import reading
 
 ANNOTATIONS = "annotations/instances_val2017.json"
 IMAGES = "val2017"
+RECORDS = "downloads.json"
 
 _NAMED = 5
 """How many files a message names."""
 
-_Item = TypeVar("_Item")
+_Entry = Mapping[str, Any]
+_Records = dict[str, FileRecord]
 _Result = TypeVar("_Result")
 
 
 @dataclass
 class CocoDownload:
-    """What a download did.
+    """What a download did; as text, a few lines for the user.
 
     Attributes:
         folder: ``<data_root>/coco``.
@@ -64,9 +66,7 @@ class CocoDownload:
     damaged: dict[str, str] = field(default_factory=dict)
     note: str = ""
 
-    @property
-    def summary(self) -> str:
-        """A few lines for the user."""
+    def __str__(self) -> str:
         megabytes = sum(record.bytes for record in self.fetched.values()) / 1e6
         here = f"{self.there + len(self.fetched)} of {self.needed} images are in {self.folder / IMAGES}"
         how = f"{len(self.fetched)} downloaded ({megabytes:.1f} MB), {self.there} skipped because they were there"
@@ -75,7 +75,7 @@ class CocoDownload:
 
 
 def download_coco(
-    data_root: Path, classes: Sequence[str], images_per_class: int, seed: int, server: CocoServer
+    data_root: Path | str, classes: Sequence[str], images_per_class: int, seed: int, server: CocoServer
 ) -> CocoDownload:
     """Make ``<data_root>/coco`` hold what ``dataset=coco`` reads; only what is missing is downloaded.
 
@@ -89,22 +89,22 @@ def download_coco(
     Raises:
         MisureError: If the network or the server fails, the disk does not take the files, or images stay damaged.
     """
-    done = CocoDownload(data_root / "coco")
+    done = CocoDownload(Path(data_root) / "coco")
     labels = class_ids(classes)
-    with _alone_in(done.folder):
-        manifest = DownloadManifest(done.folder / "downloads.json")
-        try:
-            coco = _annotations(done.folder, server, manifest)
-            entries = [coco.imgs[image] for image in choose_images(coco, labels, images_per_class, seed)]
-            missing = _missing(entries, server, manifest, done)
-            if missing:
-                _fetch_images(missing, server, manifest, done)
-        except BaseException:
-            with contextlib.suppress(MisureError):  # the first error says more
-                manifest.save()
-            raise
-        _save(manifest, done)
-    _complain(done)
+    with _alone_in(done.folder), _kept_records(done) as records:
+        coco = _annotations(done.folder, server, records)
+        entries = [coco.imgs[image] for image in choose_images(coco, labels, images_per_class, seed)]
+        missing = _missing(entries, server.threads, records, done)
+        if missing:
+            _fetch_images(missing, server, records, done)
+    if done.damaged:
+        here = f"{done.there + len(done.fetched)} are there"
+        raise MisureError(
+            f"{len(done.damaged)} of {done.needed} images came damaged, {here}: {_named(done.damaged)}; run this again"
+        )
+    if done.not_served and not done.there and not done.fetched:
+        advice = "see dataset.prepare.server.images"
+        raise MisureError(f"none of {done.needed} images is on the server: {_named(done.not_served)}; {advice}")
     return done
 
 
@@ -121,7 +121,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise MisureError(f"another process downloads into {folder}: wait until it has ended") from error
-        for stray in folder.glob("*/.*.part"):
+        for stray in folder.glob(f"*/.*{PARTIAL}"):
             with contextlib.suppress(OSError):
                 stray.unlink()
         yield
@@ -129,125 +129,129 @@ def _alone_in(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _annotations(folder: Path, server: CocoServer, manifest: DownloadManifest) -> COCO:
+@contextlib.contextmanager
+def _kept_records(done: CocoDownload) -> Iterator[_Records]:
+    """Give the records of earlier downloads to add to, and write them however the block ends.
+
+    Where nothing was downloaded, a folder that cannot be written is no failure.
+    """
+    path = done.folder / RECORDS
+    records = read_records(path)
+    before = dict(records)
+    try:
+        yield records
+    except BaseException:
+        with contextlib.suppress(MisureError):  # the first error says more
+            write_records(path, records)
+        raise
+    if records != before:
+        try:
+            write_records(path, records)
+        except MisureError as error:
+            if done.fetched:
+                raise
+            done.note = f"hashes are not kept: {error}"
+
+
+def _annotations(folder: Path, server: CocoServer, records: _Records) -> COCO:
     """Read the annotation file, downloaded if it is missing or damaged."""
     path = folder / ANNOTATIONS
-    known = manifest.files.get(ANNOTATIONS)
     try:
-        coco = load_annotations(path)
+        coco, _ = read_annotations(path)
     except MisureError:
-        _extract(_archive(folder, server), path)
-        coco = load_annotations(path)
-        manifest.files[ANNOTATIONS] = FileRecord.of(path, server.archive)
-        return coco
-    if known is None:
-        manifest.files[ANNOTATIONS] = FileRecord.of(path, None)
-    elif known.sha256 != file_digest(path):
-        name = manifest.path.name
-        raise MisureError(
-            f"{path} has changed since {name} was written: delete it (for a new one) or {name} (to keep it)"
-        )
+        coco = None
+    if coco is None:
+        _fetch_annotations(folder, server)
+        coco, _ = read_annotations(path)
+        records[ANNOTATIONS] = FileRecord.of(path, server.archive)
+    elif ANNOTATIONS not in records:
+        records[ANNOTATIONS] = FileRecord.of(path, None)
+    elif records[ANNOTATIONS].sha256 != file_digest(path):
+        advice = f"delete it (for a new one) or {RECORDS} (to keep it)"
+        raise MisureError(f"{path} has changed since {RECORDS} was written: {advice}")
     return coco
 
 
-def _archive(folder: Path, server: CocoServer) -> Path:
-    """Download the annotation archive, under a name that says that it is there for the moment only."""
-    archive = folder / "annotations" / "annotations_trainval2017.zip.part"
+def _fetch_annotations(folder: Path, server: CocoServer) -> None:
+    """Download the archive, take one file out of it, checked by its CRC, and remove the archive."""
+    path = folder / ANNOTATIONS
+    archive = path.with_name(".annotations_trainval2017.zip")
     _require_server(server.archive, folder)
     try:
-        archive.parent.mkdir(parents=True, exist_ok=True)
-        server.fetch_archive(archive)
-    except OSError as error:
-        raise MisureError(f"cannot write {archive.parent}: {error.strerror}; choose another data_root") from error
+        fetch(server.archive, archive, digest=server.archive_sha256, patience=server.patience)
     except (UnreachableError, NotServedError, DamagedError) as error:
         raise MisureError(f"{error}; run this again, or {_by_hand(folder)}") from error
-    return archive
-
-
-def _extract(archive: Path, path: Path) -> None:
-    """Take one file out of the archive, checked by its CRC, and remove the archive."""
     try:
         with (
+            reading("the annotation archive", "it is damaged or another one; run this again"),
             zipfile.ZipFile(archive) as members,
             members.open(ANNOTATIONS) as source,
             replacing(path) as partial,
             partial.open("wb") as out,
         ):
             shutil.copyfileobj(source, out)
-    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError) as error:
+    finally:
         archive.unlink()
-        raise MisureError(f"the annotation archive is damaged or another one ({error}): run this again") from error
-    archive.unlink()
 
 
-def _missing(
-    entries: Sequence[Mapping[str, Any]], server: CocoServer, manifest: DownloadManifest, done: CocoDownload
-) -> list[Mapping[str, Any]]:
-    """Check the images that are there; return the entries of the others."""
+def _missing(entries: Sequence[_Entry], threads: int, records: _Records, done: CocoDownload) -> list[_Entry]:
+    """Check the images that are there, by their hash, or by decoding where none is known; return the others."""
 
-    def check(entry: Mapping[str, Any]) -> FileRecord | None:
-        name = _file_name(entry)
-        return _checked(done.folder / IMAGES / name, entry, manifest.files.get(f"{IMAGES}/{name}"))
+    def check(entry: _Entry) -> FileRecord | None:
+        path, record = done.folder / _place(entry), records.get(_place(entry))
+        if not path.is_file():
+            return None
+        if record is not None:
+            return record if file_digest(path) == record.sha256 else None
+        try:
+            check_image(path, (entry["width"], entry["height"]))
+        except ImageFileError:
+            return None
+        return FileRecord.of(path, None)
 
     missing = []
-    for entry, record in _in_parallel(check, entries, server.threads, "checking images"):
+    for entry, record in _in_parallel(check, entries, threads, "checking images"):
         if record is None:
             missing.append(entry)
         else:
-            manifest.files[f"{IMAGES}/{_file_name(entry)}"] = record
+            records[_place(entry)] = record
     done.needed, done.there = len(entries), len(entries) - len(missing)
     return missing
 
 
-def _fetch_images(
-    missing: Sequence[Mapping[str, Any]], server: CocoServer, manifest: DownloadManifest, done: CocoDownload
-) -> None:
+def _fetch_images(missing: Sequence[_Entry], server: CocoServer, records: _Records, done: CocoDownload) -> None:
     """Download images; what the server lacks and what stays damaged is noted, anything else ends it."""
     stop = threading.Event()
 
-    def fetch_one(entry: Mapping[str, Any]) -> FileRecord | NotServedError | DamagedError:
+    def fetch_one(entry: _Entry) -> FileRecord | NotServedError | DamagedError:
         try:
-            return server.fetch_image(entry, done.folder / IMAGES / _file_name(entry), stop)
+            return server.fetch_image(entry, done.folder / _place(entry), stop)
         except (NotServedError, DamagedError) as error:
             return error
 
     _require_server(server.address(missing[0]), done.folder, f"{len(missing)} of {done.needed} images are missing; ")
     try:
         for entry, result in _in_parallel(fetch_one, missing, server.threads, "downloading images", stop):
-            name = _file_name(entry)
+            name = str(entry["file_name"])
             if isinstance(result, FileRecord):
-                done.fetched[name] = manifest.files[f"{IMAGES}/{name}"] = result
+                done.fetched[name] = records[_place(entry)] = result
             else:
                 (done.damaged if isinstance(result, DamagedError) else done.not_served)[name] = str(result)
     except UnreachableError as error:
-        there = done.there + len(done.fetched)
-        advice = f"run this again to go on, or {_by_hand(done.folder)}"
-        raise MisureError(f"{error}; {there} of {done.needed} images are there: {advice}") from error
-
-
-def _checked(path: Path, entry: Mapping[str, Any], known: FileRecord | None) -> FileRecord | None:
-    """Return the record of a file that is there and good: by its hash, or by decoding it where none is known."""
-    if not path.is_file():
-        return None
-    if known is not None:
-        return known if file_digest(path) == known.sha256 else None
-    try:
-        check_entry(entry, path)
-    except UnreadableImageError:
-        return None
-    return FileRecord.of(path, None)
+        there = f"{done.there + len(done.fetched)} of {done.needed} images are there"
+        raise MisureError(f"{error}; {there}: run this again to go on, or {_by_hand(done.folder)}") from error
 
 
 def _in_parallel(
-    task: Callable[[_Item], _Result],
-    items: Sequence[_Item],
+    task: Callable[[_Entry], _Result],
+    entries: Sequence[_Entry],
     threads: int,
     title: str,
     stop: threading.Event | None = None,
-) -> Iterator[tuple[_Item, _Result]]:
-    """Yield every item with its result, in the order of completion, with one progress bar; an error ends it all."""
-    with ThreadPoolExecutor(threads) as pool, tqdm(total=len(items), unit="image", desc=title, leave=False) as bar:
-        futures = {pool.submit(task, item): item for item in items}
+) -> Iterator[tuple[_Entry, _Result]]:
+    """Yield every image with its result, in the order of completion, with one progress bar; an error ends it all."""
+    with ThreadPoolExecutor(threads) as pool, tqdm(total=len(entries), unit="image", desc=title, leave=False) as bar:
+        futures = {pool.submit(task, entry): entry for entry in entries}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
@@ -259,26 +263,6 @@ def _in_parallel(
             raise
 
 
-def _save(manifest: DownloadManifest, done: CocoDownload) -> None:
-    """Keep the hashes; where nothing was downloaded, a folder that cannot be written is no failure."""
-    try:
-        manifest.save()
-    except MisureError as error:
-        if done.fetched:
-            raise
-        done.note = f"hashes are not kept: {error}"
-
-
-def _complain(done: CocoDownload) -> None:
-    if done.damaged:
-        raise MisureError(
-            f"{len(done.damaged)} of {done.needed} images came damaged, {done.there + len(done.fetched)} are there: "
-            f"{_named(done.damaged)}; run this again"
-        )
-    if done.not_served and not done.there and not done.fetched:
-        raise MisureError(f"none of {done.needed} images is on the server: {_named(done.not_served)}; see coco.images")
-
-
 def _require_server(url: str, folder: Path, situation: str = "") -> None:
     if not is_reachable(url):
         raise MisureError(f"{situation}{url} cannot be reached: connect to the network, or {_by_hand(folder)}")
@@ -288,14 +272,13 @@ def _by_hand(folder: Path) -> str:
     return f"put {ANNOTATIONS} and {IMAGES}/*.jpg into {folder} by hand"
 
 
-def _file_name(entry: Mapping[str, Any]) -> str:
+def _place(entry: _Entry) -> str:
+    """Return an image's path below COCO's folder; a name that leads elsewhere is refused."""
     name = str(entry["file_name"])
     if Path(name).name != name:
         raise MisureError(f"image {entry['id']} of the annotation file is called {name!r}, which is no plain file name")
-    return name
+    return f"{IMAGES}/{name}"
 
 
 def _named(reasons: Mapping[str, str]) -> str:
-    shown = list(reasons.values())[:_NAMED]
-    more = f" and {len(reasons) - _NAMED} more" if len(reasons) > _NAMED else ""
-    return "; ".join(shown) + more
+    return some(list(reasons.values()), _NAMED)

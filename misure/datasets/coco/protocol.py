@@ -14,6 +14,7 @@ from pycocotools.coco import COCO
 from misure.datasets.coco.shapes import sound
 from misure.datasets.credit import LICENCE_TEXTS, UNKNOWN_LICENCE, Credit
 from misure.errors import MisureError
+from misure.io.reading import reading
 from misure.randomness import permutation
 
 _VOC = """background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person
@@ -38,15 +39,6 @@ CROWD = "iscrowd"
 _CLASS_KEY = 15485863  # keeps the draw of images apart from everything else keyed by the seed
 
 
-def load_annotations(path: Path) -> COCO:
-    """Read what can be used of a COCO annotation file.
-
-    Raises:
-        MisureError: If it is missing, damaged or something else.
-    """
-    return read_annotations(path)[0]
-
-
 def read_annotations(path: Path) -> tuple[COCO, list[str]]:
     """Read a COCO annotation file, without annotations that belong to no image or cannot be drawn.
 
@@ -56,11 +48,8 @@ def read_annotations(path: Path) -> tuple[COCO, list[str]]:
     Raises:
         MisureError: If it is missing, damaged or something else.
     """
-    try:
+    with reading(path, "place COCO's annotation file there"):
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = "there is no such file" if isinstance(error, FileNotFoundError) else f"it is damaged ({error})"
-        raise MisureError(f"{path} cannot be read: {reason}; place COCO's annotation file there") from error
     _check_kind(path, content)
     images, faults = _without_faults("image", content["images"], _image_fault)
     sizes = {image["id"]: (image["height"], image["width"]) for image in images}
@@ -89,8 +78,8 @@ def class_ids(names: Sequence[str]) -> tuple[int, ...]:
 
 def annotated_classes(coco: COCO, image_id: int) -> set[int]:
     """Return the VOC labels with at least one object of their own in an image (a crowd is not one)."""
-    found = {a["category_id"] for a in coco.imgToAnns[image_id] if not a.get(CROWD)}
-    return {label for label, category in enumerate(COCO_IDS) if label and category in found}
+    categories = {a["category_id"] for a in coco.imgToAnns[image_id] if not a.get(CROWD)}
+    return {label for label, category in enumerate(COCO_IDS) if label and category in categories}
 
 
 def choose_images(coco: COCO, classes: Sequence[int], per_class: int, seed: int) -> list[int]:
@@ -110,7 +99,7 @@ def choose_images(coco: COCO, classes: Sequence[int], per_class: int, seed: int)
     chosen: set[int] = set()
     annotated = {image: annotated_classes(coco, image) for image in sorted(coco.imgs)}
     for label in classes:
-        images = [image for image, found in annotated.items() if label in found]
+        images = [image for image, labels in annotated.items() if label in labels]
         order = permutation(len(images), seed, _CLASS_KEY, label)
         chosen.update(images[i] for i in order[:per_class])
     return sorted(chosen)
@@ -128,14 +117,14 @@ def credit_of(coco: COCO, image: Mapping[str, Any]) -> Credit:
     entry = next((entry for entry in listed if number is not None and entry.get("id") == number), {})
     text = str(entry.get("url", "")).replace("\\", "")
     url = str(image.get("flickr_url") or image.get("coco_url") or "")
-    known = [n for n, address in LICENCE_TEXTS.items() if n == number and address in text]
-    return Credit(known[0] if known else UNKNOWN_LICENCE, str(entry.get("name", "unknown")), text, url)
+    licences = [n for n, address in LICENCE_TEXTS.items() if n == number and address in text]
+    return Credit(licences[0] if licences else UNKNOWN_LICENCE, str(entry.get("name", "unknown")), text, url)
 
 
 def _check_kind(path: Path, content: Any) -> None:
     """Refuse files that are no instance annotations with COCO's categories."""
-    found = content if isinstance(content, dict) else {}
-    missing = [key for key in ("images", "annotations", "categories") if not isinstance(found.get(key), list)]
+    lists = content if isinstance(content, dict) else {}
+    missing = [key for key in ("images", "annotations", "categories") if not isinstance(lists.get(key), list)]
     if missing:
         raise MisureError(f"{path} holds no COCO instances: it has no list of {' and of '.join(missing)}")
     names = {category["id"]: category.get("name") for category in _categories(content)}

@@ -1,4 +1,4 @@
-"""COCO's host, or a mirror of it: addresses, and downloads that are checked as far as COCO lets one check them.
+"""COCO's host, or a mirror of it, and the record of every file that came from there and passed its check.
 
 COCO publishes no hash of single images: an image is checked by its announced length, by the MD5 that Amazon S3 (COCO's
 host) gives as ETag, and by decoding it at the annotated size.
@@ -6,36 +6,44 @@ host) gives as ETag, and by decoding it at the annotated size.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from misure.datasets.coco.images import UnreadableImageError, check_image
-from misure.datasets.coco.manifest import FileRecord
-from misure.errors import MisureError
-from misure.io.atomic import replacing
-from misure.io.download import DamagedError, Patience, fetch_resumable, patiently, read_bytes
+from misure.datasets.coco.images import check_image
+from misure.io.atomic import write_atomically
+from misure.io.download import DamagedError, Patience, fetch, file_digest
+from misure.io.loaded import ImageFileError
+from misure.io.reading import reading
+from misure.validation import Between, Count, check_fields
 
 COCO_HOST = "http://images.cocodataset.org"
 """How every ``coco_url`` begins (over https the host's certificate is for another name)."""
 
-_ONE_AT_A_TIME = threading.Lock()
+_Seconds = Annotated[float, Between(0.001, 86400)]
 
 
-def check_entry(entry: Mapping[str, Any], path: Path) -> None:
-    """Decode an image, one thread at a time: the check silences warnings, which no thread does for itself alone.
+@dataclass(frozen=True)
+class FileRecord:
+    """A file that passed its check.
 
-    Args:
-        entry: What the annotation file says about it.
-        path: The file.
-
-    Raises:
-        UnreadableImageError: If it is missing, damaged or of another size than annotated.
+    Attributes:
+        url: Where it came from; None if it was put there by hand.
+        bytes: Its size.
+        sha256: Its hash.
     """
-    with _ONE_AT_A_TIME:
-        check_image(path, (entry["width"], entry["height"]))
+
+    url: str | None
+    bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path, url: str | None) -> FileRecord:
+        """Describe a file."""
+        return cls(url, path.stat().st_size, file_digest(path))
 
 
 @dataclass(frozen=True)
@@ -58,20 +66,13 @@ class CocoServer:
     archive: str
     archive_sha256: str | None
     images: str
-    threads: int = 8
-    attempts: int = 5
-    wait: float = 1.0
-    timeout: float = 15.0
+    threads: Count = 8
+    attempts: Count = 5
+    wait: _Seconds = 1.0
+    timeout: _Seconds = 15.0
 
     def __post_init__(self) -> None:
-        for key in ("threads", "attempts"):
-            value = getattr(self, key)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise MisureError(f"coco.{key}={value} is not a whole number of at least 1")
-        for key in ("wait", "timeout"):
-            value = getattr(self, key)
-            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < threading.TIMEOUT_MAX:
-                raise MisureError(f"coco.{key}={value} is not a number of seconds above 0")
+        check_fields(self)
 
     @property
     def patience(self) -> Patience:
@@ -83,39 +84,50 @@ class CocoServer:
         url = str(image.get("coco_url") or f"{COCO_HOST}/val2017/{image['file_name']}")
         return self.images.rstrip("/") + url.removeprefix(COCO_HOST) if url.startswith(f"{COCO_HOST}/") else url
 
-    def fetch_archive(self, path: Path) -> None:
-        """Download the annotation archive, going on with what is there of it.
-
-        Raises:
-            UnreachableError: If the server gives no whole answer.
-            NotServedError: If it does not have the archive.
-            DamagedError: If it gives another one.
-        """
-        fetch_resumable(self.archive, path, digest=self.archive_sha256, patience=self.patience)
-
-    def fetch_image(self, entry: Mapping[str, Any], path: Path, stop: threading.Event) -> FileRecord:
+    def fetch_image(self, image: Mapping[str, Any], path: Path, stop: threading.Event) -> FileRecord:
         """Download an image that can be decoded at its annotated size.
 
         Args:
-            entry: What the annotation file says about it.
+            image: What the annotation file says about it.
             path: Where it goes.
-            stop: Set by another thread when it is no use any more.
+            stop: Set by another thread when further attempts are no use any more.
 
         Raises:
             UnreachableError: If the server gives no whole answer.
             NotServedError: If it does not have the image.
             DamagedError: If it gives something else.
         """
-        url = self.address(entry)
+        url = self.address(image)
 
-        def once() -> FileRecord:
-            body = read_bytes(url, self.timeout)
-            with replacing(path) as partial:
-                partial.write_bytes(body)
-                try:
-                    check_entry(entry, partial)
-                except UnreadableImageError as error:
-                    raise DamagedError(f"{url}: {str(error).removeprefix(f'{partial.name}: ')}") from error
-                return FileRecord.of(partial, url)
+        def check(partial: Path) -> None:
+            try:
+                check_image(partial, (image["width"], image["height"]))
+            except ImageFileError as error:
+                raise DamagedError(str(error).replace(str(partial), url)) from error
 
-        return patiently(once, url, self.patience, stop)
+        fetch(url, path, digest=None, check=check, patience=self.patience, stop=stop, progress=False)
+        return FileRecord.of(path, url)
+
+
+def read_records(path: Path) -> dict[str, FileRecord]:
+    """Read the records of earlier downloads by path below COCO's folder; none where there is no such file.
+
+    Raises:
+        MisureError: If the file is damaged.
+    """
+    if not path.exists():
+        return {}
+    with reading(path, "delete it, and what is there is checked anew"):
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): FileRecord(**entry) for name, entry in entries.items()}
+
+
+def write_records(path: Path, records: Mapping[str, FileRecord]) -> None:
+    """Write the records of all files.
+
+    Raises:
+        MisureError: If the folder cannot be written.
+    """
+    entries = {name: asdict(records[name]) for name in sorted(records)}
+    text = json.dumps(entries, indent=1) + "\n"
+    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))

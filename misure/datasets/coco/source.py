@@ -14,7 +14,7 @@ _JPEG, _JPEG_PIXEL = 7400, 0.24  # bytes of a scene with its annotations, and of
 
 
 @dataclass(frozen=True)
-class Location:
+class CocoFiles:
     """A folder in COCO's layout.
 
     Attributes:
@@ -51,7 +51,7 @@ def available(data_root: Path | str, scenes: SceneSpec | None = None, stand_in: 
 
 def locate(
     data_root: Path | str, split: str, scenes: SceneSpec | None = None, stand_in: Path | None = None
-) -> Location:
+) -> CocoFiles:
     """Find ``<data_root>/coco``, or generate scenes.
 
     Args:
@@ -68,15 +68,15 @@ def locate(
             raise MisureError("generated scenes need a folder: set dataset.stand_in_folder")
         folder = generated(stand_in, scenes)
         return _location(folder, split, _scenes_name(scenes), stand_in=True)
-    found = _location(Path(data_root) / "coco", split, f"COCO {split}2017 images", stand_in=False)
-    if not found.annotations.is_file():
+    files = _location(Path(data_root) / "coco", split, f"COCO {split}2017 images", stand_in=False)
+    if not files.annotations.is_file():
         raise AbsentError(
-            f"COCO-2017 was not found: {found.annotations} does not exist.\n"
+            f"COCO-2017 was not found: {files.annotations} does not exist.\n"
             "scripts/prepare_data.py dataset=coco downloads what is needed; without network put "
             f"annotations/instances_{split}2017.json and {split}2017/*.jpg into {Path(data_root) / 'coco'}.\n"
             f"Without it, model=deeplabv3_stand_in uses generated scenes, marked '{STAND_IN}'."
         )
-    return found
+    return files
 
 
 def _scenes_name(scenes: SceneSpec) -> str:
@@ -84,5 +84,5 @@ def _scenes_name(scenes: SceneSpec) -> str:
     return f"{STAND_IN} ({scenes.size} x {scenes.size}, seed {scenes.seed}{colours})"
 
 
-def _location(folder: Path, split: str, source: str, *, stand_in: bool) -> Location:
-    return Location(folder / "annotations" / f"instances_{split}2017.json", folder / f"{split}2017", source, stand_in)
+def _location(folder: Path, split: str, source: str, *, stand_in: bool) -> CocoFiles:
+    return CocoFiles(folder / "annotations" / f"instances_{split}2017.json", folder / f"{split}2017", source, stand_in)

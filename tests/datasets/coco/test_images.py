@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from coco_files import CocoFolder, box, picture, run_lengths
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,16 +15,10 @@ from oracles import coco as oracle
 from PIL import Image, ImageFile
 
 from misure.datasets.coco import images as coco_images
-from misure.datasets.coco.images import (
-    UnreadableImageError,
-    check_image,
-    fitted,
-    fitted_labels,
-    label_map,
-    read_rgb,
-)
-from misure.datasets.coco.protocol import load_annotations
+from misure.datasets.coco.images import check_image, fitted, fitted_labels, label_map, read_rgb
+from misure.datasets.coco.protocol import read_annotations
 from misure.datasets.coco.shapes import drawn, sound
+from misure.io.loaded import ImageFileError
 
 SIZE = (24, 18)
 UPRIGHT = {
@@ -46,10 +41,15 @@ def save(folder, pixels, name="a.png", **saving):
 
 
 def rgb(path, size=SIZE):
+    """Pixels as H x W x 3 in 0 to 255."""
     check_image(path, size)
     image = read_rgb(path, size)
-    assert (image.mode, image.size) == ("RGB", size)
-    return np.asarray(image).astype(int)
+    assert (image.dtype, tuple(image.shape)) == (torch.float32, (3, *size[::-1]))
+    return image.permute(1, 2, 0).double().numpy() * 255
+
+
+def assert_pixels(image, expected):
+    np.testing.assert_allclose(image, expected, rtol=0, atol=2e-5)  # float32 fractions, times 255
 
 
 def oriented(orientation):
@@ -58,66 +58,56 @@ def oriented(orientation):
     return exif
 
 
-def test_colour_and_grey(tmp_path):
-    np.testing.assert_array_equal(rgb(save(tmp_path, picture())), picture())
-    grey = picture()[..., 0]
-    np.testing.assert_array_equal(rgb(save(tmp_path, grey)), np.stack([grey] * 3, -1))
-    bits = grey > grey.mean()
-    np.testing.assert_array_equal(rgb(save(tmp_path, bits)), 255 * np.stack([bits] * 3, -1))
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA", "LA"])
+def test_every_mode_becomes_colours(tmp_path, mode):
+    stored = Image.fromarray(picture()).convert(mode)
+    assert_pixels(rgb(save(tmp_path, stored)), np.asarray(stored.convert("RGB")))
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 def test_jpegs(tmp_path, mode):
     stored = Image.fromarray(picture()).convert(mode)
-    found = rgb(save(tmp_path, stored, "a.jpg", quality=95))
-    assert abs(found - np.asarray(stored.convert("RGB")).astype(int)).max() <= 8  # what JPEG loses at this quality
+    image = rgb(save(tmp_path, stored, "a.jpg", quality=95))
+    assert abs(image - np.asarray(stored.convert("RGB"))).max() <= 8  # what JPEG loses at this quality
 
 
 def test_sixteen_bits_under_any_name(tmp_path):
     values = np.linspace(0, 65535, 18 * 24).round().astype(np.uint16).reshape(18, 24)
     for name in ("a.png", "a.jpg"):
         path = save(tmp_path, values, name, format="PNG")
-        expected = (values / 65535 * 255).round().astype(int)
-        np.testing.assert_array_equal(rgb(path), np.stack([expected] * 3, -1))
-    dark = np.full((18, 24), 200, np.uint16)  # 200 of 65535, not of 255
-    assert rgb(save(tmp_path, dark)).max() == 1
+        assert_pixels(rgb(path), np.stack([values / 257] * 3, -1))  # 65535 = 255 * 257
 
 
-def test_palettes_and_transparency(tmp_path):
+def test_colours_behind_transparency_are_kept(tmp_path):
     few = Image.fromarray(picture()).quantize(16)
-    colours = np.asarray(few.convert("RGB"))
-    np.testing.assert_array_equal(rgb(save(tmp_path, few)), colours)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # Pillow remarks on the transparent entries of a palette
-        np.testing.assert_array_equal(rgb(save(tmp_path, few, transparency=bytes(range(16)))), colours)
+        assert_pixels(rgb(save(tmp_path, few, transparency=bytes(range(16)))), np.asarray(few.convert("RGB")))
     alpha = np.dstack([picture(), np.zeros((18, 24), np.uint8)])
-    np.testing.assert_array_equal(rgb(save(tmp_path, alpha)), picture())  # colours behind transparency are kept
-    grey = picture()[..., :2]
-    np.testing.assert_array_equal(rgb(save(tmp_path, Image.fromarray(grey, "LA"))), grey[..., :1].repeat(3, -1))
+    assert_pixels(rgb(save(tmp_path, alpha)), picture())
 
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
 def test_a_turned_camera(tmp_path, orientation):
     path = save(tmp_path, picture(), exif=oriented(orientation))
-    np.testing.assert_array_equal(rgb(path), picture())  # the annotations fit the stored pixels
+    assert_pixels(rgb(path), picture())  # the annotations fit the stored pixels
     upright = UPRIGHT[orientation](picture())
     if orientation > 4:
-        np.testing.assert_array_equal(rgb(path, SIZE[::-1]), upright)
+        assert_pixels(rgb(path, SIZE[::-1]), upright)
     else:
-        with pytest.raises(UnreadableImageError, match="it is 24 x 18, its annotations are for 18 x 24"):
+        with pytest.raises(ImageFileError, match="is 24 x 18, its annotations are for 18 x 24"):
             read_rgb(path, SIZE[::-1])
 
 
 def test_a_square_is_taken_as_it_is_stored(tmp_path):
     square = picture(20, 20)
     for orientation in UPRIGHT:
-        np.testing.assert_array_equal(rgb(save(tmp_path, square, exif=oriented(orientation)), (20, 20)), square)
+        assert_pixels(rgb(save(tmp_path, square, exif=oriented(orientation)), (20, 20)), square)
 
 
 def test_a_turned_jpeg(tmp_path):
     path = save(tmp_path, picture(), "a.jpg", quality=95, exif=oriented(6))
-    found = rgb(path, SIZE[::-1])
-    assert abs(found - UPRIGHT[6](picture()).astype(int)).max() <= 8  # what JPEG loses
+    assert abs(rgb(path, SIZE[::-1]) - UPRIGHT[6](picture())).max() <= 8  # what JPEG loses
 
 
 def damaged(tmp_path, content, name="a.jpg"):
@@ -128,54 +118,45 @@ def damaged(tmp_path, content, name="a.jpg"):
 @pytest.mark.parametrize("read", [read_rgb, check_image])
 def test_what_cannot_be_read_is_named(tmp_path, read):
     def refused(path, reason, size=SIZE):
-        with pytest.raises(UnreadableImageError, match=rf"^{path.name}: {reason}") as error:
+        with pytest.raises(ImageFileError, match=rf"^{path} {reason}") as error:
             read(path, size)
         assert "\n" not in str(error.value)
-        assert str(tmp_path) not in str(error.value)
 
-    refused(tmp_path / "none.jpg", "there is no such file")
-    refused(damaged(tmp_path, b""), "it is empty")
-    refused(damaged(tmp_path, b"<html>404</html>"), "it is no image")
-    refused(save(tmp_path, picture(), "a.jpg"), "it is 24 x 18, its annotations are for 25 x 18", (25, 18))
+    refused(tmp_path / "none.jpg", "does not exist")
+    refused(damaged(tmp_path, b""), "is empty")
+    refused(damaged(tmp_path, b"<html>404</html>"), "holds no PNG, JPEG or TIFF image")
+    refused(save(tmp_path, picture(), "a.jpg"), "is 24 x 18, its annotations are for 25 x 18", (25, 18))
     for ending in ("jpg", "png"):
         whole = save(tmp_path, picture(240, 180), f"whole.{ending}").read_bytes()
         cut = damaged(tmp_path, whole[: len(whole) * 2 // 3], f"cut.{ending}")
-        refused(cut, "it cannot be decoded", (240, 180))
-    fractions = Image.fromarray(np.zeros((18, 24), np.float32))
-    refused(save(tmp_path, fractions, "a.tif"), r"it cannot be decoded \(its pixels are fractions")
+        refused(cut, "cannot be read", (240, 180))
+    fractions = Image.fromarray(np.full((18, 24), 7.0, np.float32))
+    refused(save(tmp_path, fractions, "a.tif"), r"cannot be read \(its fractions")
     (tmp_path / "folder.jpg").mkdir()
-    with pytest.raises(UnreadableImageError, match=r"folder\.jpg"):
-        read(tmp_path / "folder.jpg", SIZE)
+    refused(tmp_path / "folder.jpg", "does not exist, or is no file")
 
 
 def test_sizes_are_compared_before_decoding(tmp_path, monkeypatch):
     path = save(tmp_path, picture())
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
-    with pytest.raises(UnreadableImageError, match="its annotations are for"):
+    with pytest.raises(ImageFileError, match="its annotations are for"):
         read_rgb(path, (25, 18))
     monkeypatch.setattr(coco_images, "MOST_PIXELS", 24 * 18 - 1)
-    with pytest.raises(UnreadableImageError, match="it has more than"):
+    with pytest.raises(ImageFileError, match="has more than"):
         read_rgb(path, SIZE)
-
-
-@pytest.mark.parametrize("limit", [100, 300])  # Pillow warns above its limit and refuses above twice that
-def test_decompression_bombs(tmp_path, monkeypatch, limit):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-    with pytest.raises(UnreadableImageError, match=r"a.png: .*decompression bomb"):
-        read_rgb(save(tmp_path, picture()), SIZE)
 
 
 def test_a_check_decodes_an_eighth_of_a_jpeg(tmp_path, monkeypatch):
     sizes = []
-    convert = coco_images._in_rgb
-    monkeypatch.setattr(coco_images, "_in_rgb", lambda image: sizes.append(image.size) or convert(image))
+    fractions = coco_images.fractions
+    monkeypatch.setattr(coco_images, "fractions", lambda image: sizes.append(image.size) or fractions(image))
     path = save(tmp_path, picture(240, 160), "a.jpg")
     check_image(path, (240, 160))
     read_rgb(path, (240, 160))
     assert sizes == [(30, 20), (240, 160)]
 
 
-@given(ending=st.sampled_from(["jpeg", "png", "gif", "tiff"]), data=st.data())
+@given(ending=st.sampled_from(["jpeg", "png", "tiff"]), data=st.data())
 def test_flipped_bytes_never_crash(tmp_path_factory, ending, data):
     stream = io.BytesIO()
     Image.fromarray(picture()).save(stream, ending, exif=oriented(6))
@@ -186,19 +167,20 @@ def test_flipped_bytes_never_crash(tmp_path_factory, ending, data):
     path = damaged(tmp_path_factory.mktemp("flipped"), content[: data.draw(places) + 1])
     try:
         check_image(path, SIZE)
-    except UnreadableImageError:
+    except ImageFileError:
         return
-    assert read_rgb(path, SIZE).size == SIZE  # a check promises that reading works
+    assert read_rgb(path, SIZE).shape == (3, 18, 24)  # a check promises that reading works
 
 
 def test_squashing_and_growing_equal_explicit_matrices():
     pixels = picture() / 255
+    image = torch.tensor(pixels, dtype=torch.float32).permute(2, 0, 1)
     for height, width in ((12, 12), (9, 30), (18, 24), (40, 50)):
         rows, columns = oracle.antialiased_matrix(height, 18), oracle.antialiased_matrix(width, 24)
         expected = np.einsum("yi,xj,ijc->cyx", rows, columns, pixels)
-        found = fitted(Image.fromarray(picture()), (height, width))
-        assert found.dtype.is_floating_point
-        np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)  # float32 sums of up to 20 products
+        np.testing.assert_allclose(
+            fitted(image, (height, width)).numpy(), expected, atol=1e-6
+        )  # float32 sums of up to 20 products
 
 
 def test_labels_are_resized_by_nearest_neighbours():
@@ -232,20 +214,20 @@ def test_label_maps_equal_the_oracle(tmp_path_factory, objects, crowds):
     folder.add([*objects, (27, box(0, 0, 9, 7))], crowds, picture(9, 7))
     annotations = folder.content["annotations"]
     folder.write()
-    found = label_map(load_annotations(folder.annotations), 1)
-    np.testing.assert_array_equal(found, oracle.label_map(7, 9, annotations))
+    coco, _ = read_annotations(folder.annotations)
+    np.testing.assert_array_equal(label_map(coco, 1), oracle.label_map(7, 9, annotations))
 
 
 @given(st.lists(st.floats(-3, 15), min_size=6, max_size=6))
 def test_slanted_edges_are_right_within_a_pixel(triangle):
     try:
-        found = drawn(sound([triangle], 10, 12), 10, 12)
+        mask = drawn(sound([triangle], 10, 12), 10, 12)
     except ValueError:
-        found = np.zeros((10, 12), bool)  # it lies outside, or is a line
+        mask = np.zeros((10, 12), bool)  # it lies outside, or is a line
     for y in range(10):
         for x in range(12):
             if _distance_from_edges(triangle, x + 0.5, y + 0.5) > 1:
-                assert found[y, x] == oracle.inside(triangle, x + 0.5, y + 0.5)
+                assert mask[y, x] == oracle.inside(triangle, x + 0.5, y + 0.5)
 
 
 def _distance_from_edges(polygon, x, y):
