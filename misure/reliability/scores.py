@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from misure.evaluation.bootstrap import group_weights, limits
 from misure.reliability.validation import OutOfFold
 
 N_RESAMPLES = 2_000
@@ -185,12 +186,9 @@ def _ratio(numerator: _Floats, denominator: _Floats) -> _Floats:
 
 def _volume_weights(groups: NDArray[np.str_], seed: int) -> _Floats | None:
     """Return how often each sample's volume is drawn, resamples x N; None below four volumes."""
-    names, index = np.unique(groups, return_inverse=True)
-    if len(names) < MINIMUM_VOLUMES:
+    if len(np.unique(groups)) < MINIMUM_VOLUMES:
         return None
-    generator = np.random.default_rng(seed)
-    counts = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=N_RESAMPLES)
-    return counts[:, index].astype(np.float64)
+    return np.concatenate(list(group_weights(groups, N_RESAMPLES, seed)))
 
 
 def _interval(
@@ -202,5 +200,4 @@ def _interval(
     defined = values[~np.isnan(values)]
     if 2 * len(defined) < len(values):
         return float("nan"), float("nan")
-    low, high = np.quantile(defined, (0.025, 0.975))
-    return float(low), float(high)
+    return limits(defined)

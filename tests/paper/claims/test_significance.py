@@ -12,14 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
+from misure.evaluation.bootstrap import N_DRAWS
 from misure.paper.claims.significance import (
     EXACT_UP_TO,
     FEWEST_GROUPS,
-    N_DRAWS,
     bootstrap_p,
-    group_weights,
     holm,
-    limits,
     sign_flip_p,
     weighted_spearman,
 )
@@ -82,9 +80,6 @@ def test_holm_against_its_definition(values: list[float]) -> None:
             continue
         smaller = [(len(tested) - rank) * q for rank, q in enumerate(tested) if q <= p]
         assert found == pytest.approx(min(1.0, max(smaller)))
-        assert p <= found <= 1
-    order = sorted((p, found) for p, found in zip(values, adjusted, strict=True) if not math.isnan(p))
-    assert [found for _, found in order] == sorted(found for _, found in order)
 
 
 def test_holm_by_hand() -> None:
@@ -101,18 +96,7 @@ def test_weighted_spearman_against_repeated_samples(sides: np.ndarray, counts: n
     assert found == pytest.approx(expected, abs=1e-9)
 
 
-def test_group_weights_draw_whole_groups_the_same_way_each_time() -> None:
-    groups = np.array([4, 4, 7, 9])
-    weights = np.concatenate(list(group_weights(groups)))
-    assert weights.shape == (N_DRAWS, 4)
-    np.testing.assert_array_equal(weights[:, 0], weights[:, 1])
-    np.testing.assert_array_equal(weights[:, 1:].sum(axis=1), 3)
-    np.testing.assert_array_equal(weights, np.concatenate(list(group_weights(groups))))
-
-
-def test_bootstrap_p_and_limits() -> None:
+def test_bootstrap_p_by_hand() -> None:
     draws = np.linspace(-1, 99, 1001)  # 11 of 1001 are at or below 0
     assert bootstrap_p(draws) == bootstrap_p(-draws) == pytest.approx(2 * 12 / 1002)
     assert bootstrap_p(np.zeros(10)) == 1
-    np.testing.assert_allclose(limits(draws), [1.5, 96.5])
-    assert limits(np.array([1.0, 1.0, np.inf]))[0] == 1, "without a warning"
