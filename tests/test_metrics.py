@@ -36,22 +36,11 @@ def test_dice_is_symmetric_within_range_and_one_for_equal_maps(first, second):
     assert torch.equal(dice(a, a), torch.ones(3, dtype=torch.float64))
 
 
-@given(maps, maps)
-def test_dice_of_a_batch_is_that_of_its_images(first, second):
-    a, b = torch.from_numpy(first), torch.from_numpy(second)
-    assert torch.equal(dice(a, b), torch.cat([dice(a[i : i + 1], b[i : i + 1]) for i in range(3)]))
-
-
 @given(values, maps.filter(lambda m: m.any(axis=(1, 2)).all()))
 def test_ratio_equals_counting_pixels_and_ignores_scale_and_sign(saliency, regions):
     got = perturbation_ratio(torch.from_numpy(saliency), torch.from_numpy(regions))
     assert got.tolist() == [oracle.perturbation_ratio(s, r) for s, r in zip(saliency, regions, strict=True)]
     assert torch.equal(got, perturbation_ratio(torch.from_numpy(-2 * saliency), torch.from_numpy(regions)))
-
-
-def test_ratio_of_the_object_itself_is_one():
-    region = torch.ones(1, 2, 3, dtype=torch.bool)
-    assert perturbation_ratio(region.float(), region).item() == 1
 
 
 @given(values)

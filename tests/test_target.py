@@ -208,12 +208,6 @@ def test_a_single_yes_or_no_equals_background_and_class(method, parameters, make
         assert (alone.curve, alone.n_dilations) == (pair.curve, pair.n_dilations)
 
 
-def test_softmax_passes_are_refused_for_a_multi_label_head():
-    model = SegmentationModel(lambda x: x - 0.5, multi_label=True)
-    with pytest.raises(MisureError, match="a multi-label sigmoid head has no softmax"):
-        misure.explain(model, BRIGHT[0], 0, "msr", softmax_passes=2, mask_size=3)
-
-
 def test_all_counts_class_0_of_a_multi_label_head():
     model = SegmentationModel(lambda x: torch.cat([x - 0.5, 0.2 - x, x - 2], 1), multi_label=True)
     assert [e.target.class_id for e in misure.explain(model, BRIGHT[0], "all", "prediction")] == [0, 1]

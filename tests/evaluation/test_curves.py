@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from oracles import metrics as oracle
-from oracles.toys import Convolutional, PerPixel, Shifts, Trigger, as_numpy_predict
+from oracles.toys import Convolutional, PerPixel, Shifts, as_numpy_predict
 from sweep.test_runner import experiment, make_runner
 from torch import Tensor
 
@@ -127,23 +127,6 @@ def test_one_pixel_objects_have_curves() -> None:
     assert curves["curve_dice"].tolist() == (curves["curve_ratio"] >= 1).tolist()
 
 
-def test_a_network_that_sees_the_object_in_nothing_scores_what_it_scores() -> None:
-    """On a blank image PerPixel with a negative threshold finds the whole image."""
-    order = np.arange(16, 0, -1, dtype=np.float32).reshape(4, 4)
-    curves = explanation_curves(*explained(PerPixel(-0.5), bright(4), order), ZERO, EXACT)
-    assert set(curves["curve_dice"]) == {1}
-
-
-def test_one_pixel_that_decides_is_found_when_it_is_kept() -> None:
-    block = torch.zeros(4, 4, dtype=torch.bool)
-    block[1:3, 1:3] = True
-    saliency = np.zeros((4, 4), np.float32)
-    saliency[3, 3] = 1
-    curves = explanation_curves(*explained(Trigger(block, (3, 3)), torch.ones(1, 4, 4), saliency), ZERO, EXACT)
-    assert (curves["curve_dice"] == (curves["curve_ratio"] > 0)).all()
-    assert curves["curve_ratio"][1:-1].max() == 1 / 4
-
-
 def slow_sets(ranked: np.ndarray, allowed: int, *, is_mask: bool) -> set[tuple[int, int]]:
     """Add pixels, the most salient first and equal ones together, while they fit."""
     chosen: set[tuple[int, int]] = set()
@@ -241,27 +224,6 @@ def test_a_level_is_a_threshold_of_the_map(make_images) -> None:
     assert curves["curve_ratio"].tolist() == [e.perturbation_ratio for e in found]
 
 
-def test_running_out_of_memory_halves_the_batch(monkeypatch) -> None:
-    network, sizes = PerPixel(), []
-    forward = PerPixel.forward
-
-    def limited(self: PerPixel, images: Tensor) -> Tensor:
-        sizes.append(len(images))
-        if len(images) > 3:
-            raise MemoryError
-        return forward(self, images)
-
-    order = np.arange(16, 0, -1, dtype=np.float32).reshape(4, 4)
-    prepared = explained(network, bright(4), order)
-    whole = explanation_curves(*prepared, ZERO, EXACT)
-    monkeypatch.setattr(PerPixel, "forward", limited)
-    with pytest.warns(RuntimeWarning, match="out of memory"):
-        halved = explanation_curves(*prepared, ZERO, Compute(precision="32", batch_size=8))
-    assert max(sizes) == 8
-    for name, values in whole.items():
-        np.testing.assert_array_equal(values, halved[name])
-
-
 def test_a_set_is_passed_through_the_network_once() -> None:
     seen: list[int] = []
     network = PerPixel()
@@ -296,7 +258,7 @@ def test_a_run_saves_the_first_samples_curves_of_plain_methods(tmp_path: Path) -
         plain = experiment("explainer=prediction", *few)
         others = [experiment("explainer=prediction", *few, change) for change in ("blanking=mean", "input_noise=1e-6")]
         runner.run([plain, *others])
-        first, second = (runner.unit(plain, sample).id for sample in runner.samples(plain, range(2)))
+        first, second = (runner.recorder.unit(plain, s).id for s in runner.recorder.samples(plain)[:2])
     saved = {path.stem: "curve_dice" in np.load(path).files for path in runner.store.maps_folder.glob("*.npz")}
     assert len(saved) == 6
     assert [unit for unit, has_curves in saved.items() if has_curves] == [first]
