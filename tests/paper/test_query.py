@@ -14,6 +14,7 @@ from misure.paper.query import (
     Tally,
     at_threshold,
     class_labels,
+    further_pairs,
     in_class,
     latest_run,
     paper_draw,
@@ -230,3 +231,26 @@ def test_one_network_stands_for_each_of_the_papers() -> None:
     assert _coco_shown(other_profile) == ["deeplabv3_stand_in"]
     labels = [pair.label for pair in shown_pairs(other_profile)]
     assert labels == ["Triangle, U-Net", "Synapse, U-Net", "Synapse, TransUNet", "COCO-2017, DeepLabv3"]
+
+
+def test_what_the_paper_does_not_have_is_named_as_the_records_spell_it() -> None:
+    cells = {"dataset": "cells", "model": "tiny", "class_name": "nucleus", "draw": 400}
+    wall = cells | {"class_id": 2, "class_name": "wall"}
+    run = latest_run(
+        frame(
+            unit("msr", 0),
+            unit("msr", 0, **cells),
+            unit("msr", 1, **wall),
+            unit("msr", 0, model="another"),
+            unit("msr", 0, model="skipped", status="skipped"),
+        ),
+        "quick",
+    )
+    pairs = further_pairs(run)
+    assert [(pair.label, pair.classes) for pair in pairs] == [
+        ("cells, tiny", ("nucleus", "wall")),
+        ("triangle, another", ()),
+    ]
+    assert _samples(paper_draw(run, pairs[0])) == [0, 1]
+    assert pairs[0].paper_samples is None
+    assert further_pairs(latest_run(frame(unit("msr", 0)), "quick")) == []

@@ -21,16 +21,17 @@ from misure.paper.figures.reliability import (
     judged_samples,
     roc_figure,
 )
-from misure.paper.published import DASH, PAIRS, reference
+from misure.paper.material import Material
+from misure.paper.published import PAIRS, reference
 from misure.paper.query import latest_run
 from misure.paper.reliability import (
     ALL_ORGANS,
     SCORES,
     fit_models,
+    reliability_rows,
     samples_by_organ,
     save_models,
     table7,
-    table7_document,
 )
 from misure.paper.tables.rows import NOT_RUN
 from misure.reliability import NotFitted, ReliabilityModel, cross_validate, score, scores, usable_samples
@@ -79,7 +80,7 @@ def run() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def table(run: pd.DataFrame) -> pd.DataFrame:
-    return table7(run, PAIRS_OF_SYNAPSE)
+    return reliability_rows(run, PAIRS_OF_SYNAPSE)
 
 
 def rows_of(table: pd.DataFrame, **where: Any) -> pd.DataFrame:
@@ -87,22 +88,6 @@ def rows_of(table: pd.DataFrame, **where: Any) -> pd.DataFrame:
         table = table[table[column] == value]
     assert len(table)
     return table
-
-
-def parse(document: str) -> list[list[dict[str, str]]]:
-    """Read the Markdown tables of a document back."""
-    found: list[list[dict[str, str]]] = []
-    headers: list[str] = []
-    for line in document.splitlines():
-        cells = line.strip("| ").split(" | ")
-        if not line.startswith("|"):
-            headers = []
-        elif not headers:
-            headers = cells
-            found.append([])
-        elif cells[0] != "---":
-            found[-1].append(dict(zip(headers, cells, strict=True)))
-    return found
 
 
 def test_the_paper_s_rows_are_there_in_its_order(table: pd.DataFrame) -> None:
@@ -157,55 +142,41 @@ def test_prevalence_and_majority_need_no_classifier(table: pd.DataFrame) -> None
     assert math.isnan(rows_of(table, model="U-Net", organ="Spleen").iloc[0]["majority_accuracy"])
 
 
-def test_every_row_of_the_document_is_marked_as_stand_in(table: pd.DataFrame) -> None:
-    document = table7_document(table, "- the head")
-    tables = parse(document)
-    assert [len(rows) for rows in tables] == [27] * 4
-    for rows in tables[:2]:
-        assert {row["Source"] for row in rows} == {f"**{PHANTOM}**"}
-    assert {row["Source"] for row in tables[2]} == {DASH}  # TransUNet has no records
-    assert PHANTOM in document.splitlines()[0]
-    assert "- the head" in document
-    for words in ("states neither its split", "Pooling", "not told the organ"):
-        assert words in document
+def test_the_table_shows_the_papers_columns_and_marks_every_row(run: pd.DataFrame, tmp_path: Path) -> None:
+    shown = table7(Material(run, "quick", tmp_path, pd.DataFrame(), PAIRS_OF_SYNAPSE))
+    rows = shown.frame.to_dict("records")
+    cells = [{column.name: column.text(row) for column in shown.columns} for row in rows]
+    aorta, row = next(
+        pair for pair in zip(cells, rows, strict=True) if (pair[1]["organ"], pair[1]["protocol"]) == ("Aorta", "honest")
+    )
+    assert (aorta["paper_n"], aorta["paper_accuracy"], aorta["paper_auc"]) == ("540", "0.78", "0.78")
+    assert aorta["auroc"] == f"{row['auroc']:.3f} [{row['auroc_low']:.3f}, {row['auroc_high']:.3f}]"
+    assert aorta["remarks"].startswith("stand-in; unstable: ")
+    assert all(row["remarks"].startswith("stand-in") == row["stand_in"] for row in rows)
+    assert PHANTOM in shown.title
 
 
-def test_the_document_s_cells(table: pd.DataFrame) -> None:
-    printed, further = parse(table7_document(table, ""))[:2]
-    aorta = printed[0]
-    assert (aorta["Samples, paper"], aorta["Accuracy, paper"], aorta["AUC, paper"]) == ("540", "0.78", "0.78")
-    assert (aorta["Samples"], aorta["Volumes"]) == ("40", "5")
-    row = rows_of(table, model="U-Net", organ="Aorta", features="explanation", protocol="honest").iloc[0]
-    assert aorta["AUC, honest protocol"] == f"{row['auroc']:.3f} [{row['auroc_low']:.3f}, {row['auroc_high']:.3f}]"
-    assert aorta["Notes"].startswith("unstable: ")
-    assert further[0]["AUPRC (chance), honest protocol"].endswith(f"({row['auprc_chance']:.3f})")
-    liver = printed[3 * ORGANS.index("Liver")]
-    assert liver["Accuracy, honest protocol"] == liver["AUC, paper's protocol (assumed)"] == DASH
-    assert liver["Notes"] == "too few samples: 12 of at least 20"
-    assert printed[1]["Accuracy, paper"] == DASH
-
-
-def test_notes_that_differ_between_protocols_say_whose_they_are() -> None:
-    run = run_of({"Aorta": 30}, group="case0000")
-    aorta = parse(table7_document(table7(run, [UNET]), ""))[0][0]
-    assert "honest protocol: 1 volume: at least 2 are needed to hold one out" in aorta["Notes"]
-    assert "paper's protocol (assumed): unstable" in aorta["Notes"]
-    assert aorta["Accuracy, honest protocol"] == DASH
-    assert aorta["Accuracy, paper's protocol (assumed)"].endswith(f"[{DASH}]")
+def test_reasons_may_differ_between_protocols() -> None:
+    rows = reliability_rows(run_of({"Aorta": 30}, group="case0000"), [UNET])
+    aorta = rows_of(rows, organ="Aorta", features="explanation").set_index("protocol")
+    assert "1 volume: at least 2 are needed to hold one out" in aorta.loc["honest", "note"]
+    assert math.isnan(aorta.loc["honest", "accuracy"])
+    assert aorta.loc["paper", "note"].startswith("unstable")
+    assert not math.isnan(aorta.loc["paper", "accuracy"])
+    assert math.isnan(aorta.loc["paper", "accuracy_low"])
 
 
 def test_unlabelled_samples_are_left_out_and_said() -> None:
     run = run_of({"Aorta": 30})
     run.loc[run.index[:2], "truth_dice"] = math.nan
-    row = rows_of(table7(run, [UNET]), organ="Aorta").iloc[0]
+    row = rows_of(reliability_rows(run, [UNET]), organ="Aorta").iloc[0]
     assert (row["n"], row["n_left_out"]) == (28, 2)
     assert row["note"].endswith("2 samples left out: a feature, the ground truth or the volume is missing")
 
 
 def test_an_empty_run_and_other_classes() -> None:
-    empty = table7(latest_run(frame(), "paper"), PAIRS_OF_SYNAPSE)
+    empty = reliability_rows(latest_run(frame(), "paper"), PAIRS_OF_SYNAPSE)
     assert set(empty["note"]) == {NOT_RUN}
-    assert NOT_RUN in table7_document(empty, "")
     run = latest_run(
         frame(*samples_of("Aorta", 2, class_name="aorta"), *samples_of("Liver", 2, class_name="tumour")), "quick"
     )

@@ -6,11 +6,11 @@ import math
 
 import pandas as pd
 import pytest
-from paper_records import ORGANS, frame, organ, photo, triangle_records
+from paper_records import ORGANS, frame, organ, photo, triangle_records, unit
 
 from misure.paper.maps import NoiseFloor
 from misure.paper.material import Material
-from misure.paper.query import latest_run, shown_pairs
+from misure.paper.query import further_pairs, latest_run, shown_pairs
 from misure.paper.tables import paper
 from misure.paper.tables.paper import by_class, lr_lambda, table1, table6
 
@@ -82,3 +82,13 @@ def test_noise_floors_are_given_pair_by_pair(material, monkeypatch):
     notes = table1(material).notes
     assert "- Synapse, U-Net: " in notes
     assert "not measured" not in notes
+
+
+def test_what_the_paper_does_not_have_joins_with_dashes(tmp_path):
+    run = latest_run(frame(unit("msr", 0, dataset="cells", model="tiny"), unit("msr", 0)), "quick")
+    table = table1(Material(run, "quick", tmp_path, pd.DataFrame(), shown_pairs(run)[:1], further_pairs(run)))
+    paper_methods, further = (rows for _, rows in table.frame.groupby("dataset", sort=False))
+    assert further["method"].tolist() == paper_methods["method"].tolist()
+    assert further.filter(like="paper_").drop(columns="paper_masks").isna().all(axis=None)
+    assert further["dice_explained_mean"].notna().sum() == 1
+    assert "## cells, tiny" in table.body()
