@@ -1,4 +1,4 @@
-"""Parts of a prediction: the connected component at a point, the border of an object."""
+"""Spatial operations in two and three dimensions: resizing, the component at a point, the border of an object."""
 
 from __future__ import annotations
 
@@ -8,9 +8,30 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import interpolate, pad
 
 from misure.errors import MisureError
+
+_LINEAR = {2: "bilinear", 3: "trilinear"}
+
+
+def resized(maps: Tensor, size: Sequence[int], *, antialias: bool = False) -> Tensor:
+    """Resize maps linearly along every axis; pixels are areas, not points (``align_corners=False``).
+
+    Args:
+        maps: float, spatial, N x spatial or N x C x spatial.
+        size: H x W or D x H x W.
+        antialias: Average over all pixels that a new one covers, where it is larger; of pictures alone.
+
+    Returns:
+        The same with that size; the maps themselves where they have it already.
+    """
+    leading, old = maps.shape[: -len(size)], maps.shape[-len(size) :]
+    if tuple(old) == tuple(size):
+        return maps
+    planes = maps if len(leading) == 2 else maps.reshape(-1, 1, *old)
+    larger = interpolate(planes, size=tuple(size), mode=_LINEAR[len(size)], align_corners=False, antialias=antialias)
+    return larger.reshape(*leading, *size)
 
 
 def point_within(point: Any, size: Sequence[int]) -> tuple[int, ...]:

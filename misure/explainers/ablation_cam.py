@@ -14,12 +14,12 @@ from misure.explainers.activations import (
     no_influence,
     run_through,
     summed_scores,
-    upsample,
     without_channels,
 )
 from misure.explainers.base import SaliencyMaps
 from misure.explainers.cam import TYPICAL_CHANNELS, LayerExplainer
 from misure.models.wrapper import FrozenNetwork
+from misure.regions import resized
 from misure.target import TargetBatch
 
 
@@ -74,4 +74,4 @@ class AblationCAM(LayerExplainer):
         weights = (whole - scores) / torch.where(whole == 0, 1, whole.abs())
         shape = (-1, *(1,) * (features.ndim - 1))
         cam = (weights.to(features.dtype).view(shape) * features[active]).sum(0, keepdim=True)
-        return upsample(cam.relu(), image.shape[2:])
+        return resized(cam.relu(), image.shape[2:])

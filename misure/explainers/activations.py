@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from misure.errors import MisureError
 from misure.models.wrapper import FrozenNetwork
@@ -135,12 +134,6 @@ def no_influence(network: FrozenNetwork, layer: str | None) -> MisureError:
 def summed_scores(logits: Tensor, targets: TargetBatch) -> Tensor:
     """Sum the class's logits over the target: float64, N; gradients pass through."""
     return (targets.scores(logits) * targets.regions).flatten(1).sum(1, dtype=torch.float64)
-
-
-def upsample(maps: Tensor, size: torch.Size) -> Tensor:
-    """Resize maps (N x the layer's size) linearly along every axis to the image's size."""
-    mode = "bilinear" if maps.ndim == 3 else "trilinear"
-    return interpolate(maps[:, None], size=size, mode=mode, align_corners=False)[:, 0]
 
 
 def _feature_map(network: FrozenNetwork, activation: Tensor, rank: int) -> Tensor:

@@ -8,9 +8,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from misure.explainers.activations import activations_and_gradients, upsample
+from misure.explainers.activations import activations_and_gradients
 from misure.explainers.base import Explainer, SaliencyMaps
 from misure.models.wrapper import FrozenNetwork
+from misure.regions import resized
 from misure.target import TargetBatch
 from misure.validation import Share
 
@@ -58,6 +59,6 @@ class GradientCAM(LayerExplainer):
 
         def work(part: slice) -> Tensor:
             activation, gradient = activations_and_gradients(network, images[part], targets[part], self.layer)
-            return upsample((self.weights(gradient) * activation).sum(1).relu(), images.shape[2:])
+            return resized((self.weights(gradient) * activation).sum(1).relu(), images.shape[2:])
 
         return SaliencyMaps(network.map(work, len(images), images[0]))

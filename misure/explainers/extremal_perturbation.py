@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from misure.explainers.base import SaliencyMaps
-from misure.explainers.mask_optimisation import MaskProblem, minimise, soft_dice
-from misure.explainers.sufficient_region import SufficientRegion
+from misure.explainers.mask_optimisation import MaskProblem, PrunedRegion, segmentation, soft_dice
 from misure.metrics import keep
 from misure.models.wrapper import FrozenNetwork
 from misure.target import TargetBatch
@@ -23,7 +22,7 @@ _SHARPNESS = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtremalPerturbation(SufficientRegion):
+class ExtremalPerturbation(PrunedRegion):
     r"""The best mask of a given area within the sufficient region.
 
     Stage 1 finds the sufficient region; the mask in it minimises
@@ -54,7 +53,6 @@ class ExtremalPerturbation(SufficientRegion):
 
     name: ClassVar[str] = "extremal_perturbation"
     title: ClassVar[str] = "Extremal perturbation"
-    needs_gradients: ClassVar[bool] = True
 
     area: Annotated[float, AtLeast(1e-6)] = 0.5
     area_of: Literal["sufficient_region", "object"] = "sufficient_region"
@@ -62,36 +60,18 @@ class ExtremalPerturbation(SufficientRegion):
     radius: Annotated[int, Whole(0)] = 1
     mask_size: Count = 56
     lr: Weight = 0.05
-    n_iterations: Count = 100
-    alpha_foreground: Weight = 2.0
-    alpha_background: Weight = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.area_of == "sufficient_region":
             check("area", self.area, Between(1e-6, 1))
 
-    @property
-    def passes(self) -> tuple[int, int]:
-        """Stage 1's forward passes and one gradient per iteration."""
-        return (super().passes[0], self.n_iterations)
-
     def saliency_maps(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> SaliencyMaps:
         """Return the masks, in [0, 1] and 0 outside the asked area."""
-        regions, n_dilations = self.sufficient_regions(network, images, targets)
-        shares = self._shares(targets.regions, regions)
-
-        def work(part: slice) -> tuple[Tensor, Tensor]:
-            problem = self._problem(network, images[part], targets[part], regions[part], shares[part])
-            mask, curves = minimise(
-                network, problem, lr=self.lr, n_iterations=self.n_iterations, first_image=part.start
-            )
-            return problem.seen(mask, self.n_iterations).clamp(0, 1), curves.T  # interpolating ones can round above 1
-
-        with network.folded(images[0]):
-            masks, curves = network.map(work, len(images), images[0])
-        n_pixels = allowed_cells(shares, regions)
-        return SaliencyMaps(keep_largest(masks, n_pixels), regions, n_dilations, curves.T)
+        maps = super().saliency_maps(network, images, targets)
+        assert maps.sufficient_region is not None  # noqa: S101 - stage 1 found it
+        n_pixels = allowed_cells(self._shares(targets.regions, maps.sufficient_region), maps.sufficient_region)
+        return replace(maps, saliency=keep_largest(maps.saliency, n_pixels))
 
     def _shares(self, objects: Tensor, regions: Tensor) -> Tensor:
         """Return the asked share of each sufficient region: float64, N, at most 1."""
@@ -100,18 +80,16 @@ class ExtremalPerturbation(SufficientRegion):
             share = share * objects.flatten(1).sum(1) / regions.flatten(1).sum(1)
         return share.clamp(max=1)
 
-    def _problem(
-        self, network: FrozenNetwork, images: Tensor, targets: TargetBatch, regions: Tensor, shares: Tensor
-    ) -> MaskProblem:
+    def problem(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch, regions: Tensor) -> MaskProblem:
+        """Say what is minimised for a batch."""
         size = images.shape[2:]
         baseline = self.fill.baseline(network, images)
         cells = interpolate(regions[:, None].to(images.dtype), size=(self.mask_size,) * len(size), mode="nearest")[:, 0]
         inside = cells.flatten(1)
         count = inside.sum(1).clamp(min=1)
         rank = torch.arange(inside.shape[1], device=images.device)
-        template = (rank < allowed_cells(shares, inside > 0)[:, None]).to(images.dtype)
-        weights = images.new_tensor([self.alpha_background, self.alpha_foreground]).repeat(len(images), 1)
-        weights[targets.are_background, 0] = 0
+        template = (rank < allowed_cells(self._shares(targets.regions, regions), inside > 0)[:, None]).to(images.dtype)
+        alphas, reference = self.alphas(targets), segmentation(targets)
 
         def seen(mask: Tensor, _iteration: int) -> Tensor:
             return interpolate(smooth_maximum(mask, self.radius)[:, None], size=size, mode="nearest")[:, 0] * regions
@@ -120,7 +98,7 @@ class ExtremalPerturbation(SufficientRegion):
             values = (smooth_maximum(mask, self.radius).flatten(1) * inside).sort(1, descending=True).values
             excess = (values - template).square().sum(1) / count
             pressure = self.area_weight * iteration / self.n_iterations
-            return 1 - (weights * soft_dice(targets, logits)).sum(1) + pressure * excess
+            return 1 - (alphas * soft_dice(targets, logits, reference)).sum(1) + pressure * excess
 
         return MaskProblem(keep(images, regions, baseline), baseline, cells / 2, seen, loss)
 

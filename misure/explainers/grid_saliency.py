@@ -7,8 +7,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from misure.explainers.mask_optimisation import MaskProblem, OptimisedMask, enlarge
+from misure.explainers.mask_optimisation import MaskProblem, OptimisedMask
 from misure.models.wrapper import FrozenNetwork
+from misure.regions import resized
 from misure.target import TargetBatch
 from misure.validation import Count, Share
 
@@ -44,7 +45,7 @@ class GridSaliency(OptimisedMask):
         usual = targets.references[:, 1].flatten(1)
 
         def seen(mask: Tensor, _iteration: int) -> Tensor:
-            whole = enlarge(mask, size)
+            whole = resized(mask, size)
             return whole.masked_fill(targets.regions, 1) if self.context else whole
 
         def loss(logits: Tensor, mask: Tensor, _seen: Tensor, _iteration: int) -> Tensor:

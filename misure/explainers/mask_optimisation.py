@@ -1,25 +1,25 @@
-"""What methods that optimise a mask share: the loop, the soft Dice and the total variation."""
+"""Masks found by gradient descent: the optimiser, the scores it minimises, and the two kinds of methods built on it."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from misure.errors import MisureError
 from misure.explainers.base import Explainer, SaliencyMaps
+from misure.explainers.sufficient_region import SufficientRegion
 from misure.metrics import keep
 from misure.models.wrapper import FrozenNetwork
 from misure.target import TargetBatch
 from misure.validation import Count, Share, Weight
 
 _DICE_EPSILON = 1e-7
-_LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
+"""The epsilon of equation 1, which the paper leaves open; 1e-7 is negligible beside one pixel."""
 
 
 @dataclass(frozen=True)
@@ -41,30 +41,95 @@ class MaskProblem:
     loss: Callable[[Tensor, Tensor, Tensor, int], Tensor]
 
 
-def minimise(
-    network: FrozenNetwork, problem: MaskProblem, *, lr: float, n_iterations: int, first_image: int = 0
-) -> tuple[Tensor, Tensor]:
-    """Run Adam over masks, clipped to [0, 1] after every step.
+@dataclass(frozen=True, kw_only=True)
+class Descent:
+    """AdamW over the values of masks, which are clipped to [0, 1] after every step.
 
-    Adam works value by value and every image has its own loss, so the images do not influence each other.
+    Attributes:
+        lr: Learning rate.
+        n_iterations: Steps.
+        lr_schedule: ``"linear"`` lets the learning rate fall towards zero over the steps.
+        weight_decay: AdamW's; 0 makes it Adam.
+        clamp_low: Smaller mask values become 0 after a step ...
+        clamp_start: ... from this one on, counted from 0.
+        returned: Mask after the ``"last"`` step, mask of the ``"last_forward"`` pass, or mask of each image's
+            ``"best"`` (lowest) loss.
+    """
+
+    lr: float
+    n_iterations: int
+    lr_schedule: Literal["constant", "linear"] = "constant"
+    weight_decay: float = 0.0
+    clamp_low: float = 0.0
+    clamp_start: int = 0
+    returned: Literal["last", "last_forward", "best"] = "last"
+
+    def rate(self, iteration: int) -> float:
+        """Return the learning rate of a step, counted from 0; a linear one would be zero after the last."""
+        return self.lr if self.lr_schedule == "constant" else self.lr * (1 - iteration / self.n_iterations)
+
+    @torch.no_grad()
+    def clamp(self, mask: Tensor, iteration: int) -> None:
+        """Bring masks back into [0, 1] after a step, and zero what is small."""
+        mask.clamp_(0, 1)
+        if iteration >= self.clamp_start:
+            mask.masked_fill_(mask < self.clamp_low, 0)
+
+
+def minimise(
+    network: FrozenNetwork, images: Tensor, problem_of: Callable[[slice], MaskProblem], descent: Descent
+) -> tuple[Tensor, Tensor]:
+    """Find the masks of images, as many of them together as the memory holds.
 
     Args:
         network: The frozen network.
-        problem: What is minimised.
-        lr: Adam's learning rate.
-        n_iterations: Steps.
-        first_image: Which image of the batch is the problem's first, for who watches.
+        images: N x C x spatial.
+        problem_of: What is minimised for a part of the images.
+        descent: How.
 
     Returns:
-        The last masks (N x cells) and the losses (iterations x N).
+        What the network sees through in the end (N x spatial, in [0, 1]) and the losses (iterations x N).
 
     Raises:
         MisureError: If the network gives no gradients, or a loss is not finite.
     """
+
+    def work(part: slice) -> tuple[Tensor, Tensor]:
+        problem = problem_of(part)
+        mask, losses = descend(network, problem, descent, first_image=part.start)
+        seen = problem.seen(mask, descent.n_iterations)
+        return seen.clamp(0, 1), losses.T  # interpolating ones can round above 1
+
+    with network.folded(images[0]):
+        masks, losses = network.map(work, len(images), images[0])
+    return masks, losses.T
+
+
+def descend(
+    network: FrozenNetwork, problem: MaskProblem, descent: Descent, *, first_image: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Run AdamW over the masks of one problem.
+
+    It works value by value and every image has its own loss, so the images do not influence each other.
+
+    Args:
+        network: The frozen network.
+        problem: What is minimised.
+        descent: How.
+        first_image: Which image of the batch is the problem's first, for who watches.
+
+    Returns:
+        The masks (N x cells) and the losses (iterations x N).
+
+    Raises:
+        MisureError: As :func:`minimise`.
+    """
     mask = problem.start.detach().clone().requires_grad_()
-    optimiser = torch.optim.Adam([mask], lr=lr)
+    optimiser = torch.optim.AdamW([mask], lr=descent.lr, weight_decay=descent.weight_decay)
+    chosen, lowest = mask.detach(), mask.new_full((len(mask),), torch.inf)
     losses = []
-    for iteration in range(n_iterations):
+    for iteration in range(descent.n_iterations):
+        before = mask.detach().clone()
         seen = problem.seen(mask, iteration)
         logits = network(keep(problem.images, seen, problem.baseline))
         if not logits.requires_grad:
@@ -72,14 +137,20 @@ def minimise(
         loss = problem.loss(logits, mask, seen, iteration)
         (mask.grad,) = torch.autograd.grad(loss.sum(), mask)
         losses.append(loss.detach())
+        if descent.returned == "last_forward":
+            chosen = before
+        elif descent.returned == "best":
+            better = losses[-1] < lowest
+            lowest = torch.where(better, losses[-1], lowest)
+            chosen = torch.where(better.view(-1, *(1,) * (mask.ndim - 1)), before, chosen)
+        optimiser.param_groups[0]["lr"] = descent.rate(iteration)
         optimiser.step()
-        with torch.no_grad():
-            mask.clamp_(0, 1)
-        network.tell("minimising", iteration + 1, n_iterations, mask.detach(), first_image)
+        descent.clamp(mask, iteration)
+        network.tell("minimising", iteration + 1, descent.n_iterations, mask.detach(), first_image)
     curves = torch.stack(losses)
     if not bool(curves.isfinite().all()):
         raise MisureError("the loss became NaN or infinite: try precision=32 or a smaller lr")
-    return mask.detach(), curves
+    return chosen, curves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,30 +183,77 @@ class OptimisedMask(Explainer):
 
     def saliency_maps(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> SaliencyMaps:
         """Return the interpolated masks, in [0, 1]."""
-
-        def work(part: slice) -> tuple[Tensor, Tensor]:
-            problem = self.problem(network, images[part], targets[part])
-            mask, curves = minimise(
-                network, problem, lr=self.lr, n_iterations=self.n_iterations, first_image=part.start
-            )
-            return problem.seen(mask, self.n_iterations).clamp(0, 1), curves.T  # interpolating ones can round above 1
-
-        with network.folded(images[0]):
-            masks, curves = network.map(work, len(images), images[0])
-        return SaliencyMaps(masks, curves=curves.T)
+        masks, curves = minimise(
+            network,
+            images,
+            lambda part: self.problem(network, images[part], targets[part]),
+            Descent(lr=self.lr, n_iterations=self.n_iterations),
+        )
+        return SaliencyMaps(masks, curves=curves)
 
 
-def enlarge(mask: Tensor, size: torch.Size) -> Tensor:
-    """Interpolate masks (N x cells) linearly along every axis to an image size (N x spatial)."""
-    if mask.shape[1:] == size:
-        return mask
-    return interpolate(mask[:, None], size=size, mode=_LINEAR[len(size)], align_corners=False)[:, 0]
+@dataclass(frozen=True, kw_only=True)
+class PrunedRegion(SufficientRegion):
+    """Stage 2 of MiSuRe: a mask within the sufficient region, found by AdamW; subclasses say what is minimised.
+
+    Attributes:
+        lr: AdamW's learning rate.
+        n_iterations: Optimiser steps.
+        mask_size: Cells of the mask along every axis.
+        alpha_foreground: Weight of the class's Dice.
+        alpha_background: Weight of the background's Dice, where the background is not what is explained.
+    """
+
+    needs_gradients: ClassVar[bool] = True
+
+    lr: Weight = 0.1
+    n_iterations: Count = 100
+    mask_size: Count = 224
+    alpha_foreground: Weight = 2.0
+    alpha_background: Weight = 1.0
+
+    @property
+    def passes(self) -> tuple[int, int]:
+        """Stage 1's forward passes and one gradient per iteration."""
+        return (super().passes[0], self.n_iterations)
+
+    @property
+    def descent(self) -> Descent:
+        """The optimiser's settings."""
+        return Descent(lr=self.lr, n_iterations=self.n_iterations)
+
+    @abstractmethod
+    def problem(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch, regions: Tensor) -> MaskProblem:
+        """Say what is minimised for a batch with these sufficient regions (bool, N x spatial)."""
+
+    def saliency_maps(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> SaliencyMaps:
+        """Return the masks at the images' size, in [0, 1]."""
+        regions, n_dilations = self.sufficient_regions(network, images, targets)
+        masks, curves = minimise(
+            network,
+            images,
+            lambda part: self.problem(network, images[part], targets[part], regions[part]),
+            self.descent,
+        )
+        return SaliencyMaps(masks, regions, n_dilations, curves)
+
+    def alphas(self, targets: TargetBatch) -> Tensor:
+        """Return the weights of the background's and the class's Dice, N x 2."""
+        alphas = targets.references.new_tensor([self.alpha_background, self.alpha_foreground])
+        alphas = alphas.repeat(len(targets.class_ids), 1)
+        alphas[targets.are_background, 0] = 0
+        return alphas
 
 
-def soft_dice(targets: TargetBatch, logits: Tensor) -> Tensor:
-    """Dice of background and class probabilities with the reference segmentation, N x 2 in [0, 1]."""
-    pair = (targets.probabilities(logits) * targets.counted[:, None]).flatten(2)
-    reference = torch.stack([targets.backgrounds, targets.regions], 1).flatten(2).to(pair.dtype)
+def segmentation(targets: TargetBatch) -> Tensor:
+    """Return where background and class were predicted on the unperturbed image: zeros and ones, N x 2 x spatial."""
+    return torch.stack([targets.backgrounds, targets.regions], 1).to(targets.references.dtype)
+
+
+def soft_dice(targets: TargetBatch, logits: Tensor, reference: Tensor, *, softmax_passes: int = 1) -> Tensor:
+    """Dice of background and class probabilities with a reference (N x 2 x spatial), N x 2 in [0, 1]."""
+    pair = (targets.probabilities(logits, softmax_passes) * targets.counted[:, None]).flatten(2)
+    reference = reference.flatten(2)
     overlap = (pair * reference).sum(2)
     return (2 * overlap + _DICE_EPSILON) / (pair.sum(2) + reference.sum(2) + _DICE_EPSILON)
 

@@ -8,10 +8,11 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from misure.explainers.mask_optimisation import MaskProblem, OptimisedMask, enlarge, soft_dice, total_variation
+from misure.explainers.mask_optimisation import MaskProblem, OptimisedMask, segmentation, soft_dice, total_variation
 from misure.metrics import Blanking
 from misure.models.wrapper import FrozenNetwork
 from misure.randomness import integers
+from misure.regions import resized
 from misure.target import TargetBatch
 from misure.validation import AtLeast, Count, Weight, Whole
 
@@ -51,15 +52,16 @@ class MeaningfulPerturbation(OptimisedMask):
     def problem(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> MaskProblem:
         """Say what is minimised for a batch."""
         size = images.shape[2:]
+        reference = segmentation(targets)
         fill = Blanking("blur", self.blur_sigma) if self.perturb_with == "blur" else self.fill
 
         def seen(mask: Tensor, iteration: int) -> Tensor:
-            whole = enlarge(mask, size)
+            whole = resized(mask, size)
             return whole if iteration == self.n_iterations else self._moved(whole, iteration)
 
         def loss(logits: Tensor, mask: Tensor, _seen: Tensor, _iteration: int) -> Tensor:
             penalty = self.lam * mask.flatten(1).mean(1) + self.tv_weight * total_variation(mask, self.tv_beta)
-            return penalty + 1 - soft_dice(targets, logits)[:, 1]
+            return penalty + 1 - soft_dice(targets, logits, reference)[:, 1]
 
         start = images.new_ones(len(images), *(self.grid,) * len(size))
         return MaskProblem(images, fill.baseline(network, images), start, seen, loss)

@@ -9,20 +9,23 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from misure.errors import MisureError
-from misure.explainers.base import SaliencyMaps
-from misure.explainers.sufficient_region import SufficientRegion
+from misure.explainers.mask_optimisation import (
+    Descent,
+    MaskProblem,
+    PrunedRegion,
+    segmentation,
+    soft_dice,
+    total_variation,
+)
 from misure.metrics import keep
 from misure.models.wrapper import FrozenNetwork
+from misure.regions import resized
 from misure.target import TargetBatch
 from misure.validation import Count, Share, Weight, Whole
 
-_DICE_EPSILON = 1e-7
-"""The epsilon of equation 1, which the paper leaves open; 1e-7 is negligible beside one pixel."""
-
 
 @dataclass(frozen=True, kw_only=True)
-class MSR(SufficientRegion):
+class MSR(PrunedRegion):
     r"""Both stages: find a sufficient region, then prune it by optimisation (paper 3.1, equation 1).
 
     .. math::
@@ -62,15 +65,9 @@ class MSR(SufficientRegion):
 
     name: ClassVar[str] = "msr"
     title: ClassVar[str] = "MSR"
-    needs_gradients: ClassVar[bool] = True
 
-    lr: Weight = 0.1
     lr_schedule: Literal["constant", "linear"] = "constant"
     lam: Weight = 0.01
-    n_iterations: Count = 100
-    mask_size: Count = 224
-    alpha_foreground: Weight = 2.0
-    alpha_background: Weight = 1.0
     tv_weight: Weight = 0.0
     tv_beta: Weight = 3.0
     weight_decay: Weight = 0.01
@@ -83,67 +80,39 @@ class MSR(SufficientRegion):
     returned: Literal["last", "last_forward", "best"] = "last"
 
     @property
-    def passes(self) -> tuple[int, int]:
-        """Stage 1's forward passes and one gradient per iteration."""
-        return (super().passes[0], self.n_iterations)
+    def descent(self) -> Descent:
+        """The optimiser's settings."""
+        return Descent(
+            lr=self.lr,
+            n_iterations=self.n_iterations,
+            lr_schedule=self.lr_schedule,
+            weight_decay=self.weight_decay,
+            clamp_low=self.clamp_low,
+            clamp_start=self.clamp_start,
+            returned=self.returned,
+        )
 
-    def saliency_maps(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> SaliencyMaps:
-        """Return the upsampled masks M_MSR, in [0, 1]."""
-        regions, n_dilations = self.sufficient_regions(network, images, targets)
-
-        def work(part: slice) -> tuple[Tensor, Tensor]:
-            masks, curves = self._minimise(network, images[part], targets[part], regions[part], part.start)
-            return masks, curves.T
-
-        with network.folded(images[0]):
-            masks, curves = network.map(work, len(images), images[0])
-        return SaliencyMaps(masks, regions, n_dilations, curves.T)
-
-    def _minimise(
-        self, network: FrozenNetwork, images: Tensor, targets: TargetBatch, regions: Tensor, start: int = 0
-    ) -> tuple[Tensor, Tensor]:
-        """Run the optimisation for a batch.
-
-        Every image has its own mask values and its own loss term, and AdamW works value by value, so
-        the images of a batch do not influence each other.
-
-        Returns:
-            Upsampled masks (N x H x W or N x D x H x W) and losses (iterations x N).
-        """
+    def problem(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch, regions: Tensor) -> MaskProblem:
+        """Equation 1 for a batch."""
+        size = images.shape[2:]
         baseline = self.fill.baseline(network, images)
-        sufficient = keep(images, regions, baseline)
-        loss_of = _Objective(self, targets, images.shape[2:])
-        with torch.no_grad():
-            mask = self._initial_mask(images, targets.regions, regions).requires_grad_()
-            best, best_loss = mask.detach().clone(), torch.full((len(images),), torch.inf, device=images.device)
-        optimiser = torch.optim.AdamW([mask], lr=self.lr, weight_decay=self.weight_decay)
-        losses = []
-        seen = mask.detach().clone()
-        for iteration in range(self.n_iterations):
-            if self.returned != "last":
-                seen = mask.detach().clone()
-            upsampled = upsample(mask, images.shape[2:])
-            logits = network(keep(sufficient, upsampled, baseline))
-            if not logits.requires_grad:
-                raise MisureError(
-                    "the network gives no gradients to optimise with: choose another method, such as rise"
-                )
-            loss = loss_of(logits, upsampled)
-            (mask.grad,) = torch.autograd.grad(loss.sum(), mask)
-            losses.append(loss.detach())
-            if self.returned == "best":
-                better = losses[-1] < best_loss
-                best_loss = torch.where(better, losses[-1], best_loss)
-                best = torch.where(better.view(-1, *(1,) * (mask.ndim - 1)), seen, best)
-            optimiser.param_groups[0]["lr"] = self._rate(iteration)
-            optimiser.step()
-            self._clamp(mask, iteration)
-            network.tell("minimising", iteration + 1, self.n_iterations, mask.detach(), start)
-        final = {"last": mask.detach(), "last_forward": seen, "best": best}[self.returned]
-        curves = torch.stack(losses)
-        if not bool(curves.isfinite().all()):
-            raise MisureError("the loss became NaN or infinite: try precision=32 or a smaller lr")
-        return upsample(final, images.shape[2:]).clamp(0, 1), curves  # interpolating ones can round above 1
+        alphas, reference = self.alphas(targets), segmentation(targets)
+        if self.dice_target == "soft":
+            reference = targets.references * targets.counted[:, None]
+
+        def loss(logits: Tensor, _mask: Tensor, seen: Tensor, _iteration: int) -> Tensor:
+            dice = soft_dice(targets, logits, reference, softmax_passes=self.softmax_passes)
+            size_term = self.lam / size.numel() * seen.abs().flatten(1).sum(1)
+            smoothness = self.tv_weight * total_variation(seen, self.tv_beta) if self.tv_weight else 0.0
+            return size_term + smoothness + 1 - (alphas * dice).sum(1)
+
+        return MaskProblem(
+            images=keep(images, regions, baseline),
+            baseline=baseline,
+            start=self._initial_mask(images, targets.regions, regions),
+            seen=lambda mask, _iteration: resized(mask, size),
+            loss=loss,
+        )
 
     def _initial_mask(self, images: Tensor, objects: Tensor, regions: Tensor) -> Tensor:
         start = torch.where(objects, 1.0, self.context_value).to(images.dtype) * regions
@@ -152,67 +121,7 @@ class MSR(SufficientRegion):
         size = mask_shape(self.mask_size, images.shape[2:])
         return interpolate(start[:, None], size=size, mode="nearest")[:, 0].clone()
 
-    def _rate(self, iteration: int) -> float:
-        """Return the learning rate of a step, counted from 0; a linear one would be zero after the last."""
-        return self.lr if self.lr_schedule == "constant" else self.lr * (1 - iteration / self.n_iterations)
-
-    @torch.no_grad()
-    def _clamp(self, mask: Tensor, iteration: int) -> None:
-        mask.clamp_(min=0, max=1)
-        if iteration >= self.clamp_start:
-            mask.masked_fill_(mask < self.clamp_low, 0)
-
-
-class _Objective:
-    """Equation 1, one value per image."""
-
-    def __init__(self, msr: MSR, targets: TargetBatch, size: torch.Size) -> None:
-        self.msr = msr
-        self.targets = targets
-        self.n_pixels = size.numel()
-        if msr.dice_target == "hard":
-            reference = torch.stack([targets.backgrounds, targets.regions], 1).to(targets.references.dtype)
-        else:
-            reference = targets.references * targets.counted[:, None]
-        self.reference = reference.flatten(2)
-        is_background = targets.are_background
-        self.weights = self.reference.new_tensor([msr.alpha_background, msr.alpha_foreground]).repeat(
-            len(is_background), 1
-        )
-        self.weights[is_background, 0] = 0
-
-    def __call__(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """Return losses, N, for logits N x L x H x W of the masked images and masks N x H x W."""
-        return (
-            self.msr.lam / self.n_pixels * mask.abs().flatten(1).sum(1)
-            + self._total_variation(mask)
-            + 1
-            - (self.weights * self._soft_dice(logits)).sum(1)
-        )
-
-    def _soft_dice(self, logits: Tensor) -> Tensor:
-        """Dice of background and class probabilities with the reference, N x 2."""
-        pair = self.targets.probabilities(logits, self.msr.softmax_passes)
-        pair = (pair * self.targets.counted[:, None]).flatten(2)
-        overlap = (pair * self.reference).sum(2)
-        return (2 * overlap + _DICE_EPSILON) / (pair.sum(2) + self.reference.sum(2) + _DICE_EPSILON)
-
-    def _total_variation(self, mask: Tensor) -> Tensor | float:
-        """Weighted sum of neighbour differences to the power beta, over every axis."""
-        if self.msr.tv_weight == 0:
-            return 0.0
-        differences = (mask.diff(dim=axis) for axis in range(1, mask.ndim))
-        return self.msr.tv_weight * sum(d.abs().pow(self.msr.tv_beta).flatten(1).sum(1) for d in differences)
-
 
 def mask_shape(side: int, size: torch.Size) -> tuple[int, ...]:
     """Return the shape of the mask of an image (H x W: side x side) or volume (D x H x W: no side beyond its own)."""
     return (side, side) if len(size) == 2 else tuple(min(side, own) for own in size)
-
-
-def upsample(mask: Tensor, size: torch.Size) -> Tensor:
-    """Upsample masks to an image size: bilinearly, N x m x m to N x H x W, or trilinearly to N x D x H x W."""
-    if mask.shape[1:] == size:
-        return mask
-    mode = "bilinear" if len(size) == 2 else "trilinear"
-    return interpolate(mask[:, None], size=size, mode=mode, align_corners=False)[:, 0]

@@ -8,11 +8,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from misure.explainers.activations import activations, summed_scores, upsample
+from misure.explainers.activations import activations, summed_scores
 from misure.explainers.base import SaliencyMaps
 from misure.explainers.cam import TYPICAL_CHANNELS, LayerExplainer
 from misure.metrics import dice, keep, min_max
 from misure.models.wrapper import FrozenNetwork
+from misure.regions import resized
 from misure.target import TargetBatch
 
 
@@ -22,7 +23,7 @@ class ScoreCAM(LayerExplainer):
 
     .. math:: \mathrm{ReLU}\left(\sum_k w_k A^k\right)
 
-    upsampled linearly along each axis to the image. Channel k's mask is its activation, upsampled and min-max
+    upsampled linearly along each axis to the image. Channel k's mask is its activationd and min-max
     scaled; what it switches off becomes the blanking. A channel that is constant shows no place: it gets
     weight 0 and no pass, as in the authors' code.
 
@@ -59,7 +60,7 @@ class ScoreCAM(LayerExplainer):
         baseline = self.fill.baseline(network, image)
 
         def work(part: slice) -> Tensor:
-            masks = min_max(upsample(features[varying[part]], image.shape[2:]))
+            masks = min_max(resized(features[varying[part]], image.shape[2:]))
             many = target[torch.zeros_like(varying[part])]
             logits = network(keep(image, masks, baseline))
             if self.score == "dice":
@@ -73,4 +74,4 @@ class ScoreCAM(LayerExplainer):
             weights = weights.softmax(0)
         shape = (-1, *(1,) * (features.ndim - 1))
         cam = (weights.to(features.dtype).view(shape) * features[varying]).sum(0, keepdim=True)
-        return upsample(cam.relu(), image.shape[2:])
+        return resized(cam.relu(), image.shape[2:])

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from misure.errors import MisureError
+from misure.io.volume import from_radiological, radiological
+from misure.regions import resized
 
 AXES = ("radiological", "ras")
 
@@ -20,7 +21,7 @@ class ImageFileError(MisureError):
 
 
 @dataclass(frozen=True)
-class Reading:
+class InputFormat:
     """What a network takes.
 
     Attributes:
@@ -78,7 +79,7 @@ class Grid:
         affine: 4 x 4, from indices of X x Y x Z voxels in patient axes to millimetres (RAS); of a single slice,
             Z is 1 and the affine that slice's own.
         stored: 4 x 4, the affine of the file: maps are written in its order of axes.
-        axes: How the pixels were laid out from those voxels, see :class:`Reading`.
+        axes: How the pixels were laid out from those voxels, see :class:`InputFormat`.
     """
 
     affine: np.ndarray
@@ -89,7 +90,7 @@ class Grid:
         """Lay X x Y x Z voxels out as the network sees them; a single slice has two axes."""
         if self.axes == "ras":
             return voxels[..., 0] if voxels.shape[2] == 1 else voxels
-        view = voxels.transpose(2, 1, 0)[:, ::-1, ::-1]
+        view = radiological(voxels)
         return view[0] if len(view) == 1 else view
 
     def to_file(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -98,7 +99,7 @@ class Grid:
 
         axes: Any = nibabel.orientations  # its functions carry no types
         view = values if values.ndim == 3 else values[..., None] if self.axes == "ras" else values[None]
-        voxels = view if self.axes == "ras" else view[:, ::-1, ::-1].transpose(2, 1, 0)
+        voxels = view if self.axes == "ras" else from_radiological(view)
         stored = axes.io_orientation(self.stored)  # for each stored axis, the patient axis and the direction
         back = np.empty_like(stored)
         for axis, (patient, direction) in enumerate(stored):
@@ -135,10 +136,7 @@ class LoadedImage:
     def restored(self, values: Tensor) -> Tensor:
         """Resize a map (spatial axes only) to the image's own size, linearly."""
         size = self.pixels.shape[1:]
-        if values.shape == size:
-            return values
-        mode = "bilinear" if values.ndim == 2 else "trilinear"
-        return interpolate(values[None, None].float(), size=size, mode=mode, align_corners=False)[0, 0]
+        return values if values.shape == size else resized(values.float(), size)
 
 
 def in_channels(pixels: np.ndarray, channels: int | None, path: Path) -> np.ndarray:

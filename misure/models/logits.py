@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from misure.errors import MisureError
+from misure.regions import resized
 
 
 def to_logits(output: Any, images: Tensor, *, multi_label: bool = False) -> Tensor:
@@ -35,9 +35,7 @@ def to_logits(output: Any, images: Tensor, *, multi_label: bool = False) -> Tens
             f"the network returned shape {tuple(logits.shape)} for images {tuple(images.shape)}: "
             "expected N x classes x H x W"
         )
-    if logits.shape[2:] != images.shape[2:]:
-        mode = "bilinear" if images.ndim == 4 else "trilinear"
-        logits = interpolate(logits, size=images.shape[2:], mode=mode, align_corners=False)
+    logits = resized(logits, images.shape[2:])
     if logits.shape[1] == 1 and not multi_label:
         logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
     return logits
