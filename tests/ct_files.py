@@ -51,7 +51,7 @@ def write_case(root: Path, case: int, shape=(7, 6, 5), image=None, label=None):
 def write_series(folder: Path, voxels, affine=AFFINE, intercept=-1024, heights=None, **fields):
     """Write a volume in patient axes as a DICOM series, head first, file names in no order.
 
-    ``fields`` are set on every slice, or on one slice each if they are lists.
+    ``fields`` are set on every slice, or on one slice each if they are lists; those that are None are left out.
     """
     folder.mkdir(parents=True, exist_ok=True)
     series = generate_uid()
@@ -75,7 +75,11 @@ def write_series(folder: Path, voxels, affine=AFFINE, intercept=-1024, heights=N
         data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
         data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 16, 15, 0
         data.PixelData = np.ascontiguousarray(pixels).tobytes()
-        for name, value in fields.items():
-            setattr(data, name, value[k] if isinstance(value, list) else value)
+        for name, values in fields.items():
+            value = values[k] if isinstance(values, list) else values
+            if value is None:
+                delattr(data, name)
+            else:
+                setattr(data, name, value)
         pydicom.dcmwrite(path, data)
     return folder

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from pipeline import records_of, run_script
 
-from misure.datasets.synapse.own_ct import TOTALSEGMENTATOR_IDS, to_official
 
 SMALL = [
     "profile=smoke",
@@ -25,7 +24,7 @@ needs_ct = pytest.mark.skipif(not _CT.is_dir(), reason="no abdominal_ct folder u
 
 def test_phantoms_go_all_the_way_and_are_marked(tmp_path):
     """The stand-in through preparation, training, drawing, explaining and every table, with one network."""
-    sweeps = ["sweeps=[table1_synapse,table7]", "stand_in=true"]
+    sweeps = ["only=[table1,table7]", "dataset=synapse", "stand_in=true"]
     ended = run_script("reproduce.py", [*SMALL, *sweeps, "model=unet_resnet34", "data_root=none"], tmp_path)
     assert ended.code == 0, ended.err
     found = records_of(tmp_path)
@@ -44,23 +43,26 @@ def test_phantoms_go_all_the_way_and_are_marked(tmp_path):
 @needs_ct
 def test_real_ct_is_prepared_learned_and_explained(tmp_path):
     """Both real series, in both splits: it exercises the code, the labels are a model's and measure nothing."""
-    official = tmp_path / "data" / "synapse"
-    series = (
-        ("example_ct.nii.gz", "example_seg_fast_force_split.nii.gz", (5, 1)),
-        ("example_ct_dicom", "example_seg_dicom.nii.gz", (6, 2)),
-    )
-    for image, label, cases in series:
-        for case in cases:
-            to_official(_CT / image, _CT / label, official, case, TOTALSEGMENTATOR_IDS)
-    prepared = run_script("prepare_data.py", ["dataset=synapse", "data_root=data"], tmp_path)
+    series = {
+        "a": ("example_ct.nii.gz", "example_seg_fast_force_split.nii.gz"),
+        "b": ("example_ct_dicom", "example_seg_dicom.nii.gz"),
+    }
+    for name, (image, label) in series.items():
+        for copy in (name, f"{name}2"):
+            for part, file in (("images", image), ("labels", label)):
+                place = tmp_path / "own" / part / f"{copy}{'.nii.gz' if file.endswith('.gz') else ''}"
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.symlink_to((_CT / file).resolve())
+    own = ["dataset=synapse", "data_root=data", "source=own", "labels=totalsegmentator"]
+    prepared = run_script("prepare_data.py", own, tmp_path)
     assert prepared.code == 0, prepared.err
-    assert "132 training" in prepared.out
+    assert "244 training and 20 validation" in prepared.out
     wanted = [*SMALL, "dataset=synapse", "data_root=data", "profile.synapse.training.max_epochs=4"]
     ended = run_script("run.py", [*wanted, "explainer=msr", "mask_size=64", "n_samples=2"], tmp_path)
     assert ended.code == 0, ended.err
     found = records_of(tmp_path)
     assert not found["stand_in"].any()
-    assert set(found["dataset_source"]) == {"4 official BTCV volumes"}
+    assert set(found["dataset_source"]) == {"4 own CT volumes"}
     done = found[found["status"] == "done"]
     assert len(done) == 2
     assert np.isfinite(done[["dice_explained", "perturbation_ratio", "truth_dice", "confidence"]].to_numpy()).all()

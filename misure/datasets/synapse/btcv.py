@@ -1,11 +1,11 @@
-"""From volumes in the official BTCV layout to axial slices in TransUNet's layout."""
+"""From CT volumes, in the official BTCV layout or a user's own, to axial slices in TransUNet's layout."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,8 @@ from misure.datasets.synapse.prepared import (
     Slice,
     SourceFile,
     make_folders,
-    output_files,
+    output_bytes,
+    remove_outputs,
     walk,
     write_slices,
     write_volume,
@@ -35,22 +36,17 @@ from misure.datasets.synapse.protocol import (
     split_of,
 )
 from misure.errors import MisureError
-from misure.io.download import file_digest
-from misure.io.nifti import Volume, VolumeError, grid_difference, radiological, read_nifti
+from misure.io.dicom import read_series
+from misure.io.loaded import ImageFileError
+from misure.io.nifti import read_nifti
+from misure.io.volume import Volume, grid_difference, radiological
 
 _NAME = re.compile(r"(img|label)(\d{4})\.nii\.gz")
-_CLASS_OF = np.zeros(LAST_LABEL_ID + 1, np.uint8)
-_CLASS_OF[list(LABEL_MAP)] = list(LABEL_MAP.values())
-_SETTINGS: dict[str, object] = {
-    "hu_window": list(HU_WINDOW),
-    "label_map": {str(label): number for label, number in LABEL_MAP.items()},
-    "orientation": "rows front to back, columns patient's right to left, slices feet to head",
-}
 
 
 @dataclass(frozen=True)
 class Pair:
-    """The files of one case id, usually one image and one label."""
+    """The files of one case id, usually one image (a file, or the folder of a DICOM series) and one label."""
 
     case: int
     images: list[Path] = field(default_factory=list)
@@ -65,19 +61,18 @@ class Pair:
         """The image and the label.
 
         Raises:
-            VolumeError: If one is missing or there are several.
+            ImageFileError: If one is missing or there are several.
         """
         for kind, paths in (("image", self.images), ("label", self.labels)):
             if len(paths) > 1:
-                raise VolumeError(f"{kind} was found {len(paths)} times, keep one: {', '.join(map(str, paths))}")
+                raise ImageFileError(f"{kind} was found {len(paths)} times, keep one: {', '.join(map(str, paths))}")
             if not paths:
-                raise VolumeError(f"missing partner: there is no {kind} of this number")
+                raise ImageFileError(f"missing partner: there is no {kind} of this number")
         return self.images[0], self.labels[0]
 
-    def files(self) -> tuple[SourceFile, ...]:
-        """Name, size and time of the files."""
-        stats = [(path, path.stat()) for path in (*self.images, *self.labels)]
-        return tuple(SourceFile(path.name, stat.st_size, stat.st_mtime_ns) for path, stat in stats)
+    def files(self, *, digests: bool = False) -> tuple[SourceFile, ...]:
+        """Name, size and time of the files, with or without their SHA-256."""
+        return tuple(SourceFile.of(path, digest=digests) for path in (*self.images, *self.labels))
 
 
 @dataclass(frozen=True)
@@ -116,41 +111,46 @@ class Preparation:
 
 
 def find_pairs(source: Path) -> list[Pair]:
-    """Find the official files by name, in whatever folders of the archive, symbolic links followed."""
+    """Find the official files by name, in whatever folders of the archive, symbolic links followed.
+
+    Raises:
+        MisureError: If official and own volumes (ids above 1000) are mixed.
+    """
     pairs: dict[int, Pair] = {}
     for folder, names in walk(source):
         for match in filter(None, map(_NAME.fullmatch, sorted(names))):
             pair = pairs.setdefault(int(match[2]), Pair(int(match[2])))
             if (path := folder / match[0]).is_file():
                 (pair.images if match[1] == "img" else pair.labels).append(path)
-    return [pairs[case] for case in sorted(pairs)]
-
-
-def prepare(source: Path, target: Path, *, origin: str | None = None) -> Preparation:
-    """Turn volumes in the official layout into slices; go on where an earlier call was interrupted.
-
-    A case is made again only if the size or time of its files, its slices or the settings changed.
-    One volume is in memory at a time. Cases that left ``source`` leave ``target`` as well.
-
-    Args:
-        source: A folder with ``img0001.nii.gz``, ``label0001.nii.gz`` and so on, at any depth.
-        target: Where ``train_npz``, ``test_vol_h5`` and ``manifest.json`` go.
-        origin: What kind of volumes they are; by default what their ids say.
-
-    Raises:
-        MisureError: If there are no such files, or official and own volumes are mixed, or the disk does
-            not take the slices. A volume that cannot be used is rejected and does not stop the others.
-    """
-    pairs = find_pairs(source)
-    if not pairs:
-        raise MisureError(f"{source} holds no img????.nii.gz: name the folder of the unpacked archive")
-    if len({pair.case > OWN_CASES for pair in pairs}) > 1:
+    if len({case > OWN_CASES for case in pairs}) > 1:
         raise MisureError(
             f"{source} holds official BTCV volumes and own ones (ids above {OWN_CASES}): "
             "keep one kind, the other under another data_root"
         )
+    return [pairs[case] for case in sorted(pairs)]
+
+
+def prepare(
+    pairs: Sequence[Pair], target: Path, *, origin: str | None = None, label_map: Mapping[int, int] = LABEL_MAP
+) -> Preparation:
+    """Turn volumes into slices; go on where an earlier call was interrupted.
+
+    A case is made again only if the name, size or time of its files, its slices or the settings changed.
+    One volume is in memory at a time. Cases that are no longer among ``pairs`` leave ``target`` as well.
+
+    Args:
+        pairs: The files, at least one pair.
+        target: Where ``train_npz``, ``test_vol_h5`` and ``manifest.json`` go.
+        origin: What kind of volumes they are; by default what their ids say.
+        label_map: From label ids to classes. Ids that are not BTCV's are refused with BTCV's map and otherwise
+            become background.
+
+    Raises:
+        MisureError: If ``target`` was made from another kind of volumes, or the disk does
+            not take the slices. A volume that cannot be used is rejected and does not stop the others.
+    """
     origin = origin or (OWN if pairs[0].case > OWN_CASES else OFFICIAL)
-    manifest = _earlier(target, origin)
+    manifest = _earlier(target, origin, label_map)
     due = [pair for pair in pairs if not _is_current(pair, manifest, target)]
     gone = (manifest.cases.keys() | manifest.rejected.keys()) - {pair.name for pair in pairs}
     if due or gone or not manifest.complete:
@@ -160,100 +160,101 @@ def prepare(source: Path, target: Path, *, origin: str | None = None) -> Prepara
             _forget(name, manifest, target)
         for pair in tqdm(due, desc="preparing volumes", unit="volume", disable=None):
             _forget(pair.name, manifest, target)
-            _add(pair, manifest, target)
+            try:
+                manifest.cases[pair.name] = _prepared(pair, target, label_map)
+            except ImageFileError as error:
+                manifest.rejected[pair.name] = RejectedCase(str(error), pair.files())
             manifest.save(target)
         manifest.complete = True
         manifest.save(target)
     return Preparation(target, manifest, sum(pair.name in manifest.cases for pair in due))
 
 
-def read_case(image: Path, label: Path) -> tuple[Volume, Volume]:
+def read_case(image: Path, label: Path, last_label_id: int | None = LAST_LABEL_ID) -> tuple[Volume, Volume]:
     """Read one case and check that it can be used.
 
+    Args:
+        image: A NIfTI file, or the folder of a DICOM series.
+        label: A NIfTI file.
+        last_label_id: Largest label id there may be; None for any.
+
     Returns:
-        Scan in Hounsfield units and labels with BTCV's ids, on the same grid.
+        Scan in Hounsfield units and label ids, on the same grid.
 
     Raises:
-        VolumeError: If a file is damaged, the grids differ, or values are not Hounsfield units or label ids.
+        ImageFileError: If a file is damaged, the grids differ, or values are not Hounsfield units or label ids.
     """
-    scan, labels = read_nifti(image), read_nifti(label)
+    scan, labels = read_series(image) if image.is_dir() else read_nifti(image), read_nifti(label)
     if difference := grid_difference(scan, labels):
-        raise VolumeError(difference)
+        raise ImageFileError(difference)
     if not np.isfinite(scan.voxels).all():
-        raise VolumeError("image has values that are not finite")
+        raise ImageFileError("image has values that are not finite")
     if scan.voxels.min() >= 0:
-        raise VolumeError("image has no value below 0, so these are not Hounsfield units")
-    if not 0 <= labels.voxels.min() <= labels.voxels.max() <= LAST_LABEL_ID or (labels.voxels % 1).any():
-        unknown = set(np.unique(labels.voxels).tolist()) - set(range(LAST_LABEL_ID + 1))
-        shown = ", ".join(f"{value:g}" for value in sorted(unknown)[:5])
-        raise VolumeError(f"unknown label value {shown}: BTCV's ids are 0 to {LAST_LABEL_ID}")
+        raise ImageFileError("image has no value below 0, so these are not Hounsfield units")
+    least, most = labels.voxels.min(), labels.voxels.max()
+    if least < 0 or (last_label_id is not None and most > last_label_id) or (labels.voxels % 1).any():
+        ids = np.unique(labels.voxels)
+        unknown = ids[(ids < 0) | (ids % 1 != 0) | (ids > (most if last_label_id is None else last_label_id))]
+        shown = ", ".join(f"{value:g}" for value in unknown[:5])
+        raise ImageFileError(f"unknown label value {shown}: ids are whole numbers, BTCV's from 0 to {LAST_LABEL_ID}")
     return scan, labels
 
 
-def slices_of(scan: Volume, labels: Volume) -> Iterator[Slice]:
-    """Image in [0, 1] and classes of every axial slice, in radiological view."""
+def slices_of(scan: Volume, labels: Volume, label_map: Mapping[int, int] = LABEL_MAP) -> Iterator[Slice]:
+    """Image in [0, 1] and classes of every axial slice, in radiological view; ids outside the map are background."""
     low, high = HU_WINDOW
+    class_of = np.zeros(max(*label_map, int(labels.voxels.max())) + 1, np.uint8)
+    class_of[list(label_map)] = list(label_map.values())
     for hu, ids in zip(radiological(scan.voxels), radiological(labels.voxels), strict=True):
         image = (np.clip(hu, low, high).astype(np.float32) - low) / (high - low)
-        yield image, _CLASS_OF[ids.astype(np.uint8)]
+        yield image, class_of[ids.astype(np.int64)]
 
 
-def _earlier(target: Path, origin: str) -> Manifest:
+def _earlier(target: Path, origin: str, label_map: Mapping[int, int]) -> Manifest:
     """The manifest to go on with: empty where there was none or it was made with other settings."""
+    settings: dict[str, object] = {
+        "hu_window": list(HU_WINDOW),
+        "label_map": {str(label): number for label, number in label_map.items()},
+        "orientation": "rows front to back, columns patient's right to left, slices feet to head",
+    }
     if (manifest := Manifest.load(target)) is None:
-        return Manifest(origin, _SETTINGS)
+        return Manifest(origin, settings)
     if manifest.origin != origin:
         raise MisureError(
             f"{target} was made from {manifest.origin}, not {origin}: delete it or choose another data_root"
         )
-    if manifest.settings != _SETTINGS:
+    if manifest.settings != settings:
         for name in manifest.cases:
-            _remove_outputs(name, target)
-        return Manifest(origin, _SETTINGS)
+            remove_outputs(target, name)
+        return Manifest(origin, settings)
     return manifest
 
 
 def _is_current(pair: Pair, manifest: Manifest, target: Path) -> bool:
     entry = manifest.cases.get(pair.name) or manifest.rejected.get(pair.name)
-    files = pair.files()
-    if entry is None or len(entry.files) != len(files):
+    if entry is None or [file.stamp for file in entry.files] != [file.stamp for file in pair.files()]:
         return False
-    if not all(old.is_same(new) for old, new in zip(entry.files, files, strict=True)):
-        return False
-    return isinstance(entry, RejectedCase) or entry.output_bytes == _output_bytes(pair.name, target)
+    return isinstance(entry, RejectedCase) or entry.output_bytes == output_bytes(target, pair.name)
 
 
-def _add(pair: Pair, manifest: Manifest, target: Path) -> None:
-    """Prepare one case, or write down why it cannot be."""
-    files = pair.files()
-    try:
-        split = split_of(pair.case)
-        image, label = pair.only()
-        scan, labels = read_case(image, label)
-    except VolumeError as error:
-        manifest.rejected[pair.name] = RejectedCase(str(error), files)
-        return
+def _prepared(pair: Pair, target: Path, label_map: Mapping[int, int]) -> PreparedCase:
+    """Prepare one case.
+
+    Raises:
+        ImageFileError: If it cannot be.
+    """
+    split = split_of(pair.case)
+    scan, labels = read_case(*pair.only(), LAST_LABEL_ID if label_map is LABEL_MAP else None)
     shape = radiological(scan.voxels).shape
     if split == "train":
-        write_slices(target, pair.name, slices_of(scan, labels))
+        write_slices(target, pair.name, slices_of(scan, labels, label_map))
     else:
-        write_volume(target, pair.name, shape, slices_of(scan, labels))
-    digests = (file_digest(path) for path in (image, label))
-    files = tuple(replace(file, sha256=digest) for file, digest in zip(files, digests, strict=True))
-    n_bytes = _output_bytes(pair.name, target)
-    manifest.cases[pair.name] = PreparedCase(split, shape[0], shape[1:], scan.spacing, n_bytes, files)
+        write_volume(target, pair.name, shape, slices_of(scan, labels, label_map))
+    n_bytes, files = output_bytes(target, pair.name), pair.files(digests=True)
+    return PreparedCase(split, shape[0], shape[1:], scan.spacing, n_bytes, files)
 
 
 def _forget(name: str, manifest: Manifest, target: Path) -> None:
     manifest.cases.pop(name, None)
     manifest.rejected.pop(name, None)
-    _remove_outputs(name, target)
-
-
-def _remove_outputs(name: str, target: Path) -> None:
-    for path in output_files(target, name):
-        path.unlink(missing_ok=True)
-
-
-def _output_bytes(name: str, target: Path) -> int:
-    return sum(path.stat().st_size for path in output_files(target, name))
+    remove_outputs(target, name)

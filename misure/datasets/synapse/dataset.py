@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,14 +18,15 @@ from torch.utils.data import Dataset
 
 from misure.datasets.synapse.prepared import TRAIN_FOLDER, VAL_FOLDER, Manifest, Split, slice_path, volume_path
 from misure.datasets.synapse.protocol import CLASS_NAMES
-from misure.datasets.synapse.source import Location, locate
+from misure.datasets.synapse.source import PreparedFolder, locate
 from misure.datasets.synthetic.phantom import PhantomSpec
 from misure.errors import MisureError
+from misure.io.reading import reading
 from misure.randomness import integers, uniform
 
 _SLICE_NAME = re.compile(r"(case\d{4})_slice(\d{3,})\.npz")
 _VOLUME_NAME = re.compile(r"(case\d{4})\.npy\.h5")
-_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+_ADVICE = "delete it and prepare the data again"
 _LARGEST_ANGLE = 20
 
 # What a draw of the augmentation is for: the last part of its random key.
@@ -76,7 +75,7 @@ class SynapseDataset(Dataset[dict[str, Tensor]]):
         self.augment = augment
         self.seed = seed
         generated = Path(stand_in) if stand_in and allow_stand_in else None
-        self.location: Location = locate(Path(data_root), generated, phantom)
+        self.location: PreparedFolder = locate(Path(data_root), generated, phantom)
         self._manifest = Manifest.load(self.location.folder)
         self._slices = self._list_slices()
         self._resized: dict[int, tuple[np.ndarray, np.ndarray]] = {}
@@ -127,10 +126,6 @@ class SynapseDataset(Dataset[dict[str, Tensor]]):
         images, labels = zip(*(self._read(*entry) for entry in own), strict=True)
         return np.stack(images), np.stack(labels)
 
-    def resize(self, image: np.ndarray) -> np.ndarray:
-        """A slice (H x W in [0, 1]) at the network's size, as the entries have it."""
-        return resize_image(image, self.size)
-
     def __len__(self) -> int:
         return len(self._slices)
 
@@ -163,25 +158,20 @@ class SynapseDataset(Dataset[dict[str, Tensor]]):
 
     def _depth(self, case: str) -> int:
         path = volume_path(self.location.folder, case)
-        try:
-            with h5py.File(path, "r") as file:
-                return len(file["image"])
-        except _DAMAGED as error:
-            raise _damaged(path, error) from error
+        with reading(path, _ADVICE), h5py.File(path, "r") as file:
+            return len(file["image"])
 
     def _read(self, case: str, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Image and label of a slice as they are stored; files are open only while they are read."""
         folder = self.location.folder
         path = slice_path(folder, case, number) if self.split == "train" else volume_path(folder, case)
-        try:
+        with reading(path, _ADVICE):
             if self.split == "train":
                 with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                     image, label = file["image"], file["label"]
             else:
                 with h5py.File(path, "r") as file:
                     image, label = file["image"][number], file["label"][number]
-        except _DAMAGED as error:
-            raise _damaged(path, error) from error
         if label.max(initial=0) >= len(CLASS_NAMES):
             raise MisureError(f"{path} has label {label.max():g}: the eight organs are 1 to {len(CLASS_NAMES) - 1}")
         return image.astype(np.float32), label.astype(np.uint8)
@@ -236,7 +226,3 @@ def _turn(array: np.ndarray, turns: int, axis: int) -> np.ndarray:
 
 def _rotate(array: np.ndarray, angle: int) -> np.ndarray:
     return ndimage.rotate(array, angle, order=0, reshape=False)
-
-
-def _damaged(path: Path, error: Exception) -> MisureError:
-    return MisureError(f"{path} is damaged ({' '.join(str(error).split())}): delete it and prepare the data again")

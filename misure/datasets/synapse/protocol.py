@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from misure.datasets.synapse.prepared import Manifest, Split
-from misure.io.nifti import VolumeError
+from misure.io.loaded import ImageFileError
 
 CLASS_NAMES = (
     "background",
@@ -53,7 +53,7 @@ def split_of(case: int) -> Split:
     """Which split a case id belongs to: published for BTCV, every third for own volumes.
 
     Raises:
-        VolumeError: If it is in none, as the ids of BTCV's unlabelled test scans.
+        ImageFileError: If it is in none, as the ids of BTCV's unlabelled test scans.
     """
     if case in TRAIN_SLICES:
         return "train"
@@ -61,7 +61,7 @@ def split_of(case: int) -> Split:
         return "val"
     if case > OWN_CASES:
         return "val" if (case - OWN_CASES) % 3 == 0 else "train"
-    raise VolumeError("case id is in no published split")
+    raise ImageFileError("case id is in no published split")
 
 
 def compare_with_published(manifest: Manifest) -> str:

@@ -8,18 +8,18 @@ from pathlib import Path
 
 from misure.datasets.available import Available
 from misure.datasets.synapse.btcv import Preparation, find_pairs, prepare
-from misure.datasets.synapse.own_ct import convert_folder, own_names
+from misure.datasets.synapse.own_ct import LABEL_MAPS, own_name, own_pairs
 from misure.datasets.synapse.prepared import STAND_IN, Manifest, find_prepared
 from misure.datasets.synthetic.cache import generate_once, generator_id
 from misure.datasets.synthetic.phantom import VERSION, PhantomSpec, write_phantoms
-from misure.errors import AbsentError, MisureError
+from misure.errors import AbsentError, MisureError, did_you_mean
 
 _PREPARED_VOLUME = 20_000_000  # bytes: 30 volumes take 0.6 GB
 _PHANTOM_VOXEL = 1.8  # bytes of the volume's file and of its prepared slices together, measured
 
 
 @dataclass(frozen=True)
-class Location:
+class PreparedFolder:
     """A folder of prepared slices.
 
     Attributes:
@@ -33,7 +33,7 @@ class Location:
     stand_in: bool
 
 
-def locate(data_root: Path | str, stand_in: Path | None = None, phantom: PhantomSpec | None = None) -> Location:
+def locate(data_root: Path | str, stand_in: Path | None = None, phantom: PhantomSpec | None = None) -> PreparedFolder:
     """Choose the first source there is: slices under ``<data_root>/synapse``, official volumes there, phantoms.
 
     Args:
@@ -46,8 +46,8 @@ def locate(data_root: Path | str, stand_in: Path | None = None, phantom: Phantom
     """
     root = Path(data_root) / "synapse"
     folders, ours = find_prepared(root), root / "prepared"
-    if set(folders) <= {ours} and find_pairs(root):
-        return _location(_prepared(prepare(root, ours)))
+    if set(folders) <= {ours} and (pairs := find_pairs(root)):
+        return _location(_prepared(prepare(pairs, ours)))
     if len(folders) > 1:
         raise MisureError(f"{root} has several prepared data sets, keep one: {', '.join(map(str, folders))}")
     if folders:
@@ -76,8 +76,8 @@ def available(
         volumes = f"{len(pairs)} official BTCV volumes, to be prepared first"
         return Available("real", volumes, to_write=_PREPARED_VOLUME * len(pairs))
     if folders:
-        found = _location(folders[0])
-        return Available("stand-in" if found.stand_in else "real", found.source, {})
+        prepared = _location(folders[0])
+        return Available("stand-in" if prepared.stand_in else "real", prepared.source, {})
     if not allow_stand_in:
         return Available("absent", _absent(root))
     manifest = Manifest.load(_home(Path(stand_in), phantom) / "prepared")
@@ -92,7 +92,7 @@ def prepare_synapse(data_root: Path | str, source: Path | str | None = None, lab
     Args:
         data_root: The user's data folder.
         source: Where the volumes are; None means under ``<data_root>/synapse``. Official file names are
-            taken as they are, otherwise see :func:`misure.datasets.synapse.own_ct.convert_folder`.
+            taken as they are, otherwise see :func:`misure.datasets.synapse.own_ct.own_pairs`.
         labels: How own labels are numbered: ``btcv`` or ``totalsegmentator``.
 
     Returns:
@@ -101,27 +101,27 @@ def prepare_synapse(data_root: Path | str, source: Path | str | None = None, lab
     Raises:
         MisureError: If there are no volumes, or the disk does not take the slices.
     """
+    if labels not in LABEL_MAPS:
+        raise MisureError(f"labels={labels} is not known{did_you_mean(labels, LABEL_MAPS)}")
     root = Path(data_root) / "synapse"
-    if source is None:
-        if not find_pairs(root):
-            return f"nothing to prepare: {locate(data_root).source}"
-        return prepare(root, root / "prepared").summary
-    source = Path(source)
-    if not source.is_dir():
+    folder, in_place = Path(source or root), find_pairs(root)
+    if source is None and not in_place:
+        return f"nothing to prepare: {locate(data_root).source}"
+    if not folder.is_dir():
         raise MisureError(f"source={source} is not a folder: name the unpacked archive or a folder of your own scans")
-    if find_pairs(source):
-        return prepare(source, root / "prepared").summary
-    rejected = convert_folder(source, root / "own", labels)
-    lines = [f"rejected: {name}: {reason}" for name, reason in sorted(rejected.items())]
-    names = own_names(root / "own")
-    if not names:
-        raise MisureError(f"{source}: no volume can be used; {'; '.join(lines)}")
-    done = prepare(root / "own", root / "prepared")
+    if pairs := find_pairs(folder):
+        return prepare(pairs, root / "prepared").summary
+    if in_place:
+        raise MisureError(
+            f"{root} holds {len(in_place)} official volumes: keep one kind, own scans in another data_root"
+        )
+    pairs, lonely = own_pairs(folder)
+    done = prepare(pairs, root / "prepared", label_map=LABEL_MAPS[labels])
     cases = done.manifest.cases
-    used = [
-        f"{name} is case{case}, {cases[f'case{case}'].split}" for case, name in names.items() if f"case{case}" in cases
-    ]
-    return "\n".join([done.summary, *used, *lines])
+    if not cases:
+        raise MisureError(f"{folder}: no volume can be used; {done.summary}")
+    used = [f"{own_name(case.files[0].name)} is {name}, {case.split}" for name, case in sorted(cases.items())]
+    return "\n".join([done.summary, *used, *(f"rejected: {name}: {lonely[name]}" for name in sorted(lonely))])
 
 
 def _absent(root: Path) -> str:
@@ -141,16 +141,16 @@ def _prepared(done: Preparation) -> Path:
     return done.folder
 
 
-def _location(folder: Path) -> Location:
+def _location(folder: Path) -> PreparedFolder:
     manifest = Manifest.load(folder)
     if manifest is None:
-        return Location(folder, "TransUNet's preprocessed BTCV slices", stand_in=False)
+        return PreparedFolder(folder, "TransUNet's preprocessed BTCV slices", stand_in=False)
     if not manifest.complete:
         raise MisureError(
             f"{folder} is not finished: run scripts/prepare_data.py dataset=synapse again with its source"
         )
     stand_in = manifest.origin.startswith(STAND_IN)
-    return Location(folder, manifest.origin if stand_in else f"{len(manifest.cases)} {manifest.origin}", stand_in)
+    return PreparedFolder(folder, manifest.origin if stand_in else f"{len(manifest.cases)} {manifest.origin}", stand_in)
 
 
 def _phantoms(folder: Path, spec: PhantomSpec | None) -> Path:
@@ -158,7 +158,7 @@ def _phantoms(folder: Path, spec: PhantomSpec | None) -> Path:
     spec = spec or PhantomSpec()
     home = _home(folder, spec)
     volumes = generate_once(home / "volumes", lambda unfinished: write_phantoms(unfinished, spec), "phantoms")
-    return prepare(volumes, home / "prepared", origin=_phantom_origin(spec)).folder
+    return prepare(find_pairs(volumes), home / "prepared", origin=_phantom_origin(spec)).folder
 
 
 def _home(folder: Path, spec: PhantomSpec) -> Path:

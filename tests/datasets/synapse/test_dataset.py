@@ -19,9 +19,8 @@ from torch.utils.data import DataLoader
 
 from misure.datasets.datamodule import SegmentationDataset
 from misure.datasets.synapse import source as synapse_source
-from misure.datasets.synapse.btcv import prepare
+from misure.datasets.synapse.btcv import find_pairs, prepare
 from misure.datasets.synapse.dataset import CLASS_NAMES, SynapseDataset, augment, resize_image, resize_label
-from misure.datasets.synapse.own_ct import TOTALSEGMENTATOR_IDS, to_official
 from misure.datasets.synapse.prepared import is_prepared
 from misure.datasets.synapse.source import locate, prepare_synapse
 from misure.datasets.synthetic.phantom import PhantomSpec
@@ -94,7 +93,7 @@ def test_nothing_found_says_what_to_do_in_three_lines(tmp_path):
 
 
 def test_ambiguous_and_unfinished_folders_are_refused(tmp_path):
-    done = prepare(raw(tmp_path / "elsewhere"), tmp_path / "synapse" / "prepared")
+    done = prepare(find_pairs(raw(tmp_path / "elsewhere")), tmp_path / "synapse" / "prepared")
     assert locate(tmp_path).source == "3 official BTCV volumes"
     done.manifest.complete = False
     done.manifest.save(done.folder)
@@ -192,11 +191,14 @@ def test_sources_that_are_none(tmp_path):
         prepare_synapse(tmp_path, tmp_path / "nowhere")
     for path in own(tmp_path / "mine").rglob("images/*"):
         path.write_bytes(b"\x1f\x8b")
-    with pytest.raises(MisureError, match=r"no volume can be used; rejected: a: .* truncated gzip"):
+    with pytest.raises(
+        MisureError, match=r"(?s)no volume can be used; .*rejected: a.nii.gz, a.nii.gz: .*cannot be read"
+    ):
         prepare_synapse(tmp_path, tmp_path / "mine")
-    raw(tmp_path / "both")
-    with pytest.raises(MisureError, match="keep one kind"):
-        prepare_synapse(tmp_path / "both", own(tmp_path / "good")), prepare_synapse(tmp_path / "both")
+    with pytest.raises(MisureError, match="holds 3 official volumes: keep one kind"):
+        prepare_synapse(raw(tmp_path / "both"), own(tmp_path / "good"))
+    with pytest.raises(MisureError, match="labels=total is not known; close names: totalsegmentator"):
+        prepare_synapse(tmp_path, tmp_path / "good", "total")
 
 
 def test_the_command(tmp_path):
@@ -239,7 +241,7 @@ def test_a_volume_is_its_slices_at_their_own_size(tmp_path, split):
     indices = [i for i in range(len(dataset)) if dataset.group(i) == case]
     assert len(indices) == 5
     for number, index in enumerate(indices):
-        np.testing.assert_array_equal(dataset[index]["image"][0].numpy(), dataset.resize(image[number]))
+        np.testing.assert_array_equal(dataset[index]["image"][0].numpy(), resize_image(image[number], 16))
         np.testing.assert_array_equal(dataset[index]["mask"].numpy(), resize_label(label[number], 16))
     with pytest.raises(MisureError, match=f"case0040 is not a {split} case"):
         dataset.volume("case0040")
@@ -316,14 +318,14 @@ def test_damaged_and_foreign_files_are_named(tmp_path):
         SynapseDataset("train", tmp_path)[1]
     for content in (path.read_bytes()[:200], b"", b"PK"):
         path.write_bytes(content)
-        with pytest.raises(MisureError, match=r"case0005_slice001.npz is damaged"):
+        with pytest.raises(MisureError, match=r"case0005_slice001.npz cannot be read"):
             SynapseDataset("train", tmp_path)[1]
     np.savez(path, image=np.zeros((8, 8), np.float32))
-    with pytest.raises(MisureError, match=r"case0005_slice001.npz is damaged"):
+    with pytest.raises(MisureError, match=r"case0005_slice001.npz cannot be read"):
         SynapseDataset("train", tmp_path)[1]
     volume = folder / "test_vol_h5" / "case0008.npy.h5"
     volume.write_bytes(volume.read_bytes()[:300])
-    with pytest.raises(MisureError, match=r"case0008.npy.h5 is damaged"):
+    with pytest.raises(MisureError, match=r"case0008.npy.h5 cannot be read"):
         SynapseDataset("val", tmp_path)
     volume.unlink()
     with pytest.raises(MisureError, match="has no val slice"):
@@ -377,14 +379,19 @@ def test_augmentation_is_keyed(tmp_path):
 def test_real_ct_end_to_end(tmp_path):
     """A NIfTI scan and a DICOM series with TotalSegmentator's labels; voxel counts from their description."""
     pairs = {
-        5: ("example_ct.nii.gz", "example_seg_fast_force_split.nii.gz"),
-        1: ("example_ct_dicom", "example_seg_dicom.nii.gz"),
+        "a": ("example_ct.nii.gz", "example_seg_fast_force_split.nii.gz"),
+        "b": ("example_ct_dicom", "example_seg_dicom.nii.gz"),
     }
-    for case, (image, label) in pairs.items():
-        to_official(REAL_CT / image, REAL_CT / label, tmp_path / "synapse", case, TOTALSEGMENTATOR_IDS)
+    for part in ("images", "labels"):
+        (tmp_path / "own" / part).mkdir(parents=True)
+    for name, (image, label) in pairs.items():
+        ending = "" if (REAL_CT / image).is_dir() else ".nii.gz"
+        (tmp_path / "own" / "images" / f"{name}{ending}").symlink_to((REAL_CT / image).resolve())
+        (tmp_path / "own" / "labels" / f"{name}.nii.gz").symlink_to((REAL_CT / label).resolve())
+    assert "rejected" not in prepare_synapse(tmp_path, tmp_path / "own", "totalsegmentator")
     train, val = (SynapseDataset(split, tmp_path) for split in ("train", "val"))
     assert (len(train), len(val)) == (112, 20)
-    image, label = train.volume("case0005")
+    image, label = train.volume("case1001")
     counts = dict(zip(CLASS_NAMES, np.bincount(label.ravel(), minlength=9).tolist(), strict=True))
     del counts["background"]
     assert counts == {
@@ -397,7 +404,7 @@ def test_real_ct_end_to_end(tmp_path):
     assert columns["right kidney"] < columns["aorta"] < columns["left kidney"]
     assert np.nonzero(label == 3)[1].mean() > np.nonzero(label == 6)[1].mean()  # kidneys behind the pancreas
     assert np.nonzero(label == 5)[0].mean() > np.nonzero(label == 3)[0].mean()  # the liver above the kidneys
-    image, label = val.volume("case0001")
+    image, label = val.volume("case1003")
     hu = image * 400 - 125
     # 89 +- 22 and 80 +- 21 HU by the description of the data, hardly touched by the window
     assert hu[label == 5].mean() == pytest.approx(89, abs=1)

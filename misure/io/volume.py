@@ -1,0 +1,91 @@
+"""CT volumes in patient axes (RAS), and the view in which radiologists look at them."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+GRID_TOLERANCE = 0.1
+"""How far apart two grids may lie and still count as the same, in voxels."""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A scan or its labels in patient axes.
+
+    Attributes:
+        voxels: X x Y x Z, indices growing to the patient's right, front and head. Integers where the
+            file holds integers, otherwise float32; Hounsfield units for a scan.
+        affine: 4 x 4, from voxel indices to millimetres (RAS).
+        stored: 4 x 4, the affine of the file, whose axes may have another order.
+        path: The file or folder it was read from.
+    """
+
+    voxels: np.ndarray
+    affine: np.ndarray
+    stored: np.ndarray
+    path: Path
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Size of a voxel along each axis, in millimetres."""
+        return tuple(float(size) for size in np.linalg.norm(self.affine[:3, :3], axis=0))
+
+
+def in_patient_axes(voxels: np.ndarray, stored: np.ndarray, path: Path) -> Volume:
+    """Flip and permute axes so that they grow to the patient's right, front and head.
+
+    Args:
+        voxels: Three axes in any order and direction.
+        stored: 4 x 4, from their indices to millimetres (RAS).
+        path: Where it was read.
+    """
+    import nibabel.orientations
+
+    axes: Any = nibabel.orientations  # its functions carry no types
+    orientation = axes.io_orientation(stored)
+    affine = stored @ axes.inv_ornt_aff(orientation, voxels.shape)
+    return Volume(axes.apply_orientation(voxels, orientation), affine, stored, path)
+
+
+def compact(values: np.ndarray) -> np.ndarray:
+    """Integers as int16 where they fit, other numbers as float32."""
+    if values.dtype.kind == "f":
+        return values.astype(np.float32, copy=False)
+    limits = np.iinfo(np.int16)
+    fits = values.size == 0 or (values.min() >= limits.min and values.max() <= limits.max)
+    return values.astype(np.int16, copy=False) if fits and values.dtype.itemsize > 1 else values
+
+
+def grid_difference(image: Volume, label: Volume) -> str | None:
+    """Say how two volumes in patient axes differ in shape or position, or None if they do not."""
+    shape = image.voxels.shape
+    if label.voxels.shape != shape:
+        return f"image has {_times(shape)} voxels, label {_times(label.voxels.shape)}"
+    corners = np.array([[*corner, 1] for corner in itertools.product(*((0, n - 1) for n in shape))])
+    apart = np.linalg.norm(((image.affine - label.affine) @ corners.T)[:3], axis=0).max()
+    if apart > GRID_TOLERANCE * min(image.spacing):
+        return f"image and label have different affines: they lie up to {apart:.3g} mm apart"
+    return None
+
+
+def radiological(voxels: np.ndarray) -> np.ndarray:
+    """View a volume in patient axes (X x Y x Z) the way radiologists look at it.
+
+    Returns:
+        Z x H x W: slices from feet to head, rows from front to back, columns from the patient's right to left.
+    """
+    return voxels.transpose(2, 1, 0)[:, ::-1, ::-1]
+
+
+def from_radiological(view: np.ndarray) -> np.ndarray:
+    """View slices (Z x H x W) of :func:`radiological` as a volume in patient axes (X x Y x Z) again."""
+    return view[:, ::-1, ::-1].transpose(2, 1, 0)
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

@@ -1,0 +1,124 @@
+"""A user's own scans: how they are found, numbered, labelled and prepared again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from ct_files import AFFINE, labels, scan, write_nifti, write_series
+
+from misure.datasets.synapse.btcv import Preparation, prepare
+from misure.datasets.synapse.own_ct import LABEL_MAPS, case_ids, own_pairs
+from misure.datasets.synapse.protocol import CLASS_NAMES, LABEL_MAP, split_of
+from misure.errors import MisureError
+from misure.io.loaded import ImageFileError
+from misure.io.volume import radiological
+
+
+def own_folder(root: Path, names: str) -> Path:
+    for seed, name in enumerate(names):
+        write_nifti(root / "images" / f"{name}.nii.gz", scan(seed=seed))
+        write_nifti(root / "labels" / f"{name}.nii", labels(seed=seed))
+    return root
+
+
+def prepared(source: Path, target: Path, numbering: str = "btcv") -> Preparation:
+    return prepare(own_pairs(source)[0], target, label_map=LABEL_MAPS[numbering])
+
+
+def classes(folder: Path, case: int) -> np.ndarray:
+    """Labels of a prepared validation volume, Z x H x W."""
+    with h5py.File(folder / "test_vol_h5" / f"case{case:04d}.npy.h5") as file:
+        return file["label"][:]
+
+
+def test_every_third_own_case_is_for_validation():
+    for n in range(1, 12):
+        splits = [split_of(case) for case in case_ids(n)]
+        assert len(set(case_ids(n))) == n
+        assert splits.count("val") == max(1, n // 3)
+    with pytest.raises(ImageFileError, match="no published split"):
+        split_of(61)
+
+
+@pytest.mark.parametrize("axes", ["RAS", "PIL", "SLA"])
+@pytest.mark.parametrize("series", [False, True])
+def test_labels_may_have_other_axes_than_a_scan_or_series(tmp_path, axes, series):
+    if series:
+        write_series(tmp_path / "images" / "a", scan())
+    else:
+        write_nifti(tmp_path / "images" / "a.nii.gz", scan(), axes="LPS")
+    write_nifti(tmp_path / "labels" / "a.nii.gz", labels(), axes=axes)
+    done = prepared(tmp_path, tmp_path / "out")
+    assert not done.manifest.rejected
+    expected = np.vectorize(lambda value: LABEL_MAP.get(int(value), 0))(radiological(labels()))
+    np.testing.assert_array_equal(classes(done.folder, 1003), expected)
+
+
+def test_totalsegmentators_ids(tmp_path):
+    organs = {1: "spleen", 2: "right kidney", 3: "left kidney", 4: "gallbladder", 5: "liver", 6: "stomach"}
+    organs |= {7: "pancreas", 52: "aorta"}
+    assert {given: CLASS_NAMES[number] for given, number in LABEL_MAPS["totalsegmentator"].items()} == organs
+    ids = np.random.default_rng(0).integers(0, 118, (7, 6, 5)).astype(np.uint8)
+    ids.ravel()[:9] = [*organs, 117]
+    write_nifti(tmp_path / "images" / "a.nii", scan())
+    write_nifti(tmp_path / "labels" / "a.nii", ids)
+    found = classes(prepared(tmp_path, tmp_path / "out", "totalsegmentator").folder, 1003)
+    expected = [CLASS_NAMES.index(organs.get(int(value), "background")) for value in radiological(ids).ravel()]
+    np.testing.assert_array_equal(found.ravel(), expected)
+    assert "unknown label value" in prepared(tmp_path, tmp_path / "btcv").manifest.rejected["case1003"].reason
+    write_nifti(tmp_path / "labels" / "a.nii", ids, AFFINE + np.eye(4) * 0.5)
+    again = prepared(tmp_path, tmp_path / "out", "totalsegmentator")
+    assert "different affines" in again.manifest.rejected["case1003"].reason
+
+
+def test_a_folder_of_own_scans(tmp_path):
+    source = own_folder(tmp_path / "mine", "dbca")
+    write_series(source / "images" / "e", scan(seed=9))
+    write_nifti(source / "labels" / "e.nii.gz", labels(seed=9))
+    (source / "images" / "alone.nii").write_bytes(b"")
+    (source / "images" / "b.nii.gz").write_bytes(b"\x1f\x8b")
+    pairs, lonely = own_pairs(source)
+    assert lonely == {"alone": "missing partner: no label"}
+    assert {pair.case: pair.images[0].name for pair in pairs} == {
+        1001: "a.nii.gz", 1002: "b.nii.gz", 1003: "c.nii.gz", 1004: "d.nii.gz", 1005: "e"
+    }  # fmt: skip
+    done = prepared(source, tmp_path / "out")
+    splits = {name: case.split for name, case in done.manifest.cases.items()}
+    assert splits == {"case1001": "train", "case1003": "val", "case1004": "train", "case1005": "train"}
+    assert "b.nii.gz cannot be read" in done.manifest.rejected["case1002"].reason
+    assert "published" not in done.summary
+
+
+def test_own_scans_are_prepared_once(tmp_path):
+    source, target = own_folder(tmp_path / "mine", "ab"), tmp_path / "out"
+    series = write_series(source / "images" / "c", scan(seed=9))
+    write_nifti(source / "labels" / "c.nii.gz", labels(seed=9))
+    assert [prepared(source, target).n_new for _ in range(2)] == [3, 0]
+    os.utime(source / "labels" / "b.nii", ns=(1, 1))
+    assert prepared(source, target).n_new == 1
+    os.utime(min(series.iterdir()), ns=(2**62, 2**62))
+    assert prepared(source, target).n_new == 1
+    (source / "images" / "a.nii.gz").unlink()
+    done = prepared(source, target)  # b becomes the first; of two, the last is for validation
+    assert {name: case.files[0].name for name, case in done.manifest.cases.items()} == {
+        "case1001": "b.nii.gz", "case1003": "c"
+    }  # fmt: skip
+    assert done.n_new == 1
+    assert prepared(source, target, "totalsegmentator").n_new == 2
+
+
+def test_folders_that_are_no_source(tmp_path):
+    (tmp_path / "images").mkdir()
+    with pytest.raises(MisureError, match=r"labels is not a folder: a source has either the official"):
+        own_pairs(tmp_path)
+    (tmp_path / "labels").mkdir()
+    with pytest.raises(MisureError, match="no entry of images/ has a NIfTI file of the same name"):
+        own_pairs(tmp_path)
+    own_folder(tmp_path, "a")
+    (tmp_path / "images" / "a.nii").touch()
+    with pytest.raises(MisureError, match=r"has a\.nii and a\.nii\.gz: keep one"):
+        own_pairs(tmp_path)
