@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from pipeline import records_of, run_script
 
-
 SMALL = [
     "profile=smoke",
     "precision='32'",
