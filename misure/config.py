@@ -49,8 +49,8 @@ def number(cfg: DictConfig, key: str, low: float = 0.0) -> float:
     return float(value)
 
 
-def subject_of(cfg: DictConfig) -> str:
-    """Name a configuration's dataset and network."""
+def setup_name(cfg: DictConfig) -> str:
+    """Name a configuration's setup, ``dataset-model``."""
     return f"{cfg.dataset.name}-{cfg.model.name}"
 
 

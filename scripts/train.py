@@ -4,7 +4,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from misure.cli.entry import entry_point
-from misure.sweep.announce import outline
+from misure.sweep.announcement import outline
 from misure.sweep.availability import fitted
 from misure.sweep.setup import checkpoint_path, train_network
 

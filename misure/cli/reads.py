@@ -1,14 +1,15 @@
-"""Keys that each entry point reads: what an override has to reach to change anything."""
+"""Keys that each entry point reads: an override has to reach one of them to change anything."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from omegaconf import DictConfig, OmegaConf
 
 from misure.config import config_groups, sweep_grid
-from misure.sweep.only import chosen_sweeps
+from misure.sweep.sweeps import chosen_sweeps, networks_of, of_experiments
 
 Variants = Callable[[DictConfig, Sequence[str]], Iterable[list[str]]]
 """Makes further overrides, each a list, out of a composed configuration and the user's overrides."""
@@ -20,7 +21,7 @@ def _alone(_cfg: DictConfig, _given: Sequence[str]) -> Iterable[list[str]]:
 
 @dataclass(frozen=True)
 class Reads:
-    """What an entry point reads of its configuration.
+    """Keys that an entry point reads of its configuration.
 
     Attributes:
         keys: Names them for a configuration: single values, and nodes that are built from all they hold. What these
@@ -83,9 +84,10 @@ def _reproduce(cfg: DictConfig) -> list[str]:
     return [
         *_run(cfg),
         *_tables(cfg),
+        "datasets",
         "sweeps",
+        "shows",
         "only",
-        "made_from",
         "dataset.counts.max_minutes",
         "dataset.empty_truth_counts",
     ]
@@ -98,18 +100,17 @@ def _tables(cfg: DictConfig) -> list[str]:
 
 def _every_sweep(cfg: DictConfig, given: Sequence[str]) -> Iterator[list[str]]:
     """Cover the networks and methods of all sweeps, with every network that a dataset may get."""
-    variants = [variant for sweep in chosen_sweeps(cfg, given) for variant in covering(sweep_grid(sweep))]
-    yield from _distinct(variants, "dataset=", "model=")
-    for dataset, counts in cfg.profile.items():
-        networks = counts.get("networks", ()) if isinstance(counts, DictConfig) else ()
-        if any(f"dataset={dataset}" in variant for variant in variants):
-            yield from ([f"dataset={dataset}", f"model={network}"] for network in networks)
-    yield from _distinct(variants, "explainer=")
-
-
-def _distinct(variants: Iterable[list[str]], *groups: str) -> Iterable[list[str]]:
-    """Keep one variant of each choice from groups."""
-    return {tuple(o for o in variant if o.startswith(groups)): variant for variant in variants}.values()
+    chosen, own = chosen_sweeps(cfg, given), of_experiments(given)
+    for dataset in dict.fromkeys(chain.from_iterable(chosen.values())):
+        for network in chain.from_iterable(networks_of(dataset, own)):
+            yield [f"dataset={dataset}", f"model={network}"]
+        yield [f"dataset={dataset}"]
+    seen: set[str] = set()
+    for sweep, datasets in chosen.items():
+        for variant in covering({"dataset": datasets[:1], **sweep_grid(sweep, own)}):
+            if new := {*variant, f"sweep={sweep}"} - seen:
+                seen |= new
+                yield [f"sweep={sweep}", *variant]
 
 
 def _bench_networks(cfg: DictConfig, _given: Sequence[str]) -> Iterable[list[str]]:
@@ -132,9 +133,8 @@ def _explain(cfg: DictConfig) -> list[str]:
     return [*_layers(cfg), *request]
 
 
-def _prepare_data(cfg: DictConfig) -> list[str]:
-    own = {"synapse": ["source", "labels"], "coco": ["coco", "seed", "dataset.classes", "dataset.images_per_class"]}
-    return ["dataset.name", "data_root", "plan_only", *own.get(cfg.dataset.name, [])]
+def _prepare_data(_cfg: DictConfig) -> list[str]:
+    return ["dataset.name", "data_root", "plan_only", "dataset.prepares", "dataset.prepare"]
 
 
 READS: dict[str, Reads] = {

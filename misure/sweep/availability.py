@@ -1,26 +1,27 @@
-"""Fitting a configuration to what can be had: a dataset's network, and a stand-in's own counts and size."""
+"""Choice of what can be had: a dataset's network, and the counts and size that its stand-in has instead."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from misure.config import build, composed, overridden
+from misure.config import build, composed
 from misure.datasets.available import Available
 from misure.errors import AbsentError, MisureError
-from misure.sweep.setup import import_network, is_at_hand, is_published
+from misure.models.wrapper import SegmentationModel
+from misure.sweep.setup import Setup, described, import_network, is_at_hand, is_published
 
 
-@dataclass
+@dataclass(frozen=True)
 class NetworkChoice:
-    """Names the network of datasets that list several (``dataset.networks``), best first.
+    """Chooses the network of a setup: the first whose images and weights can be had.
 
     Attributes:
-        overrides: The user's overrides; a model among them is kept.
+        overrides: The user's overrides.
         stand_in: Whether generated images may take the place of a dataset, and a network be trained on them.
         fetch: Whether published weights are fetched, so that the next network is taken where that fails.
     """
@@ -28,60 +29,83 @@ class NetworkChoice:
     overrides: Sequence[str]
     stand_in: bool
     fetch: bool = True
-    _chosen: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
-    def __call__(self, cfg: DictConfig) -> list[str]:
-        """Return the overrides that an experiment needs besides its own, if any.
+    def __call__(self, dataset: str, networks: Sequence[str]) -> list[str]:
+        """Return the overrides that make the setup: its dataset, its network and what the profile has for a stand-in.
+
+        Args:
+            dataset: A name in ``configs/dataset``.
+            networks: Names in ``configs/model``, the best first; without any, the network is the configuration's.
 
         Raises:
             AbsentError: If the images or weights are not here and nothing may take their place.
             MisureError: If the weights that are here cannot be used.
         """
         if not self.stand_in:
-            available(cfg).require()
-        network = self._network(cfg)
-        if network:
-            (cfg,) = composed("run", [[f"dataset={cfg.dataset.name}", *network]], self.overrides)
-        return [*network, *stand_in_overrides(cfg)]
+            available(self._composed(dataset)).require()
+        if not networks:
+            return [f"dataset={dataset}", *stand_in_overrides(self._composed(dataset))]
+        name = self._first(dataset, networks)
+        return [f"dataset={dataset}", f"model={name}", *stand_in_overrides(self._composed(dataset, name))]
 
-    def _network(self, cfg: DictConfig) -> list[str]:
-        if "networks" not in cfg.dataset or "model" in overridden(self.overrides):
-            return []
-        dataset = cfg.dataset.name
-        if dataset not in self._chosen:
-            self._chosen[dataset] = self._first(dataset, list(cfg.dataset.networks))
-        return [f"model={self._chosen[dataset]}"]
+    def _composed(self, dataset: str, network: str = "") -> DictConfig:
+        variant = [f"dataset={dataset}", *([f"model={network}"] if network else [])]
+        return next(composed("run", [variant], self.overrides))
 
-    def _first(self, dataset: str, names: list[str]) -> str:
+    def _first(self, dataset: str, names: Sequence[str]) -> str:
         reasons, absent = [], True
         for name in names:
-            (cfg,) = composed("run", [[f"dataset={dataset}", f"model={name}"]], self.overrides)
             try:
-                self._check(cfg)
+                self._check(self._composed(dataset, name))
             except MisureError as error:
+                if len(names) == 1:
+                    raise
                 reasons.append(f"{name}: {str(error).splitlines()[0]}")
                 absent = absent and isinstance(error, AbsentError)
                 continue
-            left_out = "".join(f"\n  not {reason}" for reason in reasons)
-            sys.stdout.write(f"network for {dataset}: {name}{left_out}\n")
+            if len(names) > 1:
+                left_out = "".join(f"\n  not {reason}" for reason in reasons)
+                sys.stdout.write(f"network for {dataset}: {name}{left_out}\n")
             return name
         kind = AbsentError if absent else MisureError
         raise kind(f"no network for dataset={dataset}:\n" + "\n".join(reasons))
 
     def _check(self, cfg: DictConfig) -> None:
         """Raise a MisureError unless the images and the weights are here; published weights are fetched."""
-        if not is_published(cfg):
-            if not self.stand_in:
-                raise AbsentError("it would be trained on generated images: allow that with stand_in=true")
-            return
-        available(cfg).require()
-        if is_at_hand(cfg):
+        images = available(cfg)
+        if images.state == "stand-in" and not self.stand_in:
+            raise AbsentError("it would be trained on generated images: allow that with stand_in=true")
+        images.require()
+        if not is_published(cfg) or is_at_hand(cfg):
             return
         weights = build(cfg.model.weights)
         if not weights.is_at_hand():
             raise AbsentError(f"neither the file of {weights.source} nor its server was found")
         if self.fetch:
             import_network(cfg)
+
+
+def setup_at_hand(cfg: DictConfig) -> Setup | None:
+    """Describe a setup whose network is trained and whose images are here; nothing is loaded, downloaded or generated.
+
+    Args:
+        cfg: A run configuration.
+
+    Returns:
+        The setup, whose network must not be asked for; None where something is missing, or damaged, which is reported
+        when it is used.
+    """
+    if not is_at_hand(cfg):
+        return None
+    try:
+        offline = available(cfg).offline
+        return None if offline is None else replace(described(cfg, build(cfg.dataset.val, **offline)), load=_refuse)
+    except MisureError:
+        return None
+
+
+def _refuse() -> SegmentationModel:
+    raise AbsentError("a plan loads no network")
 
 
 def available(cfg: DictConfig) -> Available:

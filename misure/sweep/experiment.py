@@ -1,22 +1,29 @@
-"""One method on one dataset and network, and the experiments of a sweep."""
+"""Experiments: one method on one dataset and network."""
 
 from __future__ import annotations
 
 import functools
-import itertools
+import json
 import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig
 
-from misure.config import build, composed, compute_of, config_groups, number, overridden, subject_of, sweep_grid
+from misure.config import build, compute_of, number, setup_name
 from misure.errors import MisureError
 from misure.explainers.base import Explainer
-from misure.models.compute import AS_CONFIGURED, Precision, PrecisionChoice, choose_precision, default_device
+from misure.models.compute import (
+    AS_CONFIGURED,
+    Compute,
+    Precision,
+    PrecisionChoice,
+    choose_precision,
+    default_device,
+)
 from misure.sweep.interventions import NOTHING, Intervention
+from misure.sweep.records import Unit
+from misure.sweep.sampling import Sample
 
 
 @dataclass(frozen=True)
@@ -27,11 +34,11 @@ class Experiment:
         cfg: The composed configuration, for building the dataset and the network.
         explainer: The method.
         n_samples: How many validation samples are explained.
-        sampling: Which ones, and in which order.
+        sampling: Draws them, in their order.
         input_noise: Standard deviation of noise on the images, usually 0.
         intervention: What else is changed before explaining, usually nothing.
         after: Share of their samples that others explain before this one begins, 0..1.
-        precision_reason: Why its precision was taken.
+        precision_reason: The reason for its precision.
     """
 
     cfg: DictConfig
@@ -65,9 +72,14 @@ class Experiment:
         )
 
     @property
-    def subject(self) -> str:
-        """Which dataset and network it explains."""
-        return subject_of(self.cfg)
+    def setup(self) -> str:
+        """Name of the dataset and network it explains."""
+        return setup_name(self.cfg)
+
+    @functools.cached_property
+    def compute(self) -> Compute:
+        """Resources of its passes."""
+        return compute_of(self.cfg)
 
     @functools.cached_property
     def precision(self) -> Precision:
@@ -76,14 +88,44 @@ class Experiment:
         Raises:
             MisureError: If it is still to be measured, see :meth:`pinned`.
         """
-        choice = choose_precision(compute_of(self.cfg), default_device())
+        choice = choose_precision(self.compute, default_device())
         if choice is None:
             raise MisureError("precision=auto was not settled before the experiment was run: set precision=32 or bf16")
         return choice.precision
 
     def pinned(self, choice: PrecisionChoice) -> Experiment:
         """Return the experiment with the precision that was chosen for its network."""
-        return replace(self, cfg=with_precision(self.cfg, choice), precision_reason=choice.reason)
+        cfg = copied(self.cfg)
+        cfg.precision = choice.setting
+        return replace(self, cfg=cfg, precision_reason=choice.reason)
+
+    def unit(self, sample: Sample, images: str, weights: str) -> Unit:
+        """Return the identity of one sample's explanation.
+
+        Args:
+            sample: An object to explain.
+            images: Fingerprint of the images.
+            weights: Fingerprint of the network's weights.
+        """
+        return Unit(
+            self.cfg.dataset.name,
+            images,
+            self.cfg.model.name,
+            weights,
+            self.explainer.name,
+            self.explainer.parameters,
+            sample.image,
+            sample.class_id,
+            self.input_noise,
+            self.intervention.text,
+            self.precision,
+        )
+
+    @property
+    def records_key(self) -> str:
+        """The identity of its records but for their samples: experiments of one key share those of common samples."""
+        parameters, changed = self.explainer.parameters, self.intervention.text
+        return json.dumps([self.setup, self.explainer.name, parameters, self.input_noise, changed])
 
     @property
     def label(self) -> str:
@@ -93,79 +135,10 @@ class Experiment:
         shown = [f"{k}={v}" for k, v in given.items() if k in named or (v != usual[k] and k != "seed")]
         changed = ["noise floor"] if self.input_noise else []
         changed += [self.intervention.text] if self.intervention.text else []
-        return " ".join([self.subject, self.explainer.name, *shown, *changed])
+        return " ".join([self.setup, self.explainer.name, *shown, *changed])
 
 
-def with_precision(cfg: DictConfig, choice: PrecisionChoice) -> DictConfig:
-    """Return a configuration with the precision that was chosen."""
-    chosen = _copied(cfg)
-    chosen.precision = choice.setting
-    return chosen
-
-
-def _copied(cfg: DictConfig) -> DictConfig:
+def copied(cfg: DictConfig) -> DictConfig:
     """Copy a configuration; pickling does that in an eighth of deepcopy's 10 ms."""
     copied: DictConfig = pickle.loads(pickle.dumps(cfg))  # noqa: S301 - of this process
     return copied
-
-
-@dataclass
-class Sweeps:
-    """Composes the experiments of sweeps; needs an initialised Hydra.
-
-    Composing takes a tenth of a second, so each dataset and network of a sweep, and each method of all sweeps, is
-    composed once; the other values are set.
-
-    Attributes:
-        overrides: Command-line style overrides that hold for all experiments and win over a sweep's values.
-        choose: Names further overrides for a dataset and network, given one of their composed experiments.
-    """
-
-    overrides: Sequence[str]
-    choose: Callable[[DictConfig], Sequence[str]] = lambda _: ()
-    _bases: dict[tuple[str, ...], DictConfig] = field(default_factory=dict, init=False, repr=False)
-    _chosen: dict[tuple[str, ...], Sequence[str]] = field(default_factory=dict, init=False, repr=False)
-    _explainers: dict[str, DictConfig] = field(default_factory=dict, init=False, repr=False)
-
-    def expand(self, name: str) -> Iterator[Experiment]:
-        """Compose every experiment of ``configs/sweep/<name>.yaml``.
-
-        Raises:
-            MisureError: If a configuration does not compose.
-        """
-        grid = sweep_grid(name, self.overrides)
-        for values in itertools.product(*grid.values()):
-            yield Experiment.of(self._with(name, dict(zip(grid, values, strict=True))))
-
-    @functools.cached_property
-    def _groups(self) -> set[str]:
-        return config_groups()
-
-    @functools.cached_property
-    def _overridden(self) -> set[str]:
-        return overridden(self.overrides)
-
-    def _with(self, sweep: str, values: Mapping[str, str]) -> DictConfig:
-        subject = tuple(f"{k}={v}" for k, v in values.items() if k in self._groups and k != "explainer")
-        cfg = _copied(self._base(sweep, subject, values.get("explainer")))
-        with open_dict(cfg):
-            if "explainer" in values:
-                cfg.explainer = self._explainer(values["explainer"])
-            for key, value in values.items():
-                if key not in self._groups and key not in self._overridden:
-                    OmegaConf.update(cfg, key, OverridesParser.create().parse_override(f"{key}={value}").value())
-        return cfg
-
-    def _base(self, sweep: str, subject: tuple[str, ...], explainer: str | None) -> DictConfig:
-        if (sweep, *subject) not in self._bases:
-            variant = [f"sweep={sweep}", *subject, *([f"explainer={explainer}"] if explainer else [])]
-            if subject not in self._chosen:
-                self._chosen[subject] = self.choose(next(composed("run", [variant], self.overrides)))
-            variant += self._chosen[subject]
-            self._bases[sweep, *subject] = next(composed("run", [variant], self.overrides))
-        return self._bases[sweep, *subject]
-
-    def _explainer(self, name: str) -> DictConfig:
-        if name not in self._explainers:
-            self._explainers[name] = next(composed("run", [[f"explainer={name}"]], self.overrides)).explainer
-        return self._explainers[name]

@@ -1,4 +1,4 @@
-"""What a dataset and its network need before anything can be explained: images, weights, training, room on the disk."""
+"""Needs of a setup before anything can be explained: images, weights, training, room on the disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from misure.models.checkpoint import without_pretrained
 from misure.models.pretrained import PublishedWeights
 from misure.sweep.availability import available
 from misure.sweep.experiment import Experiment
-from misure.sweep.plan import Pace, duration, side_of
+from misure.sweep.pace import Pace, duration, side_of
 from misure.sweep.setup import is_at_hand, is_published
 
 _ROW = 1300
@@ -26,7 +26,7 @@ _FLOAT, _HALF = 4, 2
 
 @dataclass(frozen=True)
 class Needs:
-    """What is needed besides explaining.
+    """Needs besides explaining.
 
     Attributes:
         images: What they are taken from.

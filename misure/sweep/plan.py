@@ -1,133 +1,218 @@
-"""What must be computed, in which order, and how long it will take."""
+"""The plan of a run: what is asked for, what is there, to train, to download and to write, and how long it takes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
-import torch
 from omegaconf import DictConfig
 
-from misure.config import build, compute_of
-from misure.models.checkpoint import without_pretrained
-from misure.models.compute import AS_CONFIGURED, PrecisionChoice, default_device, seconds_of
-from misure.models.wrapper import SegmentationModel, frozen
+from misure.config import setup_name
+from misure.errors import AbsentError
+from misure.sweep.availability import setup_at_hand
 from misure.sweep.experiment import Experiment
+from misure.sweep.needs import Needs, bytes_of
+from misure.sweep.pace import Pace
+from misure.sweep.records import RecordStore
+from misure.sweep.sampling import Sample
+from misure.sweep.setup import Setup
+from misure.sweep.sweeps import Requested
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """How far one experiment is.
+
+    Attributes:
+        experiment: What is planned.
+        to_do: Explanations to make; at most so many where the network is not trained yet.
+        done: Explanations that are there.
+        skipped: Samples known to have nothing to explain, by reason.
+        failed: Explanations among those to do that failed before.
+    """
+
+    experiment: Experiment
+    to_do: int = 0
+    done: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    failed: int = 0
+
+
+@dataclass(frozen=True)
+class SetupPlan:
+    """What is to be done with one setup.
+
+    Attributes:
+        cfg: A run configuration with its dataset and network.
+        needs: What it needs before anything is explained.
+        pace: Of its network.
+        outlooks: Its experiments.
+        other_work: Seconds of what is done besides training and explaining.
+    """
+
+    cfg: DictConfig
+    needs: Needs
+    pace: Pace
+    outlooks: Sequence[Outlook] = ()
+    other_work: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """The setup's name."""
+        return setup_name(self.cfg)
+
+    @property
+    def profile(self) -> str:
+        """Name of the profile."""
+        return str(self.cfg.profile.name)
+
+    @property
+    def experiments(self) -> list[Experiment]:
+        """What is explained."""
+        return [outlook.experiment for outlook in self.outlooks]
+
+    @property
+    def to_do(self) -> int:
+        """Explanations to make."""
+        return sum(outlook.to_do for outlook in self.outlooks)
+
+    @property
+    def done(self) -> int:
+        """Explanations that are there."""
+        return sum(outlook.done for outlook in self.outlooks)
+
+    @property
+    def seconds(self) -> float:
+        """Training, explaining and other work."""
+        return self.needs.training + self.explaining(self.outlooks) + self.other_work
+
+    @property
+    def to_write(self) -> int:
+        """Bytes, all together."""
+        return self.needs.to_write + sum(bytes_of(outlook.experiment, outlook.to_do) for outlook in self.outlooks)
+
+    def explaining(self, outlooks: Sequence[Outlook]) -> float:
+        """Estimate the seconds of what is to do of some of the experiments."""
+        return sum(outlook.to_do * self.pace.explaining(outlook.experiment) for outlook in outlooks)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run does.
+
+    Attributes:
+        requested: What the sweeps ask for.
+        setups: In the order in which they are prepared.
+        left_out: Datasets and setups that are not in the plan, for reasons that were told.
+        limited: Whether a dataset ends when its profile's minutes are over.
+    """
+
+    requested: Requested
+    setups: Sequence[SetupPlan]
+    left_out: Sequence[str] = ()
+    limited: bool = False
+
+    @classmethod
+    def of(
+        cls, requested: Requested, paces: Mapping[str, Pace], left_out: Sequence[str] = (), *, limited: bool = False
+    ) -> Plan:
+        """Merge what sweeps ask for and count what is missing; no network is loaded.
+
+        Args:
+            requested: What the sweeps ask for.
+            paces: By setup; what is asked of another one is left out.
+            left_out: See the attribute.
+            limited: See the attribute.
+        """
+        experiments = [e.pinned(paces[e.setup].choice) for e in merge([e for _, e in requested]) if e.setup in paces]
+        setups = []
+        for name in dict.fromkeys(e.setup for e in experiments):
+            own = [e for e in experiments if e.setup == name]
+            cfg = own[0].cfg
+            store = RecordStore(Path(cfg.outputs) / "records")
+            outlooks = list(outlooks_of(own, setup_at_hand(cfg), store))
+            setups.append(SetupPlan(cfg, Needs.of(cfg, paces[name]), paces[name], outlooks))
+        return cls(requested, setups, left_out, limited)
+
+    @property
+    def experiments(self) -> list[Experiment]:
+        """What is explained, without repetitions."""
+        return [experiment for setup in self.setups for experiment in setup.experiments]
+
+    def minutes(self) -> dict[str, float]:
+        """Return the minutes that each dataset may take, in the order of their turns."""
+        limits = {s.cfg.dataset.name: float(s.cfg.dataset.counts.max_minutes) for s in self.setups}
+        return limits if self.limited else dict.fromkeys(limits, math.inf)
+
+    def turns(self, started: float) -> Iterator[tuple[SetupPlan, float]]:
+        """Divide the time: every dataset has its minutes, and its networks share what is left of them.
+
+        Args:
+            started: Monotonic time of the start.
+
+        Yields:
+            A setup, and the monotonic time at which it has to end. Time that one network does not use is left to
+            the next.
+        """
+        end = started
+        for dataset, minutes in self.minutes().items():
+            end += 60 * minutes
+            setups = [s for s in self.setups if s.cfg.dataset.name == dataset]
+            for rank, setup in enumerate(setups):
+                now = time.monotonic()
+                yield setup, now + (end - now) / (len(setups) - rank)
 
 
 def merge(experiments: Sequence[Experiment]) -> list[Experiment]:
     """Drop repeated experiments, keeping the larger number of samples; the first one's place counts."""
     merged: dict[str, Experiment] = {}
     for experiment in experiments:
-        key = json.dumps([records_key(experiment), asdict(experiment.sampling)])
-        known = merged.get(key)
-        most = max(experiment.n_samples, known.n_samples if known else 0)
-        merged[key] = replace(known or experiment, n_samples=most)
+        key = json.dumps([experiment.records_key, asdict(experiment.sampling)])
+        first = merged.get(key, experiment)
+        merged[key] = replace(first, n_samples=max(experiment.n_samples, first.n_samples))
     return list(merged.values())
 
 
-def records_key(experiment: Experiment) -> str:
-    """Identify the records that an experiment makes: experiments of one key share those of their common samples."""
-    return json.dumps(
-        [
-            experiment.subject,
-            experiment.explainer.name,
-            experiment.explainer.parameters,
-            experiment.input_noise,
-            experiment.intervention.text,
-        ]
-    )
-
-
-def rounds(experiments: Sequence[Experiment], step: int) -> list[tuple[Experiment, range]]:
-    """Order the work so that stopping early leaves every experiment with the same share of its samples.
-
-    The cells of a table want equally many, so they are left with the same first samples.
+def outlooks_of(experiments: Sequence[Experiment], setup: Setup | None, store: RecordStore) -> Iterator[Outlook]:
+    """Count what each experiment on a setup lacks; what two of them share counts for the first alone.
 
     Args:
-        experiments: Merged experiments.
-        step: Samples explained together.
-
-    Returns:
-        Experiments and the ranks of the samples they explain next.
+        experiments: On one dataset and network.
+        setup: As :func:`misure.sweep.availability.setup_at_hand` describes it, if it does.
+        store: Where records are.
     """
-    work = [
-        (experiment, range(start, min(start + step, experiment.n_samples)))
-        for experiment in experiments
-        for start in range(0, experiment.n_samples, step)
-    ]
-    return sorted(work, key=lambda turn: share_before(*turn))
+    counted: set[str] = set()
+    most: Counter[str] = Counter()
+    for experiment in experiments:
+        order = _order(experiment, setup)
+        if setup is None or order is None:
+            key = experiment.records_key
+            yield Outlook(experiment, to_do=max(0, experiment.n_samples - most[key]))
+            most[key] = max(experiment.n_samples, most[key])
+            continue
+        fingerprints = setup.dataset.fingerprint, setup.info.fingerprint
+        units = [experiment.unit(sample, *fingerprints) for sample in order[: experiment.n_samples]]
+        fresh = {unit.id: unit for unit in units if unit.id not in counted}
+        counted.update(fresh)
+        outcomes = [store.outcome(unit) for unit in fresh.values()]
+        status = Counter(outcome.status for outcome in outcomes)
+        yield Outlook(
+            experiment,
+            to_do=len(outcomes) - status["done"] - status["skipped"],
+            done=status["done"],
+            skipped=Counter(outcome.reason for outcome in outcomes if outcome.status == "skipped"),
+            failed=status["failed"],
+        )
 
 
-def share_before(experiment: Experiment, ranks: range) -> float:
-    """Which share of the samples has been explained, by experiments that do not wait, when some ranks' turn comes."""
-    return experiment.after + (1 - experiment.after) * ranks.start / experiment.n_samples
-
-
-_NATIVE_SIDE = 600  # photographs at their own aspect, shorter side 520: 520 x 693 pixels are usual
-
-
-@dataclass(frozen=True)
-class Pace:
-    """Measured seconds per image of a network on this machine.
-
-    Attributes:
-        forward: Of a forward pass.
-        gradient: Of a forward pass and the gradient to the image.
-        step: Of a training step (forward pass and gradients to all weights).
-        choice: The precision of these passes.
-    """
-
-    forward: float
-    gradient: float
-    step: float
-    choice: PrecisionChoice = field(default_factory=lambda: PrecisionChoice("32", AS_CONFIGURED))
-
-    def explaining(self, experiment: Experiment) -> float:
-        """Estimate the seconds of one explanation, evaluation included."""
-        forwards, gradients = experiment.explainer.passes
-        n_evaluations = 2 + len(experiment.explainer.thresholds)
-        return (forwards + n_evaluations) * self.forward + gradients * self.gradient
-
-    def training(self, cfg: DictConfig) -> float:
-        """Estimate the seconds of training, validation included."""
-        recipe = build(cfg.training)
-        validations = recipe.max_epochs / recipe.validate_every * recipe.validation_samples
-        seconds = recipe.max_epochs * recipe.samples_per_epoch * self.step + validations * self.forward
-        return float(min(seconds, 60 * recipe.max_minutes))
-
-
-def measure_pace(cfg: DictConfig, model: SegmentationModel | None = None) -> Pace:
-    """Time a network on this machine; an untrained one serves as well.
-
-    Args:
-        cfg: A run configuration; with ``precision=auto`` the faster precision is found and timed.
-        model: The network; by default one is built with random weights.
-    """
-    if model is None:
-        model = SegmentationModel(build(cfg.model.network, **without_pretrained(cfg.model.network)))
-    device = default_device()
-    model.to(device)
-    side = side_of(cfg)
-    images = torch.rand(8 if device.type == "cuda" else 1, cfg.dataset.in_channels, side, side, device=device)
-    with frozen(model, compute_of(cfg), device) as lent:
-        choice = lent.settle(images[0])
-        forward = seconds_of(lambda: lent.predict(images), device, times=2)
-        leaf = images.clone().requires_grad_()
-        gradient = seconds_of(lambda: torch.autograd.grad(lent(leaf).sum(), leaf), device, times=2)
-    # Gradients to the weights cost about as much as those to the activations.
-    forward, gradient = forward / len(images), gradient / len(images)
-    return Pace(forward, gradient, 2 * gradient - forward, choice)
-
-
-def side_of(cfg: DictConfig) -> int:
-    """Side of the square with about as many pixels as the images have."""
-    return cfg.dataset.size if isinstance(cfg.dataset.size, int) else _NATIVE_SIDE
-
-
-def duration(seconds: float) -> str:
-    """Write a duration for people: ``42 s``, ``3 min``, ``1.5 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+def _order(experiment: Experiment, setup: Setup | None) -> list[Sample] | None:
+    """Draw an experiment's samples; None where that takes a network, for predictions that were not made yet."""
+    try:
+        return setup.samples(experiment.sampling, experiment.cfg.seed, experiment.compute) if setup else None
+    except AbsentError:
+        return None

@@ -1,4 +1,4 @@
-"""What a network predicts in every validation image: one pass, kept for later runs."""
+"""A network's predictions in every validation image: one pass, kept for later runs."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ from misure.io.atomic import write_atomically
 from misure.models.compute import Compute
 from misure.models.wrapper import SegmentationModel, frozen
 
-_ARRAYS = ("predictions", "predicted", "true", "overlap", "annotated", "showable")
+_ARRAYS = {"labels": "predictions"} | {name: name for name in ("predicted", "true", "overlap", "annotated", "showable")}
+"""Attributes by their names in files."""
 
 
 @dataclass(frozen=True)
-class Survey:
-    """What a network predicts in N images, with L classes (at most 256).
+class Predictions:
+    """A network's predictions in N images, with L classes (at most 256).
 
     Attributes:
-        predictions: The predicted class of every pixel of volumes, whose slices are of one size: uint8,
+        labels: The predicted class of every pixel of volumes, whose slices are of one size: uint8,
             N x H x W; empty for other datasets.
         predicted: Predicted pixels by image and class, int64, N x L.
         true: Annotated pixels, N x L.
@@ -41,7 +42,7 @@ class Survey:
         groups: The volume, patient or image that each image belongs to.
     """
 
-    predictions: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
     predicted: NDArray[np.int64]
     true: NDArray[np.int64]
     overlap: NDArray[np.int64]
@@ -51,7 +52,7 @@ class Survey:
 
     def of_group(self, name: str) -> NDArray[np.uint8]:
         """Return the predictions in one volume, in the order of its slices: Z x H x W."""
-        return self.predictions[[group == name for group in self.groups]]
+        return self.labels[[group == name for group in self.groups]]
 
     def save(self, path: Path) -> None:
         """Write a .npz file, whole or not at all.
@@ -60,28 +61,22 @@ class Survey:
             MisureError: If the place cannot be written.
         """
         content = io.BytesIO()
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        arrays = {stored: getattr(self, name) for name, stored in _ARRAYS.items()}
         np.savez_compressed(content, groups=np.array(self.groups), **dict[str, Any](arrays))
         write_atomically(path, lambda partial: partial.write_bytes(content.getvalue()))
 
     @classmethod
-    def load(cls, path: Path) -> Survey | None:
-        """Read a survey; None where there is none or the file is damaged, so that it is made anew."""
+    def load(cls, path: Path) -> Predictions | None:
+        """Read predictions; None where there is none or the file is damaged, so that it is made anew."""
         try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-                groups = tuple(str(g) for g in stored["groups"])
-                return cls(**{name: stored[name] for name in _ARRAYS}, groups=groups)
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+                groups = tuple(str(group) for group in file["groups"])
+                return cls(**{name: file[stored] for name, stored in _ARRAYS.items()}, groups=groups)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
 
 
-def identity_of(subject: str, weights: str, images: str, precision: str) -> str:
-    """Name what a network predicts in images; what older versions kept is of float32 and has its name."""
-    lowered = "" if precision == "32" else f"-{precision}"
-    return f"{subject}-{weights}-{images}{lowered}"
-
-
-def take_survey(model: SegmentationModel, dataset: SegmentationDataset, compute: Compute) -> Survey:
+def predict_all(model: SegmentationModel, dataset: SegmentationDataset, compute: Compute) -> Predictions:
     """Predict every image of a dataset.
 
     Args:
@@ -93,7 +88,7 @@ def take_survey(model: SegmentationModel, dataset: SegmentationDataset, compute:
     volumes = isinstance(dataset, VolumeDataset)
     with (
         frozen(model, compute, device) as network,
-        tqdm(total=len(dataset), desc="survey", unit="image", leave=False) as bar,
+        tqdm(total=len(dataset), desc="predicting", unit="image", leave=False) as bar,
     ):
 
         @torch.no_grad()
@@ -110,8 +105,8 @@ def take_survey(model: SegmentationModel, dataset: SegmentationDataset, compute:
         labels, counts = network.map(look, len(dataset), dataset[0]["image"].to(device))
     predicted, true, overlap = torch.cat(counts).unbind(1)
     annotated, showable = _credited(dataset, true.numpy() > 0)
-    return Survey(
-        predictions=torch.cat(labels).numpy() if labels else np.empty((0, 0, 0), np.uint8),
+    return Predictions(
+        labels=torch.cat(labels).numpy() if labels else np.empty((0, 0, 0), np.uint8),
         predicted=predicted.numpy(),
         true=true.numpy(),
         overlap=overlap.numpy(),

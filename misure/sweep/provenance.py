@@ -1,4 +1,4 @@
-"""Where a run's numbers come from: code, packages, hardware, data, checkpoints and time, without any private name."""
+"""Provenance of a run's numbers: code, packages, hardware, data, checkpoints and time, without any private name."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import json
 import os
 import platform
 import re
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,6 @@ from misure.errors import MisureError
 from misure.io.atomic import write_atomically
 from misure.io.download import file_digest
 from misure.models.checkpoint import read_info
-from misure.sweep.revision import code_version
 
 _CPU_INFO = Path("/proc/cpuinfo")
 _INSTRUCTION_SETS = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
@@ -45,7 +46,7 @@ def write_provenance(outputs: Path, run: pd.DataFrame, stages: Sequence[Mapping[
 
 
 def provenance(outputs: Path, run: pd.DataFrame, stages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Collect where a run's numbers come from; no network is loaded.
+    """Collect the provenance of a run's numbers; no network is loaded.
 
     Args:
         outputs: The outputs folder.
@@ -57,7 +58,7 @@ def provenance(outputs: Path, run: pd.DataFrame, stages: Sequence[Mapping[str, A
     """
     profiles = sorted(set(run["profile"].dropna()))
     of_profile = [dict(stage) for stage in stages if stage.get("profile") in profiles]
-    found = {
+    collected = {
         "profile": ", ".join(profiles),
         "code": {"now": code_version(), "records": _values(run, "code_version")},
         "python": platform.python_version(),
@@ -73,8 +74,19 @@ def provenance(outputs: Path, run: pd.DataFrame, stages: Sequence[Mapping[str, A
         "seconds_by_stage": _seconds(of_profile),
         "stages": of_profile,
     }
-    public: dict[str, Any] = _without_folders(found)
+    public: dict[str, Any] = _without_folders(collected)
     return public
+
+
+@cache
+def code_version() -> str:
+    """The package version, with the git commit where there is one."""
+    command = ["git", "-C", str(Path(__file__).resolve().parent), "describe", "--always", "--dirty"]
+    try:
+        described = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return version("misure")
+    return f"{version('misure')}+{described.stdout.strip()}"
 
 
 def _packages() -> Iterator[tuple[str, str]]:
@@ -112,10 +124,10 @@ def _cpu_info() -> tuple[str, set[str]]:
         lines = _CPU_INFO.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         return "", set()
-    known: dict[str, str] = {}
+    fields: dict[str, str] = {}
     for key, _, value in (line.partition(":") for line in lines):
-        known.setdefault(key.strip().casefold(), value.strip())
-    return known.get("model name", ""), set((known.get("flags") or known.get("features", "")).split())
+        fields.setdefault(key.strip().casefold(), value.strip())
+    return fields.get("model name", ""), set((fields.get("flags") or fields.get("features", "")).split())
 
 
 def _data(run: pd.DataFrame) -> list[dict[str, Any]]:

@@ -20,10 +20,7 @@ import pandas as pd
 
 from misure.errors import MisureError
 from misure.io.atomic import write_atomically
-from misure.sweep import ledger
-
-_SERVED = "served.json"
-"""Beside the records: which of them other profiles' runs found there instead of making them anew."""
+from misure.sweep.journal import CannotWriteError, Journal
 
 _HINT = " (outputs=<another folder>); records written so far are intact"
 
@@ -31,10 +28,6 @@ _ADDED_ATTRIBUTES = {"intervention": "", "precision": "32"}
 _ADDED_LATER = {"lr_schedule": "constant"}
 """Attributes and parameters that came after the first records, each with the value that says what those did, which is
 no part of the identity."""
-
-
-class CannotWriteError(MisureError):
-    """The folder of records cannot be written: nothing that is computed from here on could be kept."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +112,11 @@ class RecordStore:
         """Where the maps of the first few samples lie, as ``<unit>.npz``."""
         return self.folder / "maps"
 
+    @property
+    def _journal(self) -> Journal:
+        """Beside the records: which of them other profiles' runs found there instead of making them anew."""
+        return Journal(self.folder)
+
     def path(self, unit: Unit) -> Path:
         """Where a unit's record lies."""
         return self.folder / f"{unit.dataset}-{unit.model}" / unit.explainer / f"{unit.id}.jsonl"
@@ -143,17 +141,12 @@ class RecordStore:
         Raises:
             CannotWriteError: If the folder cannot be written.
         """
-        new = {unit.id for unit in units} - self.serving(profile)
-        if new:
-            added = [{"profile": profile, "unit": unit} for unit in sorted(new)]
-            try:
-                ledger.change(self.folder / _SERVED, lambda entries: entries + added)
-            except MisureError as error:
-                raise CannotWriteError(str(error)) from error
+        if new := {unit.id for unit in units} - self.serving(profile):
+            self._journal.note(*(("served", {"profile": profile, "unit": unit}) for unit in sorted(new)))
 
     def serving(self, profile: str) -> set[str]:
         """Return the units of other profiles that count in a profile's tables."""
-        return {entry["unit"] for entry in ledger.read(self.folder / _SERVED) if entry["profile"] == profile}
+        return {entry["unit"] for entry in self._journal.read("served") if entry["profile"] == profile}
 
     def write(
         self, unit: Unit, rows: Sequence[Mapping[str, Any]], maps: Mapping[str, np.ndarray] | None = None

@@ -1,18 +1,20 @@
-"""What experiments explain: one dataset's validation images and one trained network."""
+"""Setups: a dataset's validation images and a trained network, ready to be explained."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from misure.config import build, compute_of, subject_of
+from misure.config import build, compute_of, setup_name
 from misure.datasets.datamodule import SegmentationData, SegmentationDataset, Stage
 from misure.errors import MisureError
 from misure.evaluation.volumes import VolumeDataset, score_volumes
@@ -25,67 +27,80 @@ from misure.models.checkpoint import (
     save_checkpoint,
     started_from,
 )
-from misure.models.compute import Compute, Precision, default_device
+from misure.models.compute import Compute, Precision, choose_precision, default_device
 from misure.models.pretrained import PublishedWeights
 from misure.models.wrapper import SegmentationModel, frozen
-from misure.sweep.predictions import Survey, identity_of, take_survey
+from misure.sweep.predictions import Predictions, predict_all
 from misure.sweep.sampling import Sample, Sampling
 from misure.sweep.volume_scores import write_volumes
 from misure.training.config import Recipe
 from misure.training.module import train
 
+_PREDICTIONS = "surveys"  # the folder's name in the outputs of earlier versions, which stay of use
+
 
 @dataclass(frozen=True)
-class Subject:
-    """A dataset and a network, ready to be explained.
+class Setup:
+    """A dataset and a trained network, ready to be explained.
 
     Attributes:
         name: ``dataset-model``.
         dataset: The validation images; entries are dicts with ``image`` and ``mask``.
-        model: The network with its trained weights, on the device it runs on.
+        load: Loads the network with its trained weights onto the device it runs on; called when it is first needed.
         info: The checkpoint's description.
-        surveys: Folder where surveys are kept; None keeps none.
+        kept: Folder where predictions are kept; None keeps none.
     """
 
     name: str
     dataset: SegmentationDataset
-    model: SegmentationModel
+    load: Callable[[], SegmentationModel]
     info: CheckpointInfo
-    surveys: Path | None = None
+    kept: Path | None = None
+    _orders: dict[str, list[Sample]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @cached_property
+    def model(self) -> SegmentationModel:
+        """The network."""
+        return self.load()
 
     @property
     def quality(self) -> str:
-        """How good the network is, or whose it is, in a few words."""
+        """The network's score, or whose it is, in a few words."""
         score, start = self.info.metrics.get("val_dice"), self.info.initial_weights
         if score is None:
             return f"weights: {self.info.data.get('source')}"
         return f"validation Dice {score:.3f}" + (f", trained from {start} weights" if start else "")
 
-    def survey(self, compute: Compute) -> Survey:
+    def predictions(self, compute: Compute) -> Predictions:
         """Return what the network predicts in all validation images, from a file where it was done before."""
-        if self.surveys is None:
-            return take_survey(self.model, self.dataset, compute)
-        path = self.surveys / f"{self.identity(compute)}.npz"
-        known = Survey.load(path)
-        if known is None:
-            known = take_survey(self.model, self.dataset, compute)
-            known.save(path)
-        return known
+        path = self.kept / f"{self.identity(compute)}.npz" if self.kept else None
+        predictions = Predictions.load(path) if path else None
+        if predictions is None:
+            predictions = predict_all(self.model, self.dataset, compute)
+            if path:
+                predictions.save(path)
+        return predictions
 
     def identity(self, compute: Compute) -> str:
-        """Name what the network predicts in the images: of whom, with which weights, in which precision."""
+        """Name the predictions by network, weights, images and, unless it is float32, precision."""
         precision = self.precision(compute)
-        return identity_of(self.name, self.info.fingerprint, self.dataset.fingerprint, precision)
+        lowered = "" if precision == "32" else f"-{precision}"
+        return f"{self.name}-{self.info.fingerprint}-{self.dataset.fingerprint}{lowered}"
 
     def precision(self, compute: Compute) -> Precision:
         """The precision of passes on the first image, measured where it is left open."""
+        if settled := choose_precision(compute, default_device()):
+            return settled.precision
         device = self.model.device or torch.device("cpu")
         with frozen(self.model, compute, device) as lent:
             return lent.settle(self.dataset[0]["image"].to(device)).precision
 
     def samples(self, sampling: Sampling, seed: int, compute: Compute) -> list[Sample]:
         """Draw what is explained, in the order in which it is explained: a small profile takes the first few."""
-        return sampling.draw(len(self.dataset), lambda: self.survey(compute), seed)
+        key = repr((sampling, seed, compute))
+        if key not in self._orders:
+            self._orders[key] = sampling.draw(len(self.dataset), lambda: self.predictions(compute), seed)
+        return self._orders[key]
 
 
 def checkpoint_path(cfg: DictConfig) -> Path:
@@ -95,7 +110,7 @@ def checkpoint_path(cfg: DictConfig) -> Path:
 
 def checkpoint_name(cfg: DictConfig) -> str:
     """Name of a configuration's checkpoint; published weights are the same in every profile."""
-    return f"{subject_of(cfg)}-{'published' if is_published(cfg) else cfg.profile.name}"
+    return f"{setup_name(cfg)}-{'published' if is_published(cfg) else cfg.profile.name}"
 
 
 def is_published(cfg: DictConfig) -> bool:
@@ -113,8 +128,8 @@ def needs_no_training(cfg: DictConfig) -> bool:
     return is_at_hand(cfg) or is_published(cfg)
 
 
-def prepare(cfg: DictConfig) -> Subject:
-    """Load a subject, importing or training its network first where there is no checkpoint.
+def prepare(cfg: DictConfig) -> Setup:
+    """Load a setup, importing or training its network first where there is no checkpoint.
 
     Raises:
         MisureError: If data is missing or the checkpoint does not fit the configuration.
@@ -131,11 +146,28 @@ def prepare(cfg: DictConfig) -> Subject:
             f"{path} holds {architecture(info.network)}, the configuration asks for {expected}: "
             "choose the model it was trained as, or train another with scripts/train.py"
         )
-    dataset = build(cfg.dataset.val)
-    _check_same_kind(path, info, dataset)
-    model = load_checkpoint(path)
-    model.to(default_device())
-    return Subject(subject_of(cfg), dataset, model, info, Path(cfg.outputs) / "surveys")
+    setup = described(cfg, build(cfg.dataset.val))
+    _check_same_kind(path, info, setup.dataset)
+    model = setup.load()  # here, where what is wrong with it is a failure of the setup and not of each sample
+    return replace(setup, load=lambda: model)
+
+
+def described(cfg: DictConfig, dataset: SegmentationDataset) -> Setup:
+    """Describe a setup whose network is trained; it is loaded when it is first needed.
+
+    Args:
+        cfg: A run configuration.
+        dataset: Its validation images.
+
+    Raises:
+        MisureError: If the checkpoint's description is missing or damaged.
+    """
+    path = checkpoint_path(cfg)
+    return Setup(setup_name(cfg), dataset, partial(_load, path), read_info(path), Path(cfg.outputs) / _PREDICTIONS)
+
+
+def _load(path: Path) -> SegmentationModel:
+    return load_checkpoint(path).to(default_device())
 
 
 def _check_same_kind(path: Path, info: CheckpointInfo, dataset: SegmentationDataset) -> None:
@@ -159,7 +191,8 @@ def import_network(cfg: DictConfig) -> CheckpointInfo:
     try:
         weights.load_into(network)
     except MisureError as error:
-        others = [f"model={name}" for name in cfg.dataset.get("networks", ()) if name != cfg.model.name]
+        networks = chain.from_iterable([n] if isinstance(n, str) else n for n in cfg.dataset.get("networks", ()))
+        others = [f"model={name}" for name in networks if name != cfg.model.name]
         raise MisureError(f"{error}; or take {' or '.join(others)}" if others else str(error)) from error
     return save_checkpoint(checkpoint_path(cfg), network, _description(cfg, {"source": weights.source}))
 
@@ -195,7 +228,7 @@ def train_network(cfg: DictConfig) -> CheckpointInfo:
 
 
 def _description(cfg: DictConfig, data: Mapping[str, Any]) -> CheckpointInfo:
-    """What a new checkpoint says about its network."""
+    """Describe a network for its new checkpoint."""
     return CheckpointInfo(
         name=checkpoint_name(cfg),
         network=_plain(cfg.model.network),
@@ -229,32 +262,32 @@ def _plain(node: Any) -> dict[str, Any]:
     return {str(k): v for k, v in container.items()}
 
 
-def keep_volume_scores(cfg: DictConfig, subject: Subject) -> None:
-    """Score a subject's volumes unless that was done or its dataset has none.
+def keep_volume_scores(cfg: DictConfig, setup: Setup) -> None:
+    """Score a setup's volumes unless that was done or its dataset has none.
 
-    The predictions are those of the survey, so the network is not run again.
+    The predictions are those that samples were drawn from, so the network is not run again.
 
     Raises:
         MisureError: If a library is missing or the scores cannot be written.
     """
-    volumes: object = subject.dataset
+    volumes: object = setup.dataset
     if not isinstance(volumes, VolumeDataset):
         return
     convention = "original" if cfg.dataset.empty_truth_counts else "strict"
     compute = compute_of(cfg)
-    path = Path(cfg.outputs, "volumes") / f"{subject.identity(compute)}-{convention}.json"
+    path = Path(cfg.outputs, "volumes") / f"{setup.identity(compute)}-{convention}.json"
     if path.exists():
         return
-    survey = subject.survey(compute)
-    scores = score_volumes(survey.of_group, volumes, empty_truth_counts=bool(cfg.dataset.empty_truth_counts))
+    predictions = setup.predictions(compute)
+    scores = score_volumes(predictions.of_group, volumes, empty_truth_counts=bool(cfg.dataset.empty_truth_counts))
     meta = {
         "dataset": cfg.dataset.name,
         "model": cfg.model.title,
         "profile": cfg.profile.name,
-        "source": subject.dataset.source,
-        "stand_in": subject.dataset.stand_in,
-        "dataset_fingerprint": subject.dataset.fingerprint,
-        "weights": subject.info.fingerprint,
-        "precision": subject.precision(compute),
+        "source": setup.dataset.source,
+        "stand_in": setup.dataset.stand_in,
+        "dataset_fingerprint": setup.dataset.fingerprint,
+        "weights": setup.info.fingerprint,
+        "precision": setup.precision(compute),
     }
     write_volumes(path, scores, meta)

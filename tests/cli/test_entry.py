@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from pipeline import PROJECT, TINY, Finished, environment, run_script, shipped_root
 
+from misure.sweep.journal import Journal
 from misure.sweep.records import RecordStore
 
 BASE = [*TINY, "data_root=data", "outputs=out"]
@@ -161,7 +162,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def test_reproduce_goes_on_after_failures_and_tries_them_again(folder):
     script = folder / "faulty.py"
     script.write_text(FAULTY)
-    given = ["stand_in=false", "sweeps=[table6]", "explainer=random_map"]
+    given = ["stand_in=false", "only=table6", "dataset=triangle", "explainer=random_map"]
     ended = run_script(script, [*BASE, *given], folder)
     assert_one_line(ended, "1 explanations failed (OutOfMemoryError", "same command")
     assert (folder / "out" / "tables" / "table1.csv").exists()
@@ -174,16 +175,14 @@ def test_reproduce_goes_on_after_failures_and_tries_them_again(folder):
 def test_reproduce_keeps_why_a_network_failed(folder):
     path = folder / "out" / "checkpoints" / f"{CHECKPOINT}.safetensors"
     path.write_bytes(path.read_bytes()[:-20])
-    ended = run(folder, "sweeps=[table6]", "explainer=random_map", script="reproduce.py")
+    ended = run(folder, "only=table6", "dataset=triangle", "explainer=random_map", script="reproduce.py")
     assert_one_line(ended, "nothing could be explained: triangle-unet_vgg16", "truncated")
-    (failure,) = json.loads((folder / "out" / "failures.json").read_text())
-    assert (failure["subject"], failure["profile"]) == ("triangle-unet_vgg16", "smoke")
+    assert set(Journal(folder / "out").failures("smoke")) == {"triangle-unet_vgg16"}
 
 
 def test_reproduce_only_names_what_there_is(folder):
     before = records(folder)
     assert_one_line(run(folder, "only=tabel3", script="reproduce.py"), "only=tabel3", "close names: table3")
-    assert_one_line(run(folder, "only=table3", "sweeps=[table1]", script="reproduce.py"), "give one of them")
     assert records(folder) == before
 
 
@@ -280,7 +279,7 @@ NETWORK = "bench.networks=[{dataset: triangle, model: unet_vgg16}]"
     [
         ("run.py", ["explainer=prediction", "n_samples=3"], 3),
         ("train.py", [], 0),
-        ("reproduce.py", ["sweeps=[table6]"], 3),
+        ("reproduce.py", ["only=table6", "dataset=triangle"], 3),
         ("bench.py", [NETWORK], 0),
         ("scaling.py", [], 0),
         ("methods.py", ["methods.names=[msr,rise]"], 0),
@@ -321,7 +320,7 @@ def test_plans_of_what_takes_seconds_are_one_line(folder):
 
 
 def test_absent_data_is_left_out_of_a_plan_where_nothing_may_replace_it(tmp_path):
-    given = ["profile=paper", "sweeps=[table3,table5]", "data_root=nowhere", "plan_only=true", "outputs=out"]
+    given = ["profile=paper", "only=[table3,table5]", "data_root=nowhere", "plan_only=true", "outputs=out"]
     ended = run_script("reproduce.py", given, tmp_path)
     assert ended.code == 0, ended.err
     lines = ended.out.splitlines()

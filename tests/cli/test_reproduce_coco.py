@@ -16,7 +16,7 @@ from misure.models.compute import Compute
 from misure.models.deeplab import IMAGENET_MEAN, IMAGENET_STD, build_deeplab_mobilenetv2
 from misure.models.pretrained import OperatorListWeights
 from misure.models.wrapper import SegmentationModel
-from misure.sweep.predictions import take_survey
+from misure.sweep.predictions import predict_all
 
 _DATA = Path(os.environ.get("MISURE_DATA", "nowhere"))
 needs_photographs = pytest.mark.skipif(
@@ -50,7 +50,7 @@ PHOTOGRAPHS = [
 
 def test_scenes_go_all_the_way_and_are_marked(tmp_path):
     """The stand-in through generation, training, drawing, explaining and every table."""
-    arguments = [*SCENES, "sweeps=[table1_coco]", "dataset=coco", "data_root=none"]
+    arguments = [*SCENES, "only=table1", "dataset=coco", "data_root=none"]
     ended = run_script("reproduce.py", arguments, tmp_path)
     assert ended.code == 0, ended.err
     assert "network for coco: deeplabv3_stand_in" in ended.out
@@ -122,7 +122,7 @@ def test_the_published_network_segments_the_photographs():
     described = OmegaConf.load(PROJECT / "configs" / "model" / "deeplabv3_mobilenetv2.yaml").weights
     folder = _DATA / "deeplabv3_mobilenetv2_voc"
     OperatorListWeights("network", folder, described.stem, tuple(described.digests)).load_into(network)
-    found = take_survey(SegmentationModel(network.eval()), photographs, Compute("32"))
+    found = predict_all(SegmentationModel(network.eval()), photographs, Compute("32"))
     union = found.predicted + found.true - found.overlap
     overlaps = (found.overlap.sum(0) / union.sum(0))[list(class_ids(CLASSES))]
     assert overlaps.mean() > 0.5

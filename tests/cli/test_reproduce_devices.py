@@ -1,4 +1,4 @@
-"""Whole explanations, surveys and trainings on a GPU, pretended or real, give what they give on the CPU."""
+"""Whole explanations, predictions and trainings on a GPU, pretended or real, give what they give on the CPU."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from explainers.test_all_explainers import CAPTUM, PARAMETERS, SIZES, make_case
 from oracles.toys import Convolutional
 from pipeline import shipped_root
 from pretended_cuda import CUDA, pretended_cuda
 from safetensors.torch import load_file
-from test_all_explainers import CAPTUM, PARAMETERS, SIZES, make_case
-from test_sweep_survey import Images
-from test_training import INFO, RECIPE, make_data, toy_network
+from sweep.test_predictions import Images
 from torch import Tensor, nn
+from training.test_module import INFO, RECIPE, make_data, toy_network
 
 import misure
 from misure.app.pictures import prediction_picture
@@ -32,7 +32,7 @@ from misure.models.transunet import build_transunet
 from misure.models.unet import build_unet
 from misure.models.wrapper import SegmentationModel, frozen
 from misure.sweep.interventions import Intervention, Interventions, other_class
-from misure.sweep.predictions import take_survey
+from misure.sweep.predictions import predict_all
 from misure.target import predicted_classes
 from misure.training.module import SegmentationTask, train
 
@@ -153,7 +153,7 @@ def test_networks_run_on_a_gpu(name, gpu):
         gpu.assert_close(made.cpu(), SegmentationModel(network)(images))
 
 
-def test_a_survey_and_a_volume_are_counted_on_a_gpu(gpu):
+def test_predictions_are_counted_on_a_gpu(gpu):
     class Labels(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -167,7 +167,7 @@ def test_a_survey_and_a_volume_are_counted_on_a_gpu(gpu):
 
     images = Images()
     model = SegmentationModel(gpu.moved(Labels()))
-    seen = take_survey(model, images, Compute("32", 3))
+    seen = predict_all(model, images, Compute("32", 3))
     for c in range(4):
         assert np.array_equal(seen.predicted[:, c], (images.predicted == c).sum((1, 2)))
         assert np.array_equal(seen.overlap[:, c], ((images.predicted == c) & (images.masks == c)).sum((1, 2)))

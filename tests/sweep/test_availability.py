@@ -1,4 +1,4 @@
-"""Which network a dataset gets: the first of its list whose weights and images can be had."""
+"""The network of a setup: the first of a list whose weights and images can be had."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from misure.errors import AbsentError, MisureError
 from misure.models.pretrained import TorchvisionWeights
 from misure.sweep import availability as at_hand
 from misure.sweep.availability import NetworkChoice
+from misure.sweep.sweeps import networks_of
 
 
 @pytest.fixture(autouse=True)
@@ -37,12 +38,15 @@ def with_photographs(overrides: list[str]) -> list[str]:
     return overrides
 
 
-STAND_IN = ["model=deeplabv3_stand_in", "profile.coco.max_minutes=7", "profile.coco.training.max_minutes=2.5"]
+STAND_IN = [
+    *("dataset=coco", "model=deeplabv3_stand_in"),
+    *("profile.coco.max_minutes=7", "profile.coco.training.max_minutes=2.5"),
+]
 """The network for generated scenes, and what the quick profile has for it."""
 
 
 def choose(overrides: list[str], dataset: str = "coco", *, stand_in: bool = True) -> list[str]:
-    return NetworkChoice(overrides, stand_in)(compose("run", [f"dataset={dataset}", *overrides]))
+    return NetworkChoice(overrides, stand_in)(dataset, networks_of(dataset, overrides)[0])
 
 
 def test_phantoms_have_their_own_size_and_minutes_and_the_users_own_win(overrides):
@@ -71,11 +75,11 @@ def test_a_stand_in_that_is_not_allowed_changes_nothing(overrides):
 
 
 def test_a_dataset_with_one_network_has_no_choice(overrides):
-    assert choose(overrides, "triangle") == []
+    assert choose(overrides, "triangle") == ["dataset=triangle"]
 
 
 def test_the_users_own_model_is_kept(overrides):
-    assert choose([*overrides, "model=deeplabv3_mobilenetv2"]) == []
+    assert choose([*overrides, "model=deeplabv3_mobilenetv2"]) == ["dataset=coco"]
 
 
 def test_without_photographs_the_stand_in_is_taken_and_the_reasons_are_told(overrides, capsys):
@@ -107,16 +111,15 @@ def test_a_plan_fetches_nothing(overrides, monkeypatch):
     monkeypatch.setattr(TorchvisionWeights, "is_at_hand", lambda _: True)
     monkeypatch.setattr(at_hand, "import_network", lambda _: pytest.fail("it was fetched"))
     choice = NetworkChoice(with_photographs(overrides), stand_in=True, fetch=False)
-    assert choice(compose("run", ["dataset=coco", *overrides])) == ["model=deeplabv3_resnet50"]
+    assert choice("coco", networks_of("coco", overrides)[0])[1] == "model=deeplabv3_resnet50"
 
 
-def test_weights_that_can_be_had_come_first_and_are_fetched_once(overrides, monkeypatch, capsys):
+def test_weights_that_can_be_had_come_first_and_are_fetched(overrides, monkeypatch, capsys):
     fetched = []
     monkeypatch.setattr(TorchvisionWeights, "is_at_hand", lambda _: True)
     monkeypatch.setattr(at_hand, "import_network", lambda cfg: fetched.append(cfg.model.name))
     choice = NetworkChoice(with_photographs(overrides), stand_in=True)
-    cfg = compose("run", ["dataset=coco", *overrides])
-    assert choice(cfg) == choice(cfg) == ["model=deeplabv3_resnet50"]
+    assert choice("coco", networks_of("coco", overrides)[0]) == ["dataset=coco", "model=deeplabv3_resnet50"]
     assert fetched == ["deeplabv3_resnet50"]
     assert capsys.readouterr().out == "network for coco: deeplabv3_resnet50\n"
 
@@ -135,5 +138,5 @@ def test_real_photographs_and_the_mobile_network_are_taken(overrides, tmp_path):
     root = Path(os.environ.get("MISURE_DATA", "data"))
     if not (root / "deeplabv3_mobilenetv2_voc").is_dir() or not (root / "coco").is_dir():
         pytest.skip(f"{root} has no COCO images with the weights of deeplabv3_mobilenetv2")
-    assert choose([*overrides, f"data_root={root}"]) == ["model=deeplabv3_mobilenetv2"]
+    assert choose([*overrides, f"data_root={root}"]) == ["dataset=coco", "model=deeplabv3_mobilenetv2"]
     assert (tmp_path / "outputs" / "checkpoints" / "coco-deeplabv3_mobilenetv2-published.safetensors").is_file()

@@ -25,10 +25,12 @@ from misure.paper.published import PAIRS
 from misure.paper.query import latest_run
 from misure.sweep.experiment import Experiment
 from misure.sweep.interventions import NOTHING, Intervention, Interventions, other_class, randomised
-from misure.sweep.plan import Pace, merge
+from misure.sweep.pace import Pace
+from misure.sweep.plan import merge
+from misure.sweep.recorder import Recorder
 from misure.sweep.records import RecordStore
 from misure.sweep.runner import Runner
-from misure.sweep.setup import Subject
+from misure.sweep.setup import Setup
 from misure.target import EmptyTargetError, make_targets
 
 NAME = "triangle-unet_vgg16"
@@ -204,8 +206,7 @@ class Squares:
 def test_run_and_table(tmp_path: Path, model) -> None:
     """Records of every intervention stand beside their twins and are compared with them."""
     info = CheckpointInfo("toy", {}, None, ("background", "triangle"), 1, {}, {}, {}, {}, "a" * 64)
-    subject = Subject(NAME, Squares(), model, info)
-    store = RecordStore(tmp_path / "records")
+    recorder = Recorder(RecordStore(tmp_path / "records"), Setup(NAME, Squares(), lambda: model, info))
     with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
         planned = [
             Experiment.of(
@@ -219,15 +220,15 @@ def test_run_and_table(tmp_path: Path, model) -> None:
     assert len(merge([*planned, *planned])) == len(planned)
     assert planned[1].label.endswith("randomised_1")
     before = copy.deepcopy(model.network)
-    tally = Runner(store, {NAME: subject}, {NAME: Pace(0.0, 0.0, 0.0)}).run(planned)
-    assert tally.done == 6
+    Runner(recorder, Pace(0.0, 0.0, 0.0)).run(planned)
+    assert recorder.counts.done == 6
     assert changed(before, model.network) == set()
-    run = latest_run(store.load(), "smoke")
+    run = latest_run(recorder.store.load(), "smoke")
     other = run[run["intervention"] == "other_target"]
     assert set(other["explained_class"]) == {0}
     assert set(other["class_id"]) == {1}
     assert set(other["truth_dice"]) == {1.0}
-    frame = sanity_table(Material(run, "smoke", store.maps_folder, run.iloc[:0], PAIRS[:1]))
+    frame = sanity_table(Material(run, "smoke", recorder.store.maps_folder, run.iloc[:0], PAIRS[:1]))
     assert list(frame["intervention"]) == ["randomised_1", "other_target"] * 2
     assert set(frame["n_samples"]) == {1}
 

@@ -1,70 +1,45 @@
-"""The plan: what is shared, what is there, and which holes a lack of time leaves."""
+"""The plan: what is merged, what is there, what sweeps share, and how the time is divided."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_sweep_runner import plain
+from sweep.test_runner import plain
 
-from misure.sweep import runner as module
-from misure.sweep.announce import _distinct, _sharing
-from misure.sweep.outlook import outlooks
-from misure.sweep.plan import rounds
-from misure.sweep.records import Outcome, RecordStore
-from misure.sweep.runner import Runner
+from misure.sweep import plan as module
+from misure.sweep.announcement import _distinct, _sharing
+from misure.sweep.needs import Needs
+from misure.sweep.pace import Pace
+from misure.sweep.plan import Outlook, Plan, SetupPlan, merge, outlooks_of
+from misure.sweep.records import RecordStore
 from misure.sweep.sampling import PredictedObjects
 
-
-def run_with_time(monkeypatch, costs: list[float], sizes: list[int], budget: float) -> tuple[list[int], int]:
-    """Return how many samples of each experiment were explained, where each takes exactly what is estimated."""
-    clock, done = [0.0], [0] * len(costs)
-    planned = [plain(str(i), n) for i, n in enumerate(sizes)]
-    pace = SimpleNamespace(explaining=lambda e: costs[int(e.explainer.name)])
-    store = SimpleNamespace(has=lambda _: False, outcome=lambda _: Outcome())
-    runner = Runner(store, {}, {"d-m": pace}, budget)
-
-    def explain(experiment, samples):
-        index = int(experiment.explainer.name)
-        clock[0] += costs[index] * len(samples)
-        done[index] += len(samples)
-
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-    monkeypatch.setattr(module, "images_per_step", lambda _: 1)
-    monkeypatch.setattr(type(plain("0", 1)), "label", "toy")
-    monkeypatch.setattr(Runner, "samples", lambda _self, _e, ranks: list(ranks))
-    monkeypatch.setattr(Runner, "unit", lambda _self, _e, sample: sample)
-    monkeypatch.setattr(Runner, "_explain", lambda _self, e, samples: explain(e, samples))
-    return done, runner.run(planned).left
+plans = st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 9), st.sampled_from([0.0, 1e-6])), max_size=6)
 
 
-def test_time_that_ends_in_the_first_round_leaves_holes_in_the_last_sweeps_alone(monkeypatch):
-    costs = [1.0] * 20 + [50.0] + [0.1] * 19  # a slow one amid forty; the cheap ones come after it
-    done, left = run_with_time(monkeypatch, costs, [1 + i % 7 for i in range(40)], budget=30)
-    assert done == [1] * 20 + [0] * 20
-    assert left == sum(1 + i % 7 for i in range(40)) - 20
+@given(plan=plans)
+def test_merging_keeps_each_identity_once_with_most_samples(plan):
+    merged = merge([plain(name, n, noise) for name, n, noise in plan])
+    expected: dict[tuple[str, float], int] = {}
+    for name, n, noise in plan:
+        expected[name, noise] = max(n, expected.get((name, noise), 0))
+    assert {(e.explainer.name, e.input_noise): e.n_samples for e in merged} == expected
+    assert [(e.explainer.name, e.input_noise) for e in merged] == list(expected)
 
 
-def test_an_experiment_that_waits_begins_when_the_others_have_their_share():
-    first, second, waiting = plain("0", 4), plain("1", 1), replace(plain("2", 2), after=0.5)
-    order = [(e.explainer.name, ranks.start) for e, ranks in rounds([first, second, waiting], 1)]
-    assert order == [("0", 0), ("1", 0), ("0", 1), ("0", 2), ("2", 0), ("0", 3), ("2", 1)]
+def test_parameters_keep_experiments_apart():
+    assert len(merge([plain("msr", 1, lr=0.1), plain("msr", 1, lr=0.01), plain("msr", 2, lr=0.1)])) == 2
 
 
-@given(sizes=st.lists(st.integers(1, 24), min_size=40, max_size=40), stop=st.integers(0, 500))
-def test_forty_experiments_have_the_same_share_whenever_it_stops(sizes, stop):
-    planned = [plain(str(i), n) for i, n in enumerate(sizes)]
-    done = [0] * len(sizes)
-    for experiment, ranks in rounds(planned, 1)[:stop]:
-        done[int(experiment.explainer.name)] += len(ranks)
-    started = [n > 0 for n in done]
-    assert started == sorted(started, reverse=True)  # the first round goes through the sweeps in their order
-    begun = [(n - 1) / of for n, of in zip(done, sizes, strict=True) if n]
-    due = [n / of for n, of in zip(done, sizes, strict=True) if n < of]
-    assert max(begun, default=0) <= min(due, default=1)  # nobody began a step while another was owed an earlier one
+def test_another_draw_is_another_experiment():
+    wide = replace(plain("msr", 4), sampling=PredictedObjects(per_class=600))
+    narrow = replace(plain("msr", 2), sampling=PredictedObjects(per_class=50))
+    assert len(merge([wide, narrow, wide])) == 2
 
 
 def test_what_sweeps_share_is_said_once():
@@ -76,13 +51,48 @@ def test_what_sweeps_share_is_said_once():
 
 
 @pytest.mark.parametrize("sizes", [(6, 10), (10, 6)])
-def test_without_a_network_all_is_to_do_and_nothing_twice(tmp_path, monkeypatch, sizes):
-    monkeypatch.setattr("misure.sweep.outlook.is_at_hand", lambda _: False)
+def test_without_a_network_all_is_to_do_and_nothing_twice(tmp_path, sizes):
     planned = [
         plain("msr", sizes[0]),
         replace(plain("msr", sizes[1]), sampling=PredictedObjects(per_class=600)),
         plain("rise", 3),
     ]
-    found = list(outlooks(planned, RecordStore(tmp_path)))
+    found = list(outlooks_of(planned, None, RecordStore(tmp_path)))
     assert sum(outlook.to_do for outlook in found) == 10 + 3
     assert not any(outlook.done or outlook.skipped or outlook.failed for outlook in found)
+
+
+def shared(monkeypatch, minutes: dict[str, float], setups: list[str], took: float, *, limited: bool = True):
+    """Return how long each network may run, in minutes, when each really takes ``took`` minutes."""
+    clock = [1000.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    parts = []
+    for dataset, network in (name.split("-") for name in setups):
+        counts = SimpleNamespace(max_minutes=minutes[dataset])
+        cfg = SimpleNamespace(dataset=SimpleNamespace(name=dataset, counts=counts), model=SimpleNamespace(name=network))
+        parts.append(SetupPlan(cfg, None, None))
+    allowed = []
+    for _, deadline in Plan([], parts, limited=limited).turns(clock[0]):
+        allowed.append((deadline - clock[0]) / 60)
+        clock[0] += 60 * took
+    return allowed
+
+
+def test_networks_of_a_dataset_share_its_minutes(monkeypatch):
+    setups, minutes = ["a-x", "b-y", "b-z"], {"a": 26, "b": 30}
+    assert shared(monkeypatch, minutes, setups, took=0) == pytest.approx([26, 28, 56])
+    # 26 minutes taken by a; y has half of b's 30 and takes 10 minutes more, which are missing for z.
+    assert shared(monkeypatch, minutes, setups, took=25) == pytest.approx([26, 15.5, 6])
+    assert shared(monkeypatch, minutes, setups, took=25, limited=False) == [math.inf] * 3
+
+
+def test_seconds_and_bytes_add_up():
+    needs = Needs(images=None, network="", training=7.0, downloads=(), to_write=1000)
+    explainer = SimpleNamespace(name="x", parameters={}, passes=(1, 0), thresholds=(0.2,))
+    counts = SimpleNamespace(saved_maps=2, stability_samples=1, sanity_samples=1)
+    cfg = SimpleNamespace(dataset=SimpleNamespace(counts=counts, in_channels=1, size=10))
+    outlook = Outlook(replace(plain("x", 5), cfg=cfg, explainer=explainer), to_do=3, done=2)
+    part = SetupPlan(cfg, needs, Pace(forward=0.5, gradient=1.0, step=1.0), [outlook], other_work=4.0)
+    assert (part.to_do, part.done) == (3, 2)
+    assert part.seconds == 7 + 3 * (1 + 3) * 0.5 + 4
+    assert part.to_write == 1000 + 3 * 1300 + 2 * 2 * 2 * 100  # rows, and image and saliency of two as float16

@@ -10,7 +10,7 @@ from misure.datasets.credit import Credit
 from misure.errors import MisureError
 from misure.models.compute import Compute
 from misure.models.wrapper import SegmentationModel
-from misure.sweep.predictions import Survey, take_survey
+from misure.sweep.predictions import Predictions, predict_all
 
 N, LABELS, UNKNOWN = 7, 4, 255
 
@@ -55,14 +55,14 @@ def network(images):
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
 def test_counts_are_exact(batch_size):
     images = Images()
-    found = take_survey(SegmentationModel(network), images, Compute("32", batch_size))
+    found = predict_all(SegmentationModel(network), images, Compute("32", batch_size))
     for i in range(N):
         for c in range(LABELS):
             assert found.predicted[i, c] == (images.predicted[i] == c).sum()
             assert found.true[i, c] == (images.masks[i] == c).sum()
             assert found.overlap[i, c] == ((images.predicted[i] == c) & (images.masks[i] == c)).sum()
     assert found.groups == tuple(f"volume {i // 3}" for i in range(N))
-    assert found.predictions.size == 0  # kept for volumes alone
+    assert found.labels.size == 0  # kept for volumes alone
     assert np.array_equal(found.annotated, found.true > 0)
     assert found.showable.all()
 
@@ -70,8 +70,8 @@ def test_counts_are_exact(batch_size):
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
 def test_predictions_of_volumes_are_kept(batch_size):
     images = Volumes()
-    found = take_survey(SegmentationModel(network), images, Compute("32", batch_size))
-    assert np.array_equal(found.predictions, images.predicted)
+    found = predict_all(SegmentationModel(network), images, Compute("32", batch_size))
+    assert np.array_equal(found.labels, images.predicted)
     assert np.array_equal(found.of_group("volume 1"), images.predicted[3:6])
 
 
@@ -92,8 +92,8 @@ class Photographs(Images):
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
 def test_images_of_several_sizes_with_authors(batch_size):
     images = Photographs()
-    found = take_survey(SegmentationModel(network), images, Compute("32", batch_size))
-    plain = take_survey(SegmentationModel(network), Images(), Compute("32", 2))
+    found = predict_all(SegmentationModel(network), images, Compute("32", batch_size))
+    plain = predict_all(SegmentationModel(network), Images(), Compute("32", 2))
     for name in ("predicted", "true", "overlap"):  # turning an image by 90 degrees moves no count
         assert np.array_equal(getattr(found, name), getattr(plain, name))
     for i in range(N):
@@ -102,28 +102,28 @@ def test_images_of_several_sizes_with_authors(batch_size):
 
 
 def test_a_file_brings_it_back(tmp_path):
-    found = take_survey(SegmentationModel(network), Images(), Compute("32", 2))
-    path = tmp_path / "below" / "survey.npz"
+    found = predict_all(SegmentationModel(network), Images(), Compute("32", 2))
+    path = tmp_path / "below" / "predictions.npz"
     found.save(path)
-    again = Survey.load(path)
+    again = Predictions.load(path)
     assert again is not None
-    for name in ("predictions", "predicted", "true", "overlap", "annotated", "showable"):
+    for name in ("labels", "predicted", "true", "overlap", "annotated", "showable"):
         assert np.array_equal(getattr(again, name), getattr(found, name))
     assert again.groups == found.groups
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "garbled"])
-def test_a_damaged_file_is_no_survey(tmp_path, damage):
-    path = tmp_path / "survey.npz"
+def test_a_damaged_file_holds_none(tmp_path, damage):
+    path = tmp_path / "predictions.npz"
     if damage != "missing":
-        take_survey(SegmentationModel(network), Images(), Compute("32", 2)).save(path)
+        predict_all(SegmentationModel(network), Images(), Compute("32", 2)).save(path)
         content = path.read_bytes()
         path.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "garbled": b"x" * 500}[damage])
-    assert Survey.load(path) is None
+    assert Predictions.load(path) is None
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    found = take_survey(SegmentationModel(network), Images(), Compute("32", 2))
+    found = predict_all(SegmentationModel(network), Images(), Compute("32", 2))
     with pytest.raises(MisureError, match="cannot write"):
-        found.save(tmp_path / "file" / "survey.npz")
+        found.save(tmp_path / "file" / "predictions.npz")

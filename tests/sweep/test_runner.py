@@ -14,19 +14,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles.toys import PerPixel
 from pipeline import TINY
+from torch import nn
 
-from misure.cli import reproduce
 from misure.config import CONFIG_FOLDER
 from misure.models.checkpoint import CheckpointInfo
 from misure.models.wrapper import SegmentationModel
 from misure.paper.profiles import serving
 from misure.sweep import runner as module
 from misure.sweep.experiment import Experiment
-from misure.sweep.plan import Pace, duration, measure_pace, merge, rounds
-from misure.sweep.records import RecordStore
-from misure.sweep.runner import Runner, images_per_step
-from misure.sweep.sampling import EveryImage, PredictedObjects
-from misure.sweep.setup import Subject
+from misure.sweep.pace import Pace
+from misure.sweep.recorder import Recorder, RunCounts
+from misure.sweep.records import Outcome, RecordStore
+from misure.sweep.runner import Runner, images_per_step, rounds
+from misure.sweep.sampling import EveryImage
+from misure.sweep.setup import Setup
 
 NAME = "triangle-unet_vgg16"
 EMPTY = 4  # the sample in which nothing is predicted
@@ -59,10 +60,9 @@ class Images:
         return {"image": image, "mask": (image[0] > 0).long(), "index": torch.tensor(index)}
 
 
-def subject(weights: str = "a" * 64) -> Subject:
+def setup(weights: str = "a" * 64, network: nn.Module | None = None) -> Setup:
     info = CheckpointInfo("toy", {}, None, ("background", "triangle"), 1, {}, {"val_dice": 0.75}, {}, {}, weights)
-    images = Images()
-    return Subject(NAME, images, SegmentationModel(PerPixel()), info)
+    return Setup(NAME, Images(), lambda: SegmentationModel(network or PerPixel()), info)
 
 
 def experiment(*overrides: str) -> Experiment:
@@ -70,7 +70,7 @@ def experiment(*overrides: str) -> Experiment:
 
 
 def make_runner(tmp_path, deadline: float = math.inf, **extra) -> Runner:
-    return Runner(RecordStore(tmp_path / "records"), {NAME: subject(**extra)}, {NAME: PACE}, deadline)
+    return Runner(Recorder(RecordStore(tmp_path / "records"), setup(**extra)), PACE, deadline)
 
 
 def files(store: RecordStore) -> dict[str, tuple[int, bytes]]:
@@ -78,8 +78,8 @@ def files(store: RecordStore) -> dict[str, tuple[int, bytes]]:
 
 
 def counts(runner: Runner) -> tuple[int, int, int, int]:
-    tally = runner.tally
-    return tally.done, tally.present, tally.skipped, tally.left
+    found = runner.recorder.counts
+    return found.done, found.present, found.skipped, found.left
 
 
 def test_a_second_run_does_nothing(tmp_path, monkeypatch):
@@ -87,12 +87,12 @@ def test_a_second_run_does_nothing(tmp_path, monkeypatch):
     first, second = make_runner(tmp_path), make_runner(tmp_path)
     first.run(planned)
     assert counts(first) == (14, 0, 2, 0)
-    before = files(first.store)
+    before = files(first.recorder.store)
     assert len(before) == 16
-    monkeypatch.setattr(second, "_explain", None)
+    monkeypatch.setattr(second.recorder, "explain", None)
     second.run(planned)
     assert counts(second) == (0, 16, 0, 0)
-    assert files(second.store) == before
+    assert files(second.recorder.store) == before
 
 
 def test_what_another_profile_made_serves_this_one_too(tmp_path):
@@ -104,12 +104,12 @@ def test_what_another_profile_made_serves_this_one_too(tmp_path):
         runner = make_runner(tmp_path)
         runner.run(other)
     assert counts(runner)[1] == 4
-    records = runner.store.load()
+    records = runner.recorder.store.load()
     own = records[records["profile"] == "paper"]
     assert len(own) == 1
-    assert runner.store.serving("paper") == set(records["unit"]) - set(own["unit"])
-    assert runner.store.serving("smoke") == set()
-    assert len(serving(records, "paper", runner.store.serving("paper"))) == 4
+    assert runner.recorder.store.serving("paper") == set(records["unit"]) - set(own["unit"])
+    assert runner.recorder.store.serving("smoke") == set()
+    assert len(serving(records, "paper", runner.recorder.store.serving("paper"))) == 4
 
 
 def test_more_samples_add_to_what_is_there(tmp_path):
@@ -117,7 +117,7 @@ def test_more_samples_add_to_what_is_there(tmp_path):
     runner = make_runner(tmp_path)
     runner.run([experiment("explainer=prediction", "n_samples=100")])
     assert counts(runner)[1] == 3
-    assert set(runner.store.load()["sample"]) == set(range(8))
+    assert set(runner.recorder.store.load()["sample"]) == set(range(8))
 
 
 @pytest.mark.parametrize("change", ["weights", "parameters", "noise"])
@@ -126,14 +126,14 @@ def test_a_changed_identity_is_computed_anew(tmp_path, change):
     overrides = {"weights": [], "parameters": ["explainer.thresholds=[0.3]"], "noise": ["input_noise=1e-3"]}[change]
     runner = make_runner(tmp_path, weights=("b" if change == "weights" else "a") * 64)
     runner.run([experiment("explainer=random_map", "n_samples=2", *overrides)])
-    assert runner.tally.present == 0
-    assert runner.store.load()["unit"].nunique() == 4
+    assert runner.recorder.counts.present == 0
+    assert runner.recorder.store.load()["unit"].nunique() == 4
 
 
 def test_a_sample_without_the_class_is_counted_and_recorded(tmp_path):
     runner = make_runner(tmp_path)
     runner.run([experiment("explainer=prediction", "n_samples=8")])
-    found = runner.store.load().set_index("sample")
+    found = runner.recorder.store.load().set_index("sample")
     assert found.loc[EMPTY, "status"] == "skipped"
     assert "class 1 was not predicted" in found.loc[EMPTY, "reason"]
     assert (found.drop(EMPTY)["status"] == "done").all()
@@ -150,7 +150,7 @@ def test_records_have_every_column(tmp_path):
     runner = make_runner(tmp_path)
     planned = experiment("explainer=msr", "mask_size=12", "explainer.n_iterations=2", "n_samples=2")
     runner.run([planned])
-    found = runner.store.load()
+    found = runner.recorder.store.load()
     parameters = {f"param_{name}" for name in planned.explainer.parameters}
     assert set(found) >= IDENTITY | RESULT | CIRCUMSTANCES | parameters | {"n_dilations"}
     row = found.iloc[0]
@@ -164,9 +164,9 @@ def test_maps_are_kept_for_the_first_samples_alone(tmp_path):
     runner = make_runner(tmp_path)
     runner.run([experiment("explainer=prediction", "n_samples=3", "profile.triangle.saved_maps=2")])
     planned = experiment("explainer=prediction")
-    first = runner.samples(planned, range(2))
-    saved = {path.stem for path in runner.store.maps_folder.iterdir()}
-    assert saved == {runner.unit(planned, sample).id for sample in first if sample.image != EMPTY}
+    first = runner.recorder.samples(planned)[:2]
+    saved = {path.stem for path in runner.recorder.store.maps_folder.iterdir()}
+    assert saved == {runner.recorder.unit(planned, sample).id for sample in first if sample.image != EMPTY}
 
 
 def test_images_explained_together_give_the_same_records(tmp_path):
@@ -174,7 +174,8 @@ def test_images_explained_together_give_the_same_records(tmp_path):
     for runner, step in ((alone, 1), (together, 3)):
         runner.run([experiment("explainer=prediction", "n_samples=8", f"runner.images_per_step={step}")])
     columns = ["unit", "status", "dice_explained", "perturbation_ratio"]
-    tables = [runner.store.load()[columns].sort_values("unit", ignore_index=True) for runner in (alone, together)]
+    records = [runner.recorder.store.load() for runner in (alone, together)]
+    tables = [frame[columns].sort_values("unit", ignore_index=True) for frame in records]
     assert tables[0].equals(tables[1])
 
 
@@ -191,71 +192,20 @@ def test_a_time_budget_leaves_work_for_the_next_run(tmp_path, monkeypatch):
     first = make_runner(tmp_path, deadline=70)
     first.run(planned)
     # Explaining takes 20 s where 10 were estimated: after two it is 60 s, and a third does not end by 70.
-    assert (first.tally.done + first.tally.skipped, first.tally.left) == (2, 6)
+    assert (first.recorder.counts.done + first.recorder.counts.skipped, first.recorder.counts.left) == (2, 6)
     second = make_runner(tmp_path)
     second.run(planned)
-    assert second.tally.present == 2
-    assert second.tally.done + second.tally.skipped == 6
+    assert second.recorder.counts.present == 2
+    assert second.recorder.counts.done + second.recorder.counts.skipped == 6
 
 
-# Planning
+# Rounds
 
 
 def plain(name: str, n: int, noise: float = 0.0, **parameters) -> Experiment:
     explainer = SimpleNamespace(name=name, parameters=parameters)
     cfg = SimpleNamespace(dataset=SimpleNamespace(name="d"), model=SimpleNamespace(name="m"))
     return Experiment(cfg, explainer, n, EveryImage(), noise)
-
-
-plans = st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 9), st.sampled_from([0.0, 1e-6])), max_size=6)
-
-
-@given(plan=plans)
-def test_merging_keeps_each_identity_once_with_most_samples(plan):
-    merged = merge([plain(name, n, noise) for name, n, noise in plan])
-    expected: dict[tuple[str, float], int] = {}
-    for name, n, noise in plan:
-        expected[name, noise] = max(n, expected.get((name, noise), 0))
-    assert {(e.explainer.name, e.input_noise): e.n_samples for e in merged} == expected
-    assert [(e.explainer.name, e.input_noise) for e in merged] == list(expected)
-
-
-def test_parameters_keep_experiments_apart():
-    assert len(merge([plain("msr", 1, lr=0.1), plain("msr", 1, lr=0.01), plain("msr", 2, lr=0.1)])) == 2
-
-
-def test_another_draw_is_another_experiment():
-    wide = replace(plain("msr", 4), sampling=PredictedObjects(per_class=600))
-    narrow = replace(plain("msr", 2), sampling=PredictedObjects(per_class=50))
-    assert len(merge([wide, narrow, wide])) == 2
-
-
-# Sharing the time
-
-
-def shared(monkeypatch, minutes: dict[str, float], plan: list[tuple[str, str]], took: float) -> list[float]:
-    """Return how long each network may run, in minutes, when each really takes ``took`` minutes."""
-    clock = [1000.0]
-    monkeypatch.setattr(reproduce.time, "monotonic", lambda: clock[0])
-    experiments = []
-    for dataset, network in plan:
-        cfg = SimpleNamespace(
-            dataset=SimpleNamespace(name=dataset, counts=SimpleNamespace(max_minutes=minutes[dataset])),
-            model=SimpleNamespace(name=network),
-        )
-        experiments.append(Experiment(cfg, SimpleNamespace(name="x", parameters={}), 1, EveryImage(), 0.0))
-    allowed = []
-    for _, deadline in reproduce.shares(experiments, clock[0]):
-        allowed.append((deadline - clock[0]) / 60)
-        clock[0] += 60 * took
-    return allowed
-
-
-def test_networks_of_a_dataset_share_its_minutes(monkeypatch):
-    plan = [("a", "x"), ("b", "y"), ("b", "z"), ("b", "y")]
-    assert shared(monkeypatch, {"a": 26, "b": 30}, plan, took=0) == pytest.approx([26, 28, 56])
-    # 26 minutes taken by a; y has half of b's 30 and takes 10 minutes more, which are missing for z.
-    assert shared(monkeypatch, {"a": 26, "b": 30}, plan, took=25) == pytest.approx([26, 15.5, 6])
 
 
 @given(sizes=st.lists(st.integers(1, 9), max_size=4), step=st.integers(1, 5))
@@ -271,21 +221,54 @@ def test_rounds_cover_everything_once_and_keep_shares_abreast(sizes, step):
     assert shares == sorted(shares)
 
 
-def test_a_pace_estimates_every_method():
-    pace = measure_pace(experiment().cfg, SegmentationModel(PerPixel()))
-    assert pace.forward > 0
-    assert pace.gradient > 0
-    known = Pace(forward=1.0, gradient=2.0, step=4.0)
-    assert known.explaining(experiment("explainer=prediction")) == 2.0
-    assert known.explaining(experiment("explainer=seg_grad_cam")) == 2.0 * 1 + 4 * 1.0
-    # One epoch of eight images, and four validation images every second epoch.
-    assert known.training(experiment().cfg) == 8 * 4.0 + 0.5 * 4 * 1.0
-
-
-def test_durations_for_people():
-    assert [duration(s) for s in (0, 89, 90, 600, 5400)] == ["0 s", "89 s", "2 min", "10 min", "1.5 h"]
-
-
 def test_images_per_step_is_a_key():
     assert images_per_step([experiment("runner.images_per_step=5")]) == 5
     assert images_per_step([]) >= 1
+
+
+def run_with_time(monkeypatch, costs: list[float], sizes: list[int], budget: float) -> tuple[list[int], int]:
+    """Return how many samples of each experiment were explained, where each takes exactly what is estimated."""
+    clock, done = [0.0], [0] * len(costs)
+    planned = [plain(str(i), n) for i, n in enumerate(sizes)]
+    pace = SimpleNamespace(explaining=lambda e: costs[int(e.explainer.name)])
+    store = SimpleNamespace(has=lambda _: False, outcome=lambda _: Outcome())
+    recorder = SimpleNamespace(store=store, counts=RunCounts(), unit=lambda _, sample: sample)
+    recorder.samples = lambda experiment: list(range(experiment.n_samples))
+
+    def explain(experiment, samples):
+        index = int(experiment.explainer.name)
+        clock[0] += costs[index] * len(samples)
+        done[index] += len(samples)
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(module, "images_per_step", lambda _: 1)
+    monkeypatch.setattr(type(plain("0", 1)), "label", "toy")
+    recorder.explain = explain
+    Runner(recorder, pace, budget).run(planned)
+    return done, recorder.counts.left
+
+
+def test_time_that_ends_in_the_first_round_leaves_holes_in_the_last_sweeps_alone(monkeypatch):
+    costs = [1.0] * 20 + [50.0] + [0.1] * 19  # a slow one amid forty; the cheap ones come after it
+    done, left = run_with_time(monkeypatch, costs, [1 + i % 7 for i in range(40)], budget=30)
+    assert done == [1] * 20 + [0] * 20
+    assert left == sum(1 + i % 7 for i in range(40)) - 20
+
+
+def test_an_experiment_that_waits_begins_when_the_others_have_their_share():
+    first, second, waiting = plain("0", 4), plain("1", 1), replace(plain("2", 2), after=0.5)
+    order = [(e.explainer.name, ranks.start) for e, ranks in rounds([first, second, waiting], 1)]
+    assert order == [("0", 0), ("1", 0), ("0", 1), ("0", 2), ("2", 0), ("0", 3), ("2", 1)]
+
+
+@given(sizes=st.lists(st.integers(1, 24), min_size=40, max_size=40), stop=st.integers(0, 500))
+def test_forty_experiments_have_the_same_share_whenever_it_stops(sizes, stop):
+    planned = [plain(str(i), n) for i, n in enumerate(sizes)]
+    done = [0] * len(sizes)
+    for experiment, ranks in rounds(planned, 1)[:stop]:
+        done[int(experiment.explainer.name)] += len(ranks)
+    started = [n > 0 for n in done]
+    assert started == sorted(started, reverse=True)  # the first round goes through the sweeps in their order
+    begun = [(n - 1) / of for n, of in zip(done, sizes, strict=True) if n]
+    due = [n / of for n, of in zip(done, sizes, strict=True) if n < of]
+    assert max(begun, default=0) <= min(due, default=1)  # nobody began a step while another was owed an earlier one

@@ -11,33 +11,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from misure.errors import MisureError
-from misure.sweep.predictions import Survey
+from misure.sweep.predictions import Predictions
 from misure.sweep.sampling import AnnotatedObjects, EveryImage, PredictedObjects
 
 ORGANS = 3
 
 
-def survey(sizes: list[list[int]], groups: list[str]) -> Survey:
+def predictions(sizes: list[list[int]], groups: list[str]) -> Predictions:
     predicted = np.array([[100, *row] for row in sizes], dtype=np.int64).reshape(len(sizes), 1 + ORGANS)
     unused = np.zeros((len(groups), 1, 1), np.uint8)
     showable = np.ones(len(groups), bool)
-    return Survey(unused, predicted, predicted, predicted, predicted > 0, showable, tuple(groups))
+    return Predictions(unused, predicted, predicted, predicted, predicted > 0, showable, tuple(groups))
 
 
-def draw(found: Survey, seed: int = 0, **parameters):
+def draw(found: Predictions, seed: int = 0, **parameters):
     return PredictedObjects(**parameters).draw(len(found.groups), lambda: found, seed)
 
 
-surveys = st.integers(1, 30).flatmap(
+many = st.integers(1, 30).flatmap(
     lambda n: st.builds(
-        survey,
+        predictions,
         st.lists(st.lists(st.integers(0, 5), min_size=ORGANS, max_size=ORGANS), min_size=n, max_size=n),
         st.lists(st.sampled_from("abcd"), min_size=n, max_size=n),
     )
 )
 
 
-@given(surveys, st.integers(1, 6), st.integers(1, 4), st.integers(0, 3))
+@given(many, st.integers(1, 6), st.integers(1, 4), st.integers(0, 3))
 def test_a_draw_has_only_predicted_objects_each_once_and_not_too_many(found, per_class, min_area, seed):
     samples = draw(found, seed, per_class=per_class, min_area=min_area)
     assert len({(s.image, s.class_id) for s in samples}) == len(samples)
@@ -47,7 +47,7 @@ def test_a_draw_has_only_predicted_objects_each_once_and_not_too_many(found, per
     assert [taken[c] for c in range(1, 1 + ORGANS)] == np.minimum(available, per_class).tolist()
 
 
-@given(surveys, st.integers(0, 3))
+@given(many, st.integers(0, 3))
 def test_volumes_take_turns(found, seed):
     for class_id in range(1, 1 + ORGANS):
         chosen = [s for s in draw(found, seed, per_class=7) if s.class_id == class_id]
@@ -58,24 +58,24 @@ def test_volumes_take_turns(found, seed):
         assert all(used[v] >= max(used.values()) - 1 or used[v] == there[v] for v in there)
 
 
-@given(surveys, st.integers(0, 3), st.integers(1, 5))
+@given(many, st.integers(0, 3), st.integers(1, 5))
 def test_a_smaller_draw_is_the_start_of_a_larger_one(found, seed, per_class):
     small, large = draw(found, seed, per_class=per_class), draw(found, seed, per_class=50)
     assert small == [s for s in large if s.draw < per_class]
 
 
 def test_classes_take_turns():
-    found = survey([[5, 5, 5]] * 4, list("abab"))
+    found = predictions([[5, 5, 5]] * 4, list("abab"))
     assert [s.class_id for s in draw(found, per_class=2)] == [1, 2, 3, 1, 2, 3]
 
 
 def test_the_seed_changes_the_draw():
-    found = survey([[5, 5, 5]] * 20, list("abcd") * 5)
+    found = predictions([[5, 5, 5]] * 20, list("abcd") * 5)
     assert draw(found, 0) == draw(found, 0)
     assert draw(found, 0) != draw(found, 1)
 
 
-def test_every_image_needs_no_survey():
+def test_every_image_needs_no_predictions():
     samples = EveryImage(2).draw(9, None, 0)
     assert sorted(s.image for s in samples) == list(range(9))
     assert {s.class_id for s in samples} == {2}
@@ -92,14 +92,14 @@ def test_classes_that_are_wanted():
 NAMES = ["background", "cat", "dog", "cow"]
 
 
-def annotated_draw(found: Survey, seed: int = 0, **parameters):
+def annotated_draw(found: Predictions, seed: int = 0, **parameters):
     sampling = AnnotatedObjects(["cow", "cat", "dog"], NAMES, **parameters)
     return sampling.draw(len(found.groups), lambda: found, seed)
 
 
 @st.composite
 def photographs(drawn):
-    found = drawn(surveys)
+    found = drawn(many)
     shape = found.predicted.shape
     bits = drawn(st.lists(st.booleans(), min_size=shape[0] * shape[1], max_size=shape[0] * shape[1]))
     shown = drawn(st.lists(st.booleans(), min_size=shape[0], max_size=shape[0]))

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-import hardware
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from oracles.toys import Convolutional
 from pipeline import TINY, environment, records_of, run_script, shipped_root
 
 import misure
-from misure.config import CONFIG_FOLDER
 from misure.models import wrapper as module
 from misure.models.compute import Compute
 from misure.models.wrapper import SegmentationModel, frozen
-from misure.sweep.precision import keep_choice, settled_pace
+from misure.sweep.journal import Journal
 
 CPU = torch.device("cpu")
 IMAGES = torch.randn(2, 1, 13, 17, generator=torch.Generator().manual_seed(0))
@@ -77,7 +73,7 @@ def test_precision_identifies_records_and_is_kept_for_a_run_that_goes_on(bfloat1
     first = records_of(tmp_path)
     assert set(first["precision"]) == {"bf16"}
     assert first["precision_reason"].str.startswith("measured: bf16").all()
-    (kept,) = json.loads((tmp_path / "outputs" / "precision.json").read_text())
+    (kept,) = Journal(tmp_path / "outputs").read("precision")
     assert kept["choice"]["precision"] == "bf16"
     description = json.loads(next((tmp_path / "outputs" / "checkpoints").glob("*.json")).read_text())
     assert description["training"]["precision"] == "bf16"
@@ -92,19 +88,6 @@ def test_precision_identifies_records_and_is_kept_for_a_run_that_goes_on(bfloat1
     both = records_of(tmp_path)
     assert both.groupby("precision").size().to_dict() == {"32": 2, "bf16": 3}
     assert both["unit"].is_unique
-
-
-def test_a_kept_choice_is_not_taken_to_hardware_without_fast_bfloat16(monkeypatch, tmp_path):
-    with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
-        cfg = compose("run", [*TINY, "precision=auto", f"outputs={tmp_path}"])
-    taken = []
-    for kind in ("fast", "slow", "fast"):
-        monkeypatch.setattr(hardware.compute, "is_fast_at_bfloat16", lambda device, kind=kind: kind == "fast")
-        monkeypatch.setattr(hardware.compute, "_WORTH_ROUNDING", math.inf if not taken else 0.0)  # measured once
-        choice = settled_pace(cfg).choice
-        keep_choice(cfg, choice)
-        taken.append(choice.precision)
-    assert taken == ["bf16", "32", "bf16"]
 
 
 @pytest.mark.parametrize("precision", ["32", "bf16"])
@@ -122,8 +105,8 @@ LOWERED = """
 import json, sys, torch
 sys.path.insert(0, sys.argv[1])
 torch.set_num_threads(1)
-import test_precision
-print(json.dumps([torch.backends.cpu.get_cpu_capability(), test_precision.numbers()]))
+from cli import test_reproduce_precision
+print(json.dumps([torch.backends.cpu.get_cpu_capability(), test_reproduce_precision.numbers()]))
 """
 
 ORDER = ("DEFAULT", "AVX2", "AVX512")

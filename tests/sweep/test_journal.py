@@ -1,0 +1,153 @@
+"""The journal: appended to by several processes, read whatever happened to it, and lists of earlier versions too."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from misure.errors import AbsentError, MisureError
+from misure.sweep.journal import Failures, Journal, reason_of
+from misure.sweep.records import RecordStore
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ValueError("two\n  lines"), "ValueError: two lines"),
+        (ValueError(), "ValueError"),
+        (MisureError("train it again"), "train it again"),
+        (OSError(2, "No such file", "/home/me/data/a.png"), "FileNotFoundError: [Errno 2] No such file: 'a.png'"),
+        (
+            ValueError("see https://host/a/b or 1/2/3, outputs/x/y"),
+            "ValueError: see https://host/a/b or 1/2/3, outputs/x/y",
+        ),
+    ],
+)
+def test_a_reason_is_one_line_without_machine_paths(error, reason):
+    assert reason_of(error) == reason
+
+
+def test_a_long_reason_is_cut():
+    assert len(reason_of(ValueError("x" * 1000))) == 300
+
+
+def test_failing_subjects_are_kept_until_they_succeed(tmp_path, capsys):
+    failures = Failures(Journal(tmp_path), "quick")
+    with failures.noted("coco-net"):
+        raise RuntimeError("the loss is nan")
+    with failures.noted("triangle-net"):
+        failures.forget("triangle-net")
+    assert failures.reasons == {"coco-net": "RuntimeError: the loss is nan"}
+    assert capsys.readouterr().out == "coco-net failed, the others go on: RuntimeError: the loss is nan\n"
+    assert Journal(tmp_path).failures("quick") == failures.reasons
+    assert Journal(tmp_path).failures("paper") == {}
+    again = Failures(Journal(tmp_path), "quick")
+    with again.noted("coco-net"):
+        again.forget("coco-net")
+    assert Journal(tmp_path).failures("quick") == {}
+
+
+def test_a_failure_that_cannot_be_kept_ends_the_run(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MisureError, match="cannot write"), Failures(Journal(tmp_path / "file"), "quick").noted("a"):
+        raise RuntimeError("no space")
+
+
+def test_a_dataset_without_a_network_is_noted_once(tmp_path):
+    asked = []
+
+    def choose(dataset, networks):
+        asked.append(dataset)
+        if dataset == "coco":
+            raise MisureError("no network")
+        return [f"model={networks[0]}"]
+
+    failures = Failures(Journal(tmp_path), "quick")
+    chosen = failures.tolerant(choose)
+    assert [chosen(dataset, ["x"]) for dataset in ("coco", "coco", "synapse")] == [[], [], ["model=x"]]
+    assert asked == ["coco", "synapse"]
+    assert failures.reasons == {"coco": "no network"}
+
+
+OLDER = {
+    "stages.json": [{"stage": "training", "subject": "a-b", "seconds": 1.5, "started": "then", "profile": "quick"}],
+    "failures.json": [{"subject": "coco", "profile": "quick", "reason": "no network", "time": "then"}],
+    "precision.json": [{"of": {"subject": "a-b"}, "choice": {"precision": "bf16"}}],
+    "served.json": [{"profile": "quick", "unit": "0123"}],
+}
+
+
+def test_what_earlier_versions_kept_comes_first(tmp_path):
+    for name, entries in OLDER.items():
+        (tmp_path / name).write_text(json.dumps(entries))
+    journal = Journal(tmp_path)
+    assert journal.stages() == OLDER["stages.json"]
+    assert journal.failures("quick") == {"coco": "no network"}
+    assert [e["choice"] for e in journal.read("precision")] == [{"precision": "bf16"}]
+    assert RecordStore(tmp_path).serving("quick") == {"0123"}
+    with journal.stage("quick", "explaining"):
+        Failures(journal, "quick").forget("coco")
+    assert [e["stage"] for e in journal.stages()] == ["training", "explaining"]
+    assert journal.failures("quick") == {}
+    (tmp_path / "failures.json").write_text('[{"subj')
+    with pytest.warns(UserWarning, match=r"failures\.json is damaged"):
+        assert journal.failures("quick") == {}
+
+
+@pytest.mark.parametrize("damage", ['{"event": "sta', "5", "[]", '{"stage": "x"}'])
+def test_a_damaged_line_is_named_and_the_next_one_is_whole(tmp_path, damage):
+    journal = Journal(tmp_path)
+    journal.note(("served", {"unit": "first"}))
+    with journal.path.open("a") as stream:
+        stream.write(damage)  # without a line end, as a killed process leaves it
+    journal.note(("served", {"unit": "second"}), ("served", {"unit": "third"}))
+    with pytest.warns(UserWarning, match="line 2 is damaged"):
+        assert [entry["unit"] for entry in journal.read("served")] == ["first", "second", "third"]
+    assert RecordStore(tmp_path).load().empty  # the journal beside the records is none of them
+
+
+def test_stages_are_noted_in_order_and_also_when_they_end_early(tmp_path):
+    with Journal(tmp_path).stage("quick", "training", "coco-net"):
+        pass
+    with pytest.raises(KeyboardInterrupt), Journal(tmp_path).stage("quick", "explaining", "coco-net"):
+        raise KeyboardInterrupt
+    first, second = Journal(tmp_path).stages()
+    assert (first["stage"], first["subject"], first["profile"]) == ("training", "coco-net", "quick")
+    assert second["stage"] == "explaining"
+    assert first["started"] <= second["started"]
+    assert 0 <= second["seconds"] < 60  # nothing happens inside
+
+
+def test_a_stage_that_cannot_be_noted_does_not_hide_what_happened(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="inside"), Journal(tmp_path / "file").stage("quick", "training"):
+        raise ValueError("inside")
+    assert Journal(tmp_path).stages() == []
+
+
+def test_two_processes_note_all_their_stages(tmp_path):
+    children = []
+    for name in "ab":
+        child = os.fork()
+        if child == 0:
+            for _ in range(20):
+                with Journal(tmp_path).stage("quick", name):
+                    pass
+            os._exit(0)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+    assert sorted(entry["stage"] for entry in Journal(tmp_path).stages()) == ["a"] * 20 + ["b"] * 20
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_is_absent_is_left_out_and_no_failure(tmp_path, kept, capsys):
+    failures = Failures(Journal(tmp_path), "paper", kept=kept)
+    with failures.noted("synapse"):
+        raise AbsentError("it was not found.\nRegister, and put it here")
+    assert failures.reasons == {}
+    assert failures.left_out == {"synapse": "it was not found. Register, and put it here"}
+    assert "left out" in capsys.readouterr().out
+    assert bool(Journal(tmp_path).failures("paper")) == kept
+    assert kept or not list(tmp_path.iterdir())

@@ -1,0 +1,153 @@
+"""Records of explanations, and of those that fail: with their reason, tried again, never in the others' way."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from hydra import initialize_config_dir
+from oracles.toys import PerPixel
+from sweep.test_runner import EMPTY, PACE, Images, experiment, setup
+from torch import Tensor
+
+from misure.config import CONFIG_FOLDER
+from misure.explainers.base import SaliencyMaps
+from misure.explainers.baselines import PredictionMap
+from misure.sweep.experiment import Experiment
+from misure.sweep.journal import CannotWriteError
+from misure.sweep.recorder import Recorder
+from misure.sweep.records import RecordStore
+from misure.sweep.runner import Runner
+
+GUILTY = 2
+OTHERS = set(range(8)) - {EMPTY, GUILTY}
+
+
+@pytest.fixture(autouse=True)
+def _hydra() -> Iterator[None]:
+    with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
+        yield
+
+
+def has_guilty(images: Tensor) -> Tensor:
+    """Say which images are the guilty sample, unperturbed."""
+    return (images == Images()[GUILTY]["image"]).flatten(1).all(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Faulty(PredictionMap):
+    """Raises for one sample."""
+
+    def saliency_maps(self, network, images, targets):
+        if has_guilty(images).any():
+            raise ZeroDivisionError(f"in {os.sep}home{os.sep}someone{os.sep}method.py")
+        return super().saliency_maps(network, images, targets)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotFinite(PredictionMap):
+    """Gives NaN for one sample."""
+
+    def saliency_maps(self, network, images, targets):
+        maps = super().saliency_maps(network, images, targets).saliency.clone()
+        maps[has_guilty(images)] = float("nan")
+        return SaliencyMaps(maps)
+
+
+class Small(PerPixel):
+    """A network whose memory does not suffice for one image."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        if has_guilty(images).any():
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().forward(images)
+
+
+class Nan(PerPixel):
+    """A network that returns NaN for one image, all over or in one pixel."""
+
+    def __init__(self, everywhere: bool) -> None:
+        super().__init__()
+        self.everywhere = everywhere
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = super().forward(images)
+        where = logits[has_guilty(images)]
+        if self.everywhere:
+            where[:] = float("nan")
+        else:
+            where[..., 0, 0] = float("nan")
+        logits[has_guilty(images)] = where
+        return logits
+
+
+@functools.cache
+def planned_in_steps(step: int) -> Experiment:
+    return experiment("explainer=prediction", "n_samples=8", f"runner.images_per_step={step}")
+
+
+def run(folder, explainer=None, network=None, step: int = 1) -> Recorder:
+    planned = planned_in_steps(step)
+    recorder = Recorder(RecordStore(folder / "records"), setup(network=network))
+    Runner(recorder, PACE).run([replace(planned, explainer=explainer or planned.explainer)])
+    return recorder
+
+
+FAULTS = {
+    "exception": ({"explainer": Faulty()}, "ZeroDivisionError: in method.py"),
+    "map": ({"explainer": NotFinite()}, "gave a map that is not finite"),
+    "memory": ({"network": Small()}, "out of memory with a single image"),
+    "all NaN": ({"network": Nan(everywhere=True)}, "the network returned NaN or infinity for the image itself"),
+    "one NaN": ({"network": Nan(everywhere=False)}, "the network returned NaN or infinity for the image itself"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:out of memory:RuntimeWarning")
+@pytest.mark.parametrize("step", [1, 8])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_guilty_sample_alone_fails_and_is_alone_tried_again(tmp_path, fault, step):
+    given, reason = FAULTS[fault]
+    first = run(tmp_path, **given, step=step)
+    assert (first.counts.done, first.counts.failed, first.counts.skipped) == (len(OTHERS), 1, 1)
+    found = first.store.load().set_index("sample")
+    assert found["status"].to_dict() == dict.fromkeys(OTHERS, "done") | {GUILTY: "failed", EMPTY: "skipped"}
+    assert reason in found.loc[GUILTY, "reason"]
+    assert "\n" not in found.loc[GUILTY, "reason"]
+    assert first.counts.reasons == {found.loc[GUILTY, "reason"]: 1}
+    before = {path: path.read_bytes() for path in first.store.folder.rglob("*.jsonl")}
+    again = run(tmp_path, **given, step=step)
+    assert (again.counts.done, again.counts.failed, again.counts.present) == (0, 1, 7)
+    second = run(tmp_path, step=step)
+    assert (second.counts.done, second.counts.failed, second.counts.present) == (1, 0, 7)
+    after = {path: path.read_bytes() for path in second.store.folder.rglob("*.jsonl")}
+    assert after.keys() == before.keys()
+    assert [json.loads(after[p])["sample"] for p in after if after[p] != before[p]] == [GUILTY]
+    assert second.store.load().set_index("sample").loc[GUILTY, "status"] == "done"
+
+
+@pytest.mark.parametrize("explainer", [None, Faulty()])
+def test_a_full_disk_ends_the_run(tmp_path, monkeypatch, explainer):
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CannotWriteError, match="No space left on device"):
+        run(tmp_path, explainer)
+    assert RecordStore(tmp_path / "records").load().empty
+
+
+def test_an_interruption_ends_the_run(tmp_path):
+    @dataclass(frozen=True, kw_only=True)
+    class Interrupted(PredictionMap):
+        def saliency_maps(self, network, images, targets):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, Interrupted())
+    assert set(RecordStore(tmp_path / "records").load().get("status", ())) <= {"skipped"}
