@@ -259,7 +259,7 @@ def test_a_run_saves_the_first_samples_curves_of_plain_methods(tmp_path: Path) -
         others = [experiment("explainer=prediction", *few, change) for change in ("blanking=mean", "input_noise=1e-6")]
         runner.run([plain, *others])
         first, second = (runner.recorder.unit(plain, s).id for s in runner.recorder.samples(plain)[:2])
-    saved = {path.stem: "curve_dice" in np.load(path).files for path in runner.store.maps_folder.glob("*.npz")}
+    saved = {path.stem: "curve_dice" in np.load(path).files for path in runner.recorder.store.maps_folder.glob("*.npz")}
     assert len(saved) == 6
     assert [unit for unit, has_curves in saved.items() if has_curves] == [first]
     assert not saved[second]
