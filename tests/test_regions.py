@@ -8,10 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from oracles.resizing import bilinear
 from scipy.ndimage import binary_dilation, binary_erosion
 
 from misure.errors import MisureError
-from misure.regions import border_of, component_at
+from misure.regions import border_of, component_at, resized
 
 
 def drawn(picture: str) -> torch.Tensor:
@@ -110,3 +111,11 @@ def test_components_part_the_mask_and_never_touch(mask):
         assert not (component & ~left).any()
         left &= ~component
         assert not (binary_dilation(component, np.ones((3,) * mask.ndim)) & left).any()
+
+
+@pytest.mark.parametrize("leading", [(), (2,), (2, 3)])
+def test_resizing_equals_the_hand_written_one_whatever_axes_come_first(leading):
+    maps = torch.randn(*leading, 5, 7, dtype=torch.float64)
+    expected = [bilinear(plane, 13, 9) for plane in maps.reshape(-1, 5, 7).numpy()]
+    np.testing.assert_allclose(resized(maps, (13, 9)).numpy(), np.reshape(expected, (*leading, 13, 9)), atol=1e-12)
+    assert resized(maps, (5, 7)) is maps

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from models.test_lending import snapshot
 from oracles.seg_grad_cam import as_image
 from oracles.toys import Convolutional, Shifts, Tokens
-from test_model import snapshot
 from torch import Tensor
 
 import misure

@@ -19,16 +19,18 @@ from pretended_cuda import CUDA, PretendedTensor, pretended_cuda
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from misure import activations, folding, metrics, randomness, regions, training
-from misure.explainers import extremal_perturbation, mask_optimisation, msr, sufficient_region
+from misure import metrics, randomness, regions
+from misure.explainers import activations, extremal_perturbation, mask_optimisation, sufficient_region
 from misure.explainers import make_explainer as make
 from misure.explainers.perturbation import mask_scores
 from misure.metrics import Blanking
+from misure.models import fusion
 from misure.models.compute import Compute, tf32
 from misure.models.logits import to_logits
 from misure.models.wrapper import FrozenNetwork, SegmentationModel, frozen
-from misure.sweep import interventions, survey
+from misure.sweep import interventions, predictions
 from misure.target import Target, TargetBatch, make_all_targets, make_targets, predicted_classes
+from misure.training import module
 from misure.training.config import LOSSES, OPTIMISERS, Recipe, dice_loss, squared_dice_loss
 
 CPU = torch.device("cpu")
@@ -93,13 +95,18 @@ class Scene:
 
 
 def optimised(scene: Scene, problem: mask_optimisation.MaskProblem, network: FrozenNetwork) -> Any:
-    mask, losses = mask_optimisation.minimise(network, problem, lr=0.1, n_iterations=3)
+    mask, losses = mask_optimisation.descend(network, problem, mask_optimisation.Descent(lr=0.1, n_iterations=3))
     return mask, losses, problem.seen(mask, 3)
 
 
 def pruned(scene: Scene, **parameters: Any) -> Any:
     explainer = make("msr", n_iterations=3, mask_size=6, tv_weight=1e-3, **parameters)
-    return scene.lent(lambda network: explainer._minimise(network, scene.images, scene.batch, scene.masks > 0.3))
+
+    def work(network: FrozenNetwork) -> Any:
+        problem = explainer.problem(network, scene.images, scene.batch, scene.masks > 0.3)
+        return mask_optimisation.minimise(network, scene.images, lambda _: problem, explainer.descent)
+
+    return scene.lent(work)
 
 
 def stepped(scene: Scene, name: str) -> Any:
@@ -130,9 +137,9 @@ def scored(scene: Scene, network: FrozenNetwork) -> Any:
 
 
 def folded_logits(scene: Scene, network: FrozenNetwork) -> Tensor:
-    found = folding.pairs(network.model.module, lambda: network(scene.images[:1]))
+    found = fusion.foldable_layers(network.model.module, lambda: network(scene.images[:1]))
     assert found
-    with folding.folded(found), torch.no_grad():
+    with fusion.folded(found), torch.no_grad():
         return network(scene.images)
 
 
@@ -222,12 +229,14 @@ CASES: dict[str, Case] = {
         lambda s: pruned(s, dice_target="soft", returned="best", initial_support="positive_first_channel"),
         [(F32, MAPS), (F32, (3, N))],
     ),
-    "MSR upsample": (lambda s: msr.upsample(s.masks, torch.Size((20, 30))), [(F32, (N, 20, 30))]),
+    "resized": (lambda s: regions.resized(s.masks, (20, 30)), [(F32, (N, 20, 30))]),
     "GridSaliency": (lambda s: on_own(s, "grid_saliency", context=True), MINIMISED),
     "MeaningfulPerturbation": (lambda s: on_own(s, "meaningful_perturbation", blur_sigma=2), MINIMISED),
-    "soft_dice": (lambda s: mask_optimisation.soft_dice(s.batch, s.logits), [(F32, (N, 2))]),
+    "soft_dice": (
+        lambda s: mask_optimisation.soft_dice(s.batch, s.logits, mask_optimisation.segmentation(s.batch)),
+        [(F32, (N, 2))],
+    ),
     "total_variation": (lambda s: mask_optimisation.total_variation(s.masks, 3.0), [(F32, (N,))]),
-    "enlarge": (lambda s: mask_optimisation.enlarge(s.masks, torch.Size((20, 30))), [(F32, (N, 20, 30))]),
     "smooth_maximum": (lambda s: extremal_perturbation.smooth_maximum(s.masks, 1), [(F32, MAPS)]),
     "allowed_cells": (lambda s: extremal_perturbation.allowed_cells(shares(s), s.masks > 0.4), [(INT, (N,))]),
     "keep_largest": (lambda s: extremal_perturbation.keep_largest(s.masks, s.numbers(9, 4)), [(F32, MAPS)]),
@@ -239,7 +248,6 @@ CASES: dict[str, Case] = {
     ),
     "without_channels": (lambda s: s.lent(lambda n: without(s, n)), [(F32, (N, 5, 4, 5))]),
     "summed_scores": (lambda s: activations.summed_scores(s.logits, s.batch), [(F64, (N,))]),
-    "activations.upsample": (lambda s: activations.upsample(s.masks, torch.Size((20, 30))), [(F32, (N, 20, 30))]),
     "SegGradCAM.weights": (lambda s: make("seg_grad_cam").weights(s.images), [(F32, (N, C, 1, 1))]),
     "HiResCAM.weights": (lambda s: make("hires_cam", pool=3).weights(s.images), [(F32, IMAGE)]),
     "folded": (lambda s: s.lent(lambda n: folded_logits(s, n)), [(F32, (N, L, H, W))]),
@@ -257,9 +265,9 @@ CASES: dict[str, Case] = {
         f"optimiser {name}": (lambda s, name=name: stepped(s, name), [(F32, (L, C, 1, 1)), (F32, (L,))])
         for name in OPTIMISERS
     },
-    "image_dice": (lambda s: training.image_dice(s.labels, s.labels.flip(1), L), [(F64, (N,))]),
+    "image_dice": (lambda s: module.image_dice(s.labels, s.labels.flip(1), L), [(F64, (N,))]),
     # the sweep
-    "class counts": (lambda s: survey._class_counts(s.labels, s.labels.flip(1), L), [(INT, (N, 3, L))]),
+    "class counts": (lambda s: predictions._class_counts(s.labels, s.labels.flip(1), L), [(INT, (N, 3, L))]),
     "randomised": (
         lambda s: interventions.randomised(s.model, s.images[:1], 0.5, 0)(s.images).detach(),
         [(F32, (N, L, H, W))],
