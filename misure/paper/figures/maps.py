@@ -12,12 +12,11 @@ import torch
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from torch import Tensor
 
 from misure.explainers import EXPLAINERS
 from misure.metrics import min_max
-from misure.paper.maps import load_maps, saved_units
+from misure.paper.maps import Maps, load_maps, saved_units
 from misure.paper.provenance import figure_note
 from misure.paper.published import PAPER_MASKS, Pair
 from misure.paper.query import class_labels, credit_of, in_class, paper_draw, select
@@ -32,9 +31,6 @@ _SAMPLES_SHOWN = 6
 _PANEL = 1.75
 _BAR_ROWS = 4
 """The colour bar is at most this many rows high."""
-
-_Maps = dict[str, NDArray[Any]]
-
 
 _NO_MAPS = "no saved maps\nin this profile"
 _NO_LICENCE = "no saved maps of\nan image whose licence\nallows showing it"
@@ -84,8 +80,8 @@ def qualitative_figure(run: pd.DataFrame, maps_folder: Path, profile: str, pairs
     for axes, title in zip(grid[0], titles, strict=True):
         axes.set_title(title, fontsize=10)
     for line, row in zip(grid, rows, strict=True):
-        maps = {name: found for name, unit in row.units.items() if (found := load_maps(maps_folder, unit)) is not None}
-        _draw_sample(line, maps, row)
+        loaded = {name: load_maps(maps_folder, unit) for name, unit in row.units.items()}
+        _draw_sample(line, {name: maps for name, maps in loaded.items() if maps}, row)
         line[0].set_ylabel(_row_label(row, several=len(pairs) > 1), fontsize=8)
     scale = ScalarMappable(Normalize(0, 1), cmap=MAP_COLOURS)
     height = min(1, _BAR_ROWS / len(rows))
@@ -108,22 +104,22 @@ def _title(name: str, rows: pd.DataFrame) -> str:
 def shown_rows(run: pd.DataFrame, maps_folder: Path, pairs: Sequence[Pair]) -> list[Row]:
     """Choose what :func:`qualitative_figure` shows, class by class and model by model."""
     saved = saved_units(maps_folder)
-    found = {pair: _saved_rows(tables, saved) for pair, tables in _selected(run, pairs).items()}
-    allowed = {pair: units[_may_be_shown(units, pair)] for pair, units in found.items()}
-    labels = _classes_shown(pd.concat(found.values()), pairs[0].qualitative_classes)
+    with_maps = {pair: _saved_rows(tables, saved) for pair, tables in _selected(run, pairs).items()}
+    allowed = {pair: units[_may_be_shown(units, pair)] for pair, units in with_maps.items()}
+    labels = _classes_shown(pd.concat(with_maps.values()), pairs[0].qualitative_classes)
     each = max(1, _SAMPLES_SHOWN // len(labels)) if labels else 1
     rows = []
     for label in labels or [""]:
-        mine = {pair: in_class(units, label) for pair, units in allowed.items()}
-        maps_of = pd.concat(mine.values()).groupby("sample").size()
-        chosen = {pair: _chosen(units, maps_of, each) for pair, units in mine.items()}
+        of_class = {pair: in_class(units, label) for pair, units in allowed.items()}
+        maps_of = pd.concat(of_class.values()).groupby("sample").size()
+        chosen = {pair: _chosen(units, maps_of, each) for pair, units in of_class.items()}
         named = label if len(labels) > 1 else ""
         for place in range(max(1, *(len(samples) for samples in chosen.values()))):
             for pair, samples in chosen.items():
                 if place < len(samples):
-                    rows.append(_row(pair, named, mine[pair], samples[place]))
+                    rows.append(_row(pair, named, of_class[pair], samples[place]))
                 else:
-                    hidden = len(in_class(found[pair], label)) > len(mine[pair])
+                    hidden = len(in_class(with_maps[pair], label)) > len(of_class[pair])
                     rows.append(Row(pair, named, None, {}, _NO_LICENCE if hidden else _NO_MAPS))
     return rows
 
@@ -159,8 +155,8 @@ def _chosen(units: pd.DataFrame, maps_of: pd.Series, number: int) -> list[int]:
 
 
 def _row(pair: Pair, label: str, units: pd.DataFrame, sample: int) -> Row:
-    mine = units[units["sample"] == sample]
-    return Row(pair, label, mine.iloc[0], dict(zip(mine["explainer"], mine["unit"], strict=True)))
+    of_sample = units[units["sample"] == sample]
+    return Row(pair, label, of_sample.iloc[0], dict(zip(of_sample["explainer"], of_sample["unit"], strict=True)))
 
 
 def _row_label(row: Row, *, several: bool) -> str:
@@ -179,7 +175,7 @@ def _natural(image: Tensor, pair: Pair) -> Tensor:
     return (image * std + mean).clamp(0, 1)
 
 
-def _draw_sample(line: Any, maps: Mapping[str, _Maps], row: Row) -> None:
+def _draw_sample(line: Any, maps: Mapping[str, Maps], row: Row) -> None:
     if not maps:
         for axes in line:
             show_empty(axes, row.reason, aspect=1)

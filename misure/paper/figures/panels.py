@@ -27,7 +27,7 @@ def tidy(axes: Axes, *, size: int = 8, grid: str = "0.92") -> None:
 
 
 def plain_ticks(axis: Axis, ticks: Sequence[float]) -> None:
-    """Write ticks as plain numbers, and none between them; of powers on an axis with a logarithmic scale."""
+    """Set an axis's ticks, written as plain numbers whatever its scale, with none between them."""
     axis.set_major_locator(FixedLocator(ticks))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())
@@ -63,7 +63,7 @@ def dataset_figures(
     Returns:
         The figure, its datasets and models, and the panels: a row for each of the pairs.
     """
-    for pairs in grouped(material.pairs, "dataset"):
+    for pairs in grouped(material.shown, "dataset"):
         size = panel[0] * len(pairs) + room[0], panel[1] * rows + room[1]
         figure = Figure(figsize=size, layout="constrained")
         figure_note(figure, material.run, material.profile, pairs)

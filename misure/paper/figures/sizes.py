@@ -9,8 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
+from misure.paper.figures.panels import plain_ticks, tidy
 from misure.paper.provenance import figure_note
 from misure.paper.published import Pair
 from misure.paper.query import at_threshold, class_labels, in_class, paper_draw, select
@@ -56,13 +57,13 @@ def size_figure(run: pd.DataFrame, profile: str, pair: Pair) -> Figure:
     )
     grid = figure.subplots(len(panels), 2, squeeze=False)
     scale = _ratio_scale(pd.concat(panels.values())["perturbation_ratio"].astype(float))
-    for (left, right), (label, mine) in zip(grid, panels.items(), strict=True):
+    for (left, right), (label, shown) in zip(grid, panels.items(), strict=True):
         name = label if len(panels) > 1 or label == _ALL else ""
-        _scatter(left, mine, "n_dilations", name)
-        _scatter(right, mine, "perturbation_ratio", name)
+        _scatter(left, shown, "n_dilations", name)
+        _scatter(right, shown, "perturbation_ratio", name)
         left.set_ylabel("Number of dilations", fontsize=9)
         right.set_ylabel("Perturbation ratio of MSR", fontsize=9)
-        if len(mine):
+        if len(shown):
             left.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             scale(right)
     for axes in grid[-1]:
@@ -78,7 +79,7 @@ def _panels(rows: pd.DataFrame, pair: Pair) -> dict[str, pd.DataFrame]:
     by_class = {label: in_class(rows, label) for label in class_labels(rows, pair.size_classes or pair.classes)}
     merged = {_ALL: rows} if pair.sizes_merged and len(by_class) > 1 else {}
     fewest = _FEWEST if merged else 1
-    by_class = {label: mine for label, mine in by_class.items() if label in pair.size_classes or len(mine) >= fewest}
+    by_class = {label: of for label, of in by_class.items() if label in pair.size_classes or len(of) >= fewest}
     return dict(list((merged | by_class).items())[:_MOST_ROWS])
 
 
@@ -91,10 +92,7 @@ def _scatter(axes: Axes, rows: pd.DataFrame, column: str, name: str) -> None:
     size, value = shown["prediction_size"].astype(float), shown[column].astype(float)
     axes.scatter(size, value, s=26, alpha=0.65, color=_POINT_COLOUR, edgecolors="white", linewidths=0.5)
     axes.set_title("\n".join(line for line in (name, _correlation_title(size, value)) if line), fontsize=10)
-    axes.tick_params(labelsize=9)
-    axes.grid(visible=True, color="0.9")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    tidy(axes, size=9, grid="0.9")
     top = max(1.0, float(value.max()))
     axes.set_ylim(bottom=-0.05 * top, top=1.08 * top)
 
@@ -113,9 +111,7 @@ def _ratio_scale(ratios: pd.Series) -> Callable[[Axes], None]:
             axes.set_yscale("symlog", linthresh=low, linscale=0.3)
             axes.set_ylim(-0.3 * low, high * 1.5)
             ticks = [0, *(t for t in ticks if t > low)]
-        axes.yaxis.set_major_locator(FixedLocator(ticks))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_locator(NullLocator())
+        plain_ticks(axes.yaxis, ticks)
 
     return logarithmic if high > _LOGARITHMIC_FROM * low else lambda _: None
 

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from omegaconf import OmegaConf
 from paper_records import ORGANS, frame, organ, photo, unit
 
-from misure.explainers import EXPLAINERS
-from misure.paper.extensions.ambiguities import CHOICES, ambiguities_table, costs_table, distance
-from misure.paper.extensions.ambiguities_markdown import ambiguities_tables, summary
+from misure.paper.extensions.ambiguities import ambiguities_table, ambiguities_tables, costs_table, distance, summary
 from misure.paper.material import Material
 from misure.paper.published import PAIRS, Pair
 from misure.paper.query import latest_run
 
-CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 TRIANGLE, SYNAPSE, COCO = PAIRS[0], PAIRS[1], PAIRS[4]
 HALF = {"context_value": 0.5}
 
@@ -158,70 +154,39 @@ def test_costs_by_hand() -> None:
     assert costs.iloc[2][["method", "n_readings"]].tolist() == ["RISE", 0]
 
 
-def judged(pair: Pair, made: Callable[..., list[dict[str, Any]]], n: int) -> str:
-    units = [made(s, p, perturbation_ratio=r) for s in range(n) for p, r in (({}, 2.0), (HALF, 0.5))]
-    table = ambiguities_table(run_of(*units), pair)
-    return summary(table, costs_table(table))
-
-
-def test_the_summary_names_the_range_and_the_nearest() -> None:
-    text = judged(TRIANGLE, lambda s, p, **k: unit("msr", s, p, region_ratio=2.0, **k), 12)
-    assert "- **Triangle, U-Net**" in text
-    assert "MSR: between 0.500 (start at 0.5 around the object) and 2.000 (literal) for the perturbation ratio" in text
-    assert "a factor of 4.000" in text
-    assert (
-        "Nearest to the printed 0.63 (MSR, perturbation ratio) comes "
-        '"start at 0.5 around the object" with 0.500 [0.500, 0.500], in 100% of the resamples of images.'
-    ) in text
-
-
-def test_few_images_say_nothing_about_nearness() -> None:
-    text = judged(TRIANGLE, lambda s, p, **k: unit("msr", s, p, **k), 3)
-    assert "Too few images (3; it takes 10) to say which reading is nearest." in text
-    assert "Nearest to" not in text
-
-
-def test_a_stand_in_says_nothing_about_nearness() -> None:
-    text = judged(SYNAPSE, lambda s, p, **k: organ("msr", s, "Liver", p, **k), 12)
-    assert "a stand-in: how near a reading comes to the paper's numbers says nothing here" in text
-    assert "Nearest to" not in text
-
-
-def test_another_network_is_named() -> None:
-    text = judged(COCO, lambda s, p, **k: photo("msr", s, "cat", p, **k), 12)
-    assert "The network is not the paper's (MobileNetV2 substitution)" in text
-
-
-def test_nothing_measured_is_said_and_documents_carry_their_marks(tmp_path: Path) -> None:
-    units = [organ("msr", s, "Liver", p) for s in range(2) for p in ({}, HALF)]
-    run = run_of(*units)
-    material = Material(run, "quick", tmp_path, pd.DataFrame(), [TRIANGLE, SYNAPSE])
-    made = {name: (table, document) for name, table, document in ambiguities_tables(material)}
-    assert list(made) == ["ambiguities", "ambiguities_cost"]
-    for table, document in made.values():
-        title, _, text = document.partition("\n\n")
-        assert "Synapse data: **stand-in" in title
-        assert text.startswith("- **Triangle, U-Net**\n  - Not measured")  # the summary stands first
-        rows = table[table["dataset"] == "Synapse"]
-        assert rows["stand_in"].all()
-        lines = [line for line in document.splitlines() if line.startswith("| ") and "stand-in" in line]
-        assert len(lines) >= 6  # each row of Synapse carries its mark
+NEAREST = 'comes "start at 0.5 around the object" with 0.500 [0.500, 0.500], in 100% of the resamples of images.'
 
 
 @pytest.mark.parametrize(
-    ("name", "pair"), [("ambiguities", TRIANGLE), ("ambiguities_synapse", SYNAPSE), ("ambiguities_coco", COCO)]
+    ("pair", "n", "said", "unsaid"),
+    [
+        (TRIANGLE, 12, "between 0.500 (start at 0.5 around the object) and 2.000 (literal)", "stand-in"),
+        (TRIANGLE, 12, NEAREST, "Too few"),
+        (TRIANGLE, 3, "Too few images (3; it takes 10)", "Nearest to"),
+        (SYNAPSE, 12, "a stand-in: how near a reading comes", "Nearest to"),
+        (COCO, 12, "The network is not the paper's (MobileNetV2 substitution)", "stand-in"),
+    ],
 )
-def test_sweeps_run_each_reading_once(name: str, pair: Pair) -> None:
-    sweep = OmegaConf.load(CONFIGS / "sweep" / f"{name}.yaml")
-    assert sweep.hydra.sweeper.params.dataset == pair.dataset
-    configs = [file.strip() for file in sweep.hydra.sweeper.params.explainer.split(",")]
-    chosen = [choice for choice in CHOICES if choice.differs_on(pair)]
-    assert len(configs) == len(chosen)
-    for file, choice in zip(configs, chosen, strict=True):
-        config = OmegaConf.to_container(OmegaConf.load(CONFIGS / "explainer" / f"{file}.yaml"))
-        if choice.literal:
-            assert config["method"] == file == choice.explainer
-        else:
-            assert config.pop("defaults") == [choice.explainer, "_self_"]
-            assert config == dict(choice.parameters)
-            EXPLAINERS[choice.explainer](**config)  # every value is allowed
+def test_the_summary_says_how_far_numbers_move_and_no_more_than_is_known(
+    pair: Pair, n: int, said: str, unsaid: str
+) -> None:
+    make = {"triangle": unit, "synapse": partial(organ, label="Liver"), "coco": partial(photo, name="cat")}[
+        pair.dataset
+    ]
+    ratios = (({}, 2.0), (HALF, 0.5))
+    units = [make("msr", s, parameters=p, perturbation_ratio=r, region_ratio=2.0) for s in range(n) for p, r in ratios]
+    table = ambiguities_table(run_of(*units), pair)
+    text = summary(table, costs_table(table))
+    assert said in text
+    assert unsaid not in text
+
+
+def test_rows_of_a_stand_in_carry_their_mark(tmp_path: Path) -> None:
+    run = run_of(*(organ("msr", s, "Liver", p) for s in range(2) for p in ({}, HALF)))
+    tables = list(ambiguities_tables(Material(run, "quick", tmp_path, pd.DataFrame(), [TRIANGLE, SYNAPSE])))
+    assert [table.name for table in tables] == ["ambiguities", "ambiguities_cost"]
+    for table in tables:
+        assert "Synapse data: stand-in" in table.title
+        assert table.frame["stand_in"].equals(table.frame["dataset"].eq("Synapse"))
+        lines = [line for line in table.body().splitlines() if line.endswith("| stand-in |")]
+        assert len(lines) == table.frame["stand_in"].sum()
