@@ -57,16 +57,16 @@ def test_a_perfect_prediction_has_next_to_no_loss(loss):
     assert Recipe(loss=loss).loss_of(logits, masks).item() == pytest.approx(0, abs=1e-6)  # float32
 
 
-def test_the_cosine_schedule():
-    recipe = Recipe(lr=1.0, warmup=0.1)
-    found = [recipe.lr_at(p) for p in (0.0, 0.05, 0.1, 0.55, 1.0, 7.0)]
-    assert found == pytest.approx([0.02, 0.5, 1.0, 0.5, 0.0, 0.0])
-    assert Recipe(lr=1.0, warmup=0.0).lr_at(0.0) == 1.0
-
-
-def test_the_polynomial_schedule():
-    recipe = Recipe(lr=0.01, warmup=0.0, schedule="polynomial")
-    assert [recipe.lr_at(p) for p in (0.0, 0.5, 1.0)] == pytest.approx([0.01, 0.01 * 0.5**0.9, 0.0])
+@pytest.mark.parametrize(
+    ("recipe", "progress", "rates"),
+    [
+        (Recipe(lr=1.0, warmup=0.1), (0.0, 0.05, 0.1, 0.55, 1.0, 7.0), (0.02, 0.5, 1.0, 0.5, 0.0, 0.0)),
+        (Recipe(lr=1.0, warmup=0.0), (0.0,), (1.0,)),
+        (Recipe(lr=0.01, warmup=0.0, schedule="polynomial"), (0.0, 0.5, 1.0), (0.01, 0.01 * 0.5**0.9, 0.0)),
+    ],
+)
+def test_schedules_by_hand(recipe, progress, rates):
+    assert [recipe.lr_at(share) for share in progress] == pytest.approx(rates)
 
 
 @given(progress=st.floats(0, 2), warmup=st.floats(0, 0.9), schedule=st.sampled_from(sorted(SCHEDULES)))

@@ -1,4 +1,4 @@
-"""Training: what it minimises, that it improves, stops in time and resumes where it was."""
+"""Training improves, stops in time and resumes where it was."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from types import SimpleNamespace
 import hardware
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from pipeline import TINY_LAYOUT, environment, shipped_root
 from safetensors.torch import load_file
 from torch import nn
 
-from misure.datasets.datamodule import KeyedSampler, SegmentationData, Stage
+from misure.datasets.datamodule import SegmentationData, Stage
 from misure.datasets.triangle import TriangleDataset, TriangleLayout
 from misure.errors import MisureError
 from misure.models.checkpoint import CheckpointInfo, read_info
@@ -65,40 +63,10 @@ def uninterrupted(root, tmp_path_factory):
     return path, run(root, path)
 
 
-# The order of images
-
-
-@given(n=st.integers(1, 30), size=st.integers(1, 40), seed=st.integers(0, 5), epochs=st.integers(1, 4))
-def test_epochs_are_slices_of_shuffled_passes(n, size, seed, epochs):
-    order: list[int] = []
-    for epoch in range(epochs):
-        sampler = KeyedSampler(n, size, seed)  # as a resumed run makes it
-        sampler.set_epoch(epoch)
-        drawn = list(sampler)
-        assert len(drawn) == len(sampler) == size
-        order += drawn
-    for start in range(0, len(order) - n + 1, n):
-        assert sorted(order[start : start + n]) == list(range(n))
-
-
-def test_another_seed_and_another_pass_give_another_order():
-    orders = [list(KeyedSampler(50, 50, seed)) for seed in (0, 0, 1)]
-    double = list(KeyedSampler(50, 100, 0))
-    assert orders[0] == orders[1] == double[:50]
-    assert orders[0] != orders[2]
-    assert double[:50] != double[50:]
-
-
-# Losses and scores by hand
-
-
 def test_image_dice_by_hand():
     predicted = torch.tensor([[[1, 1, 0, 2]], [[0, 0, 0, 0]], [[0, 0, 0, 0]], [[1, 1, 1, 1]]])
     truth = torch.tensor([[[1, 0, 0, 2]], [[0, 0, 0, 0]], [[0, 2, 0, 0]], [[1, 1, 1, 1]]])
     assert image_dice(predicted, truth, 4).tolist() == [(2 / 3 + 1) / 2, 1.0, 0.0, 1.0]
-
-
-# Whole trainings
 
 
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
@@ -111,7 +79,7 @@ def test_every_optimiser_trains_in_every_precision_with_and_without_clipping(
     short = {"lr": 0.01, "max_epochs": 1, "samples_per_epoch": 4, "warmup": 0.0, "weight_decay": 0.0}
     network = toy_network()
     before = [p.detach().clone() for p in network.parameters()]
-    info = run(root, tmp_path / "toy.safetensors", Recipe(**{**vars(RECIPE), **short, **changes}), network)
+    info = run(root, tmp_path / "toy.safetensors", replace(RECIPE, **short, **changes), network)
     moved = torch.cat([(a - b).detach().flatten() for a, b in zip(network.parameters(), before, strict=True)])
     assert info.training["precision"] == precision
     assert 0 <= info.metrics["val_dice"] <= 1
@@ -124,7 +92,7 @@ def test_every_optimiser_trains_in_every_precision_with_and_without_clipping(
 
 @pytest.mark.parametrize("bfloat16", ["slow", "fast"], indirect=True)
 def test_auto_trains_in_the_precision_of_the_hardware(root, tmp_path, bfloat16, capsys):
-    recipe = Recipe(**{**vars(RECIPE), "precision": "auto", "max_epochs": 1, "samples_per_epoch": 4})
+    recipe = replace(RECIPE, precision="auto", max_epochs=1, samples_per_epoch=4)
     info = run(root, tmp_path / "toy.safetensors", recipe)
     assert info.training["precision"] == {"slow": "32", "fast": "bf16"}[bfloat16]
     assert {"slow": "not fast at bfloat16", "fast": "measured: bf16"}[bfloat16] in capsys.readouterr().out
@@ -132,7 +100,7 @@ def test_auto_trains_in_the_precision_of_the_hardware(root, tmp_path, bfloat16, 
 
 def test_training_improves_and_leaves_two_files(uninterrupted, root, tmp_path):
     path, info = uninterrupted
-    before = run(root, tmp_path / "toy.safetensors", Recipe(**{**vars(RECIPE), "lr": 0.0, "max_epochs": 1}))
+    before = run(root, tmp_path / "toy.safetensors", replace(RECIPE, lr=0.0, max_epochs=1))
     assert info.metrics["val_dice"] > max(0.9, before.metrics["val_dice"] + 0.1)
     assert info.metrics["val_images"] == 8
     assert info.training["steps"] in {5, 10, 15, 20}
@@ -142,7 +110,7 @@ def test_training_improves_and_leaves_two_files(uninterrupted, root, tmp_path):
 
 def test_a_resumed_training_says_what_it_started_from(root, tmp_path):
     """Begun offline from random weights in float32, it goes on where pre-trained ones and another precision are had."""
-    path, recipe = tmp_path / "toy.safetensors", Recipe(**{**vars(RECIPE), "precision": "auto"})
+    path, recipe = tmp_path / "toy.safetensors", replace(RECIPE, precision="auto")
     begun = replace(INFO, initial_weights="random", network={"pretrained": None})
     later = replace(INFO, initial_weights="imagenet", network={"pretrained": "imagenet"})
     before = hardware.kind
@@ -264,7 +232,7 @@ class Clock:
 def test_a_time_budget_ends_training(root, tmp_path, monkeypatch):
     clock = Clock()
     monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=clock.monotonic))
-    recipe = Recipe(**{**vars(RECIPE), "max_minutes": 0.75, "max_epochs": 1000})
+    recipe = replace(RECIPE, max_minutes=0.75, max_epochs=1000)
     network = Watching(*toy_network())
     info = run(root, tmp_path / "toy.safetensors", recipe, network)
     assert len(network.sizes) == 8  # the eighth step starts after 48 s of 45
