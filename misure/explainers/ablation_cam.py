@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from misure.explainers.activations import (
-    activations,
     influences,
     no_influence,
     run_through,
@@ -17,14 +16,13 @@ from misure.explainers.activations import (
     without_channels,
 )
 from misure.explainers.base import SaliencyMaps
-from misure.explainers.cam import TYPICAL_CHANNELS, LayerExplainer
+from misure.explainers.cam import TYPICAL_CHANNELS, ChannelCAM, ChannelScoring
 from misure.models.wrapper import FrozenNetwork
-from misure.regions import resized
 from misure.target import TargetBatch
 
 
 @dataclass(frozen=True, kw_only=True)
-class AblationCAM(LayerExplainer):
+class AblationCAM(ChannelCAM):
     r"""Activations of a layer, weighted by the share of the score that is lost without them.
 
     .. math:: \mathrm{ReLU}\left(\sum_k \frac{y - y_k}{|y|} A^k\right)
@@ -40,6 +38,7 @@ class AblationCAM(LayerExplainer):
 
     name: ClassVar[str] = "ablation_cam"
     title: ClassVar[str] = "Ablation-CAM"
+    stage: ClassVar[str] = "ablating"
 
     @property
     def passes(self) -> tuple[int, int]:
@@ -49,29 +48,35 @@ class AblationCAM(LayerExplainer):
         """
         return (3 + TYPICAL_CHANNELS, 0)
 
-    @torch.no_grad()
     def saliency_maps(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> SaliencyMaps:
-        """Return maps >= 0 that are not scaled; memory holds a batch of ablated activations."""
+        """Return maps >= 0 that are not scaled.
+
+        Raises:
+            MisureError: If the logits do not depend on the layer.
+        """
         if not influences(network, images[0], self.layer):
             raise no_influence(network, self.layer)
-        maps = [self._map(network, images[i : i + 1], targets[i : i + 1]) for i in range(len(images))]
-        return SaliencyMaps(torch.cat(maps))
+        return super().saliency_maps(network, images, targets)
 
-    def _map(self, network: FrozenNetwork, image: Tensor, target: TargetBatch) -> Tensor:
-        features = activations(network, image, self.layer)[0]
-        active = (features != 0).flatten(1).any(1).nonzero()[:, 0]
+    def speaking(self, features: Tensor) -> Tensor:
+        """Channels that are not zero."""
+        return (features != 0).flatten(1).any(1)
 
-        def work(part: slice) -> Tensor:
-            channels = active[part]
+    def scoring(
+        self,
+        network: FrozenNetwork,
+        image: Tensor,
+        target: TargetBatch,
+        features: Tensor,  # noqa: ARG002
+    ) -> ChannelScoring:
+        """Score the image without each channel; weights are lost shares."""
+        whole = summed_scores(network(image), target)
+
+        def score(channels: Tensor) -> Tensor:
             copies = torch.zeros_like(channels)
             logits = run_through(
                 network, image[copies], self.layer, lambda a: without_channels(network, a, channels, image.ndim)
             )
             return summed_scores(logits, target[copies])
 
-        whole = summed_scores(network(image), target)
-        scores = network.map(work, len(active), image[0], stage="ablating") if len(active) else whole[:0]
-        weights = (whole - scores) / torch.where(whole == 0, 1, whole.abs())
-        shape = (-1, *(1,) * (features.ndim - 1))
-        cam = (weights.to(features.dtype).view(shape) * features[active]).sum(0, keepdim=True)
-        return resized(cam.relu(), image.shape[2:])
+        return score, lambda scores: (whole - scores) / torch.where(whole == 0, 1, whole.abs())

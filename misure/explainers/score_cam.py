@@ -8,9 +8,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from misure.explainers.activations import activations, summed_scores
-from misure.explainers.base import SaliencyMaps
-from misure.explainers.cam import TYPICAL_CHANNELS, LayerExplainer
+from misure.explainers.activations import summed_scores
+from misure.explainers.cam import TYPICAL_CHANNELS, ChannelCAM, ChannelScoring
 from misure.metrics import dice, keep, min_max
 from misure.models.wrapper import FrozenNetwork
 from misure.regions import resized
@@ -18,7 +17,7 @@ from misure.target import TargetBatch
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreCAM(LayerExplainer):
+class ScoreCAM(ChannelCAM):
     r"""Activations of a layer, weighted by how well each serves as a mask of the image.
 
     .. math:: \mathrm{ReLU}\left(\sum_k w_k A^k\right)
@@ -36,6 +35,7 @@ class ScoreCAM(LayerExplainer):
 
     name: ClassVar[str] = "score_cam"
     title: ClassVar[str] = "Score-CAM"
+    stage: ClassVar[str] = "masking"
 
     score: Literal["dice", "logit"] = "dice"
 
@@ -47,31 +47,21 @@ class ScoreCAM(LayerExplainer):
         """
         return (1 + TYPICAL_CHANNELS, 0)
 
-    @torch.no_grad()
-    def saliency_maps(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> SaliencyMaps:
-        """Return maps >= 0 that are not scaled; memory holds one image's activations and a batch of masks."""
-        maps = [self._map(network, images[i : i + 1], targets[i : i + 1]) for i in range(len(images))]
-        return SaliencyMaps(torch.cat(maps))
-
-    def _map(self, network: FrozenNetwork, image: Tensor, target: TargetBatch) -> Tensor:
-        features = activations(network, image, self.layer)[0]
+    def speaking(self, features: Tensor) -> Tensor:
+        """Channels that are not constant."""
         flat = features.flatten(1)
-        varying = (flat.amax(1) > flat.amin(1)).nonzero()[:, 0]
+        return flat.amax(1) > flat.amin(1)
+
+    def scoring(self, network: FrozenNetwork, image: Tensor, target: TargetBatch, features: Tensor) -> ChannelScoring:
+        """Score the image behind each channel's mask; logits go through a softmax."""
         baseline = self.fill.baseline(network, image)
 
-        def work(part: slice) -> Tensor:
-            masks = min_max(resized(features[varying[part]], image.shape[2:]))
-            many = target[torch.zeros_like(varying[part])]
+        def score(channels: Tensor) -> Tensor:
+            masks = min_max(resized(features[channels], image.shape[2:]))
+            copies = target[torch.zeros_like(channels)]
             logits = network(keep(image, masks, baseline))
             if self.score == "dice":
-                return dice(many.hits(logits), many.regions)
-            return summed_scores(logits, many) / many.regions.flatten(1).sum(1)
+                return dice(copies.hits(logits), copies.regions)
+            return summed_scores(logits, copies) / copies.regions.flatten(1).sum(1)
 
-        weights = flat.new_zeros(0, dtype=torch.float64)
-        if len(varying):
-            weights = network.map(work, len(varying), image[0], stage="masking")
-        if self.score == "logit":
-            weights = weights.softmax(0)
-        shape = (-1, *(1,) * (features.ndim - 1))
-        cam = (weights.to(features.dtype).view(shape) * features[varying]).sum(0, keepdim=True)
-        return resized(cam.relu(), image.shape[2:])
+        return score, lambda scores: scores if self.score == "dice" else scores.softmax(0)
