@@ -75,11 +75,8 @@ def resolve(network, images, target=None, region=None, **names):
 BRIGHT = torch.tensor([[[[0.9, 0.1, 0.9]]], [[[0.9, 0.8, 0.1]]]])
 
 
-def test_a_single_foreground_class_needs_no_name():
+def test_a_class_is_the_only_one_or_named():
     assert [t.class_id for t in resolve(PerPixel(), BRIGHT)] == [1, 1]
-
-
-def test_a_class_can_be_named():
     assert resolve(PerPixel(), BRIGHT, "cell", class_names=("none", "cell"))[0].class_id == 1
 
 
@@ -91,28 +88,16 @@ def test_one_region_serves_all_images_and_several_serve_one_each():
 
 
 @pytest.mark.parametrize(
-    ("images", "target", "message"),
+    ("network", "images", "target", "message"),
     [
-        (torch.zeros(1, 1, 1, 3), None, "only background was predicted"),
-        (BRIGHT, "cel", "no class named 'cel'; close names: cell"),
+        (PerPixel(), torch.zeros(1, 1, 1, 3), None, "only background was predicted"),
+        (PerPixel(), BRIGHT, "cel", "no class named 'cel'; close names: cell"),
+        (lambda _: LOGITS[None], torch.zeros(1, 1, 2, 3), None, r"several classes are predicted: .* out of \[1, 2\]"),
     ],
 )
-def test_targets_that_cannot_be_resolved(images, target, message):
+def test_targets_that_cannot_be_resolved(network, images, target, message):
     with pytest.raises(MisureError, match=message):
-        resolve(PerPixel(), images, target, class_names=("none", "cell"))
-
-
-def test_several_classes_need_a_choice():
-    with pytest.raises(
-        MisureError, match=r"several classes are predicted: choose one with target=..., out of \[1, 2\]"
-    ):
-        resolve(lambda x: LOGITS[None], torch.zeros(1, 1, 2, 3))
-
-
-def test_a_target_moves_to_the_cpu_whole():
-    moved = Target.from_logits(LOGITS, 2).cpu()
-    assert (moved.class_id, moved.size) == (2, 1)
-    assert torch.equal(moved.background, PREDICTED == 0)
+        resolve(network, images, target, class_names=("none", "cell"))
 
 
 def test_confidence_is_the_mean_probability_over_the_region():

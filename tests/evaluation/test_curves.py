@@ -22,10 +22,10 @@ from misure.errors import MisureError
 from misure.evaluation.curves import SMALLEST_RATIO, explanation_curves, is_plain
 from misure.explainers import MSR, RISE, PredictionMap, SegGradCAM
 from misure.explanation import Explanation
-from misure.metrics import Blanking, Evaluation, evaluate
+from misure.metrics import Blanking, Evaluation
 from misure.models.compute import Compute
 from misure.models.wrapper import SegmentationModel, frozen
-from misure.target import TargetBatch, make_targets
+from misure.target import make_targets
 
 EXACT = Compute(precision="32", batch_size=4)
 ZERO = Blanking()
@@ -83,17 +83,6 @@ def test_insertion_and_deletion_of_single_pixels_by_hand() -> None:
     assert curves["curve_dice"].tolist() == [0, 1]
 
 
-def test_equal_values_go_in_together_or_not_at_all() -> None:
-    plateau = np.zeros((4, 4), np.float32)
-    plateau[0] = 1  # the four bright pixels
-    curves = explanation_curves(*explained(PerPixel(), bright(4), plateau), ZERO, EXACT, n_levels=9, n_steps=8)
-    assert set(curves["curve_ratio"]) == {0, 1, 4}
-    assert (curves["curve_ratio"] <= curves["curve_allowed"] + 1e-9).all()
-    assert (curves["curve_dice"] == (curves["curve_ratio"] > 0)).all()
-    assert set(curves["insertion_fraction"]) == {0, 1 / 4, 1}
-    assert curves["deletion_dice"].tolist() == [1.0 if share == 0 else 0.0 for share in curves["deletion_fraction"]]
-
-
 def test_a_mask_ends_at_its_last_pixel_inside_the_sufficient_region() -> None:
     mask = np.zeros((4, 4), np.float32)
     mask[0] = (1, 0.5, 0.25, 0)
@@ -118,13 +107,6 @@ def test_a_constant_map_keeps_nothing_or_everything(thresholds: tuple[float | No
     assert curves["deletion_dice"].tolist() == [1] * 12 + [0]
     everything = thresholds == THRESHOLD or value > 0
     assert curves["curve_dice"].tolist() == [0] * 15 + [1 if everything else 0]
-
-
-def test_one_pixel_objects_have_curves() -> None:
-    order = np.arange(16, 0, -1, dtype=np.float64).reshape(4, 4)
-    curves = explanation_curves(*explained(PerPixel(), bright(1).double(), order), ZERO, EXACT)
-    assert curves["curve_ratio"].tolist() == np.floor(curves["curve_allowed"] + 1e-6).tolist()
-    assert curves["curve_dice"].tolist() == (curves["curve_ratio"] >= 1).tolist()
 
 
 def slow_sets(ranked: np.ndarray, allowed: int, *, is_mask: bool) -> set[tuple[int, int]]:
@@ -210,18 +192,6 @@ def test_the_last_point_of_a_mask_is_its_evaluation(method: str, make_images) ->
     curves = explanation_curves(network, explanation, ZERO, EXACT)
     assert curves["curve_dice"][-1] == explanation.evaluations[0].binary_dice_explained
     assert curves["curve_region_ratio"][-1] == explanation.evaluations[0].region_ratio
-
-
-def test_a_level_is_a_threshold_of_the_map(make_images) -> None:
-    images, network = make_images(1, 2, 12, 14).float(), SegmentationModel(Convolutional(2))
-    explanation = explain(network, images[0], 1, method="rise", precision="32", n_masks=20)
-    curves = explanation_curves(network, explanation, ZERO, EXACT)
-    masks = torch.stack([(explanation.saliency > level).float() for level in curves["curve_levels"].tolist()])
-    with frozen(network, EXACT, torch.device("cpu")) as lent:
-        batch = TargetBatch.stack([explanation.target] * len(masks))
-        found = evaluate(lent, images.expand(len(masks), -1, -1, -1), batch, masks, threshold=None)
-    assert curves["curve_dice"].tolist() == [e.dice_explained for e in found]
-    assert curves["curve_ratio"].tolist() == [e.perturbation_ratio for e in found]
 
 
 def test_a_set_is_passed_through_the_network_once() -> None:
