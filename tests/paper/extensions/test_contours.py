@@ -15,18 +15,20 @@ from paper_records import SUBSTITUTION, frame, photo, unit
 
 from misure.paper.extensions.contours import (
     ENOUGH_SAMPLES,
-    contours_document,
     contours_table,
+    contours_tables,
     near_contour,
     shares_near_contour,
 )
-from misure.paper.extensions.readings import LITERAL, READINGS
-from misure.paper.published import PAIRS
+from misure.paper.extensions.readings import readings_of
+from misure.paper.material import Material
+from misure.paper.published import PAIRS, Pair
 from misure.paper.query import latest_run
 
 TRIANGLE = PAIRS[0]
 COCO = next(pair for pair in PAIRS if pair.model == "deeplabv3_mobilenetv2")
 SIDE = 224
+READINGS = readings_of("table5_readings")
 
 
 def _square() -> np.ndarray:
@@ -94,34 +96,33 @@ def _contour_run(folder: Path, saliency: np.ndarray, samples: int = ENOUGH_SAMPL
     return latest_run(frame(*units), "quick")
 
 
+def _document(run: Any, folder: Path, pair: Pair = COCO) -> str:
+    (table,) = contours_tables(Material(run, "quick", folder, run.iloc[:0], [pair]))
+    return table.markdown()
+
+
 @pytest.mark.parametrize(
-    ("place", "words"),
+    ("place", "of_region", "of_object"),
     [
-        (
-            np.s_[100, 100:120],
-            "is above that of the sufficient region; inside the object it is above that of the object",
-        ),
-        (np.s_[109:111, 109:111], "is below that of the sufficient region; inside the object it is below"),
-        (np.s_[100:120, 100:120], "is not clearly different from that of the sufficient region; inside"),
+        (np.s_[100, 100:120], "above", "above"),
+        (np.s_[109:111, 109:111], "below", "below"),
+        (np.s_[100:120, 100:120], "not clearly different from", "not clearly different from"),
     ],
 )
-def test_what_the_document_says(tmp_path: Path, place: Any, words: str) -> None:
+def test_what_is_said_follows_the_intervals(tmp_path: Path, place: Any, of_region: str, of_object: str) -> None:
     saliency = np.zeros((SIDE, SIDE))
     saliency[place] = 0.7
-    table = contours_table(_contour_run(tmp_path, saliency), [COCO], tmp_path)
-    document = contours_document(table, "HEAD")
-    assert (
-        f"COCO-2017, DeepLabv3, {LITERAL.title}: the share of the mask within 3 pixels of the contour {words}"
-        in document
-    )
-    assert document.splitlines()[0].endswith(f"COCO-2017 network: **{SUBSTITUTION}**")
-    assert set(table["width"]) == {3, 5}
+    run = _contour_run(tmp_path, saliency)
+    table = contours_table(run, [COCO], tmp_path)
+    document = _document(run, tmp_path)
+    assert f"is {of_region} that of the sufficient region; inside the object it is {of_object} that of" in document
+    assert document.splitlines()[0].endswith(f"COCO-2017 network: {SUBSTITUTION}")
+    assert table["width"].tolist() == [3, 5]
     assert set(table["n_samples"]) == {ENOUGH_SAMPLES}
 
 
 def test_few_maps_give_numbers_but_no_sentence(tmp_path: Path) -> None:
-    table = contours_table(_contour_run(tmp_path, np.ones((SIDE, SIDE)), 2), [COCO], tmp_path)
-    assert "too few saved maps to say (2;" in contours_document(table, "HEAD")
+    assert "too few saved maps to say (2;" in _document(_contour_run(tmp_path, np.ones((SIDE, SIDE)), 2), tmp_path)
 
 
 def test_empty_masks_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -134,14 +135,14 @@ def test_empty_masks_are_left_out_and_counted(tmp_path: Path) -> None:
 
 
 def test_other_readings_have_rows_where_their_maps_were_saved(tmp_path: Path) -> None:
-    other = photo("msr", 0, "bus", READINGS[3].parameters)
-    without_maps = photo("msr", 0, "bus", READINGS[1].parameters)
+    other = photo("msr", 0, "bus", dict(READINGS[3].parameters))
+    without_maps = photo("msr", 0, "bus", dict(READINGS[1].parameters))
     _save(tmp_path, other, _maps(_square() * 1.0))
     table = contours_table(latest_run(frame(other, without_maps), "quick"), [COCO], tmp_path)
-    assert list(dict.fromkeys(table["reading"])) == [LITERAL.title, READINGS[3].title]
+    assert list(dict.fromkeys(table["reading"])) == [READINGS[0].title, READINGS[3].title]
 
 
 def test_a_dataset_without_maps_has_its_rows() -> None:
-    table = contours_table(latest_run(frame(unit("msr", 0)), "quick"), [TRIANGLE], Path("nowhere"))
-    assert len(table) == 2
-    assert "Triangle, U-Net, 1 on the whole sufficient region: no saved maps." in contours_document(table, "HEAD")
+    run = latest_run(frame(unit("msr", 0)), "quick")
+    assert contours_table(run, [TRIANGLE], Path("nowhere"))["n_samples"].tolist() == [0, 0]
+    assert ": no saved maps." in _document(run, Path("nowhere"), TRIANGLE)

@@ -1,4 +1,4 @@
-"""Figures: which samples and classes are drawn where, scales, captions and labelled gaps."""
+"""Figures of maps: which samples and classes are drawn where, captions, credits and labelled gaps."""
 
 from __future__ import annotations
 
@@ -22,10 +22,8 @@ from paper_records import (
 
 from misure.paper.credits import credits_document
 from misure.paper.figures.maps import qualitative_figure, shown_rows
-from misure.paper.figures.sizes import size_figure
 from misure.paper.published import PAIRS
 from misure.paper.query import latest_run
-from misure.paper.tables.rows import NOT_RUN
 
 PAIR, UNET, TRANSUNET, *_ = PAIRS
 COCO = next(pair for pair in PAIRS if pair.model == "deeplabv3_mobilenetv2")
@@ -34,12 +32,6 @@ COLUMN_TITLES = ["Image", "Prediction", "Dilation ($X_{SR}$)", "MSR", "RISE (300
 
 def _row_labels(figure: Figure) -> list[str]:
     return [axes.get_ylabel() for axes in figure.axes[:-1:6]]
-
-
-def _size_panels(figure: Figure) -> dict[str, list[Any]]:
-    """Left and right axes by the first line of their titles."""
-    left, right = figure.axes[::2], figure.axes[1::2]
-    return {a.get_title().splitlines()[0]: [a, b] for a, b in zip(left, right, strict=True)}
 
 
 def test_qualitative_grid(tmp_path: Path) -> None:
@@ -71,28 +63,9 @@ def test_at_most_six_samples_are_drawn(tmp_path: Path) -> None:
     assert len(figure.axes) == 6 * 6 + 1
 
 
-def test_figures_of_a_stand_in_say_so(tmp_path: Path) -> None:
+def test_a_figure_of_a_stand_in_says_so(tmp_path: Path) -> None:
     run = latest_run(frame(unit("msr", 0, stand_in=True)), "quick")
-    for figure in (qualitative_figure(run, tmp_path, "quick", [PAIR]), size_figure(run, "quick", PAIR)):
-        assert "stand-in" in figure.get_supxlabel()
-
-
-def test_size_figure(tmp_path: Path) -> None:
-    left, right = size_figure(latest_run(triangle_records(tmp_path), "quick"), "quick", PAIR).axes
-    assert left.collections[0].get_offsets().tolist() == [[100, 0], [200, 1], [300, 2], [400, 3]]
-    assert left.get_title().endswith("= 1.00, n = 4")
-    assert right.get_title().endswith("= -1.00, n = 4")
-
-
-@pytest.mark.parametrize(
-    ("dilations", "title"),
-    [([], ""), ([0.0, 1.0], "n = 2"), ([0.0, 0.0, 0.0], "undefined (one side is constant), n = 3")],
-)
-def test_size_figure_with_little_data(dilations: list[float], title: str) -> None:
-    units = [unit("msr", s, n_dilations=d, prediction_size=100 + s) for s, d in enumerate(dilations)]
-    left = size_figure(latest_run(frame(*units), "quick"), "quick", PAIR).axes[0]
-    assert left.get_title().endswith(title)
-    assert [text.get_text() for text in left.texts] == ([] if dilations else [NOT_RUN])
+    assert "stand-in" in qualitative_figure(run, tmp_path, "quick", [PAIR]).get_supxlabel()
 
 
 def test_organs_and_networks_alternate_as_in_the_paper(tmp_path: Path) -> None:
@@ -142,50 +115,6 @@ def test_sample_with_most_maps_is_preferred(tmp_path: Path) -> None:
         save_map(tmp_path, rows[0]["unit"], np.eye(8))
     figure = qualitative_figure(latest_run(frame(*units), "quick"), tmp_path, "quick", [UNET])
     assert _row_labels(figure)[0] == "Aorta\nsample 1"
-
-
-def test_size_figure_has_a_row_for_each_organ_the_papers_first() -> None:
-    units = [
-        organ("msr", s, label, n_dilations=float(s), prediction_size=10 + s, perturbation_ratio=1.0 + s)
-        for label in ORGANS
-        if label not in {"Gall Bladder", "Spleen"}
-        for s in range(4)
-    ]
-    figure = size_figure(latest_run(frame(*units), "quick"), "quick", UNET)
-    panels = _size_panels(figure)
-    first = ["Aorta", "Gall Bladder", "Left Kidney", "Right Kidney"]
-    assert list(panels) == [*first, "Liver", "Pancreas", "Stomach"]
-    for label, (left, right) in panels.items():
-        if label == "Gall Bladder":
-            assert (
-                left.texts[0].get_text() == right.texts[0].get_text() == "no samples of Gall Bladder\nin this profile"
-            )
-        else:
-            assert left.get_title() == right.get_title() == f"{label}\nSpearman's $\\rho$ = 1.00, n = 4"
-            assert right.collections[0].get_offsets().tolist() == [[10, 1], [11, 2], [12, 3], [13, 4]]
-    assert PHANTOM in figure.get_supxlabel().replace("\n", " ")
-
-
-def test_later_draws_are_not_in_the_size_figure() -> None:
-    units = [organ("msr", s, "Aorta", n_dilations=1.0, draw=draw) for s, draw in enumerate((0, 49, 50, 51))]
-    left, _ = _size_panels(size_figure(latest_run(frame(*units), "quick"), "quick", UNET))["Aorta"]
-    assert left.get_title().endswith("n = 2")
-
-
-@pytest.mark.parametrize(
-    ("ratios", "scale"),
-    [([1.0, 30.0], "linear"), ([1.0, 30.1], "log"), ([0.0, 1.0, 31.0], "symlog"), ([0.0, 0.0], "linear")],
-)
-def test_ratio_axes_are_logarithmic_where_the_range_needs_it(ratios: list[float], scale: str) -> None:
-    units = [
-        organ("msr", s, ORGANS[s % 2], n_dilations=1.0, perturbation_ratio=ratio) for s, ratio in enumerate(ratios)
-    ]
-    panels = _size_panels(size_figure(latest_run(frame(*units), "quick"), "quick", UNET))
-    for label in ORGANS[:2]:  # the same scale in both, though neither has the whole range
-        left, right = panels[label]
-        assert (left.get_yscale(), right.get_yscale()) == ("linear", scale)
-        low, high = right.get_ylim()
-        assert all(low < y < high for _, y in right.collections[0].get_offsets())
 
 
 IN_THE_PAPERS_ORDER = ["Bicycle", "Bus", "Car", "Cat", "Dog", "Cow", "Train", "Person"]
@@ -260,20 +189,6 @@ def test_generated_scenes_are_shown_without_a_licence(tmp_path: Path) -> None:
     document = credits_document("Figure 3", shown_rows(latest_run(frame(rows), "quick"), tmp_path, [stand_in]))
     assert "2. Bus: `000000000000.jpg`, generated by this project\n" in document
     assert "http" not in document
-
-
-def test_classes_that_the_paper_merges_are_shown_together_first() -> None:
-    units = [
-        photo("msr", s, name, n_dilations=1.0 + s, prediction_size=10 + s, perturbation_ratio=1.0)
-        for s, name in enumerate([*COCO_CLASSES, "dog", "dog"])
-        if name != "cow"
-    ]
-    panels = _size_panels(size_figure(latest_run(frame(*units), "quick"), "quick", COCO))
-    assert list(panels) == ["All classes", "Dog"]  # the other classes have one sample each
-    assert panels["All classes"][0].get_title() == "All classes\nSpearman's $\\rho$ = 1.00, n = 9"
-    assert panels["Dog"][0].get_title() == "Dog\nSpearman's $\\rho$ = 1.00, n = 3"
-    alone = size_figure(latest_run(frame(units[0]), "quick"), "quick", COCO)
-    assert len(alone.axes) == 2
 
 
 def test_a_figure_of_records_without_rise(tmp_path: Path) -> None:

@@ -1,0 +1,55 @@
+"""Samples that methods with curves are compared on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from paper_curves import compared, curves, material_of, save
+from paper_records import unit
+
+from misure.errors import MisureError
+from misure.explainers import EXPLAINERS
+from misure.paper.extensions.methods import ALWAYS, methods_of
+from misure.paper.published import PAIRS
+from misure.plotting import style_of
+
+TRIANGLE = PAIRS[0]
+
+
+def test_methods_are_compared_on_the_samples_that_all_have(tmp_path: Path) -> None:
+    units = compared(tmp_path, 4)
+    gone = next(rows[0]["unit"] for rows in units if (rows[0]["explainer"], rows[0]["sample"]) == ("rise", 1))
+    (tmp_path / f"{gone}.npz").unlink()
+    methods = methods_of(material_of(tmp_path, *units), TRIANGLE)
+    assert {tuple(method.curves.index) for method in methods} == {((0, 1), (2, 1), (3, 1))}
+    assert all(set(method.rows.index.unique(0)) == {0, 2, 3} for method in methods)
+
+
+def test_a_method_with_few_curves_takes_no_samples_from_the_others(tmp_path: Path) -> None:
+    units = compared(tmp_path, 4)
+    for rows in units:
+        if rows[0]["explainer"] == "rise" and rows[0]["sample"]:
+            (tmp_path / f"{rows[0]['unit']}.npz").unlink()
+    counts = {method.name: len(method.curves) for method in methods_of(material_of(tmp_path, *units), TRIANGLE)}
+    assert counts == dict.fromkeys(ALWAYS, 4) | {"rise": 1}
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    units = compared(tmp_path, 1)
+    path = tmp_path / f"{units[0][0]['unit']}.npz"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(MisureError, match=f"{path.name} cannot be read.*delete it"):
+        methods_of(material_of(tmp_path, *units), TRIANGLE)
+
+
+def test_disturbed_units_do_not_count(tmp_path: Path) -> None:
+    disturbed = [unit("msr", 0, input_noise=1e-6), unit("msr", 1, intervention="other target")]
+    for rows in disturbed:
+        save(tmp_path, rows[0]["unit"], curves([0, 1]))
+    assert not any(len(method.curves) for method in methods_of(material_of(tmp_path, *disturbed), TRIANGLE))
+
+
+def test_every_method_has_its_own_look() -> None:
+    looks = {(style_of(name).colour, style_of(name).marker) for name in EXPLAINERS}
+    assert len(looks) == len(EXPLAINERS)
