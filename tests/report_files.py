@@ -11,9 +11,10 @@ import pandas as pd
 from paper_records import COCO_CLASSES, ORGANS, frame, organ, photo, unit
 from PIL import Image
 
+from misure.paper.claims import COLUMNS
 from misure.paper.material import Material
 from misure.paper.query import latest_run, shown_pairs
-from misure.report.claims import COLUMNS, VERDICTS
+from misure.report.claims import BADGES
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
@@ -129,7 +130,7 @@ def claims(**columns: Any) -> pd.DataFrame:
     row = dict.fromkeys(COLUMNS, "") | {"value": -0.1, "low": -0.2, "high": 0.1, "p": 0.02, "p_adjusted": 0.08}
     row |= {"n": 5, "n_groups": 4, "n_records": 10, "stand_in": False, "source": "toy", "dataset": "Triangle"}
     rows = [
-        row | {"id": f"claim-{i}", "statement": f"Statement {i}.", "verdict": verdict.text} | columns
-        for i, verdict in enumerate(VERDICTS)
+        row | {"id": f"claim-{i}", "statement": f"Statement {i}.", "verdict": badge.text} | columns
+        for i, badge in enumerate(BADGES)
     ]
     return pd.DataFrame(rows)

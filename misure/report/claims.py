@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from misure.errors import MisureError
+from misure.paper.claims import COLUMNS, Verdict
 from misure.paper.published import DASH
+from misure.paper.source import Origin
 from misure.paper.table import measured
-
-COLUMNS = (
-    *("id", "section", "statement", "dataset", "model", "verdict", "why", "statistic", "value", "low", "high"),
-    *("p", "p_adjusted", "n", "n_groups", "n_records", "source", "stand_in", "substitution"),
-)
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """One of the answers to a claim.
+class Badge:
+    """A verdict on the page.
 
     Attributes:
         text: As in the claims' column.
@@ -34,16 +29,16 @@ class Verdict:
     slug: str
 
 
-VERDICTS = (
-    Verdict("holds", "✓", "holds"),
-    Verdict("does not hold", "✕", "fails"),
-    Verdict("cannot be told from this data", "?", "unknown"),
-    Verdict("stand-in only", "◇", "standin"),
+BADGES = (
+    Badge(Verdict.HOLDS, "✓", "holds"),
+    Badge(Verdict.FAILS, "✕", "fails"),
+    Badge(Verdict.OPEN, "?", "unknown"),
+    Badge(Verdict.STAND_IN, "◇", "standin"),
 )
 
 
 @dataclass(frozen=True)
-class Bar:
+class IntervalBar:
     """An estimate with its interval, in percent of the width of a small drawing.
 
     Attributes:
@@ -60,58 +55,41 @@ class Bar:
 
 
 def board(claims: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return a row for each claim.
+    """Return a row for each claim: its columns, and what the page shows of them.
 
-    Raises:
-        MisureError: If a column is missing or a verdict is unknown.
+    Args:
+        claims: As :func:`misure.paper.claims.claims_frame` returns it.
     """
-    lacking = [name for name in COLUMNS if name not in claims.columns]
-    if lacking:
-        raise MisureError(f"the claims lack the columns {', '.join(lacking)}: make them anew")
-    return list(_rows(claims))
+    return [_row(order, claim) for order, claim in enumerate(claims[list(COLUMNS)].to_dict("records"))]
 
 
-def counts(rows: list[dict[str, Any]]) -> list[tuple[Verdict, int]]:
+def counts(rows: list[dict[str, Any]]) -> list[tuple[Badge, int]]:
     """Count the verdicts, each kind once, also those that no claim got."""
-    return [(verdict, sum(row["verdict"] == verdict for row in rows)) for verdict in VERDICTS]
+    return [(badge, sum(row["verdict"] == badge for row in rows)) for badge in BADGES]
 
 
-def bar(value: float, low: float, high: float) -> Bar | None:
+def interval_bar(value: float, low: float, high: float) -> IntervalBar | None:
     """Place an estimate, its interval and zero on one scale; None without an estimate."""
     if math.isnan(value):
         return None
     ends = (value, value) if math.isnan(low) or math.isnan(high) else (low, high)
     left, right = min(0.0, value, *ends), max(0.0, value, *ends)
     width = right - left or 1.0
-    places = [round(4 + 92 * (number - left) / width, 2) for number in (value, *ends, 0.0)]
-    return Bar(*places)
+    return IntervalBar(*(round(4 + 92 * (number - left) / width, 2) for number in (value, *ends, 0.0)))
 
 
-def _rows(claims: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    known = {verdict.text: verdict for verdict in VERDICTS}
-    for order, claim in enumerate(claims.to_dict("records")):
-        if claim["verdict"] not in known:
-            raise MisureError(f"claim {claim['id']} has the verdict {claim['verdict']!r}: it is none of {list(known)}")
-        verdict = known[claim["verdict"]]
-        value, low, high, p, adjusted = (_float(claim[name]) for name in ("value", "low", "high", "p", "p_adjusted"))
-        texts = {name: _text(claim[name]) for name in ("id", "section", "statement", "dataset", "model", "why")}
-        yield texts | {
-            "order": order,
-            "rank": VERDICTS.index(verdict),
-            "verdict": verdict,
-            "statistic": _text(claim["statistic"]),
-            "value": value,
-            "shown": measured(value) + ("" if math.isnan(low) else f" [{measured(low)}, {measured(high)}]"),
-            "bar": bar(value, low, high),
-            "p": _p_value(p, adjusted),
-            "numbers": {name: _count(claim[f"n{ending}"]) for name, ending in _NUMBERS.items()},
-            "source": _text(claim["source"]),
-            "marks": [*(["stand-in"] if claim["stand_in"] is True or claim["stand_in"] == 1 else [])]
-            + [mark for mark in [_text(claim["substitution"])] if mark],
-        }
-
-
-_NUMBERS = {"samples": "", "groups": "_groups", "records": "_records"}
+def _row(order: int, claim: dict[Any, Any]) -> dict[str, Any]:
+    rank, badge = next((rank, badge) for rank, badge in enumerate(BADGES) if badge.text == claim["verdict"])
+    value, low, high = claim["value"], claim["low"], claim["high"]
+    return claim | {
+        "order": order,
+        "rank": rank,
+        "verdict": badge,
+        "shown": measured(value) + ("" if math.isnan(low) else f" [{measured(low)}, {measured(high)}]"),
+        "bar": interval_bar(value, low, high),
+        "p": _p_value(claim["p"], claim["p_adjusted"]),
+        "marks": Origin.of_row(claim).marks,
+    }
 
 
 def _p_value(p: float, adjusted: float) -> str:
@@ -120,16 +98,3 @@ def _p_value(p: float, adjusted: float) -> str:
         return DASH
     small = "p < 0.001" if shown < 0.001 else f"p = {shown:.3f}"
     return small if math.isnan(adjusted) else f"{small}, corrected"
-
-
-def _text(value: Any) -> str:
-    return "" if value is None or (not isinstance(value, str) and pd.isna(value)) else str(value)
-
-
-def _float(value: Any) -> float:
-    return float("nan") if value is None or pd.isna(value) else float(value)
-
-
-def _count(value: Any) -> str:
-    number = _float(value)
-    return DASH if math.isnan(number) else f"{number:.0f}"

@@ -17,7 +17,7 @@ from misure.paper.published import Pair
 from misure.paper.query import SAMPLE, paper_draw, undisturbed
 from misure.paper.source import Origin
 from misure.paper.table import Table
-from misure.report.claims import VERDICTS, board, counts
+from misure.report.claims import BADGES, board, counts
 from misure.report.provenance import sheets
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def write_report(  # noqa: PLR0917 - the order is the caller's contract
         material: Records and maps.
         tables: As :func:`misure.paper.write.write_all` makes them.
         figures: PNG files; ``<name>_credits.md`` beside one is shown below it.
-        claims: One row per claim, with the columns :data:`misure.report.claims.COLUMNS`.
+        claims: One row per claim, with the columns :data:`misure.paper.claims.COLUMNS`.
         provenance: Nested plain values.
 
     Returns:
@@ -117,10 +117,10 @@ def _page(
     return {
         "profile": material.profile,
         "profile_note": _PROFILES.get(material.profile, ""),
-        "sources": [_source(material, pair) for pair in material.pairs],
+        "sources": [_source(material, pair) for pair in material.shown],
         "claims": verdicts,
         "counts": counts(verdicts),
-        "verdicts": VERDICTS,
+        "verdicts": BADGES,
         "sheets": [sheet for sheet in sheets_shown if not sheet.name.startswith(_OPEN_QUESTIONS)],
         "questions": [sheet for sheet in sheets_shown if sheet.name.startswith(_OPEN_QUESTIONS)],
         "figures": embedded(figures),
