@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import warnings
 
@@ -77,3 +78,14 @@ def test_a_file_in_the_way_is_one_line(tmp_path):
     (tmp_path / "taken").write_text("not a folder")
     with pytest.raises(MisureError, match=r"^cannot write files to .*: (File exists|Not a directory); .*$"):
         generate_once(tmp_path / "taken" / "home", write_both, "files")
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
+    def full(folder):
+        folder.mkdir()
+        (folder / "first").write_text("1")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(MisureError, match=r"^cannot write files to .*home: No space left on device; free .*$"):
+        generate_once(tmp_path / "home", full, "files")
+    assert not list(tmp_path.iterdir())

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import errno
-from pathlib import Path
-
 import nibabel as nib
 import numpy as np
 import pytest
 
-from misure.datasets.synapse.btcv import prepare
+from misure.datasets.synapse.btcv import find_pairs, prepare
 from misure.datasets.synapse.protocol import TRAIN_SLICES, VAL_CASES
 from misure.datasets.synthetic import phantom
 from misure.datasets.synthetic.phantom import PhantomSpec, make_phantom, write_phantoms
@@ -149,7 +146,7 @@ def test_files_have_the_names_and_form_of_btcv_and_are_prepared(tmp_path):
     assert np.array_equal(np.asanyarray(truth.dataobj), label)
     assert (stored.get_data_dtype(), truth.get_data_dtype()) == (np.int16, np.uint8)
     assert np.allclose(stored.affine, affine, atol=1e-4)  # NIfTI keeps float32
-    manifest = prepare(tmp_path, tmp_path / "prepared").manifest
+    manifest = prepare(find_pairs(tmp_path), tmp_path / "prepared").manifest
     splits = {name: case.split for name, case in manifest.cases.items()}
     assert splits == {"case0001": "val", "case0005": "train", "case0006": "train"}
     assert manifest.slices("train") == 20
@@ -160,27 +157,10 @@ def test_cases_are_those_of_the_published_split():
     assert PhantomSpec(18, 12).cases == (*TRAIN_SLICES, *VAL_CASES)
 
 
-def test_a_full_disk_is_one_line_and_leaves_no_part(tmp_path, monkeypatch):
-    def full(self, content):
-        Path.touch(self)
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(MisureError, match=r"^cannot write .*img0005\.nii\.gz: No space left on device; free .*$"):
-        write_phantoms(tmp_path, TINY)
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-
-
 @pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"train_volumes": 19}, "phantom.train_volumes=19 is not a number from 1 to 18"),
-        ({"val_volumes": 0}, "phantom.val_volumes=0 is not a number from 1 to 12"),
-        ({"size": 47}, "phantom.size=47 is not a number from 48 to 1024"),
-        ({"slices": 9}, "phantom.slices=9 is not a number from 10 to 500"),
-        ({"seed": -1}, "phantom.seed=-1 is not"),
-    ],
+    "wrong", [{"train_volumes": 19}, {"val_volumes": 0}, {"size": 47}, {"slices": 9}, {"seed": -1}]
 )
-def test_impossible_specifications_are_one_line(wrong, message):
-    with pytest.raises(MisureError, match=message):
+def test_impossible_specifications_are_one_line(wrong):
+    ((name, value),) = wrong.items()
+    with pytest.raises(MisureError, match=rf"phantom\.{name}={value} is not a number from"):
         PhantomSpec(**wrong)
