@@ -5,7 +5,7 @@ Every function of :data:`KINDS` takes the records compared and the keys of a com
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from misure.evaluation.bootstrap import N_DRAWS, group_weights, limits, resampled_means
 from misure.paper.claims.claim import Evidence
-from misure.paper.claims.records import METRICS, Maps, PairRecords, Values, joined, variants
+from misure.paper.claims.records import METRICS, Maps, PairRecords, Values, joined
 from misure.paper.claims.significance import FEWEST_GROUPS, LEVEL, bootstrap_p, sign_flip_p, weighted_spearman
 from misure.paper.extensions.contours import shares_near_contour
 from misure.paper.query import in_class
@@ -125,31 +125,9 @@ def near_contour(records: PairRecords, *, mask: str, area: str, width: int, **li
     return shift(statistic, records.measured_on_maps(gap, "MSR"), **limit)
 
 
-def finer(records: PairRecords, *, higher: str, lower: str) -> Evidence:
-    """Test that one variant's maps vary more for their mass than another's."""
-
-    def gap(first: Maps, second: Maps) -> float:
-        return variation(first) - variation(second)
-
-    statistic = f"mean variation over mass, {_title(higher)} minus {_title(lower)}"
-    return shift(statistic, records.measured_on_maps(gap, higher, lower))
-
-
-def maps_correlate(records: PairRecords, *, first: str, second: str) -> Evidence:
-    """Test that the maps of two variants correlate positively."""
-    statistic = f"mean correlation of the maps of {_title(first)} and {_title(second)}"
-    return shift(statistic, records.measured_on_maps(correlation, first, second))
-
-
-def maps_correlate_more(records: PairRecords, *, first: str, second: str, other: str) -> Evidence:
-    """Test that one variant's maps correlate more with a second's than a third's do."""
-
-    def gap(one: Maps, two: Maps, three: Maps) -> float:
-        return correlation(one, two) - correlation(three, two)
-
-    names = [_title(label) for label in (first, second, other)]
-    statistic = "mean correlation of {}'s map with {}'s minus that of {}'s".format(*names)
-    return shift(statistic, records.measured_on_maps(gap, first, second, other))
+def maps(records: PairRecords, *, measure: str, variants: Sequence[str], statistic: str) -> Evidence:
+    """Test that a number of :data:`MEASURES`, measured on the maps of some variants, is above 0 in the mean."""
+    return shift(statistic, records.measured_on_maps(MEASURES[measure], *variants))
 
 
 def area_under_curve_above(records: PairRecords, *, organ: str, baseline: str = "") -> Evidence:
@@ -208,9 +186,7 @@ KINDS: dict[str, Callable[..., Evidence]] = {
     "larger_factor": larger_factor,
     "trend": trend,
     "near_contour": near_contour,
-    "finer": finer,
-    "maps_correlate": maps_correlate,
-    "maps_correlate_more": maps_correlate_more,
+    "maps": maps,
     "area_under_curve": area_under_curve_above,
     "networks_differ": networks_differ,
     "larger_lead": larger_lead,
@@ -281,6 +257,14 @@ def correlation(first: Maps, second: Maps) -> float:
     return float(np.corrcoef(sides[0], sides[1])[0, 1])
 
 
+MEASURES: dict[str, Callable[..., float]] = {
+    "variation over another's": lambda first, second: variation(first) - variation(second),
+    "correlation": correlation,
+    "correlation over a third's": lambda first, second, third: correlation(first, second) - correlation(third, second),
+}
+"""Numbers measured on the maps of one sample, variant by variant."""
+
+
 def _bootstrapped(statistic: str, value: float, draws: _Floats, counts: dict[str, Any]) -> Evidence:
     """Test that a quantity is above 0, given bootstrap draws of it."""
     return Evidence(statistic, value, *limits(draws), bootstrap_p(draws), value > 0, abs(value), **counts)
@@ -300,8 +284,3 @@ def _flat_p(draws: _Floats, value: float, within: float) -> float:
     """Test two-sidedly whether a correlation lies on the limit of what counts as no trend."""
     against = np.abs(draws) >= within if abs(value) < within else np.abs(draws) <= within
     return min(1.0, 2 * (int(against.sum()) + 1) / (N_DRAWS + 1))
-
-
-def _title(label: str) -> str:
-    """Name a variant without its threshold: its map has none."""
-    return variants()[label].title
