@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 from matplotlib.figure import Figure
 
@@ -21,7 +20,7 @@ from misure.paper.figures.sizes import size_figure
 from misure.paper.material import Material
 from misure.paper.published import grouped
 from misure.paper.reliability import table7
-from misure.paper.table import Column, Table
+from misure.paper.table import Table
 from misure.paper.tables.paper import by_class, lr_lambda, table1, table6
 from misure.paper.tables.volumes import volumes
 
@@ -40,25 +39,6 @@ def paper_tables(material: Material) -> Iterator[Table]:
     if material.judged:
         yield table7(material)
     yield volumes(material)
-
-
-class _Ready(Table):
-    """Stands in until all documents are tables."""
-
-    def markdown(self) -> str:
-        """Return the document as it was made."""
-        return self.notes
-
-
-def as_tables(made: Iterable[Any]) -> Iterator[Table]:
-    """Wrap a name, a frame and a document, until all documents are tables."""
-    for table in made:
-        if isinstance(table, Table):
-            yield table
-        else:
-            name, frame, document = table
-            columns = [Column(str(column), str(column)) for column in frame.columns]
-            yield _Ready(name, document.splitlines()[0].removeprefix("# "), columns, frame, notes=document)
 
 
 def paper_figures(material: Material) -> Iterator[tuple[str, Figure]]:
@@ -82,7 +62,7 @@ def attributions(material: Material) -> Iterator[tuple[str, str]]:
         yield f"figure{number}_credits", credits_document(f"Figure {number} ({pairs[0].dataset_label})", rows)
 
 
-TABLES: tuple[Callable[[Material], Iterator[Any]], ...] = (
+TABLES: tuple[Callable[[Material], Iterator[Table]], ...] = (
     paper_tables,
     like_for_like_tables,
     insertion_deletion_tables,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
+from itertools import chain, product
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -198,18 +199,18 @@ def table1_reference(pair: Pair) -> dict[tuple[str, float | None], PaperValue]:
 
 
 def lr_lambda_reference(pair: Pair) -> dict[tuple[float, float], PaperValue]:
-    """Return the paper's values by (lambda, learning rate), in printed order."""
+    """Return the paper's values by (lambda, learning rate), in printed order; no values for what it does not have."""
     tables = reference()["lr_lambda"]
+    settings = list(product(tables["lambda"], tables["learning_rate"]))
+    if not pair.lr_lambda_key:
+        return dict.fromkeys(settings, PaperValue())
     block = tables[pair.lr_lambda_key]
-    return {
-        (lam, lr): PaperValue(block["dice_explained"][row][column], block["perturbation_ratio"][row][column])
-        for row, lam in enumerate(tables["lambda"])
-        for column, lr in enumerate(tables["learning_rate"])
-    }
+    printed = zip(chain(*block["dice_explained"]), chain(*block["perturbation_ratio"]), strict=True)
+    return {setting: PaperValue(*numbers) for setting, numbers in zip(settings, printed, strict=True)}
 
 
 def table6_reference(pair: Pair) -> dict[int, PaperValue]:
-    """Return the paper's Table 6 by mask size, in printed order."""
+    """Return the paper's Table 6 by mask size, in printed order; empty for what it does not have."""
     return {
         size: PaperValue(*numbers)
         for dataset, model, size, *numbers in reference()["table6"]

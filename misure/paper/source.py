@@ -71,28 +71,6 @@ class Origin:
         """The data in Markdown; a stand-in is in bold."""
         return f"**{self.data}**" if self.stand_in else self.data
 
-    @property
-    def cell(self) -> str:
-        """Data and substitution in Markdown, marks in bold."""
-        return f"{self.data_cell}, **{self.substitution}**" if self.substitution else self.data_cell
-
-
-def heading(title: str, frame: pd.DataFrame) -> str:
-    """Write a document's first line; it names each dataset whose data or network is not the paper's.
-
-    Args:
-        title: What the document is.
-        frame: A table with a column ``dataset`` and those of :meth:`Origin.columns`.
-    """
-    marks = []
-    for name, rows in frame.groupby("dataset"):
-        made = rows[rows["stand_in"].astype(bool)]
-        if len(made):
-            marks.append(f"{name} data: {Origin(distinct(made['source']), stand_in=True).cell}")
-        if substitution := distinct(rows["substitution"]):
-            marks.append(f"{name} network: **{substitution}**")
-    return f"# {'; '.join([title, *marks])}"
-
 
 def marked(title: str, frame: pd.DataFrame) -> str:
     """Name, beside a title, each dataset whose data or network is not the paper's; plain text.

@@ -16,11 +16,6 @@ from misure.paper.published import DASH
 from misure.paper.source import distinct
 from misure.paper.statistics import Summary
 
-READING = (
-    "Ours: mean [95 % bootstrap interval of the mean over samples], median. "
-    f"{DASH} means no value, with the reason where a result of ours is missing."
-)
-
 PROVENANCE = ("source", "profile", "precision", "device", "weights")
 """Columns of a frame that LaTeX names below the table."""
 
@@ -67,13 +62,6 @@ def plain(value: Any) -> str:
 def interval(summary: Summary) -> str:
     """Write the interval of the mean; a dash where it is undefined (one sample)."""
     return f"[{DASH}]" if math.isnan(summary.low) else f"[{measured(summary.low)}, {measured(summary.high)}]"
-
-
-def mean_interval_median(summary: Summary, note: str = "") -> str:
-    """Write mean, interval and median; without samples a dash and the reason."""
-    if summary.n == 0 or math.isnan(summary.mean):
-        return f"{DASH} ({note})" if note else DASH
-    return f"{measured(summary.mean)} {interval(summary)}, median {measured(summary.median)}"
 
 
 def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from misure.io.atomic import write_atomically
-from misure.paper.catalogue import FIGURES, TABLES, as_tables, attributions
+from misure.paper.catalogue import FIGURES, TABLES, attributions
 from misure.paper.claims import (
     claims,
     claims_document,
@@ -75,7 +75,7 @@ def write_all(
         run, profile, maps_folder or outputs / "records" / "maps", volumes, shown_pairs(run), further_pairs(run)
     )
     note = _failure_note(failures or {})
-    made = [table for tables in TABLES for table in as_tables(tables(material))]
+    made = [table for tables in TABLES for table in tables(material)]
     files = [path for table in made for path in _write_table(outputs / "tables", table, note)]
     pictures = [
         path

@@ -42,7 +42,7 @@ def gallery(material: Material) -> dict[str, Any]:
     place = {name: rank for rank, name in enumerate((*_ORDER, *(n for n in EXPLAINERS if n not in _ORDER)))}
     chosen = chosen.assign(place=chosen["explainer"].map(place)).sort_values(["turn", "place"], kind="stable")
     by_unit = {str(unit): rows for unit, rows in material.run.groupby("unit") if unit in set(chosen["unit"])}
-    pairs = {(pair.dataset, pair.model): pair for pair in material.pairs}
+    pairs = {(pair.dataset, pair.model): pair for pair in material.shown}
     cards = []
     for _, record in chosen.iterrows():
         maps = load_maps(material.maps_folder, str(record["unit"]))
@@ -61,7 +61,7 @@ def saved_explanations(material: Material) -> pd.DataFrame:
     run = run[undisturbed(run) & run["status"].eq("done") & run["unit"].isin(saved_units(material.maps_folder))]
     units = run.drop_duplicates("unit")
     parts = []
-    for pair in material.pairs:
+    for pair in material.shown:
         rows = of_pair(units, pair.dataset, pair.model)
         showable = [_is_showable(record, pair) for _, record in rows.iterrows()]
         parts.append(rows.assign(showable=showable, usual=rows.apply(_is_usual, axis=1) if len(rows) else True))

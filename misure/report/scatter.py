@@ -32,7 +32,7 @@ def scatter(material: Material) -> list[dict[str, Any]]:
         :data:`misure.report.choice.MOST_POINTS`, those with a ratio of zero at the left edge, for a logarithmic axis
         has no zero), ``n`` (all points), ``note`` (what is shown of how many) and ``summary`` (of all).
     """
-    made = [_plot(material, pair) for pair in material.pairs]
+    made = [_plot(material, pair) for pair in material.shown]
     return [plot for plot in made if plot is not None]
 
 

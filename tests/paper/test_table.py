@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 
 from misure.paper.latex import PACKAGES
 from misure.paper.published import DASH
-from misure.paper.statistics import NOTHING, Summary
-from misure.paper.table import Column, Table, duration, estimate, mean_interval_median, measured, plain, printed
+from misure.paper.table import Column, Table, duration, estimate, measured, plain, printed
 
 NASTY = 'a_b 50 % & # $x$ {y} ~ ^ \\ < > | " ` – λ é [1] 漢'  # noqa: RUF001
 
@@ -161,8 +160,3 @@ def test_latex_compiles(tmp_path):
 )
 def test_numbers_as_written(write, value, text):
     assert write(value) == text
-
-
-def test_cells_of_summaries():
-    assert mean_interval_median(Summary(3, 0.5, 0.4, 0.1, 12.0)) == "0.500 [0.100, 12.00], median 0.400"
-    assert mean_interval_median(NOTHING, "why") == f"{DASH} (why)"

@@ -42,7 +42,7 @@ _DIFFERENCES = {
 
 def contours_tables(material: Material) -> Iterator[Table]:
     """Make the table of shares near contours."""
-    frame = contours_table(material.run, material.pairs, material.maps_folder)
+    frame = contours_table(material.run, material.shown, material.maps_folder)
     shown = (
         *(DATASET, MODEL),
         *(Column("reading", "Start of stage 2"), Column("width", "Width", unit="pixels")),
@@ -56,7 +56,7 @@ def contours_tables(material: Material) -> Iterator[Table]:
         marked("Contours: where the mass of MSR's masks lies", frame),
         shown,
         frame,
-        head_note(material.run, material.profile, material.pairs),
+        head_note(material.run, material.profile, material.shown),
         prose("contours.md.j2", rows=frame.to_dict("records"), **words),
         n_parts=2,
     )

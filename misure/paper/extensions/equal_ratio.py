@@ -52,8 +52,8 @@ _LEGEND = (
 
 def like_for_like_tables(material: Material) -> Iterator[Table]:
     """Make the table of areas and of Dice explained at equal ratio, and that of MSR over lambda."""
-    head = head_note(material.run, material.profile, material.pairs)
-    frame = pd.DataFrame([row for pair in material.pairs for row in _rows(material, pair)])
+    head = head_note(material.run, material.profile, material.shown)
+    frame = pd.DataFrame([row for pair in material.shown for row in _rows(material, pair)])
     at_ratios = [estimate(f"dice_at_{ratio:g}", f"Dice at {ratio:g}", better="higher") for ratio in RATIOS]
     area_from = estimate("area", f"Area from {SMALLEST_RATIO:g}", better="higher")
     yield Table(
@@ -65,7 +65,7 @@ def like_for_like_tables(material: Material) -> Iterator[Table]:
         prose("like_for_like.md.j2", smallest=SMALLEST_RATIO, window=WINDOW),
         n_parts=2,
     )
-    cells = pd.concat([lambda_cells(material, pair) for pair in material.pairs], ignore_index=True)
+    cells = pd.concat([lambda_cells(material, pair) for pair in material.shown], ignore_index=True)
     ratio = (
         estimate("perturbation_ratio", "Perturbation ratio", better="lower"),
         Column("perturbation_ratio_median", "its median", measured),

@@ -42,7 +42,7 @@ def swept_area(curve: Curve, kind: str) -> float:
 
 def insertion_deletion_tables(material: Material) -> Iterator[Table]:
     """Make the table of both areas and their difference."""
-    frame = pd.DataFrame([row for pair in material.pairs for row in _rows(material, pair)])
+    frame = pd.DataFrame([row for pair in material.shown for row in _rows(material, pair)])
     areas = (
         estimate("insertion", "Insertion", better="higher"),
         estimate("deletion", "Deletion", better="lower"),
@@ -53,7 +53,7 @@ def insertion_deletion_tables(material: Material) -> Iterator[Table]:
         marked("Insertion and deletion: areas under Dice", frame),
         (DATASET, MODEL, METHOD, *areas, N, *MARKS),
         frame,
-        head_note(material.run, material.profile, material.pairs),
+        head_note(material.run, material.profile, material.shown),
         prose("insertion_deletion.md.j2"),
         n_parts=2,
     )

@@ -70,7 +70,7 @@ def sanity_tables(material: Material) -> Iterator[Table]:
         marked("Sanity checks: maps under randomised weights and under another target", frame),
         shown,
         frame,
-        head_note(material.run, material.profile, material.pairs),
+        head_note(material.run, material.profile, material.shown),
         prose("sanity.md.j2", rows=rows, change=in_words, enough=ENOUGH_SAMPLES, measured=measured),
         n_parts=2,
     )
@@ -92,7 +92,7 @@ def sanity_table(material: Material) -> pd.DataFrame:
     Raises:
         MisureError: If a map is damaged.
     """
-    rows = [row for pair in material.pairs for row in _pair_rows(material, pair)]
+    rows = [row for pair in material.shown for row in _pair_rows(material, pair)]
     return pd.DataFrame(rows, columns=_COLUMNS)
 
 
@@ -177,7 +177,7 @@ def sanity_figures(material: Material) -> Iterator[tuple[str, Figure]]:
 
     A column without records is empty and says so.
     """
-    frame, pairs = sanity_table(material), list(material.pairs)
+    frame, pairs = sanity_table(material), material.shown
     figure = Figure(figsize=(_WIDTH * len(pairs) + 0.8, 6.2), layout="constrained")
     grid = figure.subplots(len(_PANELS), len(pairs), squeeze=False)
     for column, pair in zip(grid.T, pairs, strict=True):

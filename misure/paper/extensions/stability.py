@@ -67,7 +67,7 @@ SUBJECTS = (
 def stability_tables(material: Material) -> Iterator[Table]:
     """Make the table of how stable maps are."""
     frame = pd.concat(
-        [stability_table(material.run, pair, material.maps_folder) for pair in material.pairs], ignore_index=True
+        [stability_table(material.run, pair, material.maps_folder) for pair in material.shown], ignore_index=True
     )
     shown = (
         *(DATASET, MODEL, METHOD),
@@ -89,7 +89,7 @@ def stability_tables(material: Material) -> Iterator[Table]:
         marked("Stability: how far maps move when the image moves by a little noise", frame),
         shown,
         frame,
-        head_note(material.run, material.profile, material.pairs),
+        head_note(material.run, material.profile, material.shown),
         prose("stability.md.j2", settings=settings, measured=measured),
         n_parts=2,
     )
