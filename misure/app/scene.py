@@ -14,6 +14,7 @@ from torch.nn.functional import interpolate
 from misure.app.sharing import SharedNetwork
 from misure.errors import MisureError
 from misure.io.images import read_images
+from misure.io.reading import reading
 from misure.io.scans import is_nifti
 from misure.models.compute import Compute
 from misure.models.wrapper import SegmentationModel, frozen
@@ -103,12 +104,8 @@ def _check_scan(path: Path) -> None:
         import nibabel
     except ImportError as error:
         raise MisureError("reading scans needs nibabel: pip install 'misure[images]'") from error
-    from nibabel.filebasedimages import ImageFileError as NotNifti
-
-    try:
+    with reading(path.name, "it is not a complete NIfTI file"):
         shape: Sequence[int] = nibabel.load(path).shape  # type: ignore[attr-defined]
-    except (NotNifti, OSError, EOFError, ValueError) as error:
-        raise MisureError(f"{path.name} is not a complete NIfTI file") from error
     if len(shape) != 3 or math.prod(shape) > MOST_VOXELS:
         raise MisureError(
             f"{path.name} has shape {tuple(shape)}: expected three axes and at most {MOST_VOXELS:,} voxels"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor
 from misure.datasets.available import Available
 from misure.errors import MisureError
 from misure.io.download import fetch, is_reachable
+from misure.io.reading import reading
 
 Split = Literal["train", "val"]
 
@@ -62,10 +62,8 @@ def read_idx(path: Path) -> np.ndarray:
     Raises:
         MisureError: If the file is truncated, not gzip or not IDX.
     """
-    try:
+    with reading(path, "delete it or replace it with the official file"):
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise MisureError(f"{path} cannot be read ({error}): delete it or replace it with the official file") from error
     n_dims = raw[3] if len(raw) > 3 else 0
     header = 4 + 4 * n_dims
     if raw[:3] != bytes([0, 0, _IDX_UBYTE]) or len(raw) < header:

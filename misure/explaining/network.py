@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from misure.config import build
 from misure.errors import MisureError
 from misure.io.download import file_digest
+from misure.io.reading import reading
 from misure.models.checkpoint import fingerprint, load_checkpoint, read_info
 from misure.models.compute import default_device
 from misure.models.pretrained import PublishedWeights
@@ -115,10 +116,8 @@ def class_names_of(value: Any) -> tuple[str, ...] | None:
     if isinstance(value, ListConfig | Sequence) and not isinstance(value, str):
         return tuple(str(name) for name in value)
     path = Path(str(value)).expanduser()
-    try:
+    with reading(f"class_names={path}", "give a list or a text file, one name a line"):
         lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise MisureError(f"class_names={path} cannot be read: give a list or a text file, one name a line") from error
     return tuple(line.strip() for line in lines if line.strip())
 
 

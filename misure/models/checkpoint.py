@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib
 import inspect
 import json
-import os
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -19,8 +17,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from misure.errors import MisureError
+from misure.errors import MisureError, brief
+from misure.io.atomic import replacing
 from misure.io.download import file_digest
+from misure.io.reading import reading
 from misure.models.wrapper import SegmentationModel
 
 FORMAT_VERSION = 1
@@ -85,20 +85,14 @@ def save_checkpoint(path: Path, network: nn.Module, info: CheckpointInfo) -> Che
         MisureError: If the place cannot be written.
     """
     tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, partial)
-        info = CheckpointInfo(**{**asdict(info), "weights": file_digest(partial)})
-        partial.replace(path)
-        description = json.dumps(asdict(info), indent=2)
-        partial.write_text(description, encoding="utf-8")
-        partial.replace(path.with_suffix(".json"))
-    except (OSError, SafetensorError) as error:
-        raise MisureError(f"cannot write checkpoint {path}: {error}; free space or choose another folder") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+        with replacing(path) as partial:
+            save_file(tensors, partial)
+            info = replace(info, weights=file_digest(partial))
+    except SafetensorError as error:
+        raise MisureError(f"cannot write {path}: {brief(error)}; free space or choose another folder") from error
+    with replacing(path.with_suffix(".json")) as partial:
+        partial.write_text(json.dumps(asdict(info), indent=2), encoding="utf-8")
     return info
 
 
@@ -109,14 +103,12 @@ def read_info(path: Path) -> CheckpointInfo:
         MisureError: If it is missing, damaged or of another format.
     """
     description = path.with_suffix(".json")
-    try:
+    if not description.exists():
+        raise MisureError(f"there is no checkpoint {path}: train it with scripts/train.py")
+    with reading(description, "delete the checkpoint and train again"):
         raw = json.loads(description.read_text(encoding="utf-8"))
         lists = {name: tuple(raw[name]) for name in ("class_names", "mean", "std") if name in raw}
         info = CheckpointInfo(**{**raw, **lists, "network": _moved(dict(raw["network"]))})
-    except FileNotFoundError as error:
-        raise MisureError(f"there is no checkpoint {path}: train it with scripts/train.py") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise MisureError(f"{description} is damaged ({error}): delete the checkpoint and train again") from error
     if info.format_version != FORMAT_VERSION:
         raise MisureError(f"{description} has format {info.format_version}, this version reads {FORMAT_VERSION}")
     return info
@@ -144,14 +136,12 @@ def load_checkpoint(path: Path | str, network: nn.Module | None = None) -> Segme
     if file_digest(path) != info.weights:
         raise MisureError(f"{path} is truncated or was changed (its hash differs from its JSON's): train again")
     network = network or _build(info)
-    try:
+    with reading(path, "train again"):
         tensors = load_file(path)
+    try:
         network.load_state_dict(tensors)
-    except SafetensorError as error:
-        raise MisureError(f"{path} cannot be read ({error}): train again") from error
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise MisureError(f"{path} does not fit the network of this configuration: {reason}") from error
+        raise MisureError(f"{path} does not fit the network of this configuration: {brief(error)}") from error
     return SegmentationModel(
         network.eval(),
         bottleneck=info.bottleneck,

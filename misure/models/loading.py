@@ -7,31 +7,18 @@ import json
 import warnings
 import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from misure.errors import MisureError
+from misure.io.reading import reading
 from misure.models.logits import to_logits
 from misure.models.onnx import Shape, in_pieces, open_onnx
 from misure.models.wrapper import SegmentationModel
-
-_UNREADABLE = (
-    RuntimeError,
-    ValueError,
-    OSError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    EOFError,
-    zipfile.BadZipFile,
-    SafetensorError,
-)
-"""What the readers of damaged files raise."""
 
 
 def load_model(
@@ -120,21 +107,16 @@ def _torchscript(path: Path) -> Loaded:
         return _exported(path)
     if "constants.pkl" not in members:
         raise _weights_only(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=r".*torch\.jit\.load. is deprecated")
-            program = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
-    except _UNREADABLE as error:
-        raise _damaged(path, "TorchScript file", error) from error
+    with _reading(path, "TorchScript file"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*torch\.jit\.load. is deprecated")
+        program = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
     return program.eval(), {}
 
 
 def _exported(path: Path) -> Loaded:
-    try:
+    with _reading(path, "exported program"):
         program = torch.export.load(path)
         module = torch.export.unflatten(program)  # keeps the layers' names, so that they can be watched
-    except _UNREADABLE as error:
-        raise _damaged(path, "exported program", error) from error
     inputs = set(program.graph_signature.user_inputs)
     values = [node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and node.name in inputs]
     if len(values) != 1 or not isinstance(values[0], Tensor):
@@ -180,13 +162,11 @@ def _hugging_face(folder: Path) -> Loaded:
     if not any(folder.glob("*.safetensors")):
         raise MisureError(f"{folder} has no .safetensors file: save the network anew with save_pretrained")
     transformers = _package("transformers", "huggingface")
-    try:
+    with _reading(folder, "Hugging Face model for semantic segmentation"):
         network, report = transformers.AutoModelForSemanticSegmentation.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
         options = _preprocessing(folder / "preprocessor_config.json")
-    except _UNREADABLE as error:
-        raise _damaged(folder, "Hugging Face model for semantic segmentation", error) from error
     if absent := sorted(report["missing_keys"]):
         raise MisureError(f"{folder} lacks {len(absent)} weights of its network, such as {absent[0]}: it is incomplete")
     names = [str(network.config.id2label[i]) for i in sorted(network.config.id2label)]
@@ -223,9 +203,8 @@ def _weights_only(path: Path) -> MisureError:
     )
 
 
-def _damaged(path: Path, what: str, error: Exception) -> MisureError:
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return MisureError(f"{path} cannot be read as a {what}, it may be damaged: {reason}")
+def _reading(path: Path, kind: str) -> AbstractContextManager[None]:
+    return reading(path, f"it may be damaged, or no {kind}")
 
 
 _READERS: dict[str, Callable[[Path], Loaded]] = {

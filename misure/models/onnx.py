@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from misure.errors import MisureError
+from misure.io.reading import reading
 
 Shape = Sequence[int | None]
 """N, C and the spatial sides that a network takes; None where any."""
@@ -65,11 +66,8 @@ def open_onnx(path: Path, onnxruntime: Any) -> OnnxNetwork:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
-    try:
+    with reading(path, "it may be damaged, or no ONNX file"):
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exceptions have no narrower base in common
-        reason = " ".join(str(error).split())[:200]
-        raise MisureError(f"{path} cannot be read as an ONNX file, it may be damaged: {reason}") from error
     return OnnxNetwork(session, path.name)
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import pickle
 import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from misure.errors import MisureError
+from misure.errors import MisureError, brief
 from misure.io.download import fetch, file_digest, is_reachable
-
-_DAMAGE = (
-    *(OSError, EOFError, RuntimeError, ValueError, TypeError, AttributeError, LookupError),
-    *(pickle.UnpicklingError, zipfile.BadZipFile, zlib.error),
-)
-"""What readers raise for files that are truncated, garbled or hold something else."""
+from misure.io.reading import reading
 
 HUB = "https://huggingface.co"
 
@@ -96,7 +88,7 @@ class TorchvisionWeights:
         try:
             network.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(self.ignored)})
         except RuntimeError as error:
-            raise MisureError(f"{path} does not fit the network of this configuration: {_brief(error)}") from error
+            raise MisureError(f"{path} does not fit the network of this configuration: {brief(error)}") from error
 
     def _places(self) -> tuple[Path, Path]:
         file_name = Path(urlsplit(self.url).path).name
@@ -166,15 +158,13 @@ class OperatorListWeights:
                 raise MisureError(f"{path} is missing: put {names} into {self.folder}")
             check_digest(path, digest)
         weights, listing = self.files
-        try:
+        with reading(f"{weights} with {listing.name}", "place the published files there"):
             operators = [op for op in json.loads(listing.read_text(encoding="utf-8")) if op["op"].endswith("CONV_2D")]
             _check_fit(operators, list(_convolutions(network)), listing)
             with weights.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 for operator, (convolution, _) in zip(operators, _convolutions(network), strict=True):
                     for parameter in ("weight", "bias"):
                         _fill(getattr(convolution, parameter), arrays[f"{operator['k']:02d}.{parameter}"])
-        except _DAMAGE as error:
-            raise MisureError(f"{weights} and {listing.name} cannot be used: {_brief(error)}") from error
 
 
 def check_digest(path: Path, digest: str) -> None:
@@ -192,17 +182,11 @@ def check_digest(path: Path, digest: str) -> None:
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     """Read a state dict; code in it is not run."""
-    try:
+    with reading(path, "replace it by the published file"):
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except _DAMAGE as error:
-        raise MisureError(f"{path} cannot be read: {_brief(error)}") from error
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise MisureError(f"{path} holds no tensors by name: it is no checkpoint of a network")
     return content
-
-
-def _brief(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _convolutions(network: nn.Module) -> Iterator[tuple[nn.Conv2d, str | None]]:

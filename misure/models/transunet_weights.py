@@ -7,8 +7,6 @@ number over a whole parameter, so names and sizes are compared before and parame
 from __future__ import annotations
 
 import math
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import torch
 from torch import nn
 
 from misure.errors import MisureError
+from misure.io.reading import reading
 
 _POSITIONS = "Transformer/posembed_input/pos_embedding"
 
@@ -25,9 +24,6 @@ _CLASSIFIER = ("head/", "pre_logits/")
 """Arrays of the classifier, which no encoder needs."""
 
 _STEM = "patch_embed.backbone.stem.conv.weight"
-
-_DAMAGE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError)
-"""What numpy raises for files that are truncated, garbled or no archives of plain arrays."""
 
 
 def google_names(encoder: nn.Module) -> dict[str, tuple[str, ...]]:
@@ -97,11 +93,8 @@ def load_google_weights(encoder: nn.Module, path: Path | str) -> None:
     _compare(_sizes_in(path), _sizes_for(encoder), path)
     for parameter in encoder.parameters():
         parameter.fill_(torch.nan)
-    try:
-        with path.open("rb") as stream:  # timm leaves files that it opens itself open after an error
-            encoder.load_pretrained(stream)  # type: ignore[operator]
-    except (*_DAMAGE, RuntimeError) as error:
-        raise MisureError(f"{path} does not fit the encoder: {' '.join(str(error).split())[:200]}") from error
+    with reading(path, "it does not fit the encoder"), path.open("rb") as stream:  # timm leaves its own files open
+        encoder.load_pretrained(stream)  # type: ignore[operator]
     empty = [name for name, parameter in encoder.named_parameters() if not parameter.isfinite().all()]
     if empty:
         raise MisureError(f"{path} gives no finite numbers for {_some(empty)}: download it again")
@@ -109,16 +102,17 @@ def load_google_weights(encoder: nn.Module, path: Path | str) -> None:
 
 def _sizes_in(path: Path) -> dict[str, int]:
     """Read every array, which checks the archive's sums, and return the sizes."""
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            return {name: archive[name].size for name in archive.files}
-    except FileNotFoundError as error:
+    if not path.exists():
         raise MisureError(
             f"there is no weights file {path}: place Google's R50+ViT-B_16.npz (imagenet21k) there or use another "
             "value of pretrained"
-        ) from error
-    except (*_DAMAGE, AttributeError, TypeError) as error:  # a plain array is no context
-        raise MisureError(f"{path} is no whole .npz archive ({error}): download it again") from error
+        )
+    with (
+        reading(path, "it is no whole .npz archive, download it again"),
+        path.open("rb") as stream,
+        np.load(stream, allow_pickle=False) as archive,
+    ):
+        return {name: archive[name].size for name in archive.files}
 
 
 def _sizes_for(encoder: Any) -> dict[str, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from misure.errors import MisureError
+from misure.io.reading import reading
 from misure.paper.query import SAMPLE, select
 
 _SAME_RUN = (*SAMPLE, "explainer", "threshold", "dataset_fingerprint", "weights", "profile", "precision")
@@ -62,11 +62,9 @@ def saved_arrays(folder: Path, unit: str, prefixes: tuple[str, ...] = ("",)) -> 
     path = folder / f"{unit}.npz"
     if not path.exists():
         return {}
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files if name.startswith(prefixes)}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise MisureError(f"cannot read {path}: {error}; delete it and its record and run again") from error
+    advice = "delete it and its record and run again"
+    with reading(path, advice), path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files if name.startswith(prefixes)}
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from misure.errors import MisureError
 from misure.explanation import Explanation
 from misure.io.atomic import write_atomically
+from misure.io.reading import reading
 from misure.reliability.classifier import design, obstacle, pipeline
 
 FEATURES = ("n_dilations", "dice_explained", "perturbation_ratio")
@@ -26,9 +27,6 @@ RELIABLE_FROM = 0.9
 """Dice with the ground truth from which the paper calls a prediction correct (Table 7)."""
 
 FORMAT_VERSION = 1
-
-_NUMBERS = ("intercept", "label_threshold", "prevalence")
-_LISTS = ("means", "scales", "coefficients")
 
 
 @dataclass(frozen=True)
@@ -140,13 +138,11 @@ class ReliabilityModel:
             MisureError: If the file is missing, damaged or of another format.
         """
         path = Path(path)
-        try:
+        if not path.exists():
+            raise MisureError(f"there is no reliability model {path}: fit one and save it there")
+        with reading(path, "fit the reliability model again and save it there"):
             raw = json.loads(path.read_text(encoding="utf-8"))
             _check(raw)
-        except FileNotFoundError as error:
-            raise MisureError(f"there is no reliability model {path}: fit one and save it there") from error
-        except (OSError, ValueError) as error:
-            raise MisureError(f"cannot use the reliability model {path} ({error}): fit and save it again") from error
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
         return cls(**values)
 
@@ -209,34 +205,23 @@ def _check(raw: Any) -> None:
     names = {single.name for single in fields(ReliabilityModel)}
     if differing := sorted(names ^ raw.keys()):
         raise ValueError(f"it lacks or has in excess: {', '.join(differing)}")
-    if raw["features"] != list(FEATURES):
-        raise ValueError(f"its features are not {', '.join(FEATURES)}")
-    _check_numbers(raw)
-    _check_record(raw)
-
-
-def _check_numbers(raw: Mapping[str, Any]) -> None:
-    """Check what predictions are computed from."""
-    for name in _LISTS:
-        if not isinstance(raw[name], list) or len(raw[name]) != len(FEATURES) or not all(map(_is_number, raw[name])):
-            raise ValueError(f"{name} is not a list of {len(FEATURES)} finite numbers")
-    for name in _NUMBERS:
-        if not _is_number(raw[name]):
-            raise ValueError(f"{name} is not a finite number")
-    if min(raw["scales"]) <= 0:
-        raise ValueError("a scale is not above 0")
-
-
-def _check_record(raw: Mapping[str, Any]) -> None:
-    """Check what is only for the record."""
-    for name in ("class_name", "source"):
-        if not isinstance(raw[name], str):
-            raise ValueError(f"{name} is not a text")  # noqa: TRY004 - as above
     versions = raw["versions"]
-    if not isinstance(versions, dict) or not all(isinstance(version, str) for version in versions.values()):
-        raise ValueError("versions does not map names to texts")
-    if type(raw["n"]) is not int or raw["n"] < 1:
-        raise ValueError("n is not a whole number above 0")
+    suits = {
+        "features": raw["features"] == list(FEATURES),
+        **{name: _are_numbers(raw[name]) for name in ("means", "scales", "coefficients")},
+        **{name: _is_number(raw[name]) for name in ("intercept", "label_threshold", "prevalence")},
+        "n": type(raw["n"]) is int and raw["n"] > 0,
+        **{name: isinstance(raw[name], str) for name in ("class_name", "source")},
+        "versions": isinstance(versions, dict) and all(isinstance(version, str) for version in versions.values()),
+    }
+    suits["scales"] = suits["scales"] and min(raw["scales"]) > 0
+    if wrong := [f"{name} {raw[name]!r}" for name, fits in suits.items() if not fits]:
+        raise ValueError(f"unusable: {', '.join(wrong)}")
+
+
+def _are_numbers(value: Any) -> bool:
+    """Whether a JSON value is one finite number for each feature."""
+    return isinstance(value, list) and len(value) == len(FEATURES) and all(map(_is_number, value))
 
 
 def _is_number(value: Any) -> bool:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from misure.errors import MisureError
+from misure.io.reading import reading
 from misure.report.choice import FIGURE_BYTES
 from misure.report.pictures import JPEG_QUALITY, data_uri
 from misure.report.prose import prose
@@ -59,12 +59,10 @@ def embedded(paths: Sequence[Path], most: int = FIGURE_BYTES) -> list[dict[str, 
 
 
 def _figure(path: Path) -> dict[str, Any]:
-    try:
+    with reading(path, "make the figures anew (make tables)"):
         content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as image:
             width, height = image.size
-    except (OSError, UnidentifiedImageError) as error:
-        raise MisureError(f"cannot read the figure {path}: {error}; make the figures anew (make tables)") from error
     number, _, model = path.stem.removeprefix("figure").partition("_")
     credits_file = path.with_name(f"{path.stem}_credits.md")
     words = path.stem.replace("_", " ")

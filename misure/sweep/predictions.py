@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -18,8 +18,10 @@ from tqdm import tqdm
 
 from misure.datasets.credit import CreditedDataset
 from misure.datasets.datamodule import SegmentationDataset
+from misure.errors import MisureError
 from misure.evaluation.volumes import VolumeDataset
 from misure.io.atomic import write_atomically
+from misure.io.reading import reading
 from misure.models.compute import Compute
 from misure.models.wrapper import SegmentationModel, frozen
 
@@ -68,12 +70,15 @@ class Predictions:
     @classmethod
     def load(cls, path: Path) -> Predictions | None:
         """Read predictions; None where there is none or the file is damaged, so that it is made anew."""
-        try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-                groups = tuple(str(group) for group in file["groups"])
-                return cls(**{name: file[stored] for name, stored in _ARRAYS.items()}, groups=groups)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            return None
+        with (
+            suppress(MisureError),
+            reading(path, "it is made anew"),
+            path.open("rb") as stream,
+            np.load(stream, allow_pickle=False) as file,
+        ):
+            groups = tuple(str(group) for group in file["groups"])
+            return cls(**{name: file[stored] for name, stored in _ARRAYS.items()}, groups=groups)
+        return None
 
 
 def predict_all(model: SegmentationModel, dataset: SegmentationDataset, compute: Compute) -> Predictions:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from misure.errors import MisureError
 from misure.io.atomic import write_atomically
+from misure.io.reading import reading
 
 _COLUMNS = (
     "dataset",
@@ -53,13 +54,11 @@ def read_volumes(path: Path) -> pd.DataFrame:
     Raises:
         MisureError: If the file is missing or damaged.
     """
-    try:
+    if not path.exists():
+        raise MisureError(f"there are no volume scores at {path}: evaluate the network first")
+    with reading(path, "delete it and evaluate the network again"):
         content = json.loads(path.read_text(encoding="utf-8"))
         frame = pd.DataFrame(content["scores"]).assign(**content["meta"])
         frame["precision"] = frame.get("precision", "32")  # older evaluations had no other
         others = [name for name in frame if name not in _COLUMNS]
         return frame[[*_COLUMNS, *others]].astype({"dice": float, "hd95": float})
-    except FileNotFoundError as error:
-        raise MisureError(f"there are no volume scores at {path}: evaluate the network first") from error
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise MisureError(f"{path} cannot be read ({error}): delete it and evaluate the network again") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import shutil
 import time
 import warnings
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from misure.datasets.datamodule import SegmentationData
 from misure.errors import MisureError
+from misure.io.reading import reading
 from misure.metrics import dice
 from misure.models.checkpoint import CheckpointInfo, read_info, save_checkpoint, started_from
 from misure.models.compute import Compute, Precision, default_device, tf32
@@ -173,10 +173,10 @@ def _saved_state(state: Path) -> dict[str, Any] | None:
     if not state.exists():
         return None
     try:
-        saved: dict[str, Any] = torch.load(state, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        warnings.warn(f"{state} is damaged ({reason}): training starts from the beginning", stacklevel=2)
+        with reading(state, "training starts from the beginning"):
+            saved: dict[str, Any] = torch.load(state, map_location="cpu", weights_only=True)
+    except MisureError as error:
+        warnings.warn(str(error), stacklevel=2)
         return None
     return saved
 

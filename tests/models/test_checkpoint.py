@@ -104,7 +104,7 @@ def rewrite(path, **changes) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[1, 2]", "null", '{"name": 1}', "\xff"])
 def test_a_damaged_description_is_refused(saved, text):
     saved[0].with_suffix(".json").write_text(text, encoding="latin-1")
-    with pytest.raises(MisureError, match="damaged") as caught:
+    with pytest.raises(MisureError, match=r"cannot be read .*train again") as caught:
         load_checkpoint(saved[0])
     assert "\n" not in str(caught.value)
 
@@ -112,7 +112,10 @@ def test_a_damaged_description_is_refused(saved, text):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        *((c, "damaged") for c in ({"unknown": 1}, {"bottleneck": None}, {"class_names": 3}, {"network": "unet"})),
+        *(
+            (c, "cannot be read")
+            for c in ({"unknown": 1}, {"bottleneck": None}, {"class_names": 3}, {"network": "unet"})
+        ),
         ({"format_version": 99}, "format 99"),
         ({"network": {**NETWORK, "depth": 5}}, "depth"),
         ({"network": {**NETWORK, "encoder": "mobilenet_v3"}}, "mobilenet_v2"),
@@ -146,5 +149,5 @@ def test_a_foreign_builder_is_refused(saved, target):
 
 def test_a_place_that_cannot_be_written_is_named(network, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(MisureError, match="cannot write checkpoint"):
+    with pytest.raises(MisureError, match="cannot write"):
         save_checkpoint(tmp_path / "file" / "small.safetensors", network, INFO)

@@ -223,10 +223,10 @@ def test_an_incomplete_hugging_face_folder_is_refused(segformer, tmp_path):
     with pytest.raises(MisureError, match=r"lacks 1 weights of its network, such as decode_head\.classifier\.bias"):
         load_model(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"\0" * 40)
-    with pytest.raises(MisureError, match="cannot be read as a Hugging Face model"):
+    with pytest.raises(MisureError, match=r"cannot be read .* no Hugging Face model"):
         load_model(tmp_path)
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(MisureError, match="cannot be read as a Hugging Face model"):
+    with pytest.raises(MisureError, match=r"cannot be read .* no Hugging Face model"):
         load_model(tmp_path)
 
 

@@ -99,7 +99,7 @@ def test_maps_that_are_missing_damaged_or_incomplete(tmp_path: Path) -> None:
     content = (tmp_path / "whole.npz").read_bytes()
     for length in (0, 30, len(content) // 2):
         (tmp_path / "cut.npz").write_bytes(content[:length])
-        with pytest.raises(MisureError, match=r"cannot read .*cut\.npz"):
+        with pytest.raises(MisureError, match=r"cut\.npz cannot be read"):
             load_maps(tmp_path, "cut")
     np.savez(tmp_path / "other.npz", image=_map(1))
     with pytest.raises(MisureError, match="lacks region, saliency"):

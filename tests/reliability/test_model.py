@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import importlib.util
 import json
 import math
 import sys
@@ -74,17 +72,12 @@ def test_probabilities_are_scikit_learn_s(n: int, seed: int) -> None:
     assert model.prevalence == reliable.mean()
 
 
-def test_a_constant_feature_is_harmless() -> None:
+def test_constant_and_far_away_features_are_harmless() -> None:
     rows, reliable = toy(40)
     model = fit(rows.assign(n_dilations=0), reliable, class_name="Liver")
-    assert isinstance(model, ReliabilityModel)
     assert (model.scales[0], model.coefficients[0]) == (1.0, 0.0)
-
-
-def test_far_away_features_do_not_overflow() -> None:
-    model = replace(fitted(), coefficients=(-1e6, 0.0, 0.0))
-    rows = toy(2)[0].assign(n_dilations=[0, 10_000])
-    assert model.probabilities(rows).tolist() == [1.0, 0.0]
+    far = replace(fitted(), coefficients=(-1e6, 0.0, 0.0))
+    assert far.probabilities(toy(2)[0].assign(n_dilations=[0, 10_000])).tolist() == [1.0, 0.0], "no overflow"
 
 
 def explanation(method: str = "msr", **parameters: Any) -> misure.Explanation:
@@ -100,13 +93,9 @@ def test_a_new_explanation_is_judged_by_its_three_features() -> None:
     rows = pd.DataFrame([found.features])
     expected = sklearn_pipeline(*toy(60)).predict_proba(rows.to_numpy())[0, 1]
     assert found.probability == pytest.approx(expected, abs=1e-12)  # float64 in another order
-    assert 0 < found.probability < 1
-
-
-@pytest.mark.parametrize("method", ["sufficient_region", "prediction"])
-def test_an_explanation_of_another_method_is_refused(method: str) -> None:
-    with pytest.raises(MisureError, match=rf'by {method} lacks .*explain with method="msr"$'):
-        fitted().predict(explanation(method))
+    for method in ("sufficient_region", "prediction"):
+        with pytest.raises(MisureError, match=rf'by {method} lacks .*explain with method="msr"$'):
+            model.predict(explanation(method))
 
 
 def test_a_saved_model_is_the_same_model(tmp_path: Path) -> None:
@@ -127,15 +116,18 @@ DAMAGE = {
     "no version": (lambda raw: _without(raw, "format_version"), "format None"),
     "missing": (lambda raw: _without(raw, "means"), "lacks or has in excess: means"),
     "in excess": (lambda raw: raw | {"extra": 1}, "in excess: extra"),
-    "other features": (lambda raw: raw | {"features": ["size"]}, "features are not n_dilations"),
-    "short": (lambda raw: raw | {"means": raw["means"][:2]}, "means is not a list of 3"),
-    "text": (lambda raw: raw | {"coefficients": ["1", 2, 3]}, "coefficients is not a list of 3 finite"),
-    "infinite": (lambda raw: raw | {"intercept": math.inf}, "intercept is not a finite number"),
-    "boolean": (lambda raw: raw | {"prevalence": True}, "prevalence is not a finite number"),
-    "zero scale": (lambda raw: raw | {"scales": [1.0, 0.0, 1.0]}, "a scale is not above 0"),
-    "no name": (lambda raw: raw | {"class_name": None}, "class_name is not a text"),
-    "versions": (lambda raw: raw | {"versions": {"numpy": 2}}, "versions does not map"),
-    "no samples": (lambda raw: raw | {"n": 0}, "n is not a whole number"),
+} | {
+    f"{name} {value}": (lambda raw, name=name, value=value: raw | {name: value}, f"unusable: {name}")
+    for name, value in (
+        *(("features", ["size"]), ("means", [1.0, 2.0]), ("coefficients", ["1", 2, 3]), ("intercept", math.inf)),
+        *(
+            ("prevalence", True),
+            ("scales", [1.0, 0.0, 1.0]),
+            ("class_name", None),
+            ("versions", {"numpy": 2}),
+            ("n", 0),
+        ),
+    )
 }
 
 
@@ -153,10 +145,10 @@ def test_a_damaged_file_is_refused_in_one_line(damage: str, tmp_path: Path) -> N
 def test_a_truncated_a_binary_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     path = fitted().save(tmp_path / "liver.json")
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(MisureError, match="fit and save it again"):
+    with pytest.raises(MisureError, match="cannot be read"):
         ReliabilityModel.load(path)
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(MisureError, match="fit and save it again"):
+    with pytest.raises(MisureError, match="cannot be read"):
         ReliabilityModel.load(path)
     with pytest.raises(MisureError, match="there is no reliability model"):
         ReliabilityModel.load(tmp_path / "none.json")
@@ -184,18 +176,14 @@ def test_a_full_disk_leaves_the_older_model(tmp_path: Path, monkeypatch: pytest.
         ([True, False, True], "too few samples: 3 of at least 20"),
         ([True] * 4 + [False] * 30, "too few reliable samples: 4 of at least 5"),
         ([True] * 30 + [False], "too few unreliable samples: 1 of at least 5"),
+        ([True] * 5 + [False] * 15, ""),
     ],
 )
 def test_too_little_to_fit_says_so(labels: list[bool], reason: str) -> None:
     found = fit(toy(len(labels))[0], pd.Series(labels, dtype=bool), class_name="Aorta")
-    assert isinstance(found, NotFitted)
-    assert (found.class_name, found.reason, found.n) == ("Aorta", reason, len(labels))
+    assert isinstance(found, NotFitted if reason else ReliabilityModel)
+    assert (found.class_name, getattr(found, "reason", ""), found.n) == ("Aorta", reason, len(labels))
     assert found.prevalence == pytest.approx(np.mean(labels) if labels else math.nan, nan_ok=True)
-
-
-def test_the_smallest_set_that_is_fitted() -> None:
-    labels = pd.Series([True] * 5 + [False] * 15)
-    assert isinstance(fit(toy(20)[0], labels, class_name="Aorta"), ReliabilityModel)
 
 
 def test_unusable_input_is_named() -> None:
@@ -217,12 +205,3 @@ def test_without_scikit_learn_a_saved_model_still_predicts(monkeypatch: pytest.M
     with pytest.raises(MisureError, match=r"pip install \"misure\[reliability\]\""):
         fitted()
     assert len(ReliabilityModel.load(path).probabilities(toy(3)[0])) == 3
-
-
-def test_scikit_learn_is_imported_by_no_module_at_its_top() -> None:
-    package = Path(importlib.util.find_spec("misure").submodule_search_locations[0])
-    for path in package.rglob("*.py"):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            assert not [name for name in names if name.split(".")[0] == "sklearn"], path
