@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from misure.explainers import EXPLAINERS
+from misure.paper.query import latest_run
 
 _UNIT: dict[str, Any] = {
     "status": "done",
@@ -129,3 +130,29 @@ def triangle_records(maps: Path) -> pd.DataFrame:
             if sample < 2 and (sample, name) != (1, "rise"):
                 save_map(maps, rows[0]["unit"], values.random((8, 12)), sufficient=name == "msr")
     return frame(*units)
+
+
+def judged_organ(label: str, n: int, volumes: int = 5, **columns: Any) -> list[list[dict[str, Any]]]:
+    """Return MSR's samples of an organ, whose ratio tells their quality; the pancreas is never reliable."""
+    generator = np.random.default_rng(ORGANS.index(label))
+    units = []
+    for sample in range(n):
+        quality = generator.normal() - (9 if label == "Pancreas" else 0)
+        numbers = {
+            "truth_dice": 0.95 if quality > 0 else 0.6,
+            "n_dilations": float(generator.integers(0, 9)),
+            "dice_explained": 0.93 + 0.02 * generator.normal(),
+            "perturbation_ratio": float(np.exp(generator.normal() - quality)),
+            "prediction_size": int(generator.integers(5, 4000)),
+            "confidence": float(generator.uniform(0.6, 1)),
+            "group": f"case{sample % volumes:04d}",
+            "draw": sample,
+        }
+        units.append(organ("msr", sample, label, **(numbers | columns)))
+    return units
+
+
+def judged_organs(counts: dict[str, int], **columns: Any) -> pd.DataFrame:
+    """Return a run of some samples of each organ."""
+    units = [rows for label, n in counts.items() for rows in judged_organ(label, n, **columns)]
+    return latest_run(frame(*units), "quick")

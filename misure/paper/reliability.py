@@ -21,7 +21,6 @@ from misure.reliability import (
     FEATURE_SETS,
     N_FOLDS,
     PROTOCOLS,
-    NotFitted,
     ReliabilityModel,
     Samples,
     cross_validate,
@@ -50,7 +49,6 @@ def samples_by_organ(run: pd.DataFrame, pair: Pair) -> dict[str, Samples]:
     Returns:
         The paper's organs in its order (without samples where there are none), then classes that the paper
         does not have, then :data:`ALL_ORGANS`.
-
     """
     rows = at_threshold(select(of_pair(run, pair.dataset, pair.model), "msr"), None)
     organs = {name: usable_samples(in_class(rows, name)) for name in class_labels(rows, pair.classes)}
@@ -74,17 +72,8 @@ def reliability_rows(run: pd.DataFrame, pairs: Sequence[Pair]) -> pd.DataFrame:
     return pd.DataFrame([row for pair in pairs for row in _pair_rows(run, pair)])
 
 
-def fit_models(run: pd.DataFrame, pair: Pair) -> dict[str, ReliabilityModel | NotFitted]:
-    """Fit the classifiers of a dataset and model to all their samples, by organ as in :func:`samples_by_organ`."""
-    described = f"{pair.label}, {Origin.of(of_pair(run, pair.dataset, pair.model)).label}"
-    return {
-        organ: fit(samples.rows, pd.Series(samples.reliable), class_name=organ, source=described)
-        for organ, samples in samples_by_organ(run, pair).items()
-    }
-
-
 def save_models(run: pd.DataFrame, pair: Pair, folder: Path) -> list[Path]:
-    """Write ``<dataset>-<model>/<organ>.json`` for every classifier that can be fitted.
+    """Fit classifiers to all samples of a dataset and model, by organ, and write ``<dataset>-<model>/<organ>.json``.
 
     A file of an earlier run whose classifier cannot be fitted now is removed.
 
@@ -94,9 +83,11 @@ def save_models(run: pd.DataFrame, pair: Pair, folder: Path) -> list[Path]:
     Raises:
         MisureError: If the place cannot be written.
     """
+    source = f"{pair.label}, {Origin.of(of_pair(run, pair.dataset, pair.model)).label}"
     written = []
-    for organ, model in fit_models(run, pair).items():
+    for organ, samples in samples_by_organ(run, pair).items():
         path = folder / f"{pair.dataset}-{pair.model}" / f"{organ.casefold().replace(' ', '_')}.json"
+        model = fit(samples.rows, pd.Series(samples.reliable), class_name=organ, source=source)
         if isinstance(model, ReliabilityModel):
             written.append(model.save(path))
         else:
@@ -164,11 +155,11 @@ def _scores(samples: Samples, protocol: str, columns: Sequence[str], marks: Sequ
     """Score one organ; marks are what stands in for the paper's, None where nothing ran."""
     out = cross_validate(samples, protocol, columns)
     numbers: dict[str, Any] = {}
-    for name, found in asdict(score(out)).items():
-        if isinstance(found, dict):
-            numbers |= {name: found["value"], f"{name}_low": found["low"], f"{name}_high": found["high"]}
+    for name, estimate in asdict(score(out)).items():
+        if isinstance(estimate, dict):
+            numbers |= {name: estimate["value"], f"{name}_low": estimate["low"], f"{name}_high": estimate["high"]}
         else:
-            numbers[name] = found
+            numbers[name] = estimate
     notes = [NOT_RUN if marks is None else out.reason] if out.reason else list(out.notes)
     if samples.n_left_out:
         notes.append(f"{samples.n_left_out} samples left out: a feature, the ground truth or the volume is missing")

@@ -6,13 +6,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from numpy.typing import NDArray
 
 from misure.metrics import min_max
 from misure.paper.maps import load_maps, saved_units
@@ -176,30 +174,23 @@ def _draw_curves(axes: Axes, organ: str, samples: Samples, *, ran: bool) -> None
 
 def _draw_example(line: Any, kind: str, row: pd.Series | None, maps_folder: Path) -> None:
     maps = None if row is None else load_maps(maps_folder, str(row["unit"]))
+    line[-1].set_axis_off()
     if row is None or maps is None:
         for axes in line[:-1]:
             show_empty(axes, _NO_SUCH.get(kind, "no saved maps\nin this profile"), aspect=1)
-        line[-1].set_axis_off()
         return
     image = torch.from_numpy(maps["image"]).float()
-    aspect = image.shape[-2] / image.shape[-1]
     show_image(line[0], image)
-    _show_if_saved(line[1], maps.get("truth"), aspect)
+    if "truth" in maps:
+        show_mask(line[1], torch.from_numpy(maps["truth"]).bool())
     show_mask(line[2], torch.from_numpy(maps["region"]))
     if "sufficient_region" in maps:
         show_region(line[3], image, torch.from_numpy(maps["sufficient_region"]))
-    else:
-        show_empty(line[3], "not saved", aspect=aspect)
+    for axes, name in ((line[1], "truth"), (line[3], "sufficient_region")):
+        if name not in maps:
+            show_empty(axes, "not saved", aspect=image.shape[-2] / image.shape[-1])
     show_map(line[4], min_max(torch.from_numpy(maps["saliency"]).float()[None])[0], high=1)
-    line[-1].set_axis_off()
     line[-1].text(0.02, 0.5, describe(row), fontsize=8, va="center", linespacing=1.35, transform=line[-1].transAxes)
-
-
-def _show_if_saved(axes: Axes, mask: NDArray[Any] | None, aspect: float) -> None:
-    if mask is None:
-        show_empty(axes, "not saved", aspect=aspect)
-    else:
-        show_mask(axes, torch.from_numpy(mask.astype(np.bool_)))
 
 
 def describe(row: pd.Series) -> str:
@@ -219,9 +210,6 @@ def describe(row: pd.Series) -> str:
     ]
     if math.isnan(row["probability"]):
         return "\n".join([*lines, "no probability:", *str(row["reason"]).split("; ")])
-    verdict = "right" if (row["probability"] >= 0.5) == row["reliable"] else "wrong"
-    return "\n".join([*lines, f"probability of reliable {row['probability']:.2f}: {verdict}", _classifier(row)])
-
-
-def _classifier(row: pd.Series) -> str:
-    return f"(classifier of {str(row['classifier']).casefold()}, not fitted to {row['group']})"
+    judgement = "right" if (row["probability"] >= 0.5) == row["reliable"] else "wrong"
+    classifier = f"(classifier of {str(row['classifier']).casefold()}, not fitted to {row['group']})"
+    return "\n".join([*lines, f"probability of reliable {row['probability']:.2f}: {judgement}", classifier])
