@@ -58,7 +58,9 @@ def test_what_a_killed_process_leaves_is_not_used(tmp_path, other_process):
     (left,) = tmp_path.iterdir()
     assert left.suffix == ".part"
     assert names(left) == {"first"}
-    assert names(generate_once(tmp_path / "home", write_both, "files")) == {"first", "second"}
+    home = generate_once(tmp_path / "home", write_both, "files")
+    assert names(home) == {"first", "second"}
+    assert generate_once(home, None, "files") == home  # nothing is written again
 
 
 def test_two_processes_at_once_agree(tmp_path, other_process):

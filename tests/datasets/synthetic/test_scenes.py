@@ -62,8 +62,10 @@ def test_the_layout_is_cocos(made, annotations):
     assert not set(annotations["train"].anns) & set(annotations["val"].anns)
 
 
-def test_every_annotation_describes_its_outline(annotations):
+def test_every_annotation_describes_its_outline_and_none_overlap(annotations):
     for coco in annotations.values():
+        for image in coco.imgs:
+            assert sum(coco.annToMask(annotation).astype(int) for annotation in coco.imgToAnns[image]).max() == 1
         assert len(coco.anns) == len(coco.dataset["annotations"])  # no two share an id
         for annotation in coco.dataset["annotations"]:
             inside = coco.annToMask(annotation)
@@ -76,13 +78,6 @@ def test_every_annotation_describes_its_outline(annotations):
             # a pixel belongs to an outline that holds its centre, give or take COCO's own rounding to a fifth of one
             assert left - 0.7 <= columns.min() <= columns.max() + 1 <= left + width + 0.7
             assert top - 0.7 <= rows.min() <= rows.max() + 1 <= top + height + 0.7
-
-
-def test_objects_never_overlap(annotations):
-    for coco in annotations.values():
-        for image in coco.imgs:
-            together = sum(coco.annToMask(annotation).astype(int) for annotation in coco.imgToAnns[image])
-            assert together.max() == 1
 
 
 def test_there_are_one_to_four_objects_of_three_to_forty_per_cent(annotations):
@@ -196,14 +191,6 @@ def test_what_is_drawn_belongs_to_the_version():
 
 
 # The folder
-
-
-def test_a_second_call_writes_nothing(tmp_path, monkeypatch):
-    home = generated(tmp_path, TINY)
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    monkeypatch.setattr(scenes, "make_scene", None)
-    assert generated(tmp_path, TINY) == home
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
 def test_another_specification_or_version_has_another_folder(monkeypatch):
