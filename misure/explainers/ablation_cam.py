@@ -32,8 +32,17 @@ class AblationCAM(ChannelCAM):
     logits are negative, which a classifier's score of a predicted class seldom is; a score of exactly 0
     divides by 1. A channel that is zero already loses nothing and gets no pass.
 
+    Reference:
+        Desai and Ramaswamy, Ablation-CAM: Visual Explanations for Deep Convolutional Network via Gradient-free
+        Localization, WACV 2020, https://doi.org/10.1109/WACV45572.2020.9093360
+
     Attributes:
         layer: Dotted name; None means the model's bottleneck.
+
+    Example:
+        >>> explanation = misure.explain(network, image, target=1, method=AblationCAM(layer="1"))
+        >>> explanation.dice_explained, explanation.perturbation_ratio
+        (1.0, 1.0)
     """
 
     name: ClassVar[str] = "ablation_cam"

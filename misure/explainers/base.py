@@ -1,4 +1,4 @@
-"""What every explainer shares: checked input, frozen network, timing, evaluation."""
+"""The base class of explainers: checked input, frozen network, timing, evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What class activation maps share: a layer, and what becomes of its activations and gradients."""
+"""Base classes of class activation maps: a layer's activations, weighted by gradients or by passes per channel."""
 
 from __future__ import annotations
 

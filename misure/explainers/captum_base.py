@@ -1,4 +1,4 @@
-"""What the methods of Captum share: the score it differentiates, and gradients a batch at a time."""
+"""The base class of Captum's methods: the score it differentiates, and gradients a batch at a time."""
 
 from __future__ import annotations
 

@@ -38,6 +38,10 @@ class ExtremalPerturbation(PrunedRegion):
     ``area_weight`` (the paper's by 0.35 % a step), so that the Dice chooses first. Of the result only the
     ``area``'s number of pixels with the largest values stays, the others become 0: the area is never exceeded.
 
+    Reference:
+        Fong, Patrick and Vedaldi, Understanding Deep Networks via Extremal Perturbations and Smooth Masks, ICCV 2019,
+        https://arxiv.org/abs/1910.08485
+
     Attributes:
         area: Share of pixels that the mask may hold.
         area_of: The share is of the ``"sufficient_region"`` or of the ``"object"`` (then it is the perturbation ratio
@@ -49,6 +53,11 @@ class ExtremalPerturbation(PrunedRegion):
         n_iterations: Optimiser steps.
         alpha_foreground: Weight of the class's Dice.
         alpha_background: Weight of the background's Dice.
+
+    Example:
+        >>> explanation = misure.explain(network, image, target=1, method=ExtremalPerturbation(area=0.5, mask_size=16))
+        >>> explanation.dice_explained, explanation.perturbation_ratio
+        (0.6666666666666666, 0.5)
     """
 
     name: ClassVar[str] = "extremal_perturbation"

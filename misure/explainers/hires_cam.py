@@ -33,10 +33,22 @@ class HiResCAM(GradientCAM):
     takes its own window's value, as in the authors' code (github.com/Nouman97/Seg_XRes_CAM) where the window
     divides the layer's size.
 
+    Reference:
+        Draelos and Carin, Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural networks,
+        2020, https://arxiv.org/abs/2011.08891
+        Hasany, Petitjean and Mériaudeau, Seg-XRes-CAM: Explaining Spatially Local Regions in Image Segmentation, CVPR
+        Workshops 2023, https://openaccess.thecvf.com/content/CVPR2023W/XAI4CV/html/
+        Hasany_Seg-XRes-CAM_Explaining_Spatially_Local_Regions_in_Image_Segmentation_CVPRW_2023_paper.html
+
     Attributes:
         layer: Dotted name; None means the model's bottleneck.
         pool: Side of the gradient's pooling window, in positions of the layer.
         pool_mode: ``"max"`` (the authors' default; of the signed gradient) or ``"mean"``.
+
+    Example:
+        >>> explanation = misure.explain(network, image, target=1, method=HiResCAM(layer="1"))
+        >>> explanation.dice_explained, explanation.perturbation_ratio
+        (1.0, 1.0)
     """
 
     name: ClassVar[str] = "hires_cam"

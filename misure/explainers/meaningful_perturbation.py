@@ -30,6 +30,10 @@ class MeaningfulPerturbation(OptimisedMask):
     cells); the mask starts at one everywhere, not on a disc; and it is interpolated linearly, without the Gaussian
     kernel. For jitter the mask moves, not the image, so that the reference stays where it is.
 
+    Reference:
+        Fong and Vedaldi, Interpretable Explanations of Black Boxes by Meaningful Perturbation, ICCV 2017, section 4,
+        https://arxiv.org/abs/1704.03296
+
     Attributes:
         tv_weight: Gamma.
         tv_beta: Beta.
@@ -37,6 +41,12 @@ class MeaningfulPerturbation(OptimisedMask):
             repeated), against masks that rest on single pixels; 0 for none.
         perturb_with: ``"blur"`` (of ``blur_sigma``), as in the paper, or the method's own ``"blanking"``. The
             metrics use the blanking in either case, as for every method.
+
+    Example:
+        >>> method = MeaningfulPerturbation(perturb_with="blanking", grid=16, jitter=0)
+        >>> explanation = misure.explain(network, image, target=1, method=method)
+        >>> explanation.dice_explained
+        1.0
     """
 
     name: ClassVar[str] = "meaningful_perturbation"

@@ -34,8 +34,11 @@ class MSR(PrunedRegion):
 
     The mask has ``mask_size`` x ``mask_size`` values and is upsampled bilinearly to the image. In a volume it has
     ``mask_size`` values along each axis, or as many as the volume where that is fewer, and is upsampled
-    trilinearly. The
-    defaults are the paper's values where it gives one (4.2) and its literal reading elsewhere.
+    trilinearly. The defaults are the paper's values where it gives one (4.2) and its literal reading elsewhere.
+
+    Reference:
+        Hasany, Mériaudeau and Petitjean, MiSuRe is all you need to explain your image segmentation, 2024, sections 3.1
+        and 4.2, https://arxiv.org/abs/2406.12173
 
     Attributes:
         lr: AdamW's learning rate.
@@ -61,6 +64,11 @@ class MSR(PrunedRegion):
             pixels of it whose first channel is above zero, as the authors' later code does.
         returned: ``"last"`` iterate after all steps, ``"last_forward"`` (the one the network saw
             last), or ``"best"`` (lowest loss seen).
+
+    Example:
+        >>> explanation = misure.explain(network, image, target=1, method=MSR(n_iterations=20, mask_size=16))
+        >>> explanation.dice_explained, explanation.perturbation_ratio
+        (1.0, 1.0)
     """
 
     name: ClassVar[str] = "msr"

@@ -26,9 +26,18 @@ class Occlusion(Explainer):
     The window slides over the image; a pixel's value is the mean loss, 1 - Dice, of the windows that cover it, in
     [0, 1]. Windows that reach over the image's end are cut there.
 
+    Reference:
+        Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014, section 4.2,
+        https://arxiv.org/abs/1311.2901
+
     Attributes:
         window: Side of the window, in pixels.
         stride: Pixels between windows, at most ``window``.
+
+    Example:
+        >>> explanation = misure.explain(network, image, target=1, method=Occlusion(window=4, stride=2))
+        >>> explanation.dice_explained, explanation.perturbation_ratio
+        (1.0, 1.4285714285714286)
     """
 
     name: ClassVar[str] = "occlusion"

@@ -1,4 +1,4 @@
-"""Scoring many masks on many images: what RISE and occlusion share."""
+"""Dice scores of many masks on many images, for RISE and occlusion."""
 
 from __future__ import annotations
 

@@ -26,11 +26,20 @@ class ScoreCAM(ChannelCAM):
     scaled; what it switches off becomes the blanking. A channel that is constant shows no place: it gets
     weight 0 and no pass, as in the authors' code.
 
+    Reference:
+        Wang et al., Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks, CVPR Workshops
+        2020, https://arxiv.org/abs/1910.01279
+
     Attributes:
         layer: Dotted name; None means the model's bottleneck.
         score: What a channel's weight is on the masked image. ``"dice"``: the Dice of the prediction with the
             target, as in RISE, a reading for segmentation. ``"logit"``: the softmax over channels of the class's
             mean logit over the target, the original's reading (its baseline score cancels in the softmax).
+
+    Example:
+        >>> explanation = misure.explain(network, image, target=1, method=ScoreCAM(layer="1"))
+        >>> explanation.dice_explained, explanation.perturbation_ratio
+        (1.0, 1.0)
     """
 
     name: ClassVar[str] = "score_cam"

@@ -134,8 +134,17 @@ def _dice_of_steps(
 class SufficientRegion(Explainer):
     """Stage 1 alone, as an explanation of its own (X_SR of paper 3.1).
 
+    Reference:
+        Hasany, Mériaudeau and Petitjean, MiSuRe is all you need to explain your image segmentation, 2024, section 3.1,
+        Algorithm 1, https://arxiv.org/abs/2406.12173
+
     Attributes:
         tau: Dice that has to be exceeded.
+
+    Example:
+        >>> explanation = misure.explain(network, image, target=1, method=SufficientRegion())
+        >>> explanation.dice_explained, explanation.perturbation_ratio
+        (1.0, 1.0)
     """
 
     name: ClassVar[str] = "sufficient_region"
