@@ -10,11 +10,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from pipeline import run_script
+from hydra import compose, initialize_config_dir
+from pipeline import PROJECT, run_script
 
+from misure.config import CONFIG_FOLDER
 from misure.errors import MisureError
 from misure.sweep import records as module
+from misure.sweep.experiment import Experiment
 from misure.sweep.records import RecordStore, Unit
+from misure.sweep.sampling import Sample
 
 UNIT = Unit("triangle", "f" * 16, "unet", "1234567890123456", "msr", {"lr": 0.1, "thresholds": [0.2, 0.4]}, 7, 1)
 ROWS = [{"threshold": t, "dice_explained": 0.1 + t, "status": "done", "reason": None} for t in (0.2, 0.4)]
@@ -96,6 +100,50 @@ def test_the_one_line_of_the_docstring_reads_the_same(tmp_path, monkeypatch):
     loaded = store.load().fillna({"reason": "none"}).sort_values(["sample", "threshold"], ignore_index=True)
     pd.testing.assert_frame_equal(by_line, loaded, check_dtype=False)
     assert set(by_line["weights"]) == {"1234567890123456"}
+
+
+BEFORE = (PROJECT / "tests" / "data" / "records_before_the_move.jsonl").read_text().splitlines()
+"""Records of a smoke run of 28 November 2026, made before modules moved and configurations were merged."""
+
+SETTINGS = {
+    "e3744cab70ea58d9c19e": "explainer=msr",
+    "71066f01bb16414347f6": "explainer=msr lr=0.001 lambda=0.1",
+    "80e6278613d54d0468c7": "explainer=msr mask_size=56",
+    "95391e51a12cbb2a967d": (
+        "explainer=msr explainer.lr_schedule=linear explainer.tv_weight=0.0001 input_noise=1.0e-6"
+    ),
+    "055afa3ad2a7a43e7bdd": "explainer=rise explainer.style=bilinear",
+    "6911bf786e9641d0c6d6": "explainer=seg_grad_cam intervention=other_target",
+    "d0cfd4151e6b39127dad": "explainer=sufficient_region intervention=randomised_0.5",
+    "03bd381a627979f5ecb0": "explainer=prediction",
+}
+"""What each was made with, by unit."""
+
+
+@pytest.mark.parametrize("unit", SETTINGS)
+def test_records_made_before_are_found_and_read(tmp_path, unit):
+    rows = [row for row in map(json.loads, BEFORE) if row["unit"] == unit]
+    with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
+        experiment = Experiment.of(compose("run", ["profile=smoke", "dataset=triangle", *SETTINGS[unit].split()]))
+    sample = Sample(rows[0]["sample"], rows[0]["class_id"], rows[0]["draw"])
+    made = experiment.unit(sample, rows[0]["dataset_fingerprint"], rows[0]["weights"])
+    assert made.id == unit
+    store = RecordStore(tmp_path)
+    store.path(made).parent.mkdir(parents=True)
+    store.path(made).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert store.outcome(made) == (rows[0]["status"], rows[0]["reason"] or "", "smoke")
+    assert store.has(made)
+    read = store.load()
+    assert len(read) == len(rows)
+    assert set(read["unit"]) == {unit}
+    columns = {name: value for name, value in made.columns().items() if name != "param_lr_schedule"}
+    assert read.iloc[0][list(columns)].to_dict() == columns
+
+
+def test_all_records_made_before_are_among_them():
+    rows = [json.loads(line) for line in BEFORE]
+    assert {row["unit"] for row in rows} == set(SETTINGS)
+    assert {row["status"] for row in rows} == {"done", "skipped"}
 
 
 @pytest.mark.parametrize("damage", [lambda text: text[:-10], lambda _: "\0\0\0", lambda _: "", lambda _: "5\n"])
