@@ -18,7 +18,7 @@ from misure.paper.query import SAMPLE, paper_draw, undisturbed
 from misure.paper.source import Origin
 from misure.paper.table import Table
 from misure.report.claims import BADGES, board, counts
-from misure.report.provenance import sheets
+from misure.report.provenance import provenance_tables
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -126,7 +126,7 @@ def _page(
         "figures": embedded(figures),
         "plots": scatter(material),
         "gallery": gallery(material),
-        "provenance": sheets(provenance),
+        "provenance": [_sheet(table) for table in provenance_tables(provenance)],
         **_shipped(),
     }
 

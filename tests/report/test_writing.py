@@ -27,7 +27,7 @@ from misure.report.claims import interval_bar  # noqa: E402
 from misure.report.gallery import gallery, saved_explanations, scaled_map  # noqa: E402
 from misure.report.pictures import Picture, displayable, drawn  # noqa: E402
 from misure.report.prose import prose  # noqa: E402
-from misure.report.provenance import sheets  # noqa: E402
+from misure.report.provenance import provenance_tables  # noqa: E402
 from misure.report.scatter import scatter  # noqa: E402
 
 
@@ -132,10 +132,12 @@ def test_the_bar_of_a_claim_keeps_the_order_of_its_numbers() -> None:
 
 
 def test_provenance_becomes_tables() -> None:
-    general, packages, stages = sheets({"code": "1", "packages": {"a": "2"}, "stages": [{"s": 1.5, "t": {"u": True}}]})
-    assert (general.title, general.rows) == ("General", [["code", "1"]])
-    assert packages.rows == [["a", "2"]]
-    assert (stages.headers, stages.rows) == (["", "S", "T.u"], [["1", "1.5", "yes"]])
+    nested = {"code": None, "packages": {"a": "2", "b": ["c", 1]}, "stages": [{"s": 1.5, "t": {"u": True}}, {"s": 2}]}
+    general, packages, stages = provenance_tables(nested)
+    assert (general.title, general.body().splitlines()[-1]) == ("General", "| code | – |")  # noqa: RUF001 - a dash
+    assert packages.frame.to_numpy().tolist() == [["a", "2"], ["b", "c, 1"]]
+    assert [column.title for column in stages.columns] == ["Name", "S", "T.u"]
+    assert stages.body().splitlines()[-2:] == ["| 1 | 1.5 | yes |", "| 2 | 2 | – |"]  # noqa: RUF001 - a dash
 
 
 def test_a_ratio_of_zero_stays_in_the_plot(tmp_path) -> None:

@@ -45,7 +45,7 @@ _NAME = re.compile(r"(img|label)(\d{4})\.nii\.gz")
 
 
 @dataclass(frozen=True)
-class Pair:
+class CaseFiles:
     """The files of one case id, usually one image (a file, or the folder of a DICOM series) and one label."""
 
     case: int
@@ -110,16 +110,16 @@ class Preparation:
         return "\n".join(lines)
 
 
-def find_pairs(source: Path) -> list[Pair]:
+def find_pairs(source: Path) -> list[CaseFiles]:
     """Find the official files by name, in whatever folders of the archive, symbolic links followed.
 
     Raises:
         MisureError: If official and own volumes (ids above 1000) are mixed.
     """
-    pairs: dict[int, Pair] = {}
+    pairs: dict[int, CaseFiles] = {}
     for folder, names in walk(source):
         for match in filter(None, map(_NAME.fullmatch, sorted(names))):
-            pair = pairs.setdefault(int(match[2]), Pair(int(match[2])))
+            pair = pairs.setdefault(int(match[2]), CaseFiles(int(match[2])))
             if (path := folder / match[0]).is_file():
                 (pair.images if match[1] == "img" else pair.labels).append(path)
     if len({case > OWN_CASES for case in pairs}) > 1:
@@ -131,7 +131,7 @@ def find_pairs(source: Path) -> list[Pair]:
 
 
 def prepare(
-    pairs: Sequence[Pair], target: Path, *, origin: str | None = None, label_map: Mapping[int, int] = LABEL_MAP
+    pairs: Sequence[CaseFiles], target: Path, *, origin: str | None = None, label_map: Mapping[int, int] = LABEL_MAP
 ) -> Preparation:
     """Turn volumes into slices; go on where an earlier call was interrupted.
 
@@ -230,14 +230,14 @@ def _earlier(target: Path, origin: str, label_map: Mapping[int, int]) -> Manifes
     return manifest
 
 
-def _is_current(pair: Pair, manifest: Manifest, target: Path) -> bool:
+def _is_current(pair: CaseFiles, manifest: Manifest, target: Path) -> bool:
     entry = manifest.cases.get(pair.name) or manifest.rejected.get(pair.name)
     if entry is None or [file.stamp for file in entry.files] != [file.stamp for file in pair.files()]:
         return False
     return isinstance(entry, RejectedCase) or entry.output_bytes == output_bytes(target, pair.name)
 
 
-def _prepared(pair: Pair, target: Path, label_map: Mapping[int, int]) -> PreparedCase:
+def _prepared(pair: CaseFiles, target: Path, label_map: Mapping[int, int]) -> PreparedCase:
     """Prepare one case.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from misure.datasets.synapse.btcv import Pair
+from misure.datasets.synapse.btcv import CaseFiles
 from misure.datasets.synapse.protocol import LABEL_MAP, OWN_CASES
 from misure.errors import MisureError
 
@@ -21,7 +21,7 @@ LABEL_MAPS: Mapping[str, Mapping[int, int]] = {
 _ENDINGS = (".nii.gz", ".nii")
 
 
-def own_pairs(source: Path) -> tuple[list[Pair], dict[str, str]]:
+def own_pairs(source: Path) -> tuple[list[CaseFiles], dict[str, str]]:
     """Find the volumes of a folder, numbered by :func:`case_ids` in the order of their names.
 
     Args:
@@ -41,7 +41,7 @@ def own_pairs(source: Path) -> tuple[list[Pair], dict[str, str]]:
     if not names:
         raise MisureError(f"{source}: no entry of images/ has a NIfTI file of the same name in labels/")
     cases = zip(case_ids(len(names)), names, strict=True)
-    return [Pair(case, [images[name]], [labels[name]]) for case, name in cases], lonely
+    return [CaseFiles(case, [images[name]], [labels[name]]) for case, name in cases], lonely
 
 
 def own_name(file: str) -> str:
