@@ -39,8 +39,6 @@ Split = Literal["train", "val"]
 NATIVE_SIDE = 520
 """Shorter side at ``resize="native"``, as in torchvision's evaluation of DeepLabV3."""
 
-_ENDINGS = {".jpg", ".jpeg", ".png"}
-
 
 class CocoDataset(Dataset[dict[str, Tensor]]):
     """Photographs in which at least one of some classes is annotated.
@@ -64,7 +62,7 @@ class CocoDataset(Dataset[dict[str, Tensor]]):
 
     Attributes:
         left_out: Reasons by what is left out: a drawn ``image`` that is missing or cannot be used, an ``annotation``
-            that belongs to no image or cannot be drawn, an ``unannotated file`` of the folder.
+            that belongs to no image or cannot be drawn.
 
     Raises:
         MisureError: If the data is absent, or no image can be used.
@@ -99,11 +97,7 @@ class CocoDataset(Dataset[dict[str, Tensor]]):
         chosen = choose_images(self._coco, self._labels, images_per_class, seed)
         unusable = {image: reason for image in chosen if (reason := self._fault(image))}
         self._ids = [image for image in chosen if image not in unusable]
-        self.left_out = {
-            "image": list(unusable.values()),
-            "annotation": annotations,
-            "unannotated file": self._strangers(),
-        }
+        self.left_out = {"image": list(unusable.values()), "annotation": annotations}
         self._report()
 
     @property
@@ -179,15 +173,6 @@ class CocoDataset(Dataset[dict[str, Tensor]]):
         except ImageFileError as error:
             return str(error).removeprefix(f"{self.files.images}{os.sep}")
         return None
-
-    def _strangers(self) -> list[str]:
-        """Name the image files of the folder that no annotation belongs to."""
-        listed = {
-            str(entry["file_name"]) for image, entry in self._coco.imgs.items() if self._coco.imgToAnns.get(image)
-        }
-        files = self.files.images.iterdir() if self.files.images.is_dir() else ()
-        strangers = sorted(file.name for file in files if file.suffix in _ENDINGS and file.name not in listed)
-        return [f"{name}: it has no annotations" for name in strangers]
 
     def _counts(self) -> list[str]:
         return [f"{len(of)} {kind}{'s' * (len(of) > 1)}" for kind, of in self.left_out.items() if of]

@@ -1,24 +1,22 @@
 """Download of the part of COCO-2017 that the protocol needs, into the official layout.
 
 The annotation archive is fetched once, for one file in it; then each image that
-:func:`misure.datasets.coco.protocol.choose_images` draws, by its own address. The SHA-256 of every file that passed its
-check is kept in ``downloads.json``, so that later runs notice any change. What is there and passes its check is never
-fetched or written again.
+:func:`misure.datasets.coco.protocol.choose_images` draws, by its own address. The SHA-256 of every file that came and
+passed its check is kept in ``downloads.json``, so that later runs notice any change. What is there and passes its
+check, put there by hand or not, is never fetched or written again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import shutil
 import threading
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pycocotools.coco import COCO
 from tqdm import tqdm
@@ -27,7 +25,7 @@ from misure.datasets.coco.images import check_image
 from misure.datasets.coco.protocol import choose_images, class_ids, read_annotations
 from misure.datasets.coco.server import CocoServer, FileRecord, read_records, write_records
 from misure.errors import MisureError, some
-from misure.io.atomic import PARTIAL, replacing
+from misure.io.atomic import remove_abandoned, replacing
 from misure.io.download import DamagedError, NotServedError, UnreachableError, fetch, file_digest, is_reachable
 from misure.io.loaded import ImageFileError
 from misure.io.reading import reading
@@ -41,7 +39,6 @@ _NAMED = 5
 
 _Entry = Mapping[str, Any]
 _Records = dict[str, FileRecord]
-_Result = TypeVar("_Result")
 
 
 @dataclass
@@ -55,7 +52,6 @@ class CocoDownload:
         fetched: Those that were downloaded, by file name.
         not_served: Those that the server does not have: its answer by file name.
         damaged: Those that came damaged at every attempt: the reason by file name.
-        note: What else a user should know.
     """
 
     folder: Path
@@ -64,14 +60,13 @@ class CocoDownload:
     fetched: dict[str, FileRecord] = field(default_factory=dict)
     not_served: dict[str, str] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
-    note: str = ""
 
     def __str__(self) -> str:
         megabytes = sum(record.bytes for record in self.fetched.values()) / 1e6
         here = f"{self.there + len(self.fetched)} of {self.needed} images are in {self.folder / IMAGES}"
         how = f"{len(self.fetched)} downloaded ({megabytes:.1f} MB), {self.there} skipped because they were there"
         lacking = f"{len(self.not_served)} not on the server: {_named(self.not_served)}" if self.not_served else ""
-        return "\n".join(line for line in (f"COCO-2017: {here}: {how}", lacking, self.note) if line)
+        return "\n".join(line for line in (f"COCO-2017: {here}: {how}", lacking) if line)
 
 
 def download_coco(
@@ -91,66 +86,37 @@ def download_coco(
     """
     done = CocoDownload(Path(data_root) / "coco")
     labels = class_ids(classes)
-    with _alone_in(done.folder), _kept_records(done) as records:
+    with _kept_records(done.folder / RECORDS) as records:
         coco = _annotations(done.folder, server, records)
         entries = [coco.imgs[image] for image in choose_images(coco, labels, images_per_class, seed)]
-        missing = _missing(entries, server.threads, records, done)
+        missing = [
+            entry
+            for entry in tqdm(entries, unit="image", desc="checking images", leave=False)
+            if not _is_good(done.folder / _place(entry), entry, records.get(_place(entry)))
+        ]
+        done.needed, done.there = len(entries), len(entries) - len(missing)
         if missing:
             _fetch_images(missing, server, records, done)
+    here = done.there + len(done.fetched)
     if done.damaged:
-        here = f"{done.there + len(done.fetched)} are there"
-        raise MisureError(
-            f"{len(done.damaged)} of {done.needed} images came damaged, {here}: {_named(done.damaged)}; run this again"
-        )
-    if done.not_served and not done.there and not done.fetched:
+        damage = f"{len(done.damaged)} of {done.needed} images came damaged, {here} are there"
+        raise MisureError(f"{damage}: {_named(done.damaged)}; run this again")
+    if done.not_served and not here:
         advice = "see dataset.prepare.server.images"
         raise MisureError(f"none of {done.needed} images is on the server: {_named(done.not_served)}; {advice}")
     return done
 
 
 @contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Make a folder, keep other downloads out of it and remove what a killed one left half-written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise MisureError(f"cannot write {folder}: {error.strerror}; choose another data_root") from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise MisureError(f"another process downloads into {folder}: wait until it has ended") from error
-        for stray in folder.glob(f"*/.*{PARTIAL}"):
-            with contextlib.suppress(OSError):
-                stray.unlink()
-        yield
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def _kept_records(done: CocoDownload) -> Iterator[_Records]:
-    """Give the records of earlier downloads to add to, and write them however the block ends.
-
-    Where nothing was downloaded, a folder that cannot be written is no failure.
-    """
-    path = done.folder / RECORDS
+def _kept_records(path: Path) -> Iterator[_Records]:
+    """Give the records of earlier downloads to add to, and write them however the block ends."""
     records = read_records(path)
     before = dict(records)
     try:
         yield records
-    except BaseException:
-        with contextlib.suppress(MisureError):  # the first error says more
+    finally:
+        if records != before:
             write_records(path, records)
-        raise
-    if records != before:
-        try:
-            write_records(path, records)
-        except MisureError as error:
-            if done.fetched:
-                raise
-            done.note = f"hashes are not kept: {error}"
 
 
 def _annotations(folder: Path, server: CocoServer, records: _Records) -> COCO:
@@ -164,9 +130,7 @@ def _annotations(folder: Path, server: CocoServer, records: _Records) -> COCO:
         _fetch_annotations(folder, server)
         coco, _ = read_annotations(path)
         records[ANNOTATIONS] = FileRecord.of(path, server.archive)
-    elif ANNOTATIONS not in records:
-        records[ANNOTATIONS] = FileRecord.of(path, None)
-    elif records[ANNOTATIONS].sha256 != file_digest(path):
+    elif ANNOTATIONS in records and records[ANNOTATIONS].sha256 != file_digest(path):
         advice = f"delete it (for a new one) or {RECORDS} (to keep it)"
         raise MisureError(f"{path} has changed since {RECORDS} was written: {advice}")
     return coco
@@ -181,6 +145,7 @@ def _fetch_annotations(folder: Path, server: CocoServer) -> None:
         fetch(server.archive, archive, digest=server.archive_sha256, patience=server.patience)
     except (UnreachableError, NotServedError, DamagedError) as error:
         raise MisureError(f"{error}; run this again, or {_by_hand(folder)}") from error
+    remove_abandoned(path)
     try:
         with (
             reading("the annotation archive", "it is damaged or another one; run this again"),
@@ -191,76 +156,50 @@ def _fetch_annotations(folder: Path, server: CocoServer) -> None:
         ):
             shutil.copyfileobj(source, out)
     finally:
-        archive.unlink()
+        archive.unlink(missing_ok=True)
 
 
-def _missing(entries: Sequence[_Entry], threads: int, records: _Records, done: CocoDownload) -> list[_Entry]:
-    """Check the images that are there, by their hash, or by decoding where none is known; return the others."""
-
-    def check(entry: _Entry) -> FileRecord | None:
-        path, record = done.folder / _place(entry), records.get(_place(entry))
-        if not path.is_file():
-            return None
-        if record is not None:
-            return record if file_digest(path) == record.sha256 else None
-        try:
-            check_image(path, (entry["width"], entry["height"]))
-        except ImageFileError:
-            return None
-        return FileRecord.of(path, None)
-
-    missing = []
-    for entry, record in _in_parallel(check, entries, threads, "checking images"):
-        if record is None:
-            missing.append(entry)
-        else:
-            records[_place(entry)] = record
-    done.needed, done.there = len(entries), len(entries) - len(missing)
-    return missing
+def _is_good(path: Path, entry: _Entry, record: FileRecord | None) -> bool:
+    """Say whether an image is there and whole: by the hash of its download, or by decoding what was put there."""
+    if not path.is_file():
+        return False
+    if record is not None:
+        return file_digest(path) == record.sha256
+    try:
+        check_image(path, (entry["width"], entry["height"]))
+    except ImageFileError:
+        return False
+    return True
 
 
 def _fetch_images(missing: Sequence[_Entry], server: CocoServer, records: _Records, done: CocoDownload) -> None:
     """Download images; what the server lacks and what stays damaged is noted, anything else ends it."""
     stop = threading.Event()
-
-    def fetch_one(entry: _Entry) -> FileRecord | NotServedError | DamagedError:
-        try:
-            return server.fetch_image(entry, done.folder / _place(entry), stop)
-        except (NotServedError, DamagedError) as error:
-            return error
-
     _require_server(server.address(missing[0]), done.folder, f"{len(missing)} of {done.needed} images are missing; ")
-    try:
-        for entry, result in _in_parallel(fetch_one, missing, server.threads, "downloading images", stop):
-            name = str(entry["file_name"])
-            if isinstance(result, FileRecord):
-                done.fetched[name] = records[_place(entry)] = result
-            else:
-                (done.damaged if isinstance(result, DamagedError) else done.not_served)[name] = str(result)
-    except UnreachableError as error:
-        there = f"{done.there + len(done.fetched)} of {done.needed} images are there"
-        raise MisureError(f"{error}; {there}: run this again to go on, or {_by_hand(done.folder)}") from error
-
-
-def _in_parallel(
-    task: Callable[[_Entry], _Result],
-    entries: Sequence[_Entry],
-    threads: int,
-    title: str,
-    stop: threading.Event | None = None,
-) -> Iterator[tuple[_Entry, _Result]]:
-    """Yield every image with its result, in the order of completion, with one progress bar; an error ends it all."""
-    with ThreadPoolExecutor(threads) as pool, tqdm(total=len(entries), unit="image", desc=title, leave=False) as bar:
-        futures = {pool.submit(task, entry): entry for entry in entries}
+    with (
+        ThreadPoolExecutor(server.threads) as pool,
+        tqdm(total=len(missing), unit="image", desc="downloading images", leave=False) as bar,
+    ):
+        futures = {
+            pool.submit(server.fetch_image, entry, done.folder / _place(entry), stop): entry for entry in missing
+        }
         try:
             for future in as_completed(futures):
-                yield futures[future], future.result()
+                entry = futures[future]
+                name = str(entry["file_name"])
+                try:
+                    done.fetched[name] = records[_place(entry)] = future.result()
+                except NotServedError as error:
+                    done.not_served[name] = str(error)
+                except DamagedError as error:
+                    done.damaged[name] = str(error)
                 bar.update()
-        except BaseException:
-            if stop is not None:
-                stop.set()
+        except UnreachableError as error:
+            there = f"{done.there + len(done.fetched)} of {done.needed} images are there"
+            raise MisureError(f"{error}; {there}: run this again to go on, or {_by_hand(done.folder)}") from error
+        finally:
+            stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def _require_server(url: str, folder: Path, situation: str = "") -> None:

@@ -154,20 +154,20 @@ def _without_faults(
     return sound, faults
 
 
+def _lacking(entry: Mapping[str, Any], **kinds: type) -> str | None:
+    return next((f"it has no {key}" for key, kind in kinds.items() if not isinstance(entry.get(key), kind)), None)
+
+
 def _image_fault(image: dict[str, Any]) -> str | None:
-    if not isinstance(image.get("file_name"), str):
-        return "it has no file_name"
-    for key in ("id", "height", "width"):
-        if not isinstance(image.get(key), int):
-            return f"it has no {key}"
+    if lacking := _lacking(image, file_name=str, id=int, height=int, width=int):
+        return lacking
     return None if min(image["height"], image["width"]) > 0 else "it has no pixels"
 
 
 def _annotation_fault(annotation: dict[str, Any], sizes: Mapping[int, tuple[int, int]]) -> str | None:
     """Say why an annotation cannot be used; of one that can, what cannot be drawn is removed."""
-    for key in ("id", "image_id", "category_id"):
-        if not isinstance(annotation.get(key), int):
-            return f"it has no {key}"
+    if lacking := _lacking(annotation, id=int, image_id=int, category_id=int):
+        return lacking
     if annotation["image_id"] not in sizes:
         return f"image {annotation['image_id']} is not listed"
     if annotation["category_id"] in COCO_IDS[1:]:  # others are never drawn

@@ -28,10 +28,10 @@ _Seconds = Annotated[float, Between(0.001, 86400)]
 
 @dataclass(frozen=True)
 class FileRecord:
-    """A file that passed its check.
+    """A file that was downloaded and passed its check.
 
     Attributes:
-        url: Where it came from; None if it was put there by hand.
+        url: Where it came from; None in records of older versions, which kept those of files placed by hand as well.
         bytes: Its size.
         sha256: Its hash.
     """
@@ -41,7 +41,7 @@ class FileRecord:
     sha256: str
 
     @classmethod
-    def of(cls, path: Path, url: str | None) -> FileRecord:
+    def of(cls, path: Path, url: str) -> FileRecord:
         """Describe a file."""
         return cls(url, path.stat().st_size, file_digest(path))
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
 import os
 import tempfile
 import warnings
@@ -24,7 +22,6 @@ from coco_host import (
     running_host,
 )
 
-from misure.datasets.coco import download as coco_download
 from misure.datasets.coco.download import ANNOTATIONS, download_coco
 from misure.datasets.coco.server import CocoServer
 from misure.errors import MisureError
@@ -44,9 +41,8 @@ def test_what_was_placed_by_hand_is_enough_without_network(server, tmp_path):
     server.asked.clear()
     done = download(tmp_path, server, images="http://127.0.0.1:1", archive="http://127.0.0.1:1/a.zip")
     assert (done.there, done.needed) == (8, 8)
-    records = json.loads((tmp_path / "coco" / "downloads.json").read_text())
-    assert {record["url"] for record in records.values()} == {None}
     assert server.asked == []
+    assert not (tmp_path / "coco" / "downloads.json").exists()
 
 
 @pytest.mark.skipif(not _DATA.is_dir(), reason="no coco folder under MISURE_DATA: real images are absent")
@@ -99,21 +95,21 @@ def test_a_cut_annotation_file_is_downloaded_again_and_a_changed_one_is_not_over
     assert download(tmp_path, server).there == 8
 
 
-def test_a_full_disk_is_one_line_and_stops_at_once(server, tmp_path, monkeypatch):
+def test_a_full_disk_is_one_line_and_stops_at_once(server, tmp_path):
     """Linux's disk that is always full, in place of the first image."""
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full: Linux alone has one")
     images = tmp_path / "coco" / "val2017"
     images.mkdir(parents=True)
-    monkeypatch.setattr(coco_download, "PARTIAL", ".none")  # or the first image's place would be cleared
     for path in chosen():
         (images / f".{Path(path).name}.{os.getpid()}.part").symlink_to("/dev/full")
     with pytest.raises(MisureError, match=r"cannot write .*jpg: No space left on device; free space") as caught:
         download(tmp_path, server, threads=1)
     one_line(caught)
+    for link in images.glob(".*"):
+        link.unlink()
     assert server.asked.count(chosen()[0]) == 1  # no retries of what cannot work
     assert len(server.asked) < 9  # and not all the further images
-    monkeypatch.undo()
     assert len(download(tmp_path, server).fetched) == 8
 
 
@@ -143,7 +139,10 @@ def open_folder() -> Iterator[Path]:
 
 
 def test_a_read_only_data_root_is_one_line(server, open_folder):
-    with read_only(open_folder), pytest.raises(MisureError, match=r"cannot write .*coco: Permission denied") as caught:
+    with (
+        read_only(open_folder),
+        pytest.raises(MisureError, match=r"cannot write .*coco.*: Permission denied") as caught,
+    ):
         download(open_folder, server)
     assert "choose another" in one_line(caught)
     assert server.asked == []
@@ -162,12 +161,7 @@ def test_a_read_only_folder_of_annotations_or_images_is_one_line(server, open_fo
 def test_a_complete_read_only_folder_is_no_error(server, open_folder):
     download(open_folder, server)
     with read_only(open_folder):
-        assert download(open_folder, server).note == ""
-    (open_folder / "coco" / "downloads.json").unlink()
-    with read_only(open_folder):
-        done = download(open_folder, server)
-    assert done.there == 8
-    assert "hashes are not kept: cannot write" in str(done)
+        assert download(open_folder, server).there == 8
 
 
 def test_warnings_are_heard_as_before(server, tmp_path):
@@ -177,13 +171,3 @@ def test_warnings_are_heard_as_before(server, tmp_path):
         (tmp_path / "coco" / "downloads.json").unlink(missing_ok=True)
         download(tmp_path, server, per_class=2, threads=8)
         assert warnings.filters == before
-
-
-def test_two_downloads_into_one_folder_do_not_meet(server, tmp_path):
-    (tmp_path / "coco").mkdir()
-    handle = os.open(tmp_path / "coco", os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    with pytest.raises(MisureError, match="another process downloads into"):
-        download(tmp_path, server)
-    os.close(handle)
-    assert download(tmp_path, server).needed == 8
