@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from matplotlib.figure import Figure
 from oracles.toys import Convolutional, PerPixel
 
 import misure
-from misure.explainers import MSR, make_explainer
+from misure.explainers import MSR
 from misure.models.compute import Compute
 from misure.models.wrapper import frozen
 from misure.target import make_targets
@@ -240,14 +239,6 @@ def test_bad_input_is_one_line_that_says_what_to_do(image, options, message):
 def test_a_network_that_returns_nan_is_named():
     with pytest.raises(misure.MisureError, match="NaN"):
         misure.explain(lambda x: torch.stack([x[:, 0] * 0, x[:, 0] * float("nan")], 1), IMAGE, 1)
-
-
-@pytest.mark.parametrize("method", sorted(misure.EXPLAINERS))
-def test_close_names_are_offered_for_every_method_s_parameters(method):
-    names = misure.EXPLAINERS[method].parameter_names()
-    with pytest.raises(misure.MisureError, match=re.escape(f"{method} has no parameter 'sed'; close names: seed")):
-        make_explainer(method, sed=1)
-    assert "seed" in names
 
 
 SHAPES = torch.tensor([[1, 1, 1, 0, 0, 2], [1, 1, 1, 0, 0, 0], [1, 1, 1, 0, 1, 1], [0, 0, 0, 0, 1, 1]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import get_type_hints
 
 import pytest
 import torch
@@ -131,6 +132,16 @@ def assert_same(one: Explanation, other: Explanation, *, exactly: bool = True) -
 
 def test_every_explainer_has_parameters_for_this_test():
     assert set(PARAMETERS) == set(misure.EXPLAINERS)
+
+
+def test_every_parameter_but_switches_and_layers_is_checked(method):
+    cls = misure.EXPLAINERS[method]
+    hints = get_type_hints(cls)
+    checked = [name for name in cls.parameter_names() if hints[name] not in {bool, str | None}]
+    assert {"blanking", "blur_sigma", "seed", "thresholds"} <= set(checked)
+    for name in checked:
+        with pytest.raises(misure.MisureError, match=f"{'lambda' if name == 'lam' else name}=nonsense is not"):
+            cls(**{name: "nonsense"})
 
 
 @EVERYWHERE

@@ -9,8 +9,7 @@ import pytest
 import torch
 from oracles import cams
 from oracles.seg_grad_cam import as_image
-from oracles.toys import Convolutional, Tokens
-from test_seg_grad_cam import Awkward, HandSet
+from oracles.toys import Awkward, Convolutional, HandSet, Tokens
 from torch import nn
 from torch.nn.functional import interpolate
 
@@ -228,7 +227,7 @@ def test_a_class_token_survives_an_ablation():
     assert torch.equal(without_channels(network, tokens, torch.tensor([2, 0]), rank=4), expected)
 
 
-@pytest.mark.parametrize("method", ["hires_cam", "score_cam", "ablation_cam"])
+@pytest.mark.parametrize("method", CAMS)
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
@@ -244,7 +243,8 @@ def test_layers_that_cannot_be_explained_at(method, layer, message):
 
 
 @pytest.mark.parametrize(
-    ("method", "layer"), [("hires_cam", "unused"), ("hires_cam", "cut"), ("ablation_cam", "unused")]
+    ("method", "layer"),
+    [("seg_grad_cam", "unused"), ("seg_grad_cam", "cut"), ("hires_cam", "cut"), ("ablation_cam", "unused")],
 )
 def test_layers_without_influence(method, layer):
     with pytest.raises(MisureError, match=f"layer {layer} does not influence the logits"):
@@ -260,19 +260,6 @@ def test_a_layer_that_is_multiplied_by_zero_loses_nothing():
 def test_layers_that_give_no_feature_map(method, make_images):
     with pytest.raises(MisureError, match=r"gives shape \(1, 24, 7\), not N x C x H x W.*reshape"):
         explain(Tokens().double(), make_images(1, 1, 14, 21), method, layer="mixer")
-
-
-@pytest.mark.parametrize(
-    ("method", "options", "message"),
-    [
-        ("hires_cam", {"pool": 0}, "pool=0 is not a whole number of at least 1"),
-        ("hires_cam", {"pool_mode": "min"}, "pool_mode=min is not known: choose max or mean"),
-        ("score_cam", {"score": "loss"}, "score=loss is not known: choose dice or logit"),
-    ],
-)
-def test_parameters_out_of_range(method, options, message):
-    with pytest.raises(MisureError, match=message):
-        misure.explainers.make_explainer(method, **options)
 
 
 @pytest.mark.parametrize(("method", "extra"), [("score_cam", 1), ("ablation_cam", 3)])

@@ -144,18 +144,3 @@ def test_without_captum(method, monkeypatch):
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     with pytest.raises(MisureError, match=rf"{method} needs the package captum: pip install 'misure\[captum\]'"):
         explain(Square(), torch.full((1, 3, 4), 2.0), method)
-
-
-@pytest.mark.parametrize(
-    ("method", "options", "message"),
-    [
-        ("integrated_gradients", {"n_steps": 0}, "n_steps=0 is not a whole number of at least 1"),
-        ("integrated_gradients", {"rule": "simpson"}, "rule=simpson is not known: choose gausslegendre or"),
-        ("integrated_gradients", {"sign": "negative"}, "sign=negative is not known: choose positive or"),
-        ("smooth_grad", {"n_samples": 1.5}, "n_samples=1.5 is not a whole number"),
-        ("smooth_grad", {"noise": -1}, "noise=-1 is not a number of at least 0"),
-    ],
-)
-def test_parameters_out_of_range(method, options, message):
-    with pytest.raises(MisureError, match=message):
-        misure.explainers.make_explainer(method, **options)

@@ -15,7 +15,6 @@ from oracles.volumes import random_volumes
 
 import misure
 from misure.errors import MisureError
-from misure.explainers import make_explainer
 from misure.explainers.mask_optimisation import total_variation
 from misure.explainers.meaningful_perturbation import MeaningfulPerturbation
 
@@ -105,22 +104,3 @@ def test_a_network_without_gradients_is_refused(method, make_images):
     toy = Convolutional(1, seed=4).double().eval().requires_grad_(False)
     with pytest.raises(MisureError, match="gives no gradients"):
         misure.explain(lambda x: toy(x.detach()), make_images(1, 1, 9, 9)[0], 1, method, precision="32")
-
-
-@pytest.mark.parametrize(
-    ("method", "parameter", "value"),
-    [
-        ("grid_saliency", "grid", 0),
-        ("grid_saliency", "start", 2),
-        ("grid_saliency", "lr", -1),
-        ("meaningful_perturbation", "tv_beta", 0.5),
-        ("meaningful_perturbation", "jitter", -1),
-        ("meaningful_perturbation", "perturb_with", "noise"),
-        ("extremal_perturbation", "area", 1.5),
-        ("extremal_perturbation", "area_of", "image"),
-        ("extremal_perturbation", "radius", 0.5),
-    ],
-)
-def test_impossible_parameters_are_refused(method, parameter, value):
-    with pytest.raises(MisureError, match=f"{parameter}={value} is not"):
-        make_explainer(method, **{parameter: value})

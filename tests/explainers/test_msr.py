@@ -161,12 +161,6 @@ def test_every_key_makes_a_difference(parameters, make_images):
     assert not torch.equal(explain(toy, image, **{**common, **parameters}).saliency, first.saliency)
 
 
-def test_the_exponent_of_the_total_variation_makes_a_difference(make_images):
-    toy, image = Convolutional(seed=8).double(), make_images(1, 1, 12, 12)[0]
-    cube, square = (explain(toy, image, mask_size=12, n_iterations=20, tv_weight=0.01, tv_beta=b) for b in (3.0, 2.0))
-    assert not torch.equal(cube.saliency, square.saliency)
-
-
 def test_a_rate_that_falls_shortens_each_step_by_the_same():
     """Where the loss pulls a pixel down alone, AdamW without decay moves it by the rate at every step."""
     square = torch.zeros(23, 23, dtype=torch.bool)
@@ -200,20 +194,14 @@ def start_of(make_images, size=(13, 19), **parameters):
     return next(e for e in explanations if e.n_dilations > 0)
 
 
-def test_the_mask_starts_with_ones_on_the_sufficient_region(make_images):
-    explanation = start_of(make_images, size=(13, 13), mask_size=13)
-    assert torch.equal(explanation.saliency, explanation.sufficient_region.double())
-
-
-def test_the_context_can_start_lower(make_images):
-    explanation = start_of(make_images, size=(13, 13), mask_size=13, context_value=0.25)
-    region, sufficient = explanation.target.region, explanation.sufficient_region
-    assert torch.equal(explanation.saliency, 1.0 * region + 0.25 * (sufficient & ~region))
-
-
-def test_the_start_can_be_cut_to_positive_pixels(make_images):
-    explanation = start_of(make_images, size=(13, 13), mask_size=13, initial_support="positive_first_channel")
-    assert torch.equal(explanation.saliency != 0, explanation.sufficient_region & (explanation.image[0] > 0))
+@pytest.mark.parametrize("context", [1.0, 0.25])
+@pytest.mark.parametrize("positive", [False, True])
+def test_the_mask_starts_on_the_sufficient_region(context, positive, make_images):
+    support = "positive_first_channel" if positive else "sufficient_region"
+    started = start_of(make_images, size=(13, 13), mask_size=13, context_value=context, initial_support=support)
+    region, sufficient = started.target.region, started.sufficient_region
+    allowed = started.image[0] > 0 if positive else torch.ones_like(region)
+    assert torch.equal(started.saliency, (1.0 * region + context * (sufficient & ~region)) * allowed)
 
 
 def test_pixels_that_are_zero_are_not_positive():
@@ -269,22 +257,14 @@ def test_nothing_is_shown_outside_the_sufficient_region(blanking, make_images):
         ("lam", -1, "lambda=-1 is not a number of at least 0"),
         ("lam", "abc", "lambda=abc is not a number"),
         ("lam", float("nan"), "lambda=nan is not a number"),
-        ("lr", -0.1, "lr=-0.1 is not"),
         ("mask_size", 0, "mask_size=0 is not a whole number of at least 1"),
-        ("mask_size", 7.5, "mask_size=7.5 is not a whole number"),
-        ("n_iterations", 0, "n_iterations=0 is not a whole number"),
         ("clamp_low", 2, "clamp_low=2 is not a number from 0 to 1"),
         ("clamp_start", -1, "clamp_start=-1 is not a whole number of at least 0"),
-        ("context_value", 1.5, "context_value=1.5 is not a number from 0 to 1"),
         ("dice_target", "firm", "dice_target=firm is not known: choose hard or soft"),
-        ("lr_schedule", "cosine", "lr_schedule=cosine is not known: choose constant or linear"),
-        ("returned", "first", "returned=first is not known: choose last or last_forward or best"),
-        ("initial_support", "all", "initial_support=all is not known"),
         ("tau", 1, "tau=1 can never be exceeded"),
         ("blur_sigma", 0, "blur_sigma=0 is not"),
         ("thresholds", 0.5, "thresholds=0.5 is not a list"),
         ("thresholds", (2,), "thresholds=2 is not a number from 0 to 1"),
-        ("seed", 0.5, "seed=0.5 is not a whole number"),
     ],
 )
 def test_impossible_parameters_are_refused_in_one_line(parameter, value, shown):

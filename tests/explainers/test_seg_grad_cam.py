@@ -7,28 +7,11 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from oracles.seg_grad_cam import as_image, seg_grad_cam
-from oracles.toys import Convolutional, PerPixel, Tokens
+from oracles.seg_grad_cam import seg_grad_cam
+from oracles.toys import Convolutional, HandSet
 from torch import nn
 
 import misure
-from misure.errors import MisureError
-
-
-class HandSet(nn.Module):
-    """Two feature maps, x and -2x, enter class 1 with weights 3 and -1, so each logit is 5x."""
-
-    def __init__(self, sign: float = 1.0) -> None:
-        super().__init__()
-        self.features = nn.Conv2d(1, 2, 1, bias=False)
-        self.head = nn.Conv2d(2, 2, 1, bias=False)
-        with torch.no_grad():
-            self.features.weight.copy_(torch.tensor([1.0, -2.0]).view(2, 1, 1, 1))
-            self.head.weight.copy_(torch.tensor([[0.0, 0.0], [3.0, -1.0]]).view(2, 2, 1, 1))
-            self.head.weight.mul_(sign)
-
-    def forward(self, images):
-        return self.head(self.features(images))
 
 
 def explain(network, images, target=1, layer="features", **options):
@@ -91,30 +74,6 @@ def test_maps_equal_the_oracle_at_every_layer(layer, size, make_images):
         assert expected.max() > 0
 
 
-def test_token_layers_equal_a_layer_that_gives_images(make_images):
-    toy, images = Tokens(seed=1).double(), make_images(2, 1, 14, 21)
-    grid = Tokens.grid(14, 21)
-    tokens = misure.SegmentationModel(toy, bottleneck="mixer", reshape=lambda t: as_image(t, *grid))
-
-    class Images(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.mix, self.head = nn.Conv2d(7, 7, 1).double(), nn.Conv2d(7, 3, 1).double()
-            for mine, linear in ((self.mix, toy.mixer), (self.head, toy.head)):
-                mine.weight = nn.Parameter(linear.weight.detach()[:, :, None, None].clone())
-                mine.bias = nn.Parameter(linear.bias.detach().clone())
-
-        def forward(self, x):
-            return self.head(torch.tanh(self.mix(toy.embed(x))))
-
-    target = int(tokens(images).argmax(1).mode().values.mode().values[0])
-    for one, other in zip(
-        explain(tokens, images, target, layer=None), explain(Images(), images, target, layer="mix"), strict=True
-    ):
-        torch.testing.assert_close(one.saliency, other.saliency, rtol=1e-9, atol=1e-12)  # float64 rounding
-        assert one.saliency.max() > 0
-
-
 @pytest.mark.parametrize("layer", ["features", "bottleneck"])
 def test_maps_equal_the_grad_cam_package(layer, make_images):
     with warnings.catch_warnings():
@@ -137,43 +96,3 @@ def test_maps_equal_the_grad_cam_package(layer, make_images):
         ours = (ours - ours.min()) / (ours.max() - ours.min())
         # float32, their own 1e-7 in the denominators, and OpenCV's 11-bit bilinear weights
         np.testing.assert_allclose(ours, their, rtol=0, atol=2e-3)
-
-
-class Awkward(nn.Module):
-    """A layer that is unused, one that runs twice, one that gives a list, one cut off from the gradient."""
-
-    def __init__(self):
-        super().__init__()
-        self.twice, self.unused, self.cut = nn.Identity(), nn.Identity(), nn.Identity()
-        self.listing = self.Listing()
-
-    class Listing(nn.Module):
-        def forward(self, x):
-            return [x, x]
-
-    def forward(self, x):
-        self.unused(x)
-        with torch.no_grad():
-            detached = self.cut(x)
-        return PerPixel()(self.twice(self.twice(self.listing(x)[0] + 0 * detached)))
-
-
-@pytest.mark.parametrize(
-    ("layer", "message"),
-    [
-        ("twice", "layer twice ran 2 times: name another"),
-        ("unused", "layer unused does not influence the logits"),
-        ("cut", "layer cut does not influence the logits"),
-        ("listing", "the layer gives a list, not a tensor"),
-        ("twce", "no layer 'twce'; close names: twice"),
-        (None, "no layer is named"),
-    ],
-)
-def test_layers_that_cannot_be_explained_at(layer, message):
-    with pytest.raises(MisureError, match=message):
-        explain(Awkward(), torch.ones(1, 4, 5), layer=layer)
-
-
-def test_a_token_layer_needs_a_reshape(make_images):
-    with pytest.raises(MisureError, match=r"gives shape \(1, 24, 7\), not N x C x H x W.*reshape"):
-        explain(Tokens().double(), make_images(1, 1, 14, 21), target=1, layer="mixer")

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import misure
-from misure.explainers.rise import RISE
 from misure.explainers.sufficient_region import dilate, footprint
 from misure.metrics import Blanking, min_max
 from misure.models.compute import Compute
@@ -151,19 +150,6 @@ def test_slices_that_do_not_meet_are_explained_as_images():
     assert thin.saliency.any()
     # float64 rounding of sums over 5 slices
     torch.testing.assert_close(cam.saliency, thin.saliency.expand(deep, -1, -1), rtol=0, atol=1e-12)
-
-
-def test_rise_is_the_mean_of_masks_weighted_by_dice():
-    model, volume = unet(seed=2), random_volumes(1, 1, 4, 9, 8)
-    (explanation,) = explain(model, volume, "rise", n_masks=7, grid=3)
-    masks = RISE(n_masks=7, grid=3).masks(torch.arange(7), volume.shape[2:]).numpy()
-    assert masks.shape == (7, 4, 9, 8)
-    predict, region = as_numpy_predict(model.network), explanation.target.region.numpy()
-    total = sum(
-        m * metrics.dice(predict(metrics.blank(volume[0].numpy(), m, np.zeros((1, 4, 9, 8)))) == 1, region)
-        for m in masks.astype(float)
-    )
-    np.testing.assert_allclose(explanation.saliency.numpy(), total / (7 * 0.54), rtol=0, atol=1e-12)
 
 
 def test_one_volume_is_known_by_the_network():
