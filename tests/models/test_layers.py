@@ -143,26 +143,15 @@ def swin():
     return monai("SwinUNETR", feature_size=12, depths=(1,) * 4, num_heads=(1,) * 4)
 
 
+SMP = {"encoder_name": "resnet18", "encoder_weights": None, "classes": 3}
 NOTHING = {"weights": None, "weights_backbone": None, "num_classes": 3}
 ARCHITECTURES = {
-    "smp U-Net": (lambda: smp.Unet("resnet18", encoder_weights=None, classes=3), "encoder.layer4", (512, 2, 3)),
-    "smp DeepLabV3": (
-        lambda: smp.DeepLabV3("resnet18", encoder_weights=None, classes=3),
-        "encoder.layer4",
-        (512, 8, 12),
-    ),
-    "torchvision DeepLabV3": (
-        lambda: segmentation.deeplabv3_mobilenet_v3_large(**NOTHING),
-        "backbone.16",
-        (960, 4, 6),
-    ),
-    "torchvision LR-ASPP": (lambda: segmentation.lraspp_mobilenet_v3_large(**NOTHING), "backbone.16", (960, 4, 6)),
+    "smp U-Net": (lambda: smp.Unet(**SMP), "encoder.layer4", (512, 2, 3)),
+    "smp DeepLabV3": (lambda: smp.DeepLabV3(**SMP), "encoder.layer4", (512, 8, 12)),
+    "torchvision": (lambda: segmentation.lraspp_mobilenet_v3_large(**NOTHING), "backbone.16", (960, 4, 6)),
     "SegFormer": (segformer, "segformer.stages.3", (16, 2, 3)),
-    "MONAI U-Net": (
-        lambda: monai("UNet", channels=(4, 8, 16), strides=(2, 2)),
-        "model.1.submodule.1",  # the lowest block beside its skip connection
-        (24, 16, 24),
-    ),
+    # the lowest block beside its skip connection
+    "MONAI U-Net": (lambda: monai("UNet", channels=(4, 8, 16), strides=(2, 2)), "model.1.submodule.1", (24, 16, 24)),
     "MONAI SwinUNETR": (swin, "swinViT.layers4.0", (192, 2, 3)),
     "tokens": (lambda: Tokens(3), "embed", (7, 17, 25)),
 }

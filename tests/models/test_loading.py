@@ -120,12 +120,6 @@ def test_programs_in_one_piece_have_no_layers_and_say_so(files, name):
         misure.explain(load_model(files / name), IMAGES[0], 1, "seg_grad_cam", layer="*bottleneck")
 
 
-def test_loading_leaves_the_user_s_warning_filters(files):
-    before = list(warnings.filters)
-    load_model(files / "net.pt")
-    assert list(warnings.filters) == before
-
-
 @pytest.mark.parametrize("name", ["fixed.onnx", "any.onnx"])
 def test_onnx_gives_what_the_network_gives_without_gradients(onnx_files, network, name):
     model = load_model(onnx_files / name)
@@ -137,10 +131,8 @@ def test_onnx_gives_what_the_network_gives_without_gradients(onnx_files, network
         torch.testing.assert_close(one.saliency, other.saliency, rtol=0, atol=ROUNDING)
     with pytest.raises(MisureError, match="gives no gradients"):
         explain(model, "msr")
-
-
-def test_a_dynamic_onnx_file_takes_any_size(onnx_files, network):
-    same_logits(load_model(onnx_files / "any.onnx"), network, torch.rand(2, 3, 20, 32))
+    if name == "any.onnx":
+        same_logits(model, network, torch.rand(2, 3, 20, 32))
 
 
 @pytest.mark.parametrize("name", ["fixed.pt2", "fixed.onnx"])

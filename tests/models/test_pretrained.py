@@ -186,13 +186,13 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path, wrap):
     assert not ran.exists()
 
 
-@pytest.mark.parametrize("kept", [0, 1, 100, 0.5, -1])
+@pytest.mark.parametrize("kept", [0, 100, -1])
 @pytest.mark.parametrize("legacy", [True, False])
 def test_truncated_checkpoint(tmp_path, published, kept, legacy):
     stream = io.BytesIO()
     torch.save(published[0].state_dict(), stream, _use_new_zipfile_serialization=not legacy)
     content = stream.getvalue()
-    cut = content[: int(kept * len(content)) if isinstance(kept, float) else kept]
+    cut = content[:kept]
     with pytest.raises(MisureError, match=f"{NAME} has sha256 .* cut short; replace it"):
         by_hand(tmp_path, cut, digest_of(content)[:8]).load_into(small_deeplab(auxiliary=False))
     with pytest.raises(MisureError, match=f"{NAME} cannot be read"):

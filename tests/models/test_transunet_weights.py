@@ -158,55 +158,39 @@ def test_another_number_of_channels_repeats_the_stem(arrays, make_file):
     torch.testing.assert_close(network.encoder.patch_embed.backbone.stem.conv.weight, kernel[:, [0, 1, 2, 0]] * 3 / 4)
 
 
+BLOCK_1 = [name for name in google_shapes(DEPTH, WIDTH, heads=2, grid=4) if "encoderblock_1" in name]
+KERNEL = "block1/unit1/conv1/kernel"
+POSITIONS = "Transformer/posembed_input/pos_embedding"
+
+
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("changes", "message"),
     [
-        (lambda a: a.pop("cls"), "lacks cls: "),
-        (lambda a: a.pop("block2/unit1/gn_proj/scale"), "lacks block2/unit1/gn_proj/scale"),
-        (lambda a: [a.pop(k) for k in list(a) if "encoderblock_1" in k], r"lacks .*encoderblock_1.* and 13 more"),
-        (lambda a: a.update(extra=np.zeros(3)), "has extra, which"),
-        (lambda a: a.update({"block1/unit1/conv1/kernel": np.zeros(1)}), "conv1/kernel has 1 numbers where .* 4096"),
-        (
-            lambda a: a.update({"embedding/bias": np.full(WIDTH, np.nan)}),
-            r"no finite numbers for patch_embed\.proj\.bias",
-        ),
-        (
-            lambda a: a.update({"block1/unit1/conv1/kernel": np.zeros((64, 64, 1, 2))[..., :1]}),
-            "does not fit the encoder",
-        ),
-        (
-            lambda a: a.update({"Transformer/posembed_input/pos_embedding": np.zeros((1, 12, WIDTH))}),
-            "pos_embedding has",
-        ),
-        (lambda a: a.update(cls=np.array([None] * WIDTH)), "no whole .npz archive"),
+        ({"cls": None}, "lacks cls: "),
+        ({"block2/unit1/gn_proj/scale": None}, "lacks block2/unit1/gn_proj/scale"),
+        (dict.fromkeys(BLOCK_1), r"lacks .*encoderblock_1.* and 13 more"),
+        ({"extra": np.zeros(3)}, "has extra, which"),
+        ({KERNEL: np.zeros(1)}, "conv1/kernel has 1 numbers where .* 4096"),
+        ({"embedding/bias": np.full(WIDTH, np.nan)}, r"no finite numbers for patch_embed\.proj\.bias"),
+        ({KERNEL: np.zeros((64, 64, 1, 2))[..., :1]}, "does not fit the encoder"),
+        ({POSITIONS: np.zeros((1, 12, WIDTH))}, "pos_embedding has"),
+        ({"cls": np.array([None] * WIDTH)}, r"no whole \.npz archive"),
     ],
 )
-def test_files_of_another_network_are_refused(arrays, make_file, encoder, change, message):
-    changed = dict(arrays)
-    change(changed)
+def test_files_of_another_network_are_refused(arrays, make_file, encoder, changes, message):
+    changed = {name: array for name, array in {**arrays, **changes}.items() if array is not None}
     with pytest.raises(MisureError, match=message) as caught:
         load_google_weights(encoder, make_file(changed))
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda b: b[: len(b) // 2],
-        lambda b: b[:-1],
-        lambda b: b[:10],
-        lambda _: b"",
-        lambda b: b"garbled" + b[7:],
-        lambda b: b[: len(b) // 2] + bytes(64) + b[len(b) // 2 + 64 :],
-    ],
-)
+@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda _: b"", lambda b: b[:200] + bytes(64) + b[264:]])
 def test_damaged_files_are_refused(make_file, encoder, damage, tmp_path):
     path = make_file({"cls": np.ones((1, 1, WIDTH)), "embedding/bias": np.ones(WIDTH)})
     content = (tmp_path / "google.npz").read_bytes()
     (tmp_path / "google.npz").write_bytes(damage(content))
-    with pytest.raises(MisureError, match=r"google\.npz cannot be read .*no whole \.npz archive") as caught:
+    with pytest.raises(MisureError, match=r"google\.npz cannot be read .*no whole \.npz archive"):
         load_google_weights(encoder, path)
-    assert "\n" not in str(caught.value)
 
 
 def test_other_files_are_refused(encoder, tmp_path):
