@@ -21,17 +21,29 @@ _NORMALISATIONS = (nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class _Uses(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the operations that read a watched tensor."""
+    """Watches the operations of layers, each known by a tensor of its own, and the readers of convolutions' outputs."""
 
-    def __init__(self) -> None:
+    def __init__(self, layers: list[Any]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.watched: dict[int, Tensor] = {}  # kept alive, so that no identity is used twice
-        self.counts: Counter[int] = Counter()
+        self.layers = {
+            id(layer.weight if type(layer) in _CONVOLUTIONS else layer.running_mean): layer for layer in layers
+        }
+        self.operations: Counter[Any] = Counter()
+        self.outputs: dict[int, tuple[Tensor, Any]] = {}  # tensors kept alive, so that no identity is used twice
+        self.readers: dict[int, list[Any]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        self.counts.update({id(leaf) for leaf in tree_leaves((args, kwargs)) if id(leaf) in self.watched})
-        return func(*args, **kwargs)
+        inputs = {id(leaf) for leaf in tree_leaves((args, kwargs))}
+        layer = next((self.layers[key] for key in inputs if key in self.layers), None)
+        for key in inputs & self.outputs.keys():
+            self.readers[key].append(layer)
+        result = func(*args, **kwargs)
+        if layer is not None:
+            self.operations[layer] += 1
+            if type(layer) in _CONVOLUTIONS:
+                self.outputs[id(result)], self.readers[id(result)] = (result, layer), []
+        return result
 
 
 @torch.no_grad()
@@ -49,35 +61,16 @@ def foldable_layers(module: nn.Module, run: Callable[[], Any]) -> list[Foldable]
     layers = list(module.modules())
     if not any(type(layer) in _NORMALISATIONS for layer in layers) or any(_is_compiled(m) for m in layers):
         return []
-    made: dict[int, nn.Module] = {}
-    read: list[tuple[int, nn.Module]] = []
-    calls: Counter[nn.Module] = Counter()
     owners = Counter(p for m in layers for p in m.parameters(recurse=False))
-    uses = _Uses()
-
-    def before(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if id(inputs[0]) in uses.watched:  # another tensor's identity may later be a watched one's
-            read.append((id(inputs[0]), layer))
-
-    def after(layer: nn.Module, _inputs: Any, output: Tensor) -> None:
-        calls[layer] += 1
-        if type(layer) in _CONVOLUTIONS:
-            made[id(output)] = layer
-            uses.watched[id(output)] = output
-
-    with ExitStack() as hooks:
-        for layer in layers:
-            if _is_plain(layer) and all(owners[p] == 1 for p in layer.parameters()):
-                hooks.callback(layer.register_forward_hook(after).remove)
-                if type(layer) in _NORMALISATIONS:
-                    hooks.callback(layer.register_forward_pre_hook(before).remove)
-        with uses:
-            output = run()
+    uses = _Uses([m for m in layers if _is_plain(m) and all(owners[p] == 1 for p in m.parameters())])
+    with uses:
+        output = run()
     returned = {id(leaf) for leaf in tree_leaves(output)}
     return [
-        (made[key], layer)
-        for key, layer in read
-        if key in made and key not in returned and uses.counts[key] == calls[made[key]] == calls[layer] == 1
+        (convolution, readers[0])
+        for key, (_, convolution) in uses.outputs.items()
+        if key not in returned and len(readers := uses.readers[key]) == 1 and type(readers[0]) in _NORMALISATIONS
+        if uses.operations[convolution] == uses.operations[readers[0]] == 1
     ]
 
 

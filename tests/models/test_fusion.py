@@ -67,6 +67,15 @@ def test_layers_that_must_stay_as_they_are_are_left_alone(case, obstacle):
     assert foldable_layers(network, lambda: network(x)) == [(network.b, network.norm_b)]
 
 
+def test_a_weight_that_is_read_elsewhere_too_is_left_alone():
+    class Reader(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x) + nn.functional.conv2d(x, self[0].weight)
+
+    network = Reader(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)).eval()
+    assert foldable_layers(network, lambda: network(torch.rand(1, 1, 2, 2))) == []
+
+
 def test_an_identity_that_is_used_again_makes_no_pair():
     """A hooked convolution's output is not watched; when it is gone, a later one's may have its identity."""
     torch.manual_seed(0)
