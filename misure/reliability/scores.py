@@ -119,8 +119,8 @@ def auprc(out: OutOfFold, weights: _Floats) -> _Floats:
     """Return the average precision, the mean of folds with both labels; NaN without such folds."""
     precisions = reliable = np.zeros(weights.shape[:-1])
     for positive, negative in _by_fold(out, weights):
-        found = positive.cumsum(axis=-1)
-        precision = np.nan_to_num(_ratio(found, found + negative.cumsum(axis=-1)))
+        accepted = positive.cumsum(axis=-1)
+        precision = np.nan_to_num(_ratio(accepted, accepted + negative.cumsum(axis=-1)))
         both = (positive.sum(axis=-1) > 0) & (negative.sum(axis=-1) > 0)
         precisions = precisions + both * (positive * precision).sum(axis=-1)
         reliable = reliable + both * positive.sum(axis=-1)
@@ -142,11 +142,11 @@ def roc_curve(out: OutOfFold) -> tuple[_Floats, _Floats]:
             curves.append([np.concatenate([[0.0], side.cumsum() / side.sum()]) for side in (negative, positive)])
             pairs.append(positive.sum() * negative.sum())
     rates = np.unique(np.concatenate([false for false, _ in curves]))
-    limits = [_limits(rates, false, true) for false, true in curves]
+    limits = [_either_side(rates, false, true) for false, true in curves]
     return np.repeat(rates, 2), np.average(np.stack(limits), axis=0, weights=pairs)
 
 
-def _limits(at: _Floats, false: _Floats, true: _Floats) -> _Floats:
+def _either_side(at: _Floats, false: _Floats, true: _Floats) -> _Floats:
     """Return a curve's value just before and just after each rate, twice as many as rates."""
     before, after = np.interp(at, false, true), np.interp(at, false, true)
     first, last = np.searchsorted(false, at, side="left"), np.searchsorted(false, at, side="right") - 1

@@ -185,9 +185,9 @@ def _obstacle(samples: Samples, protocol: str, features: Sequence[str]) -> str:
     if protocol == "honest" and samples.n_volumes < 2:
         return f"{samples.n_volumes} volume: at least 2 are needed to hold one out"
     for name in features:
-        known = int(np.isfinite(numeric(samples.rows, [name])).sum()) if name in samples.rows.columns else 0
-        if known < len(samples.rows):
-            return f"{name} known for {known} of {len(samples.rows)} samples"
+        finite = int(np.isfinite(numeric(samples.rows, [name])).sum()) if name in samples.rows.columns else 0
+        if finite < len(samples.rows):
+            return f"{name} known for {finite} of {len(samples.rows)} samples"
     return ""
 
 

@@ -98,20 +98,6 @@ def test_the_shown_statistic_is_that_of_the_comparison_it_hangs_on(judged: Judge
     assert judged["rise-minutes"].value == pytest.approx(20)
 
 
-def test_holes_name_how_to_fill_them(judged: Judged) -> None:
-    hole = judged["lr-best-ratio"]
-    assert "no records" in hole.why
-    assert "make reproduce PROFILE=quick ONLY=table2" in hole.why
-    assert math.isnan(hole.p)
-    assert math.isnan(hole.p_adjusted)
-
-
-def test_every_unit_is_a_record_of_the_methods_compared(judged: Judged) -> None:
-    explainers = latest_run(_records(TRUTH), "quick").set_index("unit")["explainer"]
-    assert set(explainers[list(judged["stage2-prunes"].units)]) == {"msr", "sufficient_region"}
-    assert judged["rise-best-dice"].n_records == 3 * N, "thresholds share their record"
-
-
 def test_a_stand_in_and_the_smoke_profile_support_nothing() -> None:
     generated, smoke = (
         _judged(_records(TRUTH, stand_in=True)),
@@ -266,13 +252,18 @@ def test_a_claim_over_all_datasets_does_not_mark_one_as_a_stand_in() -> None:
     assert "stand-in" not in claims_document([claim], pd.DataFrame(), "").splitlines()[0]
 
 
-def test_rows_and_json(judged: Judged) -> None:
-    every = claims(_material(_records(TRUTH), "triangle"))
+def test_json_names_the_records_of_the_methods_compared() -> None:
+    records = _records(TRUTH)
+    every = claims(_material(records, "triangle"))
     assert tuple(every[0].row()) == COLUMNS
-    stored = json.loads(json.dumps(claims_json(every), allow_nan=False))
-    assert len({(claim["id"], claim["dataset"], claim["model"]) for claim in stored}) == len(stored) == len(every)
-    held = next(claim for claim in stored if claim["id"] == "rise-best-dice")
-    assert tuple(held["units"]) == judged["rise-best-dice"].units
+    stored = {claim["id"]: claim for claim in json.loads(json.dumps(claims_json(every), allow_nan=False))}
+    assert len(stored) == len(every)
+    units = records.set_index("unit")["explainer"][stored["stage2-prunes"]["units"]]
+    assert set(units) == {"msr", "sufficient_region"}
+    assert stored["rise-best-dice"]["n_records"] == 3 * N, "thresholds share their record"
+    hole = stored["lr-best-ratio"]
+    assert hole["p"] is hole["p_adjusted"] is None
+    assert "make reproduce PROFILE=quick ONLY=table2" in hole["why"]
 
 
 def test_without_any_record_every_claim_is_open() -> None:
