@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
 from hydra import compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from misure.errors import MisureError
+from misure.errors import MisureError, did_you_mean
 from misure.models.compute import Compute
 
 _HERE = Path(__file__).resolve().parent
@@ -34,7 +35,20 @@ def build(node: DictConfig | Mapping[str, Any], **extra: Any) -> Any:
     except (HydraException, OmegaConfBaseException, TypeError) as error:
         if isinstance(error.__cause__, MisureError):
             raise error.__cause__ from None
+        if isinstance(error.__cause__, TypeError):
+            _check_keys(node)
         raise MisureError(f"configuration error: {' '.join(str(error).split())}") from error
+
+
+def _check_keys(node: DictConfig | Mapping[str, Any]) -> None:
+    """Raise a MisureError that names the first key which what a node builds does not take."""
+    target = get_object(str(node["_target_"]))
+    parameters = signature(target).parameters
+    if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for key in map(str, node):
+        if not key.startswith("_") and key not in parameters:
+            raise MisureError(f"{target.__name__} has no parameter {key!r}{did_you_mean(key, parameters)}")
 
 
 def number(cfg: DictConfig, key: str, low: float = 0.0) -> float:

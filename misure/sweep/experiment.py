@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from misure.config import build, compute_of, number, setup_name
-from misure.errors import MisureError
+from misure.errors import MisureError, did_you_mean
 from misure.explainers.base import Explainer
 from misure.models.compute import (
     AS_CONFIGURED,
@@ -59,12 +59,16 @@ class Experiment:
         """
         for key, low in (("lr", 0), ("lambda", 0), ("input_noise", 0), ("mask_size", 1)):
             number(cfg, key, low)
-        explainer = build(cfg.explainer)
-        number(cfg, "n_samples", 1)  # by default the profile's number for this method
+        explainer = build(cfg.explainer, **_reading(cfg))
+        if cfg.n_samples is None:
+            counts = cfg.dataset.counts
+            n_samples = int(counts.n_samples.get(explainer.name, counts.sweep_samples))
+        else:
+            n_samples = int(number(cfg, "n_samples", 1))
         return cls(
             cfg,
             explainer,
-            int(cfg.n_samples),
+            n_samples,
             build(cfg.dataset.sampling),
             float(cfg.input_noise),
             Intervention.of(cfg.intervention),
@@ -136,6 +140,22 @@ class Experiment:
         changed = ["noise floor"] if self.input_noise else []
         changed += [self.intervention.text] if self.intervention.text else []
         return " ".join([self.setup, self.explainer.name, *shown, *changed])
+
+
+def _reading(cfg: DictConfig) -> dict[str, Any]:
+    """Return what the chosen reading of the paper changes of the method; nothing where none is chosen.
+
+    Raises:
+        MisureError: If the sweep does not list it.
+    """
+    listed = cfg.get("readings", {})
+    if cfg.reading is not None and cfg.reading not in listed:
+        raise MisureError(
+            f"reading={cfg.reading} is not one of the sweep's{did_you_mean(str(cfg.reading), listed)}: "
+            f"{', '.join(map(str, listed)) or 'choose a sweep that lists some, such as -m sweep=ambiguities'}"
+        )
+    changes = listed.get(cfg.reading, {})
+    return {str(name): value for name, value in changes.items() if name != "title"}
 
 
 def copied(cfg: DictConfig) -> DictConfig:
