@@ -18,6 +18,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles.toys import Shifts
+from reliability_records import records
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -28,17 +29,9 @@ from misure.reliability import FEATURES, NotFitted, ReliabilityModel, fit
 
 
 def toy(n: int, seed: int = 0) -> tuple[pd.DataFrame, pd.Series]:
-    """Samples whose ratio grows as their quality falls."""
-    generator = np.random.default_rng(seed)
-    quality = generator.normal(size=n)
-    rows = pd.DataFrame(
-        {
-            "n_dilations": generator.integers(0, 20, n),
-            "dice_explained": 0.93 + 0.02 * generator.normal(size=n),
-            "perturbation_ratio": np.exp(2 - quality + generator.normal(size=n)),
-        }
-    )
-    return rows, pd.Series(quality > 0)
+    """Features and labels of samples whose ratio grows as their quality falls."""
+    rows = records(n, max(1, n // 4), seed)
+    return rows[list(FEATURES)], rows["truth_dice"] >= 0.9
 
 
 def fitted(n: int = 60, seed: int = 0) -> ReliabilityModel:
