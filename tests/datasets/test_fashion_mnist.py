@@ -88,13 +88,9 @@ def test_a_damaged_file_gets_one_line(tmp_path, zipped, damage, message):
     if not zipped:
         path, content = path.with_suffix(""), gzip.decompress(content)
     path.write_bytes(damage(content))
-    with pytest.raises(MisureError, match=message) as caught:
+    with pytest.raises(MisureError, match=rf"{path}.* {message}") as caught:
         read_idx(path)
-    assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_a_missing_file_gets_one_line(tmp_path):
     with pytest.raises(MisureError, match="cannot be read"):
         read_idx(tmp_path / "nothing.gz")
 

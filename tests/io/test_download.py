@@ -105,6 +105,7 @@ def closed() -> str:
 
 def test_a_whole_file_arrives_and_is_not_fetched_again(server, tmp_path):
     path = tmp_path / "folder" / "file"
+    assert is_reachable(server.url("/any"))  # whatever it answers
     for _ in range(2):
         assert fetch(server.url("/whole"), path, digest=DIGEST) == path
     assert path.read_bytes() == BODY
@@ -165,11 +166,8 @@ OTHER = f"{'0' if DIGEST[0] != '0' else '1'}{DIGEST[1:8]}"
         ("/garbled", DIGEST, UnreachableError, 2),
         ("/s3", DIGEST, DamagedError, 2),
         ("/404", DIGEST, NotServedError, 1),
-        ("/403", DIGEST, NotServedError, 1),
         ("/500", DIGEST, UnreachableError, 2),
-        ("/503", DIGEST, UnreachableError, 2),
         ("/429", DIGEST, UnreachableError, 2),
-        ("/408", DIGEST, UnreachableError, 2),
     ],
 )
 def test_a_bad_answer_leaves_what_was_there_and_nothing_half_written(server, tmp_path, path, digest, kind, asked):  # noqa: PLR0917
@@ -205,10 +203,6 @@ def test_the_reason_is_the_downloads_own_while_another_error_is_handled(closed, 
     except KeyError:
         with pytest.raises(UnreachableError, match="refused"):
             fetch(closed, tmp_path / "file", digest=DIGEST, patience=QUICK)
-
-
-def test_any_answer_counts_as_reachable(server):
-    assert is_reachable(server.url("/whole"))
 
 
 class Clock:

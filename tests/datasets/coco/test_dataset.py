@@ -119,31 +119,6 @@ def test_the_fingerprint_follows_what_is_seen(tmp_path):
     assert len({first, *fingerprints}) == 8
 
 
-def test_every_kind_of_file_is_converted(tmp_path):
-    folder = CocoFolder(tmp_path)
-    middle = [(1, box(6, 4, 18, 12))]
-    colour = Image.fromarray(picture())
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    folder.add(middle, pixels=colour.convert("L"))
-    folder.add(middle, pixels=colour.convert("CMYK"))
-    folder.add(middle, pixels=np.full((18, 24), 40000, np.uint16), name="deep.jpg", format="PNG")
-    folder.add(middle, pixels=colour.quantize(32), name="palette.png")
-    folder.add(middle, pixels=colour.convert("RGBA"), name="alpha.png")
-    folder.add(middle, pixels=colour, exif=exif)
-    folder.add(middle, pixels=colour, size=(18, 24), exif=exif)
-    found = dataset(folder.write())
-    assert found.source == "7 COCO val2017 images"
-    grey, cmyk, deep, palette, alpha, stored, turned = (found[i]["image"] for i in range(7))
-    assert torch.equal(grey[0], grey[1])
-    torch.testing.assert_close(deep, torch.full((3, 16, 16), 40000 / 65535))
-    for image in (cmyk, palette, stored):
-        torch.testing.assert_close(image, alpha, rtol=0, atol=0.08)  # 20 grey values: 32 colours, and what JPEG loses
-    upright = Image.fromarray(np.rot90(picture(), -1)).resize((16, 16), Image.Resampling.BILINEAR)
-    expected = torch.tensor(np.asarray(upright) / 255, dtype=torch.float32).permute(2, 0, 1)
-    torch.testing.assert_close(turned, expected, rtol=0, atol=0.04)  # JPEG, and Pillow's rounding
-
-
 def damaged_folder(tmp_path):
     """Two sound images, and one of every fault."""
     folder = CocoFolder(tmp_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
 import json
@@ -19,13 +18,11 @@ from pathlib import Path
 
 import pytest
 from coco_files import miniature
-from coco_host import ARCHIVE, SHORT, Server, chosen, download, files_below, one_line, published, running_host, zipped
+from coco_host import ARCHIVE, Server, chosen, download, files_below, one_line, published, running_host, zipped
 from pipeline import PROJECT, environment, run_script
 
-from misure.datasets.coco import download as coco_download
 from misure.datasets.coco.download import ANNOTATIONS
 from misure.errors import MisureError
-from misure.io.download import is_reachable
 
 
 @pytest.fixture
@@ -93,17 +90,6 @@ def test_what_is_not_on_the_server_is_asked_for_once_named_and_counted(server, t
     assert len(download(tmp_path, server).fetched) == 1
 
 
-def test_a_silent_network_is_noticed_at_the_first_wait(server, tmp_path, monkeypatch):
-    """Connections that nobody answers, as behind a firewall: given up after one short wait, not after all attempts."""
-    monkeypatch.setattr(coco_download, "is_reachable", functools.partial(is_reachable, timeout=SHORT))
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        nowhere = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        begin = time.perf_counter()
-        with pytest.raises(MisureError, match="cannot be reached"):
-            download(tmp_path, server, archive=nowhere, attempts=100, wait=60, timeout=60)
-    assert time.perf_counter() - begin < 30  # any further wait takes 60 seconds
-
-
 def test_a_mirror_without_images_is_an_error(server, tmp_path):
     server.files = {ARCHIVE: published()[ARCHIVE]}
     with pytest.raises(MisureError, match="none of 8 images is on the server") as caught:
@@ -164,17 +150,10 @@ def test_without_network_the_folder_to_fill_is_named(server, tmp_path, there):
     assert ("8 of 8 images are missing" in one_line(caught)) == there
 
 
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        (b"PK\x03\x04 no archive", "damaged or another one"),
-        (zipped(b"{}", "annotations/other.json"), "damaged or another one"),
-        (zipped(b"{}"), r"instances_val2017.json"),
-    ],
-)
-def test_an_archive_that_is_something_else_is_refused(server, tmp_path, body, message):
+@pytest.mark.parametrize("body", [b"PK\x03\x04 no archive", zipped(b"{}", "annotations/other.json"), zipped(b"{}")])
+def test_an_archive_that_is_something_else_is_refused(server, tmp_path, body):
     server.files[ARCHIVE] = body
-    with pytest.raises(MisureError, match=message):
+    with pytest.raises(MisureError, match=r"annotation archive|instances_val2017\.json"):
         download(tmp_path, server, archive_sha256=None)
     assert not [*tmp_path.rglob("*.part"), *tmp_path.rglob("*.zip")]
 

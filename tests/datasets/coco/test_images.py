@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 
 import numpy as np
 import pytest
@@ -58,35 +57,6 @@ def oriented(orientation):
     return exif
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA", "LA"])
-def test_every_mode_becomes_colours(tmp_path, mode):
-    stored = Image.fromarray(picture()).convert(mode)
-    assert_pixels(rgb(save(tmp_path, stored)), np.asarray(stored.convert("RGB")))
-
-
-@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
-def test_jpegs(tmp_path, mode):
-    stored = Image.fromarray(picture()).convert(mode)
-    image = rgb(save(tmp_path, stored, "a.jpg", quality=95))
-    assert abs(image - np.asarray(stored.convert("RGB"))).max() <= 8  # what JPEG loses at this quality
-
-
-def test_sixteen_bits_under_any_name(tmp_path):
-    values = np.linspace(0, 65535, 18 * 24).round().astype(np.uint16).reshape(18, 24)
-    for name in ("a.png", "a.jpg"):
-        path = save(tmp_path, values, name, format="PNG")
-        assert_pixels(rgb(path), np.stack([values / 257] * 3, -1))  # 65535 = 255 * 257
-
-
-def test_colours_behind_transparency_are_kept(tmp_path):
-    few = Image.fromarray(picture()).quantize(16)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # Pillow remarks on the transparent entries of a palette
-        assert_pixels(rgb(save(tmp_path, few, transparency=bytes(range(16)))), np.asarray(few.convert("RGB")))
-    alpha = np.dstack([picture(), np.zeros((18, 24), np.uint8)])
-    assert_pixels(rgb(save(tmp_path, alpha)), picture())
-
-
 @pytest.mark.parametrize("orientation", UPRIGHT)
 def test_a_turned_camera(tmp_path, orientation):
     path = save(tmp_path, picture(), exif=oriented(orientation))
@@ -103,11 +73,6 @@ def test_a_square_is_taken_as_it_is_stored(tmp_path):
     square = picture(20, 20)
     for orientation in UPRIGHT:
         assert_pixels(rgb(save(tmp_path, square, exif=oriented(orientation)), (20, 20)), square)
-
-
-def test_a_turned_jpeg(tmp_path):
-    path = save(tmp_path, picture(), "a.jpg", quality=95, exif=oriented(6))
-    assert abs(rgb(path, SIZE[::-1]) - UPRIGHT[6](picture())).max() <= 8  # what JPEG loses
 
 
 def damaged(tmp_path, content, name="a.jpg"):
