@@ -76,7 +76,16 @@ def _train(cfg: DictConfig) -> list[str]:
 
 def _run(cfg: DictConfig) -> list[str]:
     counts = ("saved_maps", "stability_samples", "sanity_samples", "curve_samples")
-    own = ("explainer", "n_samples", "input_noise", "intervention", "after", "runner.images_per_step")
+    own = (
+        "explainer",
+        "reading",
+        "readings",
+        "n_samples",
+        "input_noise",
+        "intervention",
+        "after",
+        "runner.images_per_step",
+    )
     return [*_samples(cfg), *(f"dataset.counts.{key}" for key in counts), *own]
 
 

@@ -63,13 +63,9 @@ def readings_of(sweep: str) -> tuple[Reading, ...]:
     """Return the readings that ``configs/sweep/<sweep>.yaml`` lists, in its order, the literal one first."""
     node = OmegaConf.load(Path(CONFIG_FOLDER, "sweep", f"{sweep}.yaml"))
     params = OmegaConf.select(node, "hydra.sweeper.params")
-    swept = (
-        split_values(str(params.reading))
-        if "reading" in params
-        else [n for n in node.readings if n != "twice" and "half_twice" not in n and "positive_twice" not in n]
-    )
+    swept = split_values(str(params.reading))
     listed: Any = OmegaConf.to_container(node.readings)
     return tuple(
-        Reading(str(params.explainer).split(",")[0], entry.pop("title"), tuple(entry.items()), name in swept)
+        Reading(str(params.explainer), entry.pop("title"), tuple(entry.items()), name in swept)
         for name, entry in listed.items()
     )
