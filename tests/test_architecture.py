@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -78,6 +79,12 @@ def test_every_room_has_its_floor():
     assert rooms == {room for rooms in FLOORS for room in rooms}
 
 
+def test_the_readme_shows_the_floors():
+    rows = re.findall(r"^\| (`[^|]+) \|", (HOUSE / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    shown = [{name.removesuffix("/").removesuffix(".py") for name in re.findall(r"`([^`]+)`", row)} for row in rows]
+    assert shown[: len(FLOORS)] == [set(rooms) for rooms in reversed(FLOORS)]
+
+
 def test_no_import_runs_back(graph):
     back = {
         (module, other)
@@ -97,6 +104,12 @@ def test_no_circle(graph):
 
 def test_few_modules_are_loose():
     assert len(list(HOUSE.glob("*.py"))) <= MOST_LOOSE
+
+
+def test_tests_stand_where_the_modules_stand():
+    tests = Path(__file__).parent
+    packages = {file.parent.relative_to(tests) for file in tests.rglob("test_*.py")}
+    assert all((HOUSE / package).is_dir() for package in packages)
 
 
 def test_the_graph_is_read_from_imports_wherever_they_stand(tmp_path):
