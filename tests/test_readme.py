@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from pipeline import PROJECT, environment, records_of
@@ -48,7 +49,7 @@ def run(folder: Path, *command: str) -> str:
 
 def test_each_extension_is_one_file_and_one_yaml():
     places = sorted(str(Path(path).parent) for path in FILES)
-    groups = {"dataset": "datasets", "model": "networks", "explainer": "explainers"}
+    groups = {"dataset": "datasets", "model": "models", "explainer": "explainers"}
     assert places == sorted([f"configs/{g}" for g in groups] + [f"misure/{f}" for f in groups.values()])
 
 
@@ -64,6 +65,16 @@ def test_the_extensions_work_together(copy):
     # The square differs from its noisy surroundings in brightness alone, which two convolutions find at once; the
     # gradient times the brightness is then largest on the square, and the mask at 0.2 covers most of it.
     assert (records["dice_explained"] > 0.5).all(), records["dice_explained"]
+
+
+def test_a_new_dataset_is_reproduced(copy):
+    (line,) = [line for _, text in BLOCKS for line in text.splitlines() if "reproduce.py dataset=squares" in line]
+    run(copy, *shlex.split(line, comments=True)[1:])
+    table = pd.read_csv(copy / "outputs" / "tables" / "table1.csv")
+    assert set(table.loc[table["model"] == "tiny", "dataset"]) == {"squares"}
+    squares = records_of(copy)
+    squares = squares[(squares["dataset"] == "squares") & (squares["status"] == "done")]
+    assert {"msr", "rise", "seg_grad_cam", "sufficient_region"} <= set(squares["explainer"])
 
 
 def test_the_ten_lines_run(tmp_path):

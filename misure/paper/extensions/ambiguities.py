@@ -177,11 +177,11 @@ def _cost(rows: pd.DataFrame) -> dict[str, Any]:
     cost = {name: first[name] for name in (*_NUMBER, "paper")} | {"n_readings": known["reading"].nunique()}
     cost |= {name: int(known[name].max()) if len(known) else 0 for name in ("n", "n_images")}
     cost |= {"literal": float(literal.iloc[0]) if len(literal) else math.nan}
-    if len(known):
-        for end, place in (("lowest", known["mean"].argmin()), ("highest", known["mean"].argmax())):
-            row = known.iloc[place]
-            cost |= {end: row["mean"], f"{end}_reading": row["reading"], f"{end}_quantity": row["quantity"]}
-    low, high = cost.get("lowest", math.nan), cost.get("highest", math.nan)
+    nothing = dict.fromkeys(("mean", "reading", "quantity"), math.nan)
+    for end, place in (("lowest", pd.Series.argmin), ("highest", pd.Series.argmax)):
+        row = known.iloc[place(known["mean"])] if len(known) else nothing
+        cost |= {end: row["mean"], f"{end}_reading": row["reading"], f"{end}_quantity": row["quantity"]}
+    low, high = cost["lowest"], cost["highest"]
     cost |= {"span": high - low, "factor": high / low if low else math.inf}
     return cost | {name: first[name] for name in ("source", "stand_in", "substitution")}
 
