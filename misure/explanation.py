@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import shutil
@@ -14,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 
 from misure.errors import MisureError
+from misure.io.atomic import PARTIAL, remove_abandoned
 from misure.metrics import Evaluation
 from misure.target import Target
 
@@ -29,8 +28,6 @@ SCHEMA_VERSION = 1
 
 Extra = Callable[[Path], Mapping[str, Any]]
 """Writes further files into the folder of an explanation; what it returns, ready for JSON, goes into the manifest."""
-
-_PARTIAL = ".part"
 
 
 @dataclass(frozen=True)
@@ -126,8 +123,8 @@ class Explanation:
         folder = Path(folder).absolute()
         if folder.exists() and not _is_replaceable(folder):
             raise MisureError(f"cannot write {folder}: it holds something else; choose another folder")
-        _remove_abandoned(folder)
-        partial = folder.with_name(f".{folder.name}.{os.getpid()}.{uuid4().hex}{_PARTIAL}")
+        remove_abandoned(folder)
+        partial = folder.with_name(f".{folder.name}.{os.getpid()}.{uuid4().hex}{PARTIAL}")
         try:
             partial.mkdir(parents=True)
         except OSError as error:
@@ -154,14 +151,6 @@ class Explanation:
         if self.sufficient_region is not None:
             arrays["sufficient_region"] = self.sufficient_region
         return {name: array.cpu().numpy() for name, array in arrays.items()}
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Remove what processes that no longer run left of this folder, half-written or put aside."""
-    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*{_PARTIAL}*"):
-        process = left.name.removeprefix(f".{folder.name}.").partition(".")[0]
-        if process.isdecimal() and not psutil.pid_exists(int(process)):
-            shutil.rmtree(left, ignore_errors=True)
 
 
 def _is_replaceable(folder: Path) -> bool:

@@ -21,6 +21,7 @@ import numpy as np
 from misure.errors import MisureError
 from misure.io.atomic import replacing
 from misure.io.download import file_digest
+from misure.io.reading import reading
 
 Split = Literal["train", "val"]
 Slice = tuple[np.ndarray, np.ndarray]
@@ -129,15 +130,13 @@ class Manifest:
             MisureError: If it is damaged.
         """
         path = folder / MANIFEST
-        try:
+        if not path.is_file():
+            return None
+        with reading(path, "delete it and run scripts/prepare_data.py again"):
             content = json.loads(path.read_text())
             cases = {name: _case(entry) for name, entry in content.pop("cases").items()}
             rejected = {name: RejectedCase(e["reason"], _files(e)) for name, e in content.pop("rejected").items()}
             return cls(**content, cases=cases, rejected=rejected)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise MisureError(f"{path} is damaged: delete it and run scripts/prepare_data.py again") from error
 
     def slices(self, split: Split) -> int:
         """Number of prepared slices of a split."""
