@@ -77,7 +77,7 @@ class ChannelCAM(LayerExplainer):
     """
 
     stage: ClassVar[str]
-    """What the watcher is told."""
+    """The stage that a watcher sees."""
 
     @abstractmethod
     def speaking(self, features: Tensor) -> Tensor:

@@ -50,8 +50,8 @@ class Descent:
         n_iterations: Steps.
         lr_schedule: ``"linear"`` lets the learning rate fall towards zero over the steps.
         weight_decay: AdamW's; 0 makes it Adam.
-        clamp_low: Smaller mask values become 0 after a step ...
-        clamp_start: ... from this one on, counted from 0.
+        clamp_low: Smaller mask values become 0 after a step.
+        clamp_start: The first step, counted from 0, after which they do.
         returned: Mask after the ``"last"`` step, mask of the ``"last_forward"`` pass, or mask of each image's
             ``"best"`` (lowest) loss.
     """

@@ -125,7 +125,7 @@ class RISE(Explainer):
             yield range(first, min(first + step, self.n_masks))
 
     def _is_settled(self, total: Tensor, squares: Tensor, n_masks: int) -> Tensor:
-        """Say which maps are known well enough: bool, N.
+        """Say which maps are precise enough: bool, N.
 
         Args:
             total: Sums over all masks, N x spatial.

@@ -280,16 +280,6 @@ def test_memory_is_bounded_by_the_batch_of_perturbations(method, few, many):
     assert seen[1].peak < copied + 4 * N_VOLUMES * VOXELS + 6 * BATCH * CHANNELS * VOXELS
 
 
-def test_volumes_together_give_what_they_give_alone():
-    model, volumes = unet(seed=2), random_volumes(3, 1, 4, 8, 6, seed=1)
-    for method, parameters in (("msr", {"n_iterations": 4, "mask_size": 8}), ("rise", {"n_masks": 5, "grid": 2})):
-        together = explain(model, volumes, method, batch_size=2, **parameters)
-        for volume, explanation in zip(volumes, together, strict=True):
-            alone = explain(model, volume, method, batch_size=1, **parameters)
-            torch.testing.assert_close(alone.saliency, explanation.saliency, rtol=0, atol=1e-9)  # see the oracle's
-            assert alone.evaluations == explanation.evaluations
-
-
 class SoftTissue(nn.Module):
     """Muscle and parenchyma: 20 to 155 HU after smoothing, set by hand; the input is (HU + 200) / 500."""
 
