@@ -67,8 +67,12 @@ def ambiguities_tables(material: Material) -> Iterator[Table]:
     yield Table("ambiguities", title, (*setting, *compared), frame, head, notes, n_parts=3)
     moves = (
         *(number, Column("paper", "Paper", printed), Column("literal", "Literal", measured)),
-        *(Column("lowest", "Lowest", measured), Column("lowest_reading", "of"), Column("highest", "Highest", measured)),
-        *(Column("highest_reading", "of"), Column("factor", "Factor", measured), Column("n", "n"), *MARKS),
+        *(
+            Column("lowest", "Lowest", measured),
+            Column("lowest_reading", "Lowest reading"),
+            Column("highest", "Highest", measured),
+        ),
+        *(Column("highest_reading", "Highest reading"), Column("factor", "Factor", measured), Column("n", "n"), *MARKS),
     )
     title = marked("How far the readings that the paper leaves open move its numbers", costs)
     yield Table("ambiguities_cost", title, (*setting, *moves), costs, head, notes, n_parts=2)
