@@ -50,12 +50,12 @@ def made(folder, material, **columns):
     rows = {"dataset": "Triangle", "model": "U-Net", "method": "MSR", "n_samples": 5, "source": "toy", "note": ""}
     rows |= {"stand_in": False, "substitution": "", "paper_dice_explained": 0.9, "dice_explained_mean": 0.5}
     frame = pd.DataFrame([rows | {f"more_{i}": i for i in range(30)}])
-    columns = [Column(name, name.replace("_", " ")) for name in frame.columns]
+    shown = [Column(name, name.replace("_", " ")) for name in frame.columns]
     picture = folder / "figure1.png"
     from PIL import Image
 
     Image.fromarray(np.arange(80 * 200, dtype=np.uint8).reshape(80, 200)).save(picture)
-    tables = [Table(name, "Wide", columns, frame) for name in ("table1", "ambiguities")]
+    tables = [Table(name, "Wide", shown, frame) for name in ("table1", "ambiguities")]
     return write_report(folder, material, tables, [picture], claims(**columns), {"code": "1", "deep": {"a": {"b": 1}}})
 
 

@@ -146,7 +146,7 @@ def test_the_full_page_opens_fast(full) -> None:
         counters = page.context.new_cdp_session(page)
         counters.send("Performance.enable")
         page.goto(full[0].as_uri(), wait_until="commit")
-        page.wait_for_function("document.getElementById('gallery-count').value")
+        page.wait_for_function("document.getElementById('gallery-count')?.value")
         metrics = {metric["name"]: metric["value"] for metric in counters.send("Performance.getMetrics")["metrics"]}
         assert 0 < metrics["ThreadTime"] < SECONDS
         page.locator("#plot").scroll_into_view_if_needed()
