@@ -1,4 +1,4 @@
-"""Who made the photographs that a figure shows: the attribution that their licences ask for."""
+"""Attribution of the photographs that a figure shows, as their licences ask for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tables, figures, claims and the report are made from."""
+"""Records, maps and volume scores that tables, figures, claims and the report are made from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which records a table or figure is made from.
+"""The selection of records that a table or figure is made from.
 
 A sample is a (dataset, model, sample number, class). Numbers of different profiles, weights or
 datasets are never mixed, and no sample counts twice.
@@ -87,7 +87,7 @@ _DECIDING = [
     *(*SAMPLE, "threshold", "status", "created", "explainer", "input_noise", "intervention"),
     *(SETTING, *_COUNTED_FREE),
 ]
-"""What a selection looks at; the other sixty columns are taken once it is made."""
+"""Columns that a selection looks at; the other sixty columns are taken once it is made."""
 
 
 @dataclass(frozen=True)
@@ -245,10 +245,10 @@ def class_labels(rows: pd.DataFrame, first: Sequence[str] = ()) -> list[str]:
 
 def credit_of(record: pd.Series) -> Credit:
     """Read back who made a record's image; records of older versions do not know, and theirs is not showable."""
-    known = {name: record.get(f"credit_{name}") for name in ("licence_name", "licence_url", "url")}
+    texts = {name: record.get(f"credit_{name}") for name in ("licence_name", "licence_url", "url")}
     licence = record.get("credit_licence")
     number = UNKNOWN_LICENCE if licence is None or pd.isna(licence) else int(licence)
-    return Credit(number, **{name: "" if pd.isna(text) else str(text) for name, text in known.items()})
+    return Credit(number, **{name: "" if pd.isna(text) else str(text) for name, text in texts.items()})
 
 
 def _bare(label: str) -> str:
@@ -256,8 +256,8 @@ def _bare(label: str) -> str:
 
 
 def _class_names(rows: pd.DataFrame) -> pd.Series:
-    known = rows["class_name"].astype(object).groupby([rows["dataset"], rows["class_id"]]).transform("first")
-    return known.where(known.notna(), "class " + rows["class_id"].astype(str)).astype(object)
+    names = rows["class_name"].astype(object).groupby([rows["dataset"], rows["class_id"]]).transform("first")
+    return names.where(names.notna(), "class " + rows["class_id"].astype(str)).astype(object)
 
 
 def _at_parameters(records: pd.DataFrame, explainer: str, overrides: dict[str, Any]) -> pd.DataFrame:
@@ -282,10 +282,10 @@ def _settings(rows: pd.DataFrame) -> list[str]:
     ]
 
 
-def _fits(found: dict[str, Any], wanted: dict[str, Any], usual: dict[str, Any]) -> bool:
+def _fits(recorded: dict[str, Any], wanted: dict[str, Any], usual: dict[str, Any]) -> bool:
     """Compare parameters; a record from before a parameter existed has its default."""
-    known = {name: value for name, value in usual.items() if isinstance(value, int | float | str)} | found
-    return all(_equals(known.get(name), value) for name, value in wanted.items())
+    complete = {name: value for name, value in usual.items() if isinstance(value, int | float | str)} | recorded
+    return all(_equals(complete.get(name), value) for name, value in wanted.items())
 
 
 def _one_setting(rows: pd.DataFrame, overrides: dict[str, Any]) -> pd.DataFrame:
@@ -303,12 +303,12 @@ def _samples(rows: pd.DataFrame) -> set[tuple[Any, ...]]:
     return set(rows[SAMPLE].itertuples(index=False, name=None))
 
 
-def _equals(found: Any, wanted: Any) -> bool:
+def _equals(recorded: Any, wanted: Any) -> bool:
     if isinstance(wanted, list | tuple):
-        return isinstance(found, str) and json.loads(found) == list(wanted)
-    if isinstance(wanted, int | float) and isinstance(found, int | float):
-        return math.isclose(found, wanted, rel_tol=1e-9)
-    return bool(found == wanted)
+        return isinstance(recorded, str) and json.loads(recorded) == list(wanted)
+    if isinstance(wanted, int | float) and isinstance(recorded, int | float):
+        return math.isclose(recorded, wanted, rel_tol=1e-9)
+    return bool(recorded == wanted)
 
 
 def _times(column: pd.Series) -> pd.Series:

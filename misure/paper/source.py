@@ -1,4 +1,4 @@
-"""Where numbers come from, and the marks that they carry wherever they are shown.
+"""The origin of numbers, and the marks that they carry wherever they are shown.
 
 Two things need a mark: data that stands in for the paper's, and a network that replaces the paper's.
 """

@@ -89,10 +89,10 @@ def class_rows(run: pd.DataFrame, pairs: Sequence[Pair]) -> pd.DataFrame:
     for pair in pairs:
         records = paper_draw(run, pair)
         for label in class_labels(records, pair.classes):
-            mine = in_class(records, label)
+            of_class = in_class(records, label)
             for name in _BY_CLASS:
                 heading = {**_names(pair), "class": label, "method": EXPLAINERS[name].title}
-                rows.append(heading | _result(mine, pair, name, PaperValue()))
+                rows.append(heading | _result(of_class, pair, name, PaperValue()))
     return pd.DataFrame(rows)
 
 

@@ -32,9 +32,9 @@ def read_all(folder: Path, run: pd.DataFrame) -> pd.DataFrame:
     """
     images = ["dataset_fingerprint", "weights"]
     most = run.assign(precision=run["precision"].fillna("32")).groupby(images)["precision"].agg(lambda p: p.mode()[0])
-    known = set(most.reset_index()[[*images, "precision"]].itertuples(index=False, name=None))
+    current = set(most.reset_index()[[*images, "precision"]].itertuples(index=False, name=None))
     frames = [read_volumes(path) for path in sorted(folder.glob("*.json"))]
-    kept = [f for f in frames if tuple(f[[*images, "precision"]].iloc[0]) in known]
+    kept = [f for f in frames if tuple(f[[*images, "precision"]].iloc[0]) in current]
     return pd.concat(kept, ignore_index=True) if kept else pd.DataFrame()
 
 
