@@ -36,7 +36,7 @@ def test_phantoms_go_all_the_way_and_are_marked(tmp_path):
         assert "stand-in: phantom CT" in text
     for name in ("figure2", "figure4", "figure8_unet_resnet34", "figure9_unet_resnet34"):
         assert (outputs / "figures" / f"{name}.png").stat().st_size > 0
-    assert "stand-in: phantom CT" in (outputs / "tables" / "volumes.md").read_text(encoding="utf-8")
+    assert "stand-in" in (outputs / "tables" / "volumes.md").read_text(encoding="utf-8")
 
 
 @needs_ct
