@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import math
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from misure.errors import MisureError
 from misure.paper.material import Material
 from misure.paper.table import Table
 from misure.paper.tables.volumes import read_all, volume_rows, volumes
-from misure.sweep.volume_scores import read_volumes, write_volumes
+from misure.sweep.volume_scores import write_volumes
 
 ORGANS = ("aorta", "gallbladder", "left kidney", "right kidney", "liver", "pancreas", "spleen", "stomach")
 NAN = math.nan
@@ -155,65 +154,6 @@ def test_other_classes_are_not_taken_for_organs(frame: pd.DataFrame, change: dic
 def test_the_dataset_has_the_same_organs() -> None:
     protocol = pytest.importorskip("misure.datasets.synapse.protocol")
     assert protocol.CLASS_NAMES[1:] == ORGANS
-
-
-def test_what_is_written_is_read_back(tmp_path: Path) -> None:
-    exact = TWO.assign(dice=[NAN, *np.random.default_rng(1).uniform(size=15)])
-    meta = META | {"source": 'a "quoted", strange | source\nof two lines', "profile": "NA"}
-    path = write_volumes(tmp_path / "new" / "synapse-transunet.json", exact, meta)
-    back = read_volumes(path)
-    expected = exact.assign(**meta)
-    pd.testing.assert_frame_equal(back[list(expected)], expected, check_exact=True)
-    pd.testing.assert_frame_equal(volume_rows(back), volume_rows(expected), check_exact=True)
-
-
-def test_numeric_case_names_stay_text(tmp_path: Path) -> None:
-    frame = TWO.assign(case=TWO["case"].str.removeprefix("case"))
-    assert set(read_volumes(write_volumes(tmp_path / "a.json", frame, META))["case"]) == {"0001", "0002"}
-
-
-def test_missing_meta(tmp_path: Path) -> None:
-    with pytest.raises(MisureError, match="lack profile, stand_in"):
-        write_volumes(tmp_path / "a.json", TWO, {k: v for k, v in META.items() if k not in {"profile", "stand_in"}})
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(MisureError, match=r"no volume scores at .*a\.json: evaluate"):
-        read_volumes(tmp_path / "a.json")
-
-
-def test_truncated_files(tmp_path: Path) -> None:
-    path = write_volumes(tmp_path / "a.json", TWO, META)
-    content = path.read_bytes()
-    for end in range(0, len(content) - 1, 7):
-        path.write_bytes(content[:end])
-        with pytest.raises(MisureError, match=r"a\.json"):
-            read_volumes(path)
-
-
-@pytest.mark.parametrize(
-    "content", [b"\x89PNG\r\n\x1a\n\xff", b"a,b\n1,2\n", b'{"meta": {}, "scores": []}', b"[1, 2]\n"]
-)
-def test_other_files(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "a.json").write_bytes(content)
-    with pytest.raises(MisureError, match=r"a\.json"):
-        read_volumes(tmp_path / "a.json")
-
-
-def test_a_full_disk_keeps_the_older_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_volumes(tmp_path / "a.json", TWO, META)
-    older = path.read_bytes()
-
-    def full(self: Path, content: str, **options: Any) -> None:
-        self.write_bytes(content[:50].encode())
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(MisureError, match="No space left"):
-        write_volumes(path, TWO, META)
-    assert path.read_bytes() == older
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_only_scores_of_the_runs_own_networks_are_read(tmp_path):
