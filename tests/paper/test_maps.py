@@ -78,14 +78,6 @@ def test_noise_floor_needs_both_maps(tmp_path: Path) -> None:
     assert noise_floor(_run(), tmp_path).n == 0
 
 
-def test_only_noise_about_as_large_as_rounding_counts(tmp_path: Path) -> None:
-    units = [unit("msr", 0, input_noise=size) for size in (0.0, 1e-6, 1e-3)]
-    for rows, pixel in zip(units, (1, 1, 2), strict=True):
-        save_map(tmp_path, rows[0]["unit"], _map(pixel))
-    floor = noise_floor(_run(*units), tmp_path)
-    assert (floor.n, floor.noise, floor.mean) == (1, 1e-6, 1)
-
-
 def test_two_empty_masks_agree() -> None:
     empty = np.zeros((3, 3), bool)
     assert iou(empty, empty) == 1.0

@@ -119,10 +119,7 @@ def test_what_is_said_follows_the_intervals(tmp_path: Path, place: Any, of_regio
     assert document.splitlines()[0].endswith(f"COCO-2017 network: {SUBSTITUTION}")
     assert table["width"].tolist() == [3, 5]
     assert set(table["n_samples"]) == {ENOUGH_SAMPLES}
-
-
-def test_few_maps_give_numbers_but_no_sentence(tmp_path: Path) -> None:
-    assert "too few saved maps to say (2;" in _document(_contour_run(tmp_path, np.ones((SIDE, SIDE)), 2), tmp_path)
+    assert "too few saved maps to say (2;" in _document(run[:2], tmp_path)
 
 
 def test_empty_masks_are_left_out_and_counted(tmp_path: Path) -> None:

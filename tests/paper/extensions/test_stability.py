@@ -104,12 +104,6 @@ def test_several_sizes_of_noise_and_variants_do_not_mix(tmp_path: Path) -> None:
     assert (floor.n, floor.noise, floor.mean) == (1, 1e-6, 1)
 
 
-def test_only_samples_with_both_maps_count(tmp_path: Path) -> None:
-    quiet, noisy = twins_of("msr", a_map(p0=1), a_map(p0=1), tmp_path)
-    (tmp_path / f"{noisy[0]['unit']}.npz").unlink()
-    assert row_of(stability_table(run_of(quiet, noisy), TRIANGLE, tmp_path), "MSR", 1e-6)["n"] == 0
-
-
 def test_the_most_stable_method_is_named_first(tmp_path: Path) -> None:
     units = []
     for explainer, second in (("msr", a_map(p1=1)), ("sufficient_region", a_map(p0=1))):
