@@ -25,14 +25,14 @@ from misure.errors import MisureError
 _CHATTY_LOGGERS = ("pytorch_lightning", "fontTools", "matplotlib", "httpx")
 """Packages that report tips, devices and font tables at the level of information."""
 
-FULL_ERROR = "HYDRAFULL_ERROR"
+FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
 def entry_point(name: str, config_name: str = "") -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
     """Make a Hydra entry point whose user errors are one line on stderr and a non-zero exit code.
 
     Overrides that change nothing are refused before it starts. A job of a multirun that fails does not stop the
-    others. ``HYDRAFULL_ERROR=1`` brings the traceback.
+    others. ``HYDRA_FULL_ERROR=1`` brings the traceback.
 
     Args:
         name: What it is called in :data:`misure.cli.reads.READS`.

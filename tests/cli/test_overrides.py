@@ -135,7 +135,7 @@ print(json.dumps(sorted(read)))
     [
         ("train", []),
         ("run", ["explainer=msr"]),
-        ("reproduce", ["sweeps=[table6]", "explainer=random_map"]),
+        ("reproduce", ["only=table6", "dataset=triangle", "explainer=random_map"]),
     ],
 )
 def test_all_that_an_entry_point_takes_from_its_configuration_is_known_as_read(tmp_path, name, given):
