@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig
 
-from misure.bench.experiment import bench
+from misure.bench.speed import bench
 from misure.cli.entry import entry_point
 
 

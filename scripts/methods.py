@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig
 
-from misure.bench.methods_experiment import compare_methods
+from misure.bench.method_table import compare_methods
 from misure.cli.entry import entry_point
 
 

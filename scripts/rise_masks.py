@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig
 
-from misure.bench.rise_masks import count_rise_masks
+from misure.bench.rise_convergence import count_rise_masks
 from misure.cli.entry import entry_point
 
 

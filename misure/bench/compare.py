@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -97,7 +96,8 @@ def run_bench(
     precisions = precisions or (("32", "bf16") if compute.is_fast_at_bfloat16(images.device) else ("32",))
     setting = _setting(model, images, n_masks, n_iterations, batch_size)
     setting |= {"n_steps": n_steps, "methods": " ".join(methods)}
-    meter = _LoadMeter()
+    process = psutil.Process()
+    setting["load_before"], _ = os.getloadavg()[0], _others_share(process)
     rows: list[dict[str, Any]] = []
     total = sum(len(contest.contestants) + len(precisions) for contest in contests.values()) * len(images)
     bar = tqdm(total=total, disable=not progress, unit="image", desc="bench")
@@ -115,7 +115,7 @@ def run_bench(
                     maps[version] = run.maps(version)
                     bar.update(len(run.images))
                 rows += run.rows(name, start, maps)
-    return pd.DataFrame(rows).assign(**setting, **meter.read())
+    return pd.DataFrame(rows).assign(**setting, load_after=os.getloadavg()[0], others_share=_others_share(process))
 
 
 def _contest(name: str, parameters: Mapping[str, Any], *, weight_gradients: bool) -> Contest:
@@ -161,22 +161,9 @@ def _as_literal_code_finds_it(model: SegmentationModel) -> Iterator[None]:
             parameter.requires_grad_(requires_grad)
 
 
-class _LoadMeter:
-    """What other programs took of the processor while the benchmark ran."""
-
-    def __init__(self) -> None:
-        self.load_before = os.getloadavg()[0]
-        self.before = self._counts()
-
-    def read(self) -> dict[str, Any]:
-        wall, busy, own = (after - before for after, before in zip(self._counts(), self.before, strict=True))
-        others = max(0.0, busy - own) / (wall * (psutil.cpu_count() or 1))
-        return {"load_before": self.load_before, "load_after": os.getloadavg()[0], "others_share": others}
-
-    @staticmethod
-    def _counts() -> tuple[float, float, float]:
-        total, own = psutil.cpu_times(), psutil.Process().cpu_times()
-        return time.monotonic(), sum(total) - total.idle - getattr(total, "iowait", 0.0), own.user + own.system
+def _others_share(process: psutil.Process) -> float:
+    """The share of the processor that other programs took since the last call, 0..1."""
+    return max(0.0, psutil.cpu_percent() - process.cpu_percent() / (psutil.cpu_count() or 1)) / 100
 
 
 def _setting(

@@ -75,5 +75,5 @@ def _reset_high_water() -> bool:
 
 
 def _status(key: str) -> int:
-    found = re.search(rf"^{key}:\s+(\d+) kB", _STATUS.read_text(encoding="ascii"), re.MULTILINE)
-    return 1024 * int(found[1]) if found else 0
+    kilobytes = re.search(rf"^{key}:\s+(\d+) kB", _STATUS.read_text(encoding="ascii"), re.MULTILINE)
+    return 1024 * int(kilobytes[1]) if kilobytes else 0

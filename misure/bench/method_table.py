@@ -2,30 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from misure.bench.page import page
+from misure.bench.measurement import Page, PredictedSamples, document, measured_page
+from misure.config import composed, compute_of
 from misure.errors import MisureError
 from misure.evaluation.curves import Curve, dice_at, explanation_curves
+from misure.explainers import EXPLAINERS
 from misure.explainers.base import Explainer
 from misure.models.compute import Compute
 from misure.models.logits import to_logits
 from misure.models.wrapper import SegmentationModel
 from misure.paper.published import DASH
 from misure.paper.statistics import summarise
-from misure.paper.table import duration, interval, markdown_table, measured
+from misure.paper.table import Column, Table, duration, estimate
 from misure.progress import Progress
+from misure.sweep.experiment import Experiment
 from misure.target import Target
 
 RATIOS = (0.5, 1.0, 2.0, 5.0)
 """Kept pixels over the object's at which methods are compared."""
+
+_DEFINITIONS = f"""\
+Every method explains the same objects. Passes are counted, images through the network, without those of evaluation,
+with the one that finds the batch normalisation to be folded; seconds are the median. Dice explained: mean [95 %
+bootstrap interval]; a map keeps the largest set of pixels that one of its thresholds gives without exceeding the ratio
+(kept pixels over the object's). A map that is itself a mask never keeps its zeros. {DASH}: no value."""
+
+_COLUMNS = (
+    Column("title", "Method"),
+    Column("name", "Name"),
+    Column("needs", "Needs"),
+    Column("forward", "Forward passes"),
+    Column("gradient", "with gradient"),
+    Column("seconds", "Seconds", duration),
+)
+
+
+def compare_methods(cfg: DictConfig) -> str:
+    """Explain the same objects by every method.
+
+    Returns:
+        The page, which is also written to ``bench/methods-<dataset>-<model>.md`` in the outputs folder, its numbers to
+        the ``.csv`` beside it.
+    """
+    overrides = [o for o in HydraConfig.get().overrides.task if not o.startswith("explainer=")]
+    names = list(cfg.methods.names or EXPLAINERS)
+    configurations = composed("methods", [[f"explainer={name}"] for name in names], overrides)
+    experiments = [Experiment.of(each) for each in configurations]
+    explainers = [experiment.explainer for experiment in experiments]
+
+    def measure(samples: PredictedSamples) -> Page:
+        numbers = measure_methods(
+            samples.setup.model,
+            samples.images,
+            samples.targets,
+            explainers,
+            compute=compute_of(cfg),
+            ratios=list(cfg.methods.ratios),
+        )
+        notes = [*samples.notes, f"Settings: profile {cfg.profile.name}; {_counts(explainers)}."]
+        title = f"Methods: {cfg.model.title} on {cfg.dataset.title}"
+        text = document(title, notes, method_table(numbers), _DEFINITIONS)
+        return Page(f"methods-{samples.setup.name}", text, numbers)
+
+    n_images = int(cfg.methods.images)
+    what = f"{len(names)} methods on {n_images} objects each"
+    return measured_page(cfg, what, n_images, measure, lambda pace: n_images * sum(map(pace.explaining, experiments)))
+
+
+def _counts(explainers: Iterable[Explainer]) -> str:
+    """List how much work each method is given."""
+    counts = ("n_masks", "n_iterations", "n_samples", "n_steps")
+    return ", ".join(
+        f"{explainer.name} {name}={explainer.parameters[name]}"
+        for explainer in explainers
+        for name in counts
+        if name in explainer.parameters
+    )
 
 
 @dataclass
@@ -117,30 +181,24 @@ def _measured(
     return {"forward": count.forward, "gradient": count.gradient, "seconds": explanation.seconds}, curve
 
 
-def method_document(frame: pd.DataFrame, *, title: str, notes: Sequence[str]) -> str:
-    """Write the table of methods as Markdown."""
+def method_table(frame: pd.DataFrame) -> str:
+    """Lay out the rows of :func:`measure_methods` as a Markdown table, a line per method."""
     ratios = [str(name) for name in frame if str(name).startswith("dice_at_")]
-    headers = ["Method", "Name", "Needs", "Forward passes", "with gradient", "Seconds"]
-    headers += [f"Dice explained at ratio {name.removeprefix('dice_at_')}" for name in ratios]
     lines = [_line(rows, ratios) for _, rows in frame.groupby("method", sort=False)]
-    return page(title, notes, markdown_table(headers, lines), _DEFINITIONS)
+    dice = [estimate(name, f"Dice explained at ratio {name.removeprefix('dice_at_')}") for name in ratios]
+    return Table("methods", "", [*_COLUMNS, *dice], pd.DataFrame(lines)).body()
 
 
-def _line(rows: pd.DataFrame, ratios: Sequence[str]) -> list[str]:
+def _line(rows: pd.DataFrame, ratios: Sequence[str]) -> dict[str, Any]:
     first = rows.iloc[0]
-    needs = [word for word, wanted in (("gradients", first.needs_gradients), ("a layer", first.needs_layer)) if wanted]
-    line = [str(first["title"]), f"`{first.method}`", ", ".join(needs) or "nothing"]
+    needs = {"gradients": first.needs_gradients, "a layer": first.needs_layer}
+    line = {"title": first["title"], "name": f"`{first.method}`"}
+    line["needs"] = ", ".join(word for word, needed in needs.items() if needed) or "nothing"
     done = rows.dropna(subset=["forward"]) if "forward" in rows else rows.iloc[:0]
+    for name in ratios:
+        dice = summarise(done[name].dropna())
+        line |= {f"{name}_mean": dice.mean, f"{name}_low": dice.low, f"{name}_high": dice.high}
     if done.empty:
-        return [*line, f"{DASH} ({first['problem']})", *[DASH] * (2 + len(ratios))]
-    counts = [f"{done[name].mean():.0f}" for name in ("forward", "gradient")]
-    summaries = [summarise(done[name].dropna()) for name in ratios]
-    cells = [f"{measured(s.mean)} {interval(s)}" if s.n else DASH for s in summaries]
-    return [*line, *counts, duration(float(done["seconds"].median())), *cells]
-
-
-_DEFINITIONS = f"""\
-Every method explains the same objects. Passes are counted, images through the network, without those of evaluation,
-with the one that finds the batch normalisation to be folded; seconds are the median. Dice explained: mean [95 %
-bootstrap interval]; a map keeps the largest set of pixels that one of its thresholds gives without exceeding the ratio
-(kept pixels over the object's). A map that is itself a mask never keeps its zeros. {DASH}: no value."""
+        return line | {"forward": f"{DASH} ({first['problem']})", "gradient": DASH, "seconds": math.nan}
+    counts = {name: f"{done[name].mean():.0f}" for name in ("forward", "gradient")}
+    return line | counts | {"seconds": float(done["seconds"].median())}

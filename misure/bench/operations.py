@@ -1,8 +1,6 @@
-"""Where the time of a method goes, by operation, from PyTorch's profiler."""
+"""Time of a method by operation, from PyTorch's profiler."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -10,47 +8,46 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from misure.bench.experiment import described, explained_images
-from misure.bench.page import page, write_page
+from misure.bench.measurement import Page, PredictedSamples, document, measured_page
 from misure.config import compute_of
 from misure.explainers.base import Explainer
 from misure.models.compute import Compute
 from misure.models.wrapper import SegmentationModel
-from misure.paper.table import markdown_table
-from misure.sweep.announcement import outline
+from misure.paper.table import Column, Table
 from misure.sweep.experiment import Experiment
-from misure.sweep.setup import prepare
 from misure.target import Target
 
 _REST = "everything else"
+_COLUMNS = (
+    Column("operation", "operation"),
+    Column("share", "share", "{:.1%}".format),
+    Column("calls", "calls an image", "{:.0f}".format),
+    Column("seconds", "seconds an image", "{:.3f}".format),
+)
 
 
 def profile_operations(cfg: DictConfig) -> str:
     """Profile the experiment's method on ``n_samples`` images, one explanation each, after one that warms up.
 
     Returns:
-        The Markdown table, which is also written to ``bench/operations-<dataset>-<model>-<method>.md`` in the outputs
-        folder, all operations to the ``.csv`` beside it.
+        The page, which is also written to ``bench/operations-<dataset>-<model>-<method>.md`` in the outputs folder,
+        all operations to the ``.csv`` beside it.
     """
     experiment = Experiment.of(cfg)
-    count = experiment.n_samples + 1  # one warms up
-    what = f"{experiment.explainer.name} under the profiler, {count} explanations"
-    if outline(cfg, what, lambda pace: count * pace.explaining(experiment)):
-        return ""
-    explainer, setup = experiment.explainer, prepare(cfg)
-    images, targets = explained_images(setup, experiment, experiment.n_samples)
-    table = operations(setup.model, images, targets, explainer, compute_of(cfg))
-    lines = [
-        [str(name), f"{row.share:.1%}", f"{row.calls:.0f}", f"{row.seconds:.3f}"]
-        for name, row in most_expensive(table).iterrows()
-    ]
-    parameters = ", ".join(f"{name}={value}" for name, value in explainer.parameters.items())
-    notes = [*described(setup, images), f"{explainer.title}: {parameters}.", f"Threads: {torch.get_num_threads()}."]
-    title = f"Operations of {explainer.title}: {cfg.model.title} on {cfg.dataset.title}"
-    text = page(title, notes, markdown_table(["operation", "share", "calls an image", "seconds an image"], lines))
-    name = f"operations-{setup.name}-{explainer.name}"
-    write_page(Path(cfg.outputs) / "bench", name, text, table.reset_index(names="operation"))
-    return text
+    explainer, count = experiment.explainer, experiment.n_samples + 1  # one warms up
+
+    def measure(samples: PredictedSamples) -> Page:
+        numbers = operations(samples.setup.model, samples.images, samples.targets, explainer, compute_of(cfg))
+        title = f"Operations of {explainer.title}: {cfg.model.title} on {cfg.dataset.title}"
+        parameters = ", ".join(f"{name}={value}" for name, value in explainer.parameters.items())
+        notes = [*samples.notes, f"{explainer.title}: {parameters}.", f"Threads: {torch.get_num_threads()}."]
+        shown = most_expensive(numbers).reset_index(names="operation")
+        text = document(title, notes, Table("operations", title, _COLUMNS, shown).body())
+        name = f"operations-{samples.setup.name}-{explainer.name}"
+        return Page(name, text, numbers.reset_index(names="operation"))
+
+    what = f"{explainer.name} under the profiler, {count} explanations"
+    return measured_page(cfg, what, experiment.n_samples, measure, lambda pace: count * pace.explaining(experiment))
 
 
 def operations(

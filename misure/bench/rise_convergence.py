@@ -1,30 +1,31 @@
-"""How many masks RISE needs: correlation with a long reference, for plain, antithetic and stratified masks."""
+"""Number of masks that RISE needs: correlation with a long reference, for plain, antithetic and stratified masks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pandas as pd
 import torch
+from omegaconf import DictConfig
 from torch import Tensor
 from tqdm import tqdm
 
+from misure.bench.measurement import Page, PredictedSamples, document, measured_page
+from misure.config import build, compute_of
+from misure.errors import MisureError
 from misure.explainers.base import check_images
 from misure.explainers.perturbation import mask_scores
 from misure.explainers.rise import RISE
 from misure.models.compute import Compute
 from misure.models.wrapper import FrozenNetwork, SegmentationModel, frozen
+from misure.paper.published import DASH
+from misure.paper.table import Column, Table
+from misure.sweep.experiment import Experiment
 from misure.target import TargetBatch, make_targets
 
-VARIANTS = {
-    "plain": {},
-    "antithetic": {"antithetic": True},
-    "stratified": {"stratified": True},
-    "both": {"antithetic": True, "stratified": True},
-}
-"""The kinds of masks that are compared."""
+VARIANTS = {"plain": (False, False), "antithetic": (True, False), "stratified": (False, True), "both": (True, True)}
+"""The kinds of masks that are compared: whether they are antithetic, and stratified."""
 
 _REFERENCE_SEED = 1_000_003
 """Of the reference's masks: no other run has them."""
@@ -33,6 +34,45 @@ _MASKS_AT_ONCE = 100
 
 Score = Callable[[RISE, range], Tensor]
 """Scores some of a variant's masks by number: float64, K."""
+
+
+_COLUMNS = (
+    Column("variant", "masks"),
+    Column("runs", "runs"),
+    Column("reached", "that reached it"),
+    Column("needed", "masks needed, median (range)"),
+    Column("in_the_end", "correlation in the end, median", "{:.4f}".format),
+)
+
+
+def count_rise_masks(cfg: DictConfig) -> str:
+    """Measure ``rise_masks.images`` objects.
+
+    Returns:
+        The page, which is also written to ``bench/rise_masks-<dataset>-<model>.md`` in the outputs folder, all runs to
+        the ``.csv`` beside it.
+
+    Raises:
+        MisureError: If the explainer has no masks to count, or nothing is predicted.
+    """
+    explainer = Experiment.of(cfg).explainer
+    if not isinstance(explainer, RISE):
+        raise MisureError(f"explainer={explainer.name} has no masks to count: pass explainer=rise")
+    convergence: Convergence = build(cfg.rise_masks.measure)
+
+    def measure(samples: PredictedSamples) -> Page:
+        runs = [
+            convergence.measure(samples.setup.model, image, target.class_id, explainer, compute_of(cfg)).assign(image=i)
+            for i, (image, target) in enumerate(zip(samples.images, samples.targets, strict=True))
+        ]
+        numbers = pd.concat(runs)
+        title = f"Masks of RISE: {cfg.model.title} on {cfg.dataset.title}"
+        text = document(title, [*samples.notes, convergence.definition], summary_table(numbers))
+        return Page(f"rise_masks-{samples.setup.name}", text, numbers)
+
+    passes = cfg.rise_masks.images * convergence.passes
+    what = f"counting masks: {passes} passes"
+    return measured_page(cfg, what, cfg.rise_masks.images, measure, lambda pace: passes * pace.forward)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +97,14 @@ class Convergence:
     def passes(self) -> int:
         """Forward passes for one image."""
         return self.n_reference + len(VARIANTS) * len(self.seeds) * -(-self.n_masks // self.every) * self.every
+
+    @property
+    def definition(self) -> str:
+        """The number of masks that is measured, in words."""
+        return (
+            f"Needed: masks from which on the map's correlation with one of {self.n_reference} other plain masks "
+            f"stays at {self.correlation:g}, looked at every {self.every} up to {self.n_masks}."
+        )
 
     def measure(
         self,
@@ -98,21 +146,17 @@ class Convergence:
 
     def _table(self, explainer: RISE, score: Score, size: torch.Size, device: torch.device) -> pd.DataFrame:
         start = torch.zeros(size, dtype=torch.float64, device=device)
-        plain = replace(explainer, seed=_REFERENCE_SEED, **_without_coupling())
+        plain = replace(explainer, seed=_REFERENCE_SEED, antithetic=False, stratified=False)
         _, reference = next(_running_sums(plain, score, start, range(0, self.n_reference, self.n_reference)))
         rows = []
-        for name, options in VARIANTS.items():
+        for name, (antithetic, stratified) in VARIANTS.items():
             for seed in self.seeds:
-                variant = replace(explainer, seed=seed, **{**_without_coupling(), **options})
+                variant = replace(explainer, seed=seed, antithetic=antithetic, stratified=stratified)
                 sums = _running_sums(variant, score, start, range(0, self.n_masks, self.every))
-                found = [(n, correlation_of(total, reference)) for n, total in sums]
-                rows.append((name, seed, masks_needed(found, self.correlation), found[-1][1]))
+                correlations = [(n, correlation_of(total, reference)) for n, total in sums]
+                rows.append((name, seed, masks_needed(correlations, self.correlation), correlations[-1][1]))
         table = pd.DataFrame(rows, columns=["variant", "seed", "masks", "correlation"])
         return table.astype({"masks": "Int64"})
-
-
-def _without_coupling() -> dict[str, Any]:
-    return {"antithetic": False, "stratified": False}
 
 
 @torch.no_grad()
@@ -147,19 +191,19 @@ def _running_sums(variant: RISE, score: Score, start: Tensor, parts: range) -> I
         yield last, total
 
 
-def masks_needed(found: Sequence[tuple[int, float]], correlation: float) -> int | None:
+def masks_needed(correlations: Sequence[tuple[int, float]], wanted: float) -> int | None:
     """Return the number of masks from which on a correlation is reached and kept.
 
     Args:
-        found: Numbers of masks, ascending, and the correlation of each.
-        correlation: What has to be reached.
+        correlations: Numbers of masks, ascending, and the correlation of each.
+        wanted: The correlation that has to be reached.
 
     Returns:
         The number, or None if the last one is below.
     """
     needed = None
-    for n_masks, reached in reversed(found):
-        if reached < correlation:
+    for n_masks, correlation in reversed(correlations):
+        if correlation < wanted:
             break
         needed = n_masks
     return needed
@@ -179,9 +223,21 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         table: Rows of :meth:`Convergence.measure`, of one image or several.
 
     Returns:
-        A row per variant: ``runs``, ``reached``, and ``median``, ``low`` and ``high`` masks of those that did.
+        A row per variant: ``runs``, ``reached``, ``median``, ``low`` and ``high`` masks of those that did, and
+        ``in_the_end``, the median correlation of all masks.
     """
-    groups = table.groupby("variant", sort=False)["masks"]
-    columns = {"runs": groups.size(), "reached": groups.count()}
-    columns |= {"median": groups.median(), "low": groups.min(), "high": groups.max()}
-    return pd.DataFrame(columns).reset_index()
+    groups = table.groupby("variant", sort=False)
+    masks = groups["masks"]
+    columns = {"runs": masks.size(), "reached": masks.count()}
+    columns |= {"median": masks.median(), "low": masks.min(), "high": masks.max()}
+    return pd.DataFrame(columns | {"in_the_end": groups["correlation"].median()}).reset_index()
+
+
+def summary_table(table: pd.DataFrame) -> str:
+    """Lay out :func:`summary` as a Markdown table."""
+    rows = summary(table)
+    needed = [
+        f"{row['median']:.0f} ({row['low']} to {row['high']})" if row["reached"] else DASH
+        for row in rows.to_dict("records")
+    ]
+    return Table("rise_masks", "", _COLUMNS, rows.assign(needed=needed)).body()

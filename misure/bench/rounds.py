@@ -1,4 +1,4 @@
-"""One turn of the benchmark: a few images explained by one version after the other."""
+"""One round of the benchmark: a few images explained by one version after the other."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class Round:
 
     def rows(self, method: str, start: int, maps: Mapping[Version, Maps]) -> list[dict[str, Any]]:
         """Measure all maps in float32 and compare ours, in every precision, with each contestant's."""
-        columns = {version: self._columns(found) for version, found in maps.items()}
+        columns = {version: self._columns(of_version) for version, of_version in maps.items()}
         return [
             {
                 "method": method,
@@ -124,27 +124,27 @@ class Round:
             for i in range(len(self.images))
         ]
 
-    def _columns(self, found: Maps) -> list[dict[str, Any]]:
-        """What is told of one version, image by image."""
+    def _columns(self, maps: Maps) -> list[dict[str, Any]]:
+        """One version's part of the rows, image by image."""
         return [
             {
-                "seconds": found.seconds[i],
+                "seconds": maps.seconds[i],
                 "dice_explained": evaluation.dice_explained,
                 "perturbation_ratio": evaluation.perturbation_ratio,
-                "n_dilations": found.n_dilations[i],
-                "peak_bytes": found.peak_bytes,
+                "n_dilations": maps.n_dilations[i],
+                "peak_bytes": maps.peak_bytes,
             }
-            for i, evaluation in enumerate(self._evaluations(found))
+            for i, evaluation in enumerate(self._evaluations(maps))
         ]
 
-    def _evaluations(self, found: Maps) -> list[Evaluation]:
+    def _evaluations(self, maps: Maps) -> list[Evaluation]:
         thresholds = self.contest.explainer.thresholds
-        masks = (min_max(found.saliency) > thresholds[0]).float() if thresholds else found.saliency
+        masks = (min_max(maps.saliency) > thresholds[0]).float() if thresholds else maps.saliency
         device = self.images.device
         with frozen(self.model, Compute("32", self.batch_size), device) as network:
             batch = TargetBatch.stack(self.targets, device)
             masks = masks.to(self.images.dtype)
-            return evaluate(network, self.images, batch, masks, threshold=None, support=found.regions)
+            return evaluate(network, self.images, batch, masks, threshold=None, support=maps.regions)
 
 
 def _agreement(ours: Tensor, theirs: Tensor) -> dict[str, float]:

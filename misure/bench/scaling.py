@@ -1,4 +1,4 @@
-"""How time and memory grow with batch size, image size, masks and images: every point in a process of its own."""
+"""Growth of time and memory with batch size, image size, masks and images: every point in a process of its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 from tqdm import tqdm
 
 from misure.bench.memory import peak_memory
@@ -20,6 +19,7 @@ from misure.errors import MisureError
 from misure.explainers import Explainer, make_explainer
 from misure.models.compute import Compute, now
 from misure.models.wrapper import FrozenNetwork, SegmentationModel, frozen
+from misure.regions import resized
 from misure.target import TargetBatch, make_targets
 
 AXES = {"batch_size": "batch size", "size": "image size", "masks": "masks", "images": "images"}
@@ -98,8 +98,8 @@ def run_scaling(
     """
     rows = []
     for point in tqdm(points, disable=not progress, unit="point", desc="scaling"):
-        found = _in_own_process(load, image.cpu().numpy(), point, limit)
-        rows.append(asdict(point) | {"value": getattr(point, point.axis)} | found)
+        measured = _in_own_process(load, image.cpu().numpy(), point, limit)
+        rows.append(asdict(point) | {"value": getattr(point, point.axis)} | measured)
     empty = {"seconds": np.nan, "seconds_a_step": np.nan, "peak_bytes": np.nan, "left_out": ""}
     frame = pd.DataFrame(rows).reindex(columns=[*asdict(points[0]), "value", *empty])
     return frame.fillna({"left_out": ""})
@@ -117,12 +117,12 @@ def _in_own_process(
     try:
         if not receiver.poll(limit):
             return {"left_out": f"took more than {limit:g} s"}
-        found: dict[str, Any] = receiver.recv()
+        measured: dict[str, Any] = receiver.recv()
     except EOFError:
         process.join()
         return {"left_out": f"the process ended with code {process.exitcode}: too little memory?"}
     else:
-        return found
+        return measured
     finally:
         process.kill()
         process.join()
@@ -160,12 +160,12 @@ def measure(model: SegmentationModel, image: Tensor, point: Point) -> dict[str, 
         ``seconds``, ``seconds_a_step`` and ``peak_bytes``, see :func:`run_scaling`.
     """
     device = model.device or torch.device("cpu")
-    resized = interpolate(image[None].to(device), size=(point.size, point.size), mode="bilinear", align_corners=False)
+    pixels = resized(image[None].to(device), (point.size, point.size))
     with peak_memory(device) as peak:
         with frozen(model, Compute(batch_size=1), device) as network:
-            targets = make_targets(network, resized, _class_to_explain(network, resized)) * point.images
+            targets = make_targets(network, pixels, _class_to_explain(network, pixels)) * point.images
         batch = TargetBatch.stack(targets, device)
-        images = resized.expand(point.images, -1, -1, -1).contiguous()
+        images = pixels.expand(point.images, -1, -1, -1).contiguous()
 
         def seconds(explainer: Explainer) -> float:
             started = now(device)

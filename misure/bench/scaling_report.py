@@ -9,16 +9,12 @@ import pandas as pd
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from misure.bench.experiment import explained_images
-from misure.bench.page import frame_table, page, write_page
-from misure.bench.report import hardware_name
+from misure.bench.measurement import Page, PredictedSamples, document, frame_table, hardware_name, measured_page
 from misure.bench.scaling import AXES, make_points, run_scaling
 from misure.explainers import EXPLAINERS
 from misure.models.checkpoint import load_checkpoint
 from misure.models.wrapper import SegmentationModel
-from misure.sweep.announcement import outline
-from misure.sweep.experiment import Experiment
-from misure.sweep.setup import checkpoint_path, prepare
+from misure.sweep.setup import checkpoint_path
 
 
 def scaling(cfg: DictConfig) -> str:
@@ -30,16 +26,16 @@ def scaling(cfg: DictConfig) -> str:
     axes = {str(axis): list(values) for axis, values in cfg.scaling.axes.items() if values}
     points = make_points(axes, **OmegaConf.to_container(cfg.scaling.base, resolve=True))  # type: ignore[arg-type]
     limit = float(cfg.scaling.seconds_a_point)
-    if outline(cfg, f"{len(points)} points, {limit:g} s each at most", lambda _: limit * len(points)):
-        return ""
-    setup = prepare(cfg)
-    images, _ = explained_images(setup, Experiment.of(cfg), 1)
-    load = partial(_load, checkpoint_path(cfg).resolve(), str(images.device))
-    frame = run_scaling(load, images[0], points, limit=limit)
-    frame = frame.assign(dataset=cfg.dataset.name, model=cfg.model.name, device=images.device.type)
-    text = scaling_page(frame, f"Scaling: {cfg.model.title} ({cfg.model.name})")
-    write_page(Path(cfg.outputs) / "bench", "scaling", text, frame)
-    return text
+
+    def measure(samples: PredictedSamples) -> Page:
+        device = samples.images.device
+        load = partial(_load, checkpoint_path(cfg).resolve(), str(device))
+        frame = run_scaling(load, samples.images[0], points, limit=limit)
+        frame = frame.assign(dataset=cfg.dataset.name, model=cfg.model.name, device=device.type)
+        return Page("scaling", scaling_page(frame, f"Scaling: {cfg.model.title} ({cfg.model.name})"), frame)
+
+    what = f"{len(points)} points, {limit:g} s each at most"
+    return measured_page(cfg, what, 1, measure, lambda _: limit * len(points))
 
 
 def _load(checkpoint: Path, device: str) -> SegmentationModel:
@@ -47,7 +43,7 @@ def _load(checkpoint: Path, device: str) -> SegmentationModel:
 
 
 def scaling_page(frame: pd.DataFrame, title: str = "Scaling") -> str:
-    """Write one table per axis.
+    """Lay out one table per axis.
 
     Args:
         frame: From :func:`misure.bench.scaling.run_scaling`, with a column ``device``.
@@ -66,11 +62,11 @@ def scaling_page(frame: pd.DataFrame, title: str = "Scaling") -> str:
         rows = frame[frame["axis"] == axis]
         if len(rows):
             parts += [f"## By {name}", frame_table(_rows(rows, axis, name))]
-    return page(title, notes, *parts)
+    return document(title, notes, *parts)
 
 
 def _rows(rows: pd.DataFrame, axis: str, name: str) -> pd.DataFrame:
-    """The columns of one axis; what is the same in all rows is said beside the method."""
+    """The columns of one axis; what all rows share stands beside the method."""
     fixed = {"size": "px", "images": "images", "masks": "masks", "iterations": "iterations"}
     lines = []
     for row in rows.sort_values(["method", "value"], ascending=[False, True], kind="stable").to_dict("records"):

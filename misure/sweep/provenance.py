@@ -64,7 +64,7 @@ def provenance(outputs: Path, run: pd.DataFrame, stages: Sequence[Mapping[str, A
         "python": platform.python_version(),
         "packages": dict(_packages()),
         "operating_system": _operating_system(),
-        "hardware": _hardware(),
+        "hardware": hardware(),
         "devices": _values(run, "device"),
         "precisions": _values(run, "precision"),
         "seeds": [int(seed) for seed in _values(run, "param_seed")],
@@ -106,7 +106,8 @@ def _operating_system() -> str:
     return f"{name} ({kernel})" if name else kernel
 
 
-def _hardware() -> dict[str, Any]:
+def hardware() -> dict[str, Any]:
+    """Describe this machine: ``cpu``, ``cores``, ``threads``, ``instruction_sets``, ``memory_gib`` and ``gpus``."""
     model, flags = _cpu_info()
     return {
         "cpu": model or platform.processor() or platform.machine(),

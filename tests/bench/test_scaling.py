@@ -85,4 +85,4 @@ def test_the_page_has_a_table_per_axis() -> None:
         "| RISE (1 images, 8 masks) | 224 | 2 | 0.25 | 3 |  |",
         "| RISE (1 images, 8 masks) | 512 |  |  |  | no |",
     ]
-    assert by_images.splitlines()[2] == "| MSR (224 px, 4 iterations) | 2 | 2 | 0.25 | 3 |  |"
+    assert by_images.splitlines()[2] == "| MSR (224 px, 4 iterations) | 2 | 2 | 0.25 | 3 |"

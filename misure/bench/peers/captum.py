@@ -26,7 +26,7 @@ def explain(
         return (model(images)[:, target.class_id] * target.region).flatten(1).sum(1)
 
     method = IntegratedGradients(score)
-    found = method.attribute(
+    attributions = method.attribute(
         image[None], baselines=0, n_steps=ours.n_steps, method=ours.rule, internal_batch_size=_STEPS_AT_ONCE
     )
-    return LiteralMap(found[0].detach().sum(0).relu())
+    return LiteralMap(attributions[0].detach().sum(0).relu())

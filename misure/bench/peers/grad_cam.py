@@ -23,5 +23,5 @@ def explain(model: SegmentationModel, image: Tensor, target: Target, cam: SegGra
     region = target.region.cpu().numpy().astype("float32")
     targets = [SemanticSegmentationTarget(target.class_id, region)]
     with GradCAM(Logits(model), [model.layer(cam.layer)], reshape_transform=model.reshape) as method:
-        found = method(input_tensor=image[None], targets=targets)[0]
-    return LiteralMap(torch.from_numpy(found).to(image))
+        cams = method(input_tensor=image[None], targets=targets)
+    return LiteralMap(torch.from_numpy(cams[0]).to(image))

@@ -1,4 +1,4 @@
-"""What packages that want a module are given: the network with its logits as a tensor."""
+"""The network as a module that returns its logits as a tensor, for packages that want one."""
 
 from __future__ import annotations
 

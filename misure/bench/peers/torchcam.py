@@ -24,5 +24,5 @@ def explain(model: SegmentationModel, image: Tensor, target: Target, cam: SegGra
 
     network = Logits(model)
     with GradCAM(network, model.layer(cam.layer), reshape_transform=model.reshape) as method:
-        (found,) = method(scores=network(image[None]), targets=score)
-    return LiteralMap(interpolate(found[None], size=image.shape[1:], mode="bilinear", align_corners=False)[0, 0])
+        (saliency,) = method(scores=network(image[None]), targets=score)
+    return LiteralMap(interpolate(saliency[None], size=image.shape[1:], mode="bilinear", align_corners=False)[0, 0])

@@ -27,8 +27,8 @@ _LABEL = "dice"
 def explain(model: SegmentationModel, image: Tensor, target: Target, rise: RISE) -> LiteralMap:
     """Explain one image (C x H x W)."""
     method = RISEStack(n=rise.n_masks, s=rise.grid, p1=rise.keep_probability, seed=rise.seed, debiased=False)
-    found = method(image.permute(1, 2, 0).cpu().numpy(), DiceScore(model, image, target))[0]
-    return LiteralMap(torch.from_numpy(found).to(image))
+    maps = method(image.permute(1, 2, 0).cpu().numpy(), DiceScore(model, image, target))
+    return LiteralMap(torch.from_numpy(maps[0]).to(image))
 
 
 class DiceScore(ClassifyImage):
