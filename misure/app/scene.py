@@ -13,9 +13,8 @@ from torch.nn.functional import interpolate
 
 from misure.app.sharing import SharedNetwork
 from misure.errors import MisureError
-from misure.io.images import read_images
+from misure.io.images import is_nifti, read_images
 from misure.io.reading import reading
-from misure.io.scans import is_nifti
 from misure.models.compute import Compute
 from misure.models.wrapper import SegmentationModel, frozen
 

@@ -10,9 +10,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from misure.io.loaded import ImageFileError
-from misure.io.reading import reading
-from misure.io.volume import Volume, compact, in_patient_axes
+from misure.io.reading import ImageFileError, check_size, reading
+from misure.io.volume import MOST_BYTES, Volume, compact, in_patient_axes
 
 SPACING_TOLERANCE = 0.02
 """How far a slice may lie from its place in a row of equally spaced slices, in slice distances."""
@@ -69,9 +68,10 @@ def read_series(folder: Path) -> Volume:
         The volume in Hounsfield units and patient axes.
 
     Raises:
-        ImageFileError: If there is no series or more than one, or slices are damaged, missing, doubled or
-            not equally spaced, or a DICOM file is no slice.
+        ImageFileError: If there is no series or more than one, it is too large, slices are damaged, missing, doubled
+            or not equally spaced, or a DICOM file is no slice.
     """
+    check_size(folder, sum(file.stat().st_size for file in folder.iterdir() if file.is_file()), MOST_BYTES)
     slices = _slices(folder)
     first, positions = slices[0], np.array([header.position for header in slices])
     if any(np.abs(header.place - first.place).max() > 1e-3 or header.shape != first.shape for header in slices):

@@ -11,9 +11,8 @@ import nibabel
 import numpy as np
 
 from misure.io.atomic import replacing
-from misure.io.loaded import ImageFileError
-from misure.io.reading import reading
-from misure.io.volume import Volume, compact, in_patient_axes
+from misure.io.reading import ImageFileError, check_file, reading
+from misure.io.volume import MOST_BYTES, Volume, compact, in_patient_axes
 
 _Nifti: Any = nibabel.Nifti1Image  # most of its methods carry no types
 
@@ -33,6 +32,7 @@ def read_nifti(path: Path) -> Volume:
     Raises:
         ImageFileError: If it is missing, truncated, damaged, too large or not one volume of numbers.
     """
+    check_file(path, MOST_BYTES)
     with reading(path, "it is not a complete NIfTI file, copy or export it again", ImageFileError):
         image = _Nifti.from_bytes(_content(path))
         voxels = _numbers(image)

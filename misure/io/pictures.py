@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextlib
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from misure.io.loaded import ImageFileError, InputFormat, LoadedImage, in_channels
-from misure.io.reading import reading
+from misure.io.reading import ImageFileError, check_file, reading
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 MOST_PIXELS = 50_000_000
@@ -30,31 +28,37 @@ def is_picture(path: Path) -> bool:
     return path.name.lower().endswith(PICTURES)
 
 
-def read_picture(path: Path, name: str, wanted: InputFormat) -> LoadedImage:
-    """Read a PNG, JPEG (upright, as EXIF says) or TIFF file; the pages of a TIFF are slices of a volume.
-
-    Eight bits are divided by 255, sixteen by 65535; fractions have to lie in [0, 1]. Transparency is dropped.
+def read_pages(path: Path, chosen: Callable[[int], int | None]) -> tuple[np.ndarray, int | None]:
+    """Decode a PNG, JPEG (upright, as EXIF says) or TIFF file, or the page of a TIFF that is meant.
 
     Args:
         path: The file.
-        name: What it is called.
-        wanted: What the network takes.
+        chosen: From the number of pages to the one that is meant; None means all of them.
+
+    Returns:
+        float32, C x H x W of a page or C x pages x H x W of all, in [0, 1], see :func:`fractions`; and the page.
 
     Raises:
-        ImageFileError: If it is missing, damaged, too large, of another type or does not fit the network.
+        ImageFileError: If it is missing, damaged, too large or of another type, or its pages differ in size.
     """
-    check_file(path, MOST_BYTES)
     if not is_picture(path):
         raise ImageFileError(f"{path} is no image: {', '.join(PICTURES)}, .nii, .nii.gz or a DICOM series are read")
     with opened(path) as image:
-        pages, index = _pages(path, image, wanted)
-    pixels = pages[0] if index is not None else np.stack(pages, axis=1)
-    return LoadedImage(
-        name,
-        torch.from_numpy(np.ascontiguousarray(in_channels(pixels, wanted.channels, path))),
-        path,
-        slice_index=index if wanted.slice_index is not None else None,
-    )
+        n_pages = int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
+        index = chosen(n_pages)
+        numbers = range(n_pages) if index is None else (index,)
+        n_pixels = 0
+        for number in numbers:
+            image.seek(number)
+            n_pixels += image.width * image.height
+            check_pixels(path, n_pixels, MOST_PIXELS)
+        pages = []
+        for number in numbers:
+            image.seek(number)
+            pages.append(fractions(ImageOps.exif_transpose(image)))
+    if len({page.shape for page in pages}) > 1:
+        raise ImageFileError(f"{path} has pages of different sizes: choose one with slice=<number>")
+    return (np.stack(pages, axis=1) if index is None else pages[0]), index
 
 
 @contextlib.contextmanager
@@ -83,7 +87,7 @@ def check_pixels(path: Path, n_pixels: int, most: int) -> None:
 
 
 def fractions(image: Image.Image) -> np.ndarray:
-    """Decode what Pillow opened.
+    """Decode what Pillow opened: eight bits are divided by 255, sixteen by 65535; transparency is dropped.
 
     Returns:
         float32, 1 or 3 x H x W, in [0, 1]; palettes become colours.
@@ -101,33 +105,3 @@ def fractions(image: Image.Image) -> np.ndarray:
     grey = image.mode in ("L", "1", "LA")
     values = np.asarray(image.convert("L" if grey else "RGB"), dtype=np.float32) / 255
     return values[None] if grey else values.transpose(2, 0, 1)
-
-
-def check_file(path: Path, most_bytes: int) -> None:
-    """Raise an ImageFileError unless a path is a file of at most ``most_bytes``, and not an empty one."""
-    if not path.is_file():
-        raise ImageFileError(f"{path} does not exist, or is no file")
-    size = path.stat().st_size
-    if not size:
-        raise ImageFileError(f"{path} is empty: copy it again")
-    if size > most_bytes:
-        raise ImageFileError(f"{path} has {size / 1e6:.0f} MB, more than the {most_bytes / 1e6:.0f} MB that are read")
-
-
-def _pages(path: Path, image: Image.Image, wanted: InputFormat) -> tuple[list[np.ndarray], int | None]:
-    """Decode the page that is meant, or all of them with None."""
-    n_pages = int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
-    index = wanted.chosen(n_pages, f"{path} has pages")
-    chosen = range(n_pages) if index is None else (index,)
-    total = 0
-    for page in chosen:
-        image.seek(page)
-        total += image.width * image.height
-        check_pixels(path, total, MOST_PIXELS)
-    pages = []
-    for page in chosen:
-        image.seek(page)
-        pages.append(fractions(ImageOps.exif_transpose(image)))
-    if len({page.shape for page in pages}) > 1:
-        raise ImageFileError(f"{path} has pages of different sizes: choose one with slice=<number>")
-    return pages, index

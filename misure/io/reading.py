@@ -9,6 +9,10 @@ from pathlib import Path
 from misure.errors import MisureError, brief
 
 
+class ImageFileError(MisureError):
+    """One image cannot be used; others can."""
+
+
 @contextlib.contextmanager
 def reading(path: Path | str, advice: str, error: type[MisureError] = MisureError) -> Iterator[None]:
     """Turn what a reader raises for a damaged, garbled or foreign file into a MisureError.
@@ -30,3 +34,19 @@ def reading(path: Path | str, advice: str, error: type[MisureError] = MisureErro
         raise
     except Exception as reason:
         raise error(f"{path} cannot be read ({brief(reason)}): {advice}") from reason
+
+
+def check_file(path: Path, most_bytes: int) -> None:
+    """Raise an ImageFileError unless a path is a file of at most ``most_bytes``, and not an empty one."""
+    if not path.is_file():
+        raise ImageFileError(f"{path} does not exist, or is no file")
+    size = path.stat().st_size
+    if not size:
+        raise ImageFileError(f"{path} is empty: copy it again")
+    check_size(path, size, most_bytes)
+
+
+def check_size(path: Path, n_bytes: int, most: int) -> None:
+    """Raise an ImageFileError if a file or folder has more than ``most`` bytes."""
+    if n_bytes > most:
+        raise ImageFileError(f"{path} has {n_bytes / 1e6:.0f} MB, more than the {most / 1e6:.0f} MB that are read")

@@ -1,4 +1,4 @@
-"""CT volumes in patient axes (RAS), and the view in which radiologists look at them."""
+"""CT volumes in patient axes (RAS), the view in which radiologists look at them, and the way back to a file's axes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+MOST_BYTES = 2 * 1024**3
+"""Larger files, and folders of a series, are refused."""
 
 GRID_TOLERANCE = 0.1
 """How far apart two grids may lie and still count as the same, in voxels."""
@@ -34,6 +37,45 @@ class Volume:
     def spacing(self) -> tuple[float, ...]:
         """Size of a voxel along each axis, in millimetres."""
         return tuple(float(size) for size in np.linalg.norm(self.affine[:3, :3], axis=0))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where a scan's pixels lie in the patient.
+
+    Attributes:
+        affine: 4 x 4, from indices of X x Y x Z voxels in patient axes to millimetres (RAS); of a single slice,
+            Z is 1 and the affine that slice's own.
+        stored: 4 x 4, the affine of the file: maps are written in its order of axes.
+        axes: How the pixels were laid out from those voxels, see :class:`misure.io.images.InputFormat`.
+    """
+
+    affine: np.ndarray
+    stored: np.ndarray
+    axes: str
+
+    def from_voxels(self, voxels: np.ndarray) -> np.ndarray:
+        """Lay X x Y x Z voxels out as the network sees them; a single slice has two axes."""
+        if self.axes == "ras":
+            return voxels[..., 0] if voxels.shape[2] == 1 else voxels
+        view = radiological(voxels)
+        return view[0] if len(view) == 1 else view
+
+    def to_file(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Turn a map in the image's layout into voxels and affine with the axes of the file."""
+        import nibabel.orientations
+
+        axes: Any = nibabel.orientations  # its functions carry no types
+        view = values if values.ndim == 3 else values[..., None] if self.axes == "ras" else values[None]
+        voxels = view if self.axes == "ras" else from_radiological(view)
+        stored = axes.io_orientation(self.stored)  # for each stored axis, the patient axis and the direction
+        back = np.empty_like(stored)
+        for axis, (patient, direction) in enumerate(stored):
+            back[int(patient)] = axis, direction
+        return (
+            np.ascontiguousarray(axes.apply_orientation(voxels, back)),
+            self.affine @ axes.inv_ornt_aff(back, voxels.shape),
+        )
 
 
 def in_patient_axes(voxels: np.ndarray, stored: np.ndarray, path: Path) -> Volume:

@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 from misure.errors import MisureError
-from misure.io.loaded import ImageFileError
+from misure.io.reading import ImageFileError
 from misure.io.reading import reading
 
 

@@ -14,7 +14,7 @@ from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 
 from misure.io import nifti as nifti_module
 from misure.io.images import ImageFileError, read_images
-from misure.io.loaded import Grid
+from misure.io.volume import Grid
 from misure.io.volume import radiological
 
 AXES = ["RAS", "LAS", "LPI", "SRA", "PIR"]

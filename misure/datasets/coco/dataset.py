@@ -30,8 +30,7 @@ from misure.datasets.credit import OWN_LICENCE, Credit
 from misure.datasets.synthetic.scenes import SceneSpec
 from misure.errors import MisureError, some
 from misure.io.download import file_digest
-from misure.io.loaded import ImageFileError
-from misure.io.reading import reading
+from misure.io.reading import ImageFileError, reading
 from misure.validation import Whole, check
 
 Split = Literal["train", "val"]

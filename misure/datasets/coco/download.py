@@ -27,8 +27,7 @@ from misure.datasets.coco.server import CocoServer, FileRecord, read_records, wr
 from misure.errors import MisureError, some
 from misure.io.atomic import remove_abandoned, replacing
 from misure.io.download import DamagedError, NotServedError, UnreachableError, fetch, file_digest, is_reachable
-from misure.io.loaded import ImageFileError
-from misure.io.reading import reading
+from misure.io.reading import ImageFileError, reading
 
 ANNOTATIONS = "annotations/instances_val2017.json"
 IMAGES = "val2017"

@@ -16,8 +16,9 @@ from torchvision.transforms.functional import InterpolationMode, resize
 
 from misure.datasets.coco.protocol import COCO_IDS, CROWD
 from misure.datasets.coco.shapes import drawn
-from misure.io.loaded import ImageFileError, in_channels
+from misure.io.images import in_channels
 from misure.io.pictures import check_pixels, fractions, opened
+from misure.io.reading import ImageFileError
 
 UNLABELLED = 255
 """Pixels of crowds and of overlapping objects: neither right nor wrong, as in torchvision's training."""

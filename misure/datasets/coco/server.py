@@ -16,8 +16,7 @@ from typing import Annotated, Any
 from misure.datasets.coco.images import check_image
 from misure.io.atomic import write_atomically
 from misure.io.download import DamagedError, Patience, fetch, file_digest
-from misure.io.loaded import ImageFileError
-from misure.io.reading import reading
+from misure.io.reading import ImageFileError, reading
 from misure.validation import Between, Count, check_fields
 
 COCO_HOST = "http://images.cocodataset.org"

@@ -36,9 +36,8 @@ from misure.datasets.synapse.protocol import (
     split_of,
 )
 from misure.errors import MisureError
-from misure.io.dicom import read_series
-from misure.io.loaded import ImageFileError
-from misure.io.nifti import read_nifti
+from misure.io.images import read_volume
+from misure.io.reading import ImageFileError
 from misure.io.volume import Volume, grid_difference, radiological
 
 _NAME = re.compile(r"(img|label)(\d{4})\.nii\.gz")
@@ -184,7 +183,7 @@ def read_case(image: Path, label: Path, last_label_id: int | None = LAST_LABEL_I
     Raises:
         ImageFileError: If a file is damaged, the grids differ, or values are not Hounsfield units or label ids.
     """
-    scan, labels = read_series(image) if image.is_dir() else read_nifti(image), read_nifti(label)
+    scan, labels = read_volume(image), read_volume(label)
     if difference := grid_difference(scan, labels):
         raise ImageFileError(difference)
     if not np.isfinite(scan.voxels).all():

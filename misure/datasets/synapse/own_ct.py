@@ -8,6 +8,7 @@ from pathlib import Path
 from misure.datasets.synapse.btcv import CaseFiles
 from misure.datasets.synapse.protocol import LABEL_MAP, OWN_CASES
 from misure.errors import MisureError
+from misure.io.images import image_name, is_nifti
 
 _BTCV_OF_TOTALSEGMENTATOR = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 7, 7: 11, 52: 8}
 """Task ``total``: spleen, right and left kidney, gallbladder, liver, stomach, pancreas, aorta."""
@@ -17,8 +18,6 @@ LABEL_MAPS: Mapping[str, Mapping[int, int]] = {
     "totalsegmentator": {given: LABEL_MAP[btcv] for given, btcv in _BTCV_OF_TOTALSEGMENTATOR.items()},
 }
 """From the ids in label files to classes, by the name of the numbering."""
-
-_ENDINGS = (".nii.gz", ".nii")
 
 
 def own_pairs(source: Path) -> tuple[list[CaseFiles], dict[str, str]]:
@@ -44,12 +43,6 @@ def own_pairs(source: Path) -> tuple[list[CaseFiles], dict[str, str]]:
     return [CaseFiles(case, [images[name]], [labels[name]]) for case, name in cases], lonely
 
 
-def own_name(file: str) -> str:
-    """The name of a volume without the ending of its file."""
-    ending = next((ending for ending in _ENDINGS if file.endswith(ending)), "")
-    return file.removesuffix(ending)
-
-
 def case_ids(n: int) -> list[int]:
     """Case ids for ``n`` own volumes: 1001, 1002 and so on, of which every third is for validation.
 
@@ -68,8 +61,8 @@ def _entries(folder: Path) -> dict[str, Path]:
         )
     entries: dict[str, Path] = {}
     for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
-        if path.is_dir() or path.name.endswith(_ENDINGS):
-            name = path.name if path.is_dir() else own_name(path.name)
+        if path.is_dir() or is_nifti(path):
+            name = path.name if path.is_dir() else image_name(path)
             if name in entries:
                 raise MisureError(f"{folder} has {entries[name].name} and {path.name}: keep one of them")
             entries[name] = path

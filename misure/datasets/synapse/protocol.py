@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from misure.datasets.synapse.prepared import Manifest, Split
-from misure.io.loaded import ImageFileError
+from misure.io.reading import ImageFileError
 
 CLASS_NAMES = (
     "background",

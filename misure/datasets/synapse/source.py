@@ -8,11 +8,12 @@ from pathlib import Path
 
 from misure.datasets.available import Available
 from misure.datasets.synapse.btcv import Preparation, find_pairs, prepare
-from misure.datasets.synapse.own_ct import LABEL_MAPS, own_name, own_pairs
+from misure.datasets.synapse.own_ct import LABEL_MAPS, own_pairs
 from misure.datasets.synapse.prepared import STAND_IN, Manifest, find_prepared
 from misure.datasets.synthetic.cache import generate_once, generator_id
 from misure.datasets.synthetic.phantom import VERSION, PhantomSpec, write_phantoms
 from misure.errors import AbsentError, MisureError, did_you_mean
+from misure.io.images import image_name
 
 _PREPARED_VOLUME = 20_000_000  # bytes: 30 volumes take 0.6 GB
 _PHANTOM_VOXEL = 1.8  # bytes of the volume's file and of its prepared slices together, measured
@@ -120,7 +121,7 @@ def prepare_synapse(data_root: Path | str, source: Path | str | None = None, lab
     cases = done.manifest.cases
     if not cases:
         raise MisureError(f"{folder}: no volume can be used; {done.summary}")
-    used = [f"{own_name(case.files[0].name)} is {name}, {case.split}" for name, case in sorted(cases.items())]
+    used = [f"{image_name(Path(case.files[0].name))} is {name}, {case.split}" for name, case in sorted(cases.items())]
     return "\n".join([done.summary, *used, *(f"rejected: {name}: {lonely[name]}" for name in sorted(lonely))])
 
 

@@ -17,7 +17,7 @@ from misure.datasets.coco import images as coco_images
 from misure.datasets.coco.images import check_image, fitted, fitted_labels, label_map, read_rgb
 from misure.datasets.coco.protocol import read_annotations
 from misure.datasets.coco.shapes import drawn, sound
-from misure.io.loaded import ImageFileError
+from misure.io.reading import ImageFileError
 
 SIZE = (24, 18)
 UPRIGHT = {

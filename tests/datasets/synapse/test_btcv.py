@@ -26,7 +26,7 @@ from misure.datasets.synapse.protocol import (
     split_of,
 )
 from misure.errors import MisureError
-from misure.io.loaded import ImageFileError
+from misure.io.reading import ImageFileError
 
 BTCV_ORGANS = {8: "aorta", 4: "gallbladder", 3: "left kidney", 2: "right kidney", 6: "liver"} | {
     11: "pancreas",

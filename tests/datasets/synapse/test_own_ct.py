@@ -14,7 +14,7 @@ from misure.datasets.synapse.btcv import Preparation, prepare
 from misure.datasets.synapse.own_ct import LABEL_MAPS, case_ids, own_pairs
 from misure.datasets.synapse.protocol import CLASS_NAMES, LABEL_MAP, split_of
 from misure.errors import MisureError
-from misure.io.loaded import ImageFileError
+from misure.io.reading import ImageFileError
 from misure.io.volume import radiological
 
 
