@@ -6,7 +6,7 @@ import functools
 import json
 import pickle
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -23,7 +23,9 @@ from misure.models.compute import (
 )
 from misure.sweep.interventions import NOTHING, Intervention
 from misure.sweep.records import Unit
-from misure.sweep.sampling import Sample
+
+if TYPE_CHECKING:  # tables read sweeps without what training needs
+    from misure.sweep.sampling import Sample
 
 
 @dataclass(frozen=True)
