@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 
 import hardware
 import matplotlib as mpl
-import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from oracles.toys import random_images
 from torch import Tensor
 
 mpl.use("Agg")
@@ -48,12 +48,7 @@ def _one_thread() -> None:
 @pytest.fixture
 def make_images() -> Callable[..., Tensor]:
     """Random images in float64: ``make_images(n, channels, height, width, seed=0)``."""
-
-    def make(n: int, channels: int, height: int, width: int, seed: int = 0) -> Tensor:
-        values = np.random.default_rng(seed).normal(size=(n, channels, height, width))
-        return torch.from_numpy(values)
-
-    return make
+    return random_images
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from hypothesis.extra.numpy import arrays
 from oracles import metrics as oracle
 from oracles.toys import Convolutional, as_numpy_predict
 
-from misure.errors import MisureError
 from misure.metrics import Blanking, dice, evaluate, keep, min_max, perturbation_ratio
 from misure.models.compute import Compute
 from misure.models.wrapper import SegmentationModel, frozen
@@ -26,14 +25,6 @@ CPU = torch.device("cpu")
 def test_dice_equals_counting_pixels(first, second):
     got = dice(torch.from_numpy(first), torch.from_numpy(second))
     assert got.tolist() == [oracle.dice(a, b) for a, b in zip(first, second, strict=True)]
-
-
-@given(maps, maps)
-def test_dice_is_symmetric_within_range_and_one_for_equal_maps(first, second):
-    a, b = torch.from_numpy(first), torch.from_numpy(second)
-    assert torch.equal(dice(a, b), dice(b, a))
-    assert ((dice(a, b) >= 0) & (dice(a, b) <= 1)).all()
-    assert torch.equal(dice(a, a), torch.ones(3, dtype=torch.float64))
 
 
 @given(values, maps.filter(lambda m: m.any(axis=(1, 2)).all()))
@@ -65,7 +56,7 @@ def test_keep_mixes_image_and_baseline():
 
 
 @pytest.mark.parametrize("kind", ["zero", "black", "mean", "blur"])
-@pytest.mark.parametrize("size", [(13, 17), (5, 9)])
+@pytest.mark.parametrize("size", [(13, 17), (5, 9), (6, 9, 8), (1, 7, 5), (2, 3, 12)])
 def test_every_baseline_equals_its_formula(kind, size, make_images):
     images = make_images(2, 3, *size)
     mean, std, sigma = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), 1.7
@@ -75,11 +66,6 @@ def test_every_baseline_equals_its_formula(kind, size, make_images):
     fill = torch.zeros(()) if fill is None else fill
     expected = np.stack([oracle.baseline(kind, x, mean, std, sigma) for x in images.numpy()])
     np.testing.assert_allclose(fill.expand_as(images).numpy(), expected, rtol=0, atol=1e-12)  # float64 rounding
-
-
-def test_an_unknown_baseline_is_refused():
-    with pytest.raises(MisureError, match="blanking=grey is not known: choose zero, black, mean, blur"):
-        Blanking("grey")
 
 
 @pytest.mark.parametrize("kind", ["zero", "mean"])
@@ -116,10 +102,5 @@ def test_evaluation_equals_the_oracle(kind, make_images):
             oracle.dice(hard, region),
         ]
         row = got[i]
-        assert [
-            row.dice_explained,
-            row.perturbation_ratio,
-            row.region_ratio,
-            row.binary_dice_explained,
-        ] == expected
+        assert [row.dice_explained, row.perturbation_ratio, row.region_ratio, row.binary_dice_explained] == expected
         assert expected[2] < expected[1]

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 from oracles import cams
-from oracles.seg_grad_cam import as_image
-from oracles.toys import Awkward, Convolutional, HandSet, Tokens
+from oracles.cams import as_image
+from oracles.toys import Awkward, Convolutional, HandSet, Tokens, UNet3D, as_numpy_predict, random_images
 from torch import nn
-from torch.nn.functional import interpolate
 
 import misure
 from misure.errors import MisureError
@@ -22,32 +21,8 @@ from misure.models.wrapper import FrozenNetwork
 CAMS = ("seg_grad_cam", "hires_cam", "score_cam", "ablation_cam")
 
 
-class Volume(nn.Module):
-    """A small random 3-D network whose coarse layer has half the image's size."""
-
-    def __init__(self, channels: int = 1):
-        super().__init__()
-        self.fine, self.coarse = nn.Conv3d(channels, 4, 3, padding=1), nn.Conv3d(4, 5, 3, stride=2, padding=1)
-        self.head = nn.Conv3d(9, 3, 1)
-        generator = torch.Generator().manual_seed(2)
-        with torch.no_grad():
-            for parameter in self.parameters():
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5)
-
-    def forward(self, volumes):
-        fine = torch.relu(self.fine(volumes))
-        coarse = torch.tanh(self.coarse(fine))
-        return self.head(torch.cat([fine, interpolate(coarse, size=fine.shape[2:], mode="nearest")], 1))
-
-
 def explain(network, images, method, target=1, layer="features", **options):
     return misure.explain(network, images, target, method, layer=layer, precision="32", **options)
-
-
-def plain_convolutional(channels):
-    toy = Convolutional(channels, seed=4).double().eval()
-    toy.features[2].inplace = False
-    return toy
 
 
 ROW = torch.tensor([[[1.0, -1.0, 2.0, -3.0]]], dtype=torch.float64)
@@ -120,52 +95,36 @@ def oracle(method, network, layer, image, region, *, options):
     elif method == "ablation_cam":
         weights = cams.losses_of_channels(network, module, image, 1, region, n_channels=len(activation))
     else:
-        predict = lambda x: network(torch.from_numpy(x)[None])[0].argmax(0).numpy()  # noqa: E731
-        weights = cams.dice_of_channels(predict, activation, image, 1, region)
+        weights = cams.dice_of_channels(as_numpy_predict(network), activation, image, 1, region)
     return cams.weighted(weights, activation, region.shape)
 
 
 POOLED = [{}, {"pool": 2}, {"pool": 3, "pool_mode": "mean"}]
-CASES = [("hires_cam", options) for options in POOLED] + [("score_cam", {}), ("ablation_cam", {})]
+CASES = [*(("hires_cam", options) for options in POOLED), *((method, {}) for method in CAMS if method != "hires_cam")]
+SHAPES = {"image": (2, 13, 18), "volume": (2, 5, 7, 6)}
+# features.1 goes into an in-place layer
+LAYERS = [("image", "features.0"), ("image", "features.1"), ("image", "bottleneck"), ("image", "head")]
 
 
-@pytest.mark.parametrize("layer", ["features.1", "bottleneck"])  # features.1 goes into an in-place layer
+@pytest.mark.parametrize(("kind", "layer"), [*LAYERS, ("volume", "encoder"), ("volume", "bottleneck")])
 @pytest.mark.parametrize(("method", "options"), CASES)
-def test_maps_equal_the_oracle(method, options, layer, make_images):
-    toy, plain = Convolutional(2, seed=4).double().eval(), plain_convolutional(2)
-    images = make_images(2, 2, 13, 18)
-    for image, explanation in zip(images, explain(toy, images, method, layer=layer, **options), strict=True):
+def test_maps_equal_the_oracle(method, options, kind, layer):
+    toy, seed = (Convolutional, 4) if kind == "image" else (UNet3D, 2)
+    network, plain = (toy(2, seed=seed).double().eval() for _ in range(2))
+    images = random_images(2, *SHAPES[kind])
+    if kind == "image":
+        plain.features[2].inplace = False
+    for image, explanation in zip(images, explain(network, images, method, layer=layer, **options), strict=True):
         expected = oracle(method, plain, layer, image, explanation.target.region.numpy(), options=options)
         np.testing.assert_allclose(explanation.saliency.numpy(), expected, rtol=1e-9, atol=1e-10)  # float64 rounding
         assert expected.max() > 0
 
 
-@pytest.mark.parametrize("layer", ["fine", "coarse"])
-@pytest.mark.parametrize(("method", "options"), [("seg_grad_cam", {}), *CASES])
-def test_volumes_equal_the_oracle(method, options, layer):
-    network = Volume(2).double()
-    volumes = torch.from_numpy(np.random.default_rng(1).normal(size=(2, 2, 5, 7, 6)))
-    together = explain(network, volumes, method, layer=layer, **options)
-    for volume, explanation in zip(volumes, together, strict=True):
-        expected = oracle(method, network, layer, volume, explanation.target.region.numpy(), options=options)
-        np.testing.assert_allclose(explanation.saliency.numpy(), expected, rtol=1e-9, atol=1e-10)  # float64 rounding
-        assert explanation.saliency.shape == volume.shape[1:]
-
-
-def test_a_mean_over_the_whole_layer_is_seg_grad_cam(make_images):
-    toy, images = Convolutional(1, seed=4).double(), make_images(2, 1, 13, 18)
-    for one, other in zip(
-        explain(toy, images, "hires_cam", layer="bottleneck", pool=99, pool_mode="mean"),
-        explain(toy, images, "seg_grad_cam", layer="bottleneck"),
-        strict=True,
-    ):
-        torch.testing.assert_close(one.saliency, other.saliency, rtol=1e-9, atol=1e-12)  # float64 rounding
-        assert one.saliency.max() > 0
-
-
 @pytest.mark.parametrize(
     ("method", "their_name", "layer", "options"),
     [
+        ("seg_grad_cam", "GradCAM", "features", {}),
+        ("seg_grad_cam", "GradCAM", "bottleneck", {}),
         ("hires_cam", "HiResCAM", "bottleneck", {}),
         ("score_cam", "ScoreCAM", "features", {"score": "logit"}),  # at full size: they align corners in masks
         ("ablation_cam", "AblationCAM", "features.2", {}),  # after a ReLU: elsewhere they subtract 1e7, not to zero

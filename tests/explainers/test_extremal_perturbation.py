@@ -6,8 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles.toys import Convolutional, PerPixel, Trigger
-from oracles.volumes import random_volumes
+from oracles.toys import Convolutional, PerPixel, Trigger, random_images
 
 import misure
 from misure.explainers.extremal_perturbation import keep_largest, smooth_maximum
@@ -40,7 +39,7 @@ def test_a_quarter_of_the_object_holds_the_pixel_that_decides(block):
 
 
 def test_a_volume_is_explained_and_a_batch_changes_nothing():
-    volumes = random_volumes(2, 1, 4, 5, 6)
+    volumes = random_images(2, 1, 4, 5, 6)
     together = explain(PerPixel(), volumes, area=0.5, mask_size=6)
     for volume, explanation in zip(volumes, together, strict=True):
         (alone,) = explain(PerPixel(), volume[None], area=0.5, mask_size=6)

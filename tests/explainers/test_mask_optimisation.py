@@ -10,8 +10,7 @@ import torch
 from oracles import metrics
 from oracles.mask_optimisation import dice_slope, lost_slope, optimised_mask
 from oracles.msr import softmax
-from oracles.toys import Convolutional, PerPixel, Trigger, as_numpy_network
-from oracles.volumes import random_volumes
+from oracles.toys import Convolutional, PerPixel, Trigger, as_numpy_network, random_images
 
 import misure
 from misure.errors import MisureError
@@ -71,7 +70,7 @@ def test_the_one_pixel_a_network_looks_at_is_what_stays(method, block):
 @pytest.mark.parametrize("method", METHODS)
 def test_volumes_are_explained(method):
     """Every voxel decides for itself: dark ones are paid for in vain, and a batch changes nothing."""
-    volumes = 3 * random_volumes(2, 1, 4, 5, 6).sign().clamp(min=0)
+    volumes = 3 * random_images(2, 1, 4, 5, 6).sign().clamp(min=0)
     options = {"grid": 6, "n_iterations": 30, "lam": 0.2, "precision": "32"}
     if method == "meaningful_perturbation":
         options |= {"jitter": 1, "perturb_with": "blanking"}
@@ -99,7 +98,7 @@ def test_total_variation_sums_over_every_axis():
     torch.testing.assert_close(total_variation(masks, 3.0), torch.tensor([0.0, 6 * 0.125]))
 
 
-@pytest.mark.parametrize("method", [*METHODS, "extremal_perturbation"])
+@pytest.mark.parametrize("method", [*METHODS, "extremal_perturbation", "msr"])
 def test_a_network_without_gradients_is_refused(method, make_images):
     toy = Convolutional(1, seed=4).double().eval().requires_grad_(False)
     with pytest.raises(MisureError, match="gives no gradients"):

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import metrics
 from oracles.occlusion import occlusion
-from oracles.toys import Convolutional, PerPixel, Trigger, as_numpy_predict
-from oracles.volumes import random_volumes
+from oracles.toys import Convolutional, Trigger, UNet3D, as_numpy_predict, random_images
 
 import misure
 from misure.errors import MisureError
@@ -35,29 +34,18 @@ def test_a_network_that_looks_at_one_pixel(block):
 
 
 @pytest.mark.parametrize(("window", "stride"), [(4, 4), (5, 2), (3, 1), (40, 7)])
-@pytest.mark.parametrize("blanking", ["zero", "mean"])
-def test_maps_equal_a_loop_over_windows(window, stride, blanking, make_images):
-    toy, images = Convolutional(2, seed=4).double().eval(), make_images(2, 2, 9, 12)
-    half = torch.arange(12).expand(9, 12) < 7
-    explanations = misure.explain(
-        toy, images, 1, "occlusion", region=half, window=window, stride=stride, blanking=blanking, precision="32"
-    )
+@pytest.mark.parametrize(("size", "blanking"), [((9, 12), "zero"), ((9, 12), "mean"), ((4, 5, 6), "zero")], ids=str)
+def test_maps_equal_a_loop_over_windows(window, stride, size, blanking):
+    toy = Convolutional(2, seed=4) if len(size) == 2 else UNet3D(2, seed=2)
+    toy, images, half = toy.double().eval(), random_images(2, 2, *size), torch.arange(size[-1]).expand(size) < 4
+    options = {"region": half, "window": window, "stride": stride, "blanking": blanking, "precision": "32"}
+    explanations = misure.explain(toy, images, 1, "occlusion", **options)
     predict = as_numpy_predict(toy)
     for image, explanation in zip(images.numpy(), explanations, strict=True):
         fill = metrics.baseline(blanking, image, (0, 0), (1, 1), 1.0)
         region = (predict(image) == 1) & half.numpy()
         expected = occlusion(predict, image, 1, region=region, fill=fill, window=window, stride=stride)
         np.testing.assert_allclose(explanation.saliency.numpy(), expected, rtol=0, atol=1e-12)  # order of a sum
-
-
-def test_a_volume_equals_a_loop_over_windows():
-    network, (volume,) = PerPixel(), random_volumes(1, 1, 5, 6, 7)
-    (explanation,) = misure.explain(network, volume[None], 1, "occlusion", window=3, stride=2, precision="32")
-    predict = as_numpy_predict(network)
-    region = predict(volume.numpy()) == 1
-    fill = np.zeros_like(volume.numpy())
-    expected = occlusion(predict, volume.numpy(), 1, region=region, fill=fill, window=3, stride=2)
-    np.testing.assert_allclose(explanation.saliency.numpy(), expected, rtol=0, atol=1e-12)  # order of a sum
 
 
 @given(st.lists(sides, min_size=2, max_size=3), sides, st.data())

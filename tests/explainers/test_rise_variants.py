@@ -9,9 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles.rise import rise_mask_of
-from oracles.toys import Convolutional, PerPixel, as_numpy_predict
-from oracles.volumes import random_volumes
+from oracles.toys import Convolutional, PerPixel, UNet3D, random_images
 
 import misure
 from misure.explainers import RISE
@@ -113,38 +111,18 @@ def test_coupled_masks_need_fewer_for_the_same_map(variant):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_maps_are_the_weighted_sum_of_the_variant_s_masks(variant, make_images):
-    toy, (image,) = Convolutional(2, seed=4).double().eval(), make_images(1, 2, 9, 12)
-    explainer = RISE(n_masks=31, grid=3, **variant)
-    explanation = misure.explain(toy, image, 1, explainer, precision="32")
-    masks = explainer.masks(torch.arange(31), torch.Size((9, 12))).double()
-    with torch.no_grad():
-        hits = toy(image[None] * masks[:, None]).argmax(1) == 1
-    scores = dice(hits, (toy(image[None]).argmax(1) == 1).expand_as(hits))
-    expected = (scores[:, None, None] * masks).sum(0) / (31 * 0.54)
-    torch.testing.assert_close(explanation.saliency, expected, rtol=0, atol=1e-12)  # the order of a sum
-
-
-@pytest.mark.parametrize("style", ["hard", "bilinear"])
-@pytest.mark.parametrize("shift", [False, True])
-def test_masks_of_volumes_equal_the_stretched_and_cropped_grid(style, shift):
-    explainer = RISE(style=style, shift=shift, grid=3, seed=11)
-    masks = explainer.masks(torch.arange(4), torch.Size((5, 7, 10))).numpy()
-    for number, mask in enumerate(masks):
-        expected = rise_mask_of(number, (5, 7, 10), seed=11, grid=3, keep=0.54, style=style, shift=shift)
-        np.testing.assert_allclose(mask, expected, rtol=0, atol=0 if style == "hard" else 1e-6)  # float32 rounding
-
-
-def test_a_volume_is_explained():
-    network, volumes = PerPixel(), random_volumes(2, 1, 5, 6, 7)
-    explainer = RISE(n_masks=20, grid=2, antithetic=True)
-    together = misure.explain(network, volumes, 1, explainer, precision="32", batch_size=7)
-    predict = as_numpy_predict(network)
-    masks = explainer.masks(torch.arange(20), volumes.shape[2:]).double()
-    for volume, explanation in zip(volumes, together, strict=True):
-        region = torch.from_numpy(predict(volume.numpy()) == 1)
-        scores = dice(volume[0] * masks > 0.5, region.expand_as(masks))
-        expected = (scores[:, None, None, None] * masks).sum(0) / (20 * 0.54)
+@pytest.mark.parametrize("size", [(9, 12), (5, 6, 7)], ids=["image", "volume"])
+def test_maps_are_the_weighted_sum_of_the_variant_s_masks(variant, size):
+    toy = (Convolutional(2, seed=4) if len(size) == 2 else UNet3D(2, seed=2)).double().eval()
+    images, explainer = random_images(2, 2, *size), RISE(n_masks=31, grid=3, **variant)
+    masks = explainer.masks(torch.arange(31), torch.Size(size)).double()
+    for image, explanation in zip(
+        images, misure.explain(toy, images, 1, explainer, precision="32", batch_size=7), strict=True
+    ):
+        with torch.no_grad():
+            hits = toy(image * masks[:, None]).argmax(1) == 1
+        scores = dice(hits, explanation.target.region.expand_as(hits))
+        expected = torch.tensordot(scores, masks, 1) / (31 * 0.54)
         torch.testing.assert_close(explanation.saliency, expected, rtol=0, atol=1e-12)  # the order of a sum
 
 

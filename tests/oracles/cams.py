@@ -9,15 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from oracles.resizing import bilinear_matrix
-
-
-def resize(picture: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Resize linearly, axis by axis."""
-    for axis, length in enumerate(size):
-        matrix = bilinear_matrix(length, picture.shape[axis])
-        picture = np.moveaxis(np.tensordot(matrix, picture, (1, axis)), 0, axis)
-    return picture
+from oracles.resizing import bilinear
 
 
 def look_inside(network: nn.Module, layer: nn.Module, image: Tensor, class_id: int, region: np.ndarray):
@@ -38,7 +30,7 @@ def look_inside(network: nn.Module, layer: nn.Module, image: Tensor, class_id: i
 
 def weighted(weights: list[float], activation: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     cam = sum(w * a for w, a in zip(weights, activation, strict=True))
-    return resize(np.maximum(cam, 0), size)
+    return bilinear(np.maximum(cam, 0), *size)
 
 
 def hires(activation: np.ndarray, gradient: np.ndarray, size: tuple[int, ...], pool: int, mode: str) -> np.ndarray:
@@ -47,7 +39,7 @@ def hires(activation: np.ndarray, gradient: np.ndarray, size: tuple[int, ...], p
         for corner in itertools.product(*(range(0, length, pool) for length in gradient.shape[1:])):
             window = (k, *(slice(start, start + pool) for start in corner))
             pooled[window] = gradient[window].max() if mode == "max" else gradient[window].mean()
-    return resize(np.maximum((pooled * activation).sum(0), 0), size)
+    return bilinear(np.maximum((pooled * activation).sum(0), 0), *size)
 
 
 def dice_of_channels(
@@ -60,7 +52,7 @@ def dice_of_channels(
     """Score-CAM's weights: the Dice that each channel preserves as a mask; predict gives classes."""
     weights = []
     for channel in activation:
-        mask = resize(channel, region.shape)
+        mask = bilinear(channel, *region.shape)
         mask = (mask - mask.min()) / (mask.max() - mask.min())
         found = predict(image.numpy() * mask) == class_id
         weights.append(2 * (found & region).sum() / (found.sum() + region.sum()))
@@ -87,3 +79,8 @@ def losses_of_channels(
 
     whole = score(None)
     return [(whole - score(k)) / abs(whole) for k in range(n_channels)]
+
+
+def as_image(tokens: Tensor, height: int, width: int) -> Tensor:
+    """N x T x C to N x C x H x W."""
+    return torch.stack([t.T.reshape(-1, height, width) for t in tokens])

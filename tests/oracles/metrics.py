@@ -30,14 +30,14 @@ def binarise(saliency: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def baseline(kind: str, image: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...], sigma: float) -> np.ndarray:
-    """What switched-off pixels of an image (C x H x W) become."""
+    """What switched-off pixels of an image (C x H x W, or with a depth before H) become."""
     if kind == "zero":
         return np.zeros_like(image)
     if kind == "mean":
         return np.stack([np.full(channel.shape, channel.mean()) for channel in image])
     if kind == "black":
         return np.stack([np.full(c.shape, (0 - m) / s) for c, m, s in zip(image, mean, std, strict=True)])
-    for axis in (1, 2):
+    for axis in range(1, image.ndim):
         radius = min(int(3 * sigma), (image.shape[axis] - 1) // 2)
         kernel = np.array([math.exp(-(i**2) / (2 * sigma**2)) for i in range(-radius, radius + 1)])
         image = correlate1d(image, kernel / kernel.sum(), axis=axis, mode="mirror")

@@ -1,4 +1,4 @@
-"""Stage 2 (equation 1) of one image: every derivative by hand, autograd only through the network."""
+"""Stage 2 (equation 1) of one image or volume: every derivative by hand, autograd only through the network."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from oracles.resizing import bilinear_matrix, nearest
+from oracles.resizing import along_axes, bilinear_matrix, nearest
 
 Network = Callable[[np.ndarray], tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]]
 """Image C x H x W to logits L x H x W and a function from d loss/d logits to d loss/d image."""
@@ -66,16 +66,14 @@ def dice_loss(
 
 def total_variation(mask: np.ndarray, beta: float) -> tuple[float, np.ndarray]:
     total, slope = 0.0, np.zeros_like(mask)
-    height, width = mask.shape
-    for y in range(height):
-        for x in range(width):
-            for down, right in ((1, 0), (0, 1)):
-                if y + down < height and x + right < width:
-                    step = mask[y + down, x + right] - mask[y, x]
-                    total += abs(step) ** beta
-                    pull = beta * abs(step) ** (beta - 1) * np.sign(step)
-                    slope[y + down, x + right] += pull
-                    slope[y, x] -= pull
+    for axis in range(mask.ndim):
+        lines, pulls = np.moveaxis(mask, axis, 0), np.moveaxis(slope, axis, 0)
+        for i in range(len(lines) - 1):
+            step = lines[i + 1] - lines[i]
+            total += (abs(step) ** beta).sum()
+            pull = beta * abs(step) ** (beta - 1) * np.sign(step)
+            pulls[i + 1] += pull
+            pulls[i] -= pull
     return total, slope
 
 
@@ -89,9 +87,9 @@ def minimally_sufficient_region(
     fill: np.ndarray,
     s: Settings,
 ) -> tuple[np.ndarray, list[float]]:
-    """Return the upsampled mask (H x W) and the loss of every iteration."""
-    height, width = region.shape
-    rows, columns = bilinear_matrix(height, s.mask_size), bilinear_matrix(width, s.mask_size)
+    """Return the upsampled mask (H x W or D x H x W) and the loss of every iteration."""
+    size = [s.mask_size if region.ndim == 2 else min(s.mask_size, side) for side in region.shape]
+    enlarge = [bilinear_matrix(side, n) for side, n in zip(region.shape, size, strict=True)]
     reference_logits, _ = network(image)
     start = image * sufficient + fill * ~sufficient
     mask = np.zeros(region.shape)
@@ -99,19 +97,19 @@ def minimally_sufficient_region(
     mask[region & sufficient] = 1.0
     if s.initial_support == "positive_first_channel":
         mask[image[0] <= 0] = 0.0
-    mask = nearest(mask, s.mask_size, s.mask_size)
+    mask = nearest(mask, *size)
     first, second = np.zeros_like(mask), np.zeros_like(mask)
     iterates, losses = [], []
     for t in range(1, s.n_iterations + 1):
         iterates.append(mask.copy())
-        large = rows @ mask @ columns.T
+        large = along_axes(enlarge, mask)
         logits, pull_back = network(start * large + fill * (1 - large))
         loss, slope = dice_loss(logits, reference_logits, class_id, region, s)
         large_slope = (pull_back(slope) * (start - fill)).sum(axis=0)
         large_slope = large_slope + s.lam / large.size * np.sign(large)
         tv, tv_slope = total_variation(large, s.tv_beta) if s.tv_weight else (0.0, 0.0)
         losses.append(loss + s.lam * np.abs(large).mean() + s.tv_weight * tv)
-        gradient = rows.T @ (large_slope + s.tv_weight * tv_slope) @ columns
+        gradient = along_axes([matrix.T for matrix in enlarge], large_slope + s.tv_weight * tv_slope)
         mask = mask - s.lr * s.weight_decay * mask
         first = 0.9 * first + 0.1 * gradient
         second = 0.999 * second + 0.001 * gradient**2
@@ -120,4 +118,4 @@ def minimally_sufficient_region(
         if t - 1 >= s.clamp_start:
             mask = np.where(mask < s.clamp_low, 0.0, mask)
     chosen = {"last": mask, "last_forward": iterates[-1], "best": iterates[int(np.argmin(losses))]}[s.returned]
-    return rows @ chosen @ columns.T, losses
+    return along_axes(enlarge, chosen), losses

@@ -1,8 +1,9 @@
-"""Bilinear and nearest resizing along one axis as explicit matrices (pixel centres, edges repeated)."""
+"""Linear and nearest resizing as explicit matrices and indices, one for each axis (pixel centres, edges repeated)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -19,13 +20,16 @@ def bilinear_matrix(n_out: int, n_in: int) -> np.ndarray:
     return matrix
 
 
-def bilinear(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    return bilinear_matrix(height, picture.shape[0]) @ picture @ bilinear_matrix(width, picture.shape[1]).T
+def along_axes(matrices: Sequence[np.ndarray], picture: np.ndarray) -> np.ndarray:
+    """Multiply every axis by its matrix."""
+    for axis, matrix in enumerate(matrices):
+        picture = np.moveaxis(np.tensordot(matrix, picture, (1, axis)), 0, axis)
+    return picture
 
 
-def nearest(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    result = np.zeros((height, width), picture.dtype)
-    for y in range(height):
-        for x in range(width):
-            result[y, x] = picture[y * picture.shape[0] // height, x * picture.shape[1] // width]
-    return result
+def bilinear(picture: np.ndarray, *size: int) -> np.ndarray:
+    return along_axes([bilinear_matrix(n, side) for n, side in zip(size, picture.shape, strict=True)], picture)
+
+
+def nearest(picture: np.ndarray, *size: int) -> np.ndarray:
+    return picture[np.ix_(*(np.arange(n) * side // n for n, side in zip(size, picture.shape, strict=True)))]

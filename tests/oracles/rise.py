@@ -13,31 +13,15 @@ from oracles.sufficient_region import Predict
 
 
 def rise_mask(
-    number: int, height: int, width: int, *, seed: int, grid: int, keep: float, style: str, shift: bool
-) -> np.ndarray:
-    cells = np.array([[uniform(seed, number, 0, grid * i + j) < keep for j in range(grid)] for i in range(grid)])
-    cell_height, cell_width = math.ceil(height / grid), math.ceil(width / grid)
-    resize = {"hard": nearest, "bilinear": bilinear}[style]
-    stretched = resize(cells.astype(float), (grid + 1) * cell_height, (grid + 1) * cell_width)
-    top = integer(0, cell_height - 1, seed, number, 1, 0) if shift else 0
-    left = integer(0, cell_width - 1, seed, number, 1, 1) if shift else 0
-    return stretched[top : top + height, left : left + width]
-
-
-def rise_mask_of(
     number: int, size: tuple[int, ...], *, seed: int, grid: int, keep: float, style: str, shift: bool
 ) -> np.ndarray:
-    """The same for any number of axes: every axis of the grid is stretched and cropped in turn."""
     chances = [uniform(seed, number, 0, cell) < keep for cell in range(grid ** len(size))]
-    mask = np.array(chances, dtype=float).reshape((grid,) * len(size))
-    for axis, length in enumerate(size):
-        cell = math.ceil(length / grid)
-        first = integer(0, cell - 1, seed, number, 1, axis) if shift else 0
-        lines = np.moveaxis(mask, axis, 0).reshape(grid, -1)
-        resize = {"hard": nearest, "bilinear": bilinear}[style]
-        stretched = resize(lines, (grid + 1) * cell, lines.shape[1])[first : first + length]
-        mask = np.moveaxis(stretched.reshape(length, *np.delete(mask.shape, axis)), 0, axis)
-    return mask
+    cells = [math.ceil(length / grid) for length in size]
+    resize = {"hard": nearest, "bilinear": bilinear}[style]
+    kept = np.array(chances, dtype=float).reshape((grid,) * len(size))
+    stretched = resize(kept, *((grid + 1) * cell for cell in cells))
+    firsts = [integer(0, cell - 1, seed, number, 1, axis) if shift else 0 for axis, cell in enumerate(cells)]
+    return stretched[tuple(slice(first, first + length) for first, length in zip(firsts, size, strict=True))]
 
 
 def rise(
@@ -53,7 +37,7 @@ def rise(
     outside = (predict(image) == class_id) & ~region
     total = np.zeros(region.shape)
     for number in range(n_masks):
-        mask = rise_mask(number, *region.shape, **settings)
+        mask = rise_mask(number, region.shape, **settings)
         hits = (predict(blank(image, mask, fill)) == class_id) & ~outside
         total += dice(hits, region) * mask
     return total / (n_masks * settings["keep"])

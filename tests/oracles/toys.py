@@ -10,6 +10,19 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 
+def random_images(*shape: int, seed: int = 0) -> Tensor:
+    """Draw normal values in float64: N x C x H x W, or N x C x D x H x W for volumes."""
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=shape))
+
+
+def set_randomly(network: nn.Module, scale: float, seed: int) -> None:
+    """Draw every parameter from a normal distribution of this standard deviation."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
+
+
 class PerPixel(nn.Module):
     """Class 1 where the first channel exceeds ``threshold``: every pixel depends on itself alone."""
 
@@ -73,10 +86,7 @@ class Convolutional(nn.Module):
         )
         self.bottleneck = nn.Conv2d(6, 5, 3, stride=4, padding=1)
         self.head = nn.Conv2d(5 if output == "quarter" else 11, 1 if output == "sigmoid" else classes, 1)
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for parameter in self.parameters():
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.8)
+        set_randomly(self, 0.8, seed)
 
     def forward(self, images: Tensor):
         fine = self.features(images)
@@ -95,10 +105,7 @@ class Tokens(nn.Module):
         self.embed = nn.Conv2d(channels, 7, 4, stride=4, padding=2)
         self.mixer = nn.Linear(7, 7)
         self.head = nn.Linear(7, classes)
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for parameter in self.parameters():
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.6)
+        set_randomly(self, 0.6, seed)
 
     def forward(self, images: Tensor) -> Tensor:
         patches = self.embed(images)
@@ -108,6 +115,23 @@ class Tokens(nn.Module):
     @staticmethod
     def grid(height: int, width: int) -> tuple[int, int]:
         return height // 4 + 1, width // 4 + 1
+
+
+class UNet3D(nn.Module):
+    """Two levels, a few channels, random weights; ``across`` is the depth of its kernels."""
+
+    def __init__(self, channels: int = 1, classes: int = 3, across: int = 3, seed: int = 0) -> None:
+        super().__init__()
+        kernel = {"kernel_size": (across, 3, 3), "padding": (across // 2, 1, 1)}
+        self.encoder = nn.Sequential(nn.Conv3d(channels, 4, **kernel), nn.BatchNorm3d(4), nn.ReLU(inplace=True))
+        self.bottleneck = nn.Sequential(nn.Conv3d(4, 6, stride=(1 + across // 2, 2, 2), **kernel), nn.Tanh())
+        self.head = nn.Conv3d(10, classes, 1)
+        set_randomly(self, 0.6, seed)
+
+    def forward(self, volumes: Tensor) -> Tensor:
+        fine = self.encoder(volumes)
+        coarse = interpolate(self.bottleneck(fine), size=fine.shape[2:], mode="nearest")
+        return self.head(torch.cat([fine, coarse], 1))
 
 
 class HandSet(nn.Module):
