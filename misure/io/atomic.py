@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Writing files and folders whole or not at all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def replacing(path: Path, *, hint: str = "") -> Iterator[Path]:
     """Give a temporary name beside ``path`` that takes its place once everything is written.
 
     Args:
-        path: Where the file goes; its folder is made when missing.
+        path: Where the file goes, or a folder where there is none yet; the folder around it is made when missing.
         hint: Added to the error's advice.
 
     Yields:
@@ -39,8 +39,7 @@ def replacing(path: Path, *, hint: str = "") -> Iterator[Path]:
     except OSError as error:
         raise MisureError(f"cannot write {path}: {brief(error)}; free space or choose another folder{hint}") from error
     finally:
-        with contextlib.suppress(OSError):  # the folder itself is unusable, which is reported above
-            partial.unlink(missing_ok=True)
+        _remove(partial)
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], *, hint: str = "") -> Path:
@@ -69,8 +68,13 @@ def remove_abandoned(path: Path) -> None:
     for left in path.parent.glob(f".{glob.escape(path.name)}.*{PARTIAL}*"):
         process = left.name.removeprefix(f".{path.name}.").partition(".")[0]
         if process.isdecimal() and not psutil.pid_exists(int(process)):
-            if left.is_dir() and not left.is_symlink():
-                shutil.rmtree(left, ignore_errors=True)
-            else:
-                with contextlib.suppress(OSError):
-                    left.unlink()
+            _remove(left)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder, as far as that is possible."""
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

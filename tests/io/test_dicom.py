@@ -8,8 +8,8 @@ from ct_files import scan, write_nifti, write_series
 from pydicom.uid import generate_uid
 
 from misure.io.dicom import read_series
-from misure.io.reading import ImageFileError
 from misure.io.nifti import read_nifti
+from misure.io.reading import ImageFileError
 from misure.io.volume import grid_difference
 
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from misure.errors import MisureError
 from misure.io import nifti as ct
-from misure.io.reading import ImageFileError
 from misure.io.nifti import read_nifti
+from misure.io.reading import ImageFileError
 
 AXES = ["".join(axes) for order in itertools.permutations(("LR", "AP", "IS")) for axes in itertools.product(*order)]
 
@@ -77,6 +77,18 @@ def test_other_damage_is_named(tmp_path, name, damage, reason):
     path = write_nifti(tmp_path / name, scan())
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ImageFileError, match=f"{name} cannot be read .*{reason}.*not a complete NIfTI"):
+        read_nifti(path)
+
+
+def test_a_scan_that_unpacks_to_more_than_it_says_is_refused(tmp_path, monkeypatch):
+    path = write_nifti(tmp_path / "a.nii.gz", scan())
+    content = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(content + bytes(1_000_000)))
+    monkeypatch.setattr(ct, "_EXTENSIONS", 1024)
+    with pytest.raises(ImageFileError, match="more than its header says"):
+        read_nifti(path)
+    monkeypatch.setattr(ct, "MOST_VOXELS", 100)
+    with pytest.raises(ImageFileError, match="crop it first"):
         read_nifti(path)
 
 

@@ -8,8 +8,7 @@ import zipfile
 import pytest
 
 from misure.errors import MisureError
-from misure.io.reading import ImageFileError
-from misure.io.reading import reading
+from misure.io.reading import ImageFileError, reading
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ct_files import AFFINE, labels, scan
+from hypothesis import given
+from hypothesis import strategies as st
+from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 
-from misure.io.volume import Volume, from_radiological, grid_difference, radiological
+from misure.io.volume import Grid, Volume, from_radiological, grid_difference, radiological
 
 
 def test_radiological_view():
@@ -46,3 +49,16 @@ def changed(row: int, column: int, value: float) -> np.ndarray:
 def test_grids(label, difference):
     told = grid_difference(IMAGE, replace(IMAGE, **label))
     assert told is None if difference is None else difference in str(told)
+
+
+@given(st.permutations(["RL", "AP", "SI"]), st.tuples(*[st.integers(0, 1)] * 3), st.tuples(*[st.integers(2, 5)] * 3))
+def test_maps_of_any_orientation_keep_their_place(pairs, flips, shape):
+    axes = "".join(pair[flip] for pair, flip in zip(pairs, flips, strict=True))
+    stored = AFFINE @ inv_ornt_aff(ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(axes)), shape)
+    grid = Grid(AFFINE, stored, "radiological")
+    values = np.random.default_rng(0).normal(size=shape)
+    back, affine = grid.to_file(grid.from_voxels(values))
+    place = np.array([1, 0, 1, 1])
+    world = AFFINE @ place
+    there = np.rint(np.linalg.inv(affine) @ world).astype(int)[:3]
+    assert back[tuple(there)] == values[1, 0, 1]

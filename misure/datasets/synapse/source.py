@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from misure.datasets.available import Available
-from misure.datasets.synapse.btcv import Preparation, find_pairs, prepare
+from misure.datasets.synapse.btcv import CaseFiles, Preparation, find_pairs, prepare
 from misure.datasets.synapse.own_ct import LABEL_MAPS, own_pairs
 from misure.datasets.synapse.prepared import STAND_IN, Manifest, find_prepared
 from misure.datasets.synthetic.cache import generate_once, generator_id
@@ -46,9 +46,9 @@ def locate(data_root: Path | str, stand_in: Path | None = None, phantom: Phantom
         MisureError: If there is no data, or more than one prepared folder, or one is not finished.
     """
     root = Path(data_root) / "synapse"
-    folders, ours = find_prepared(root), root / "prepared"
-    if set(folders) <= {ours} and (pairs := find_pairs(root)):
-        return _location(_prepared(prepare(pairs, ours)))
+    folders, pairs = _sources(root)
+    if pairs:
+        return _location(_prepared(prepare(pairs, root / "prepared")))
     if len(folders) > 1:
         raise MisureError(f"{root} has several prepared data sets, keep one: {', '.join(map(str, folders))}")
     if folders:
@@ -70,10 +70,9 @@ def available(
         allow_stand_in: Whether they may be.
     """
     root = Path(data_root) / "synapse"
-    folders, pairs = find_prepared(root), find_pairs(root)
-    official = bool(pairs) and set(folders) <= {root / "prepared"}
-    manifest = Manifest.load(root / "prepared") if official else None
-    if official and (manifest is None or not manifest.complete):
+    folders, pairs = _sources(root)
+    manifest = Manifest.load(root / "prepared")
+    if pairs and (manifest is None or not manifest.complete):
         volumes = f"{len(pairs)} official BTCV volumes, to be prepared first"
         return Available("real", volumes, to_write=_PREPARED_VOLUME * len(pairs))
     if folders:
@@ -125,6 +124,12 @@ def prepare_synapse(data_root: Path | str, source: Path | str | None = None, lab
     return "\n".join([done.summary, *used, *(f"rejected: {name}: {lonely[name]}" for name in sorted(lonely))])
 
 
+def _sources(root: Path) -> tuple[list[Path], list[CaseFiles]]:
+    """Prepared folders, and volumes if nothing but what they become is prepared."""
+    folders = find_prepared(root)
+    return folders, find_pairs(root) if set(folders) <= {root / "prepared"} else []
+
+
 def _absent(root: Path) -> str:
     return (
         "Synapse multi-organ CT was not found. Register at synapse.org and join project syn3193805 "
@@ -158,7 +163,7 @@ def _phantoms(folder: Path, spec: PhantomSpec | None) -> Path:
     """Generate volumes and prepare them, once for each specification and each version of the generator."""
     spec = spec or PhantomSpec()
     home = _home(folder, spec)
-    volumes = generate_once(home / "volumes", lambda unfinished: write_phantoms(unfinished, spec), "phantoms")
+    volumes = generate_once(home / "volumes", lambda unfinished: write_phantoms(unfinished, spec))
     return prepare(find_pairs(volumes), home / "prepared", origin=_phantom_origin(spec)).folder
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from misure.errors import MisureError
+from misure.io.atomic import remove_abandoned, replacing
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -29,13 +28,12 @@ def check_ranges(name: str, spec: DataclassInstance, ranges: dict[str, tuple[int
             raise MisureError(f"{name}.{field}={getattr(spec, field)} is not a number from {low} to {high}")
 
 
-def generate_once(home: Path, write: Callable[[Path], object], what: str) -> Path:
+def generate_once(home: Path, write: Callable[[Path], object]) -> Path:
     """Let ``write`` fill a folder that appears whole or not at all, unless it is there.
 
     Args:
         home: The folder.
         write: Called with a temporary folder beside it.
-        what: What is generated, for the error.
 
     Returns:
         ``home``.
@@ -45,16 +43,11 @@ def generate_once(home: Path, write: Callable[[Path], object], what: str) -> Pat
     """
     if home.is_dir():
         return home
-    unfinished = home.with_name(f"{home.name}.{os.getpid()}.part")
+    remove_abandoned(home)
     try:
-        write(unfinished)
-        unfinished.rename(home)
-    except OSError as error:
+        with replacing(home) as unfinished:
+            write(unfinished)
+    except MisureError:
         if not home.is_dir():  # otherwise another process was first
-            reason = error.strerror or error
-            raise MisureError(
-                f"cannot write {what} to {home}: {reason}; free space or choose another folder"
-            ) from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+            raise
     return home

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pycocotools import mask as rle
 from scipy.ndimage import gaussian_filter
 
 from misure.datasets.coco.protocol import COCO_IDS, CROWD, VOC_NAMES
+from misure.datasets.coco.shapes import drawn
 from misure.datasets.synthetic.cache import check_ranges, generate_once, generator_id
 
 VERSION = 1
@@ -120,7 +120,7 @@ def generated(folder: Path, spec: SceneSpec) -> Path:
         for split in range(len(_SPLITS)):
             _write_split(unfinished, split, spec)
 
-    return generate_once(home(folder, spec), write, "scenes")
+    return generate_once(home(folder, spec), write)
 
 
 def home(folder: Path, spec: SceneSpec) -> Path:
@@ -176,7 +176,7 @@ def _placed(name: str, shape: Array, rng: np.random.Generator, taken: Mask, larg
         scale = size * min(np.sqrt(smaller / area), _FILL / extent)
         centre = rng.uniform(-scale * turned.min(0), size - scale * turned.max(0))
         outline = (scale * turned + centre).round(2)
-        inside = rle.decode(rle.frPyObjects([outline.ravel().tolist()], size, size)[0]).astype(np.bool_)
+        inside = drawn([outline.ravel().tolist()], size, size)
         if not (inside & taken).any():
             grid = np.stack(np.meshgrid(np.arange(size), np.arange(size)), axis=-1) + 0.5
             return SceneObject(name, outline, inside, ((grid - centre) / scale @ pose.T).transpose(2, 0, 1))

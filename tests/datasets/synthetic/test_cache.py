@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import multiprocessing
-import warnings
 
 import pytest
+from forked import forked
 
 from misure.datasets.synthetic.cache import generate_once
 from misure.errors import MisureError
@@ -22,7 +22,7 @@ def generate_halfway(home, connection) -> None:
         connection.recv()
         (folder / "second").write_text("2")
 
-    connection.send(generate_once(home, write, "files"))
+    connection.send(generate_once(home, write))
 
 
 def write_both(folder) -> None:
@@ -38,17 +38,10 @@ def names(folder) -> set[str]:
 @pytest.fixture
 def other_process(tmp_path):
     """A process that is halfway, and the connection to it."""
-    fork = multiprocessing.get_context("fork")
-    here, there = fork.Pipe()
-    process = fork.Process(target=generate_halfway, args=(tmp_path / "home", there))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)  # the child uses no other thread
-        process.start()
-    assert here.poll(60)
-    assert here.recv() == "halfway"
-    yield process, here
-    process.kill()
-    process.join()
+    here, there = multiprocessing.Pipe()
+    with forked(generate_halfway, tmp_path / "home", there) as process:
+        assert here.recv() == "halfway"
+        yield process, here
 
 
 def test_what_a_killed_process_leaves_is_not_used(tmp_path, other_process):
@@ -56,19 +49,18 @@ def test_what_a_killed_process_leaves_is_not_used(tmp_path, other_process):
     process.kill()
     process.join()
     (left,) = tmp_path.iterdir()
-    assert left.suffix == ".part"
     assert names(left) == {"first"}
-    home = generate_once(tmp_path / "home", write_both, "files")
+    home = generate_once(tmp_path / "home", write_both)
     assert names(home) == {"first", "second"}
-    assert generate_once(home, None, "files") == home  # nothing is written again
+    assert list(tmp_path.iterdir()) == [home]
+    assert generate_once(home, None) == home  # nothing is written again
 
 
 def test_two_processes_at_once_agree(tmp_path, other_process):
-    home = generate_once(tmp_path / "home", write_both, "files")
+    home = generate_once(tmp_path / "home", write_both)
     before = (home / "second").stat().st_mtime_ns
     process, connection = other_process
     connection.send("go on")
-    assert connection.poll(60)
     assert connection.recv() == home
     process.join()
     assert process.exitcode == 0
@@ -78,8 +70,8 @@ def test_two_processes_at_once_agree(tmp_path, other_process):
 
 def test_a_file_in_the_way_is_one_line(tmp_path):
     (tmp_path / "taken").write_text("not a folder")
-    with pytest.raises(MisureError, match=r"^cannot write files to .*: (File exists|Not a directory); .*$"):
-        generate_once(tmp_path / "taken" / "home", write_both, "files")
+    with pytest.raises(MisureError, match=r"^cannot write .*home: (File exists|Not a directory); .*$"):
+        generate_once(tmp_path / "taken" / "home", write_both)
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
@@ -88,6 +80,6 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
         (folder / "first").write_text("1")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(MisureError, match=r"^cannot write files to .*home: No space left on device; free .*$"):
-        generate_once(tmp_path / "home", full, "files")
+    with pytest.raises(MisureError, match=r"^cannot write .*home: No space left on device; free .*$"):
+        generate_once(tmp_path / "home", full)
     assert not list(tmp_path.iterdir())

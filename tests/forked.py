@@ -1,0 +1,23 @@
+"""A task in a process of its own, to be killed: forked, since importing torch again takes seconds."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import warnings
+from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
+
+
+@contextlib.contextmanager
+def forked(task: Callable[..., object], *args, **named) -> Iterator[BaseProcess]:
+    """Begin a task; it is killed (SIGKILL) at the end of the block, unless it has ended."""
+    process = multiprocessing.get_context("fork").Process(target=task, args=args, kwargs=named)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)  # the child uses no thread of its parent
+        process.start()
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join()
