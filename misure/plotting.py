@@ -1,18 +1,29 @@
-"""Pictures of explanations. Display scaling happens here and nowhere else."""
+"""Drawing of images, maps and outlines, with Matplotlib and on pixels; scaling for display happens here."""
 
 from __future__ import annotations
 
+import base64
+import io
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 MAP_COLOURS = "cividis"
 """Perceptually uniform and readable with every common colour-vision deficiency."""
+
+Pixels = NDArray[np.uint8]
+"""H x W x 3."""
+
+JPEG_QUALITY = 88
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,56 @@ _OTHERS = tuple(Style(colour, marker) for marker in "Hdp8v*" for colour in ("#56
 def style_of(name: str) -> Style:
     """Return how a method is drawn, the same in every figure and in the report."""
     return _STYLES[name] if name in _STYLES else _OTHERS[zlib.crc32(name.encode()) % len(_OTHERS)]
+
+
+def heat(scaled: NDArray[Any]) -> NDArray[np.floating]:
+    """Return the colours, H x W x 3 in [0, 255], of a map that was scaled to [0, 1] (or to 0 to 255 as uint8)."""
+    colours: NDArray[np.floating] = mpl.colormaps[MAP_COLOURS](scaled)[..., :3] * 255
+    return colours
+
+
+def outline(
+    pixels: Pixels,
+    region: NDArray[np.bool_],
+    colour: tuple[int, ...],
+    *,
+    width: int = 1,
+    rim: tuple[int, ...] | None = None,
+) -> None:
+    """Draw a region's border, just inside it, into pixels.
+
+    Args:
+        pixels: They are changed.
+        region: H x W.
+        colour: Red, green and blue, 0 to 255.
+        width: Of the line.
+        rim: Colour of a second line, just outside the region.
+    """
+    from scipy import ndimage
+
+    if rim is not None:
+        pixels[ndimage.binary_dilation(region) & ~region] = rim
+    pixels[region & ~ndimage.binary_erosion(region, iterations=width)] = colour
+
+
+def brought_to(pixels: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """Copy pixels, H x W or H x W x 3, at another size (H x W): smaller by averaging, larger by repeating."""
+    if pixels.shape[:2] == size:
+        return pixels.copy()
+    return np.array(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BOX))
+
+
+def picture_uri(pixels: Pixels, *, photograph: bool) -> str:
+    """Return a picture as a ``data:`` address: as JPEG if it shows a photograph, else as PNG."""
+    kind, options = ("jpeg", {"quality": JPEG_QUALITY}) if photograph else ("png", {})
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, kind, optimize=True, **options)
+    return data_uri(stream.getvalue(), f"image/{kind}")
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """Return content as an address that holds it; ``kind`` is its media type."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def displayable(image: Tensor) -> np.ndarray:

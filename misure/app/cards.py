@@ -1,4 +1,4 @@
-"""What the page says beside its pictures, as HTML; every name that comes from a file is escaped."""
+"""HTML beside the page's pictures; every name that comes from a file is escaped."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from misure.app.worker import DILATING, View
 from misure.explainers import EXPLAINERS
 from misure.explanation import Explanation
 from misure.metrics import Evaluation
+from misure.plotting import Pixels, picture_uri
 from misure.reliability import ReliabilityModel
 
 STAGES = {
@@ -31,7 +32,7 @@ def legend(scene: Scene) -> str:
     labels = scene.labels[scene.labels >= 0]
     counts = {int(label): int((labels == label).sum()) for label in set(labels.tolist())}
     chips = [
-        f'<li><i style="background:rgb{pictures.class_colour(label)}"></i>{escape(scene.class_name(label))} '
+        f'<li><i style="background:rgb{pictures.class_colour(label)}"></i>{escape(scene.class_label(label))} '
         f"<small>{count / scene.labels.numel():.1%}</small></li>"
         for label, count in sorted(counts.items(), key=lambda item: -item[1])
     ]
@@ -46,7 +47,7 @@ def chosen(session: Session) -> str:
     """Say what will be explained."""
     if session.scene is None or session.target is None:
         return '<p class="hint">Click on a coloured object to choose what is explained.</p>'
-    name = escape(session.scene.class_name(session.target.class_id))
+    name = escape(session.scene.class_label(session.target.class_id))
     return (
         f'<p class="chosen">To be explained: <b>{name}</b>, {session.target.size:,} px, '
         f"mean confidence {session.target.confidence:.0%}</p>"
@@ -73,7 +74,7 @@ def live(session: Session, view: View, history: Sequence[float]) -> str:
     return (
         f'<div class="live" data-stage="{escape(view.stage)}" data-done="{view.done}">'
         f"<h3>{title}{count}</h3><p>{stage}{_steps(view)}</p>{_bar(view)}"
-        f'<img alt="{title} so far" src="{pictures.data_uri(picture)}">{curve}</div>'
+        f'<img alt="{title} so far" src="{_source(picture)}">{curve}</div>'
     )
 
 
@@ -143,8 +144,8 @@ def _card(
     scene: Scene, made: Explanation, mask: Tensor, measured: Evaluation | None, reliability: ReliabilityModel | None
 ) -> str:
     title = escape(EXPLAINERS[made.method].title)
-    heat = pictures.data_uri(pictures.map_picture(scene.pixels, made.target.region, made.saliency))
-    kept = pictures.data_uri(pictures.mask_picture(scene.pixels, made.target.region, mask))
+    heat = _source(pictures.map_picture(scene.pixels, made.target.region, made.saliency))
+    kept = _source(pictures.mask_picture(scene.pixels, made.target.region, mask))
     dice = "…" if measured is None else f"{measured.dice_explained:.3f}"
     ratio = "…" if measured is None else f"{measured.perturbation_ratio:.2f}"
     own = made.evaluations[0]
@@ -171,6 +172,10 @@ def _probability(made: Explanation, reliability: ReliabilityModel | None) -> str
         f"that the Dice with the truth is at least {reliability.label_threshold:g}; from {reliability.source}"
     )
     return f'<div title="{source}"><dt>Reliable with probability</dt><dd data-reliable>{probability:.2f}</dd></div>'
+
+
+def _source(picture: Pixels) -> str:
+    return picture_uri(picture, photograph=True)
 
 
 def curve_picture(values: Sequence[float], label: str) -> str:

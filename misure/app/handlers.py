@@ -1,4 +1,4 @@
-"""What the page's controls do: between Gradio's values and a session."""
+"""Handlers of the page's controls, between Gradio's values and a session."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from misure.app.scene import Cut
 from misure.app.session import Session
 from misure.app.worker import Run
 from misure.errors import MisureError
+from misure.plotting import Pixels
 from misure.reliability import ReliabilityModel
 
 FIRST_WINDOW = "CT, abdomen (-125 to 275)"
@@ -32,7 +33,7 @@ WINDOWS = {
 """Values of a scan that become black and white."""
 
 
-def told(handler: Callable[..., Any]) -> Callable[..., Any]:
+def warning(handler: Callable[..., Any]) -> Callable[..., Any]:
     """Show a user's error as a message and leave the page as it was; Gradio logs whatever else goes wrong."""
 
     @functools.wraps(handler)
@@ -65,28 +66,28 @@ class Handlers:
     examples: Sequence[Path]
     settings: Sequence[tuple[str, str]]
 
-    @told
+    @warning
     def open_first(self, session: Session, network: str) -> tuple[Any, ...]:
         """Show the first example."""
         return self._look(session, network, self.examples[0] if self.examples else None)
 
-    @told
+    @warning
     def open_example(self, session: Session, network: str, event: gr.SelectData) -> tuple[Any, ...]:
         """Show an example."""
         return self._look(session, network, self.examples[int(event.index)])
 
-    @told
+    @warning
     def open_upload(self, session: Session, network: str, upload: str) -> tuple[Any, ...]:
         """Show an uploaded image."""
         return self._look(session, network, Path(upload))
 
-    @told
+    @warning
     def look_again(self, session: Session, network: str, window: str, index: float) -> tuple[Any, ...]:
         """Show the same image as another network sees it, or another window of a scan."""
         path = session.scene.path if session.scene else None
         return self._look(session, network, path, Cut(int(index), WINDOWS[window]))
 
-    @told
+    @warning
     def look_at_slice(self, session: Session, network: str, window: str, index: float) -> tuple[Any, ...]:
         """Show another slice; its slider, which may be moving on, is left alone."""
         path = session.scene.path if session.scene else None
@@ -104,24 +105,22 @@ class Handlers:
         slices = gr.update(maximum=max(1, scene.n_slices - 1), value=scene.slice_index)
         return picture, cards.legend(scene), gr.update(visible=is_scan), slices, *self._choice(session)
 
-    @told
+    @warning
     def click(self, session: Session, extent: Any, event: gr.SelectData) -> tuple[Any, ...]:
         """Choose the object at a pixel of the picture."""
-        if session.scene is None:
-            raise MisureError("there is no image yet: choose an example or upload one")
-        factor = pictures.enlargement(session.scene.pixels)
+        factor = pictures.enlargement(session.shown().labels.shape)
         column, row = (int(place) // factor for place in event.index)
         session.choose(row, column, extent)
         return self._target_picture(session), *self._choice(session)
 
-    @told
+    @warning
     def change_extent(self, session: Session, extent: Any) -> tuple[Any, ...]:
         """Choose more or less at the same pixel."""
         if session.choose_again(extent) is None:
             return gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip()
         return self._target_picture(session), *self._choice(session)
 
-    def _target_picture(self, session: Session) -> pictures.Picture | None:
+    def _target_picture(self, session: Session) -> Pixels | None:
         scene, target = session.scene, session.target
         if scene is None or target is None:
             return None
@@ -135,7 +134,7 @@ class Handlers:
     ) -> Iterator[Any]:
         """Run the chosen methods and show them at work: live view, comparison, download, both buttons."""
         run = self._begin(session, [*methods, *more], entered)
-        if not isinstance(run, Run):  # a user's error, which was told
+        if not isinstance(run, Run):  # a user's error, which was shown
             yield gr.skip()
             return
         idle = (gr.update(interactive=True), gr.update(interactive=False))
@@ -156,7 +155,7 @@ class Handlers:
         yield end, cards.comparison(session, threshold, None, None), gr.skip(), *idle
         yield end, self._compared(session, threshold), self._download(session), *idle
 
-    @told
+    @warning
     def _begin(self, session: Session, methods: list[str], entered: Sequence[Any]) -> Run:
         return session.begin(build_explainers(methods, dict(zip(self.settings, entered, strict=True))))
 
@@ -170,16 +169,16 @@ class Handlers:
             yield cards.comparison(session, threshold, None, None)
             yield self._compared(session, threshold)
 
-    @told
+    @warning
     def _compared(self, session: Session, threshold: float) -> str:
         return cards.comparison(session, threshold, session.measure(threshold), self._reliability(session))
 
     def _reliability(self, session: Session) -> ReliabilityModel | None:
         if session.scene is None or session.target is None:
             return None
-        return self.shelf.reliability(session.scene.network.name, session.scene.class_name(session.target.class_id))
+        return self.shelf.reliability(session.scene.network.name, session.scene.class_label(session.target.class_id))
 
-    @told
+    @warning
     def _download(self, session: Session) -> Any:
         packed = session.pack()
         return gr.update(value=None if packed is None else str(packed), interactive=packed is not None)

@@ -13,8 +13,7 @@ from hydra import compose, initialize_config_dir
 from misure.app.sharing import SharedNetwork
 from misure.config import CONFIG_FOLDER, build
 from misure.errors import MisureError, did_you_mean
-from misure.explaining.network import NamedNetwork, named_network
-from misure.models.checkpoint import load_checkpoint, read_info
+from misure.explaining.network import NamedNetwork, named_network, trained_network
 from misure.models.compute import default_device
 from misure.models.loading import load_model
 from misure.models.pretrained import OperatorListWeights
@@ -78,8 +77,8 @@ class Shelf:
         file_name = Path(f"{class_name.casefold().replace(' ', '_')}.json").name
         folder = self._outputs / "reliability"
         places = (folder / self._offers[name].family / file_name, folder / file_name)
-        found = next((path for path in places if path.is_file()), None)
-        return ReliabilityModel.load(found) if found else None
+        file = next((path for path in places if path.is_file()), None)
+        return ReliabilityModel.load(file) if file else None
 
 
 def _shared(name: str, loaded: NamedNetwork) -> SharedNetwork:
@@ -103,7 +102,7 @@ def offers_at_hand(models: Iterable[str], data_root: Path, outputs: Path) -> lis
     published = {offer.name: offer for offer in _published(data_root)}
     named = [_named(model, published) for model in models]
     trained = [
-        Offer(path.stem, partial(_trained, path), path.stem.rpartition("-")[0])
+        Offer(path.stem, partial(trained_network, path), path.stem.rpartition("-")[0])
         for path in sorted((outputs / "checkpoints").glob("*.safetensors"))
     ]
     unique: dict[str, Offer] = {}
@@ -119,7 +118,7 @@ def _named(model: str, published: dict[str, Offer]) -> Offer:
     if not path.exists():
         hint = did_you_mean(model, published)
         raise MisureError(f"--model {model} is neither a file nor a published network at hand{hint}")
-    load = _trained if path.with_suffix(".json").exists() else _file
+    load = trained_network if path.with_suffix(".json").exists() else _file
     return Offer(path.name, partial(load, path), path.stem.rpartition("-")[0])
 
 
@@ -140,8 +139,3 @@ def _published(data_root: Path) -> list[Offer]:
 
 def _file(path: Path) -> NamedNetwork:
     return NamedNetwork(load_model(path), {"source": path.name})
-
-
-def _trained(path: Path) -> NamedNetwork:
-    side = read_info(path).network.get("image_size")
-    return NamedNetwork(load_checkpoint(path), {"source": path.name}, int(side) if side else None)

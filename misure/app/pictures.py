@@ -2,57 +2,49 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from colorsys import hsv_to_rgb
 from functools import cache
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib import colormaps
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
-from torch.nn.functional import interpolate, max_pool2d
 
 from misure.app.scene import NOTHING
 from misure.explainers.sufficient_region import dilate
-from misure.plotting import MAP_COLOURS
+from misure.metrics import min_max
+from misure.plotting import Pixels, heat, outline
+from misure.regions import resized
 
-Picture = NDArray[np.uint8]
-"""H x W x 3."""
+Colour = tuple[int, int, int]
 
 OUTLINE = (255, 255, 255)
 """Colour of the object's outline, on a dark rim."""
+
+_RIM = (16, 18, 24)
+_SUFFICIENT = (240, 180, 60)
+_LINE = 2  # pixels of an outline
 
 _SHOWN_SIDE = 448
 """Smaller images are enlarged by a whole factor to about this."""
 
 _MOST_RINGS = 200
-_JPEG_QUALITY = 88
 
 
-def enlargement(pixels: Tensor) -> int:
-    """By which whole factor an image, C x H x W, is enlarged to be shown."""
-    return max(1, _SHOWN_SIDE // max(pixels.shape[1:]))
+def enlargement(size: tuple[int, ...]) -> int:
+    """By which whole factor an image of H x W is enlarged to be shown."""
+    return max(1, _SHOWN_SIDE // max(size))
 
 
-def photograph(pixels: Tensor) -> Picture:
-    """Turn an image, C x H x W in [0, 1], into a picture, enlarged if it is small."""
-    colours = pixels[:3] if len(pixels) >= 3 else pixels[:1].expand(3, -1, -1)
-    array = (colours.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-    return _enlarged(array, enlargement(pixels))
-
-
-def class_colour(class_id: int) -> tuple[int, int, int]:
+def class_colour(class_id: int) -> Colour:
     """Return a class's colour, the same in every image."""
     hue = (0.58 + 0.381966 * class_id) % 1  # golden angle: neighbours in number are far apart in colour
     red, green, blue = hsv_to_rgb(hue, 0.85 - 0.2 * (class_id % 2), 0.95 - 0.15 * (class_id % 3 == 2))
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def prediction_picture(pixels: Tensor, labels: Tensor, region: Tensor | None = None) -> Picture:
+def prediction_picture(pixels: Tensor, labels: Tensor, region: Tensor | None = None) -> Pixels:
     """Draw predicted classes in colour; with a region, only it is coloured and the rest darkened.
 
     Args:
@@ -60,19 +52,17 @@ def prediction_picture(pixels: Tensor, labels: Tensor, region: Tensor | None = N
         labels: int64, H x W.
         region: bool, H x W: the target, or None.
     """
-    picture, factor = photograph(pixels).astype(np.float32), enlargement(pixels)
-    label_map = _enlarged(labels.numpy(), factor)
+    colours, label_map = _colours(pixels), labels.numpy()
     for class_id in np.unique(label_map[label_map != NOTHING]).tolist():
         where = label_map == class_id
-        picture[where] = 0.45 * picture[where] + 0.55 * np.array(class_colour(class_id))
-    if region is not None:
-        outside = ~_enlarged(region.numpy(), factor)
-        picture[outside] *= 0.45
-        return _outlined(_whole(picture), region, factor)
-    return _whole(picture)
+        colours[where] = 0.45 * colours[where] + 0.55 * np.array(class_colour(class_id))
+    if region is None:
+        return _shown(colours)
+    colours[~region.numpy()] *= 0.45
+    return _shown(colours, (region, OUTLINE))
 
 
-def rings_picture(pixels: Tensor, region: Tensor, reached: Tensor) -> Picture:
+def rings_picture(pixels: Tensor, region: Tensor, reached: Tensor) -> Pixels:
     """Draw stage 1: the object, and a line around each dilation up to the one reached.
 
     Args:
@@ -80,15 +70,13 @@ def rings_picture(pixels: Tensor, region: Tensor, reached: Tensor) -> Picture:
         region: bool, H x W: the object.
         reached: bool, H x W: how far it was dilated.
     """
-    factor = enlargement(pixels)
-    shown = photograph(pixels).astype(np.float32)
-    shown[~_enlarged(reached.bool().numpy(), factor)] *= 0.35
-    picture = _whole(shown)
-    rings = dilations(region, reached)
+    colours, rings = _colours(pixels), dilations(region, reached)
+    colours[~reached.bool().numpy()] *= 0.35
+    lines = []
     for place, ring in enumerate(rings[1:], start=1):
-        colour = colormaps["plasma"](0.35 + 0.6 * place / len(rings))[:3]
-        picture = _outlined(picture, ring, factor, tuple(round(255 * part) for part in colour))
-    return _outlined(picture, region, factor)
+        red, green, blue = (round(255 * part) for part in colormaps["plasma"](0.35 + 0.6 * place / len(rings))[:3])
+        lines.append((ring, (red, green, blue)))
+    return _shown(colours, *lines, (region, OUTLINE))
 
 
 def dilations(region: Tensor, reached: Tensor) -> list[Tensor]:
@@ -99,7 +87,7 @@ def dilations(region: Tensor, reached: Tensor) -> list[Tensor]:
     return rings
 
 
-def mask_picture(pixels: Tensor, region: Tensor, mask: Tensor, sufficient: Tensor | None = None) -> Picture:
+def mask_picture(pixels: Tensor, region: Tensor, mask: Tensor, sufficient: Tensor | None = None) -> Pixels:
     """Draw what a mask keeps: the rest of the image fades into dark grey; the object is outlined.
 
     Args:
@@ -108,17 +96,13 @@ def mask_picture(pixels: Tensor, region: Tensor, mask: Tensor, sufficient: Tenso
         mask: bool or float in [0, 1], H x W or smaller.
         sufficient: bool, H x W: the sufficient region, outlined too where given.
     """
-    factor, size = enlargement(pixels), pixels.shape[1:]
-    weight = _enlarged(_resized(mask.float(), size).clamp(0, 1).numpy(), factor)[..., None]
-    photo = photograph(pixels).astype(np.float32)
-    faded = 0.18 * photo + 24
-    picture = _whole(photo * weight + faded * (1 - weight))
-    if sufficient is not None:
-        picture = _outlined(picture, sufficient.bool(), factor, (240, 180, 60))
-    return _outlined(picture, region, factor)
+    colours = _colours(pixels)
+    weight = resized(mask.float(), pixels.shape[1:]).clamp(0, 1).numpy()[..., None]
+    lines = [] if sufficient is None else [(sufficient.bool(), _SUFFICIENT)]
+    return _shown(colours * weight + (0.18 * colours + 24) * (1 - weight), *lines, (region, OUTLINE))
 
 
-def map_picture(pixels: Tensor, region: Tensor, saliency: Tensor) -> Picture:
+def map_picture(pixels: Tensor, region: Tensor, saliency: Tensor) -> Pixels:
     """Draw a map, scaled from its lowest to its highest value, over the grey image.
 
     Args:
@@ -126,50 +110,31 @@ def map_picture(pixels: Tensor, region: Tensor, saliency: Tensor) -> Picture:
         region: bool, H x W: the object.
         saliency: float, H x W or smaller.
     """
-    factor = enlargement(pixels)
-    values = _resized(saliency.float(), pixels.shape[1:])
-    low, high = float(values.min()), float(values.max())
-    scaled = (values - low) / (high - low) if high > low else torch.zeros_like(values)
-    heat = colormaps[MAP_COLOURS](_enlarged(scaled.numpy(), factor))[..., :3] * 255
-    grey = photograph(pixels).mean(2, keepdims=True)
-    return _outlined(_whole(0.72 * heat + 0.28 * grey), region, factor)
-
-
-def data_uri(picture: Picture) -> str:
-    """Return a picture as the source of an HTML image."""
-    stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, "JPEG", quality=_JPEG_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    scaled = min_max(resized(saliency.float(), pixels.shape[1:])[None])[0].numpy()
+    return _shown(0.72 * heat(scaled) + 0.28 * _colours(pixels).mean(2, keepdims=True), (region, OUTLINE))
 
 
 @cache
 def map_scale() -> str:
     """Return the map's colours, low to high, as the colours of a CSS gradient."""
-    colours = [colormaps[MAP_COLOURS](step / 8)[:3] for step in range(9)]
-    return ", ".join("rgb({:.0f} {:.0f} {:.0f})".format(*(255 * part for part in colour)) for colour in colours)
+    return ", ".join("rgb({:.0f} {:.0f} {:.0f})".format(*colour) for colour in heat(np.linspace(0, 1, 9)))
 
 
-def _resized(mask: Tensor, size: torch.Size) -> Tensor:
-    if mask.shape == size:
-        return mask
-    return interpolate(mask[None, None], size=tuple(size), mode="bilinear", align_corners=False)[0, 0]
+def _colours(pixels: Tensor) -> NDArray[np.float32]:
+    """Turn an image, C x H x W in [0, 1], into colours, H x W x 3 in [0, 255]."""
+    three = pixels[:3] if len(pixels) >= 3 else pixels[:1].expand(3, -1, -1)
+    colours: NDArray[np.float32] = (255 * three.float().clamp(0, 1)).permute(1, 2, 0).contiguous().cpu().numpy()
+    return colours
+
+
+def _shown(colours: NDArray[np.floating], *lines: tuple[Tensor, Colour]) -> Pixels:
+    """Finish a picture: enlarge it if it is small and draw the outlines of boolean maps, H x W, into it."""
+    factor = enlargement(colours.shape[:2])
+    picture = _enlarged(colours.round().clip(0, 255).astype(np.uint8), factor)
+    for region, colour in lines:
+        outline(picture, _enlarged(region.numpy(), factor), colour, width=_LINE, rim=_RIM)
+    return picture
 
 
 def _enlarged(array: NDArray[Any], factor: int) -> NDArray[Any]:
-    return array if factor == 1 else array.repeat(factor, 0).repeat(factor, 1)
-
-
-def _whole(picture: NDArray[np.floating]) -> Picture:
-    return picture.clip(0, 255).astype(np.uint8)
-
-
-def _outlined(picture: Picture, region: Tensor, factor: int, colour: tuple[int, ...] = OUTLINE) -> Picture:
-    """Draw the outline of a boolean map: a line just inside it, on a dark one just outside."""
-    large = torch.from_numpy(_enlarged(region.numpy(), factor).copy()).float()[None, None]
-    grown = max_pool2d(large, 3, 1, 1)[0, 0] > 0
-    shrunk = -max_pool2d(-large, 5, 1, 2)[0, 0] > 0
-    inside = (large[0, 0] > 0).numpy()
-    drawn = picture.copy()
-    drawn[grown.numpy() & ~inside] = (16, 18, 24)
-    drawn[inside & ~shrunk.numpy()] = colour
-    return drawn
+    return array.repeat(factor, 0).repeat(factor, 1)

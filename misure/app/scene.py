@@ -9,14 +9,15 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from misure.app.sharing import SharedNetwork
 from misure.errors import MisureError
 from misure.io.images import is_nifti, read_images
 from misure.io.reading import reading
 from misure.models.compute import Compute
+from misure.models.normalisation import normalised
 from misure.models.wrapper import SegmentationModel, frozen
+from misure.regions import resized
 
 LARGEST_SIDE = 512
 """Larger images are scaled down to this."""
@@ -66,10 +67,9 @@ class Scene:
     slice_index: int = 0
     n_slices: int = 1
 
-    def class_name(self, class_id: int) -> str:
-        """Return what a class is called."""
-        names = self.network.model.class_names
-        return names[class_id] if names and class_id < len(names) else f"class {class_id}"
+    def class_label(self, class_id: int) -> str:
+        """Return a class's name, or its number where it has none."""
+        return self.network.model.class_label(class_id)
 
 
 def look(network: SharedNetwork, path: Path, cut: Cut) -> Scene:
@@ -81,7 +81,7 @@ def look(network: SharedNetwork, path: Path, cut: Cut) -> Scene:
     read, index, count = _read(path, network.channels, cut)
     pixels = _fitted(read, network.size)
     with network.visited() as model:
-        image = normalised(pixels, model)
+        image = normalised(pixels, model.mean, model.std)
         labels = predict(model, image)
     return Scene(network, path, pixels, image, labels, index, count)
 
@@ -116,15 +116,7 @@ def _fitted(pixels: Tensor, size: int | None) -> Tensor:
     sides = pixels.shape[1:]
     shrink = min(1.0, LARGEST_SIDE / max(sides))
     wanted = [size or max(1, round(side * shrink / _STRIDE)) * _STRIDE for side in sides]
-    if list(sides) == wanted:
-        return pixels
-    return interpolate(pixels[None], size=wanted, mode="bilinear", antialias=True)[0].clamp(0, 1)
-
-
-def normalised(pixels: Tensor, model: SegmentationModel) -> Tensor:
-    """Bring pixels in [0, 1], C x H x W, into a network's input space."""
-    mean, std = (pixels.new_tensor(values).view(-1, 1, 1) for values in (model.mean, model.std))
-    return (pixels - mean) / std
+    return resized(pixels[None], wanted, antialias=True)[0].clamp(0, 1)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What one user is doing: an image, what was clicked on, and its explanations. Knows nothing of any page."""
+"""The session of one user: an image, what was clicked on, and its explanations; it knows nothing of any page."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Session:
         Raises:
             MisureError: If there is no image or nothing was predicted there.
         """
-        scene = self._scene()
+        scene = self.shown()
         height, width = scene.labels.shape
         if not (0 <= row < height and 0 <= column < width):
             raise MisureError(f"pixel ({row}, {column}) is outside the image of {height} x {width}")
@@ -106,7 +106,7 @@ class Session:
             MisureError: If there is nothing to explain or no method.
         """
         with self._change:
-            scene = self._scene()
+            scene = self.shown()
             if self.target is None:
                 raise MisureError("nothing is chosen yet: click on the object to explain")
             if not explainers:
@@ -143,7 +143,7 @@ class Session:
     def measure(self, threshold: float) -> Mapping[str, Evaluation]:
         """Measure the masks of :meth:`masks` on the network, by method; what was measured before is remembered."""
         with self._change:
-            scene, explanations, measured = self._scene(), dict(self.explanations), self._measured
+            scene, explanations, measured = self.shown(), dict(self.explanations), self._measured
         for name, made in explanations.items():
             if (name, threshold) not in measured:
                 with scene.network.visited() as model:
@@ -172,7 +172,12 @@ class Session:
                 shutil.rmtree(self._folder, ignore_errors=True)
                 self._folder = None
 
-    def _scene(self) -> Scene:
+    def shown(self) -> Scene:
+        """Return the image on show.
+
+        Raises:
+            MisureError: If there is none yet.
+        """
         if self.scene is None:
             raise MisureError("there is no image yet: choose an example or upload one")
         return self.scene

@@ -2,53 +2,39 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from tqdm import tqdm
 
-from misure.progress import Progress
+from misure.progress import Progress, Watch
 
 
-class ProgressBar:
-    """Call it as a watcher; bars show on a terminal only.
+@contextmanager
+def progress_bar(title: str, *, shown: bool | None = None) -> Iterator[Watch]:
+    """Draw the steps of an explanation; a new stage, or one that begins anew, gets a bar of its own.
 
     Args:
         title: What is explained.
         shown: Whether to draw; None means where stderr is a terminal.
+
+    Yields:
+        The watcher to pass to an explainer.
     """
+    disable = None if shown is None else not shown
+    with ExitStack() as bars:
+        bar: tqdm[Any] | None = None
+        stage = ""
 
-    def __init__(self, title: str, *, shown: bool | None = None) -> None:
-        self.title = title
-        self.shown = shown
-        self.stage = ""
-        self.bar: tqdm[Any] | None = None
+        def draw(progress: Progress) -> None:
+            nonlocal bar, stage
+            if bar is None or progress.stage != stage or progress.done < bar.n:
+                bars.close()
+                stage, name = progress.stage, f"{title}: {progress.stage}"
+                bar = bars.enter_context(
+                    tqdm(total=progress.total, desc=name, disable=disable, dynamic_ncols=True, leave=False)
+                )
+            bar.update(progress.done - bar.n)
 
-    def __call__(self, progress: Progress) -> None:
-        """Draw a step; a new stage, or one that begins anew, gets a bar of its own."""
-        if self.bar is None or progress.stage != self.stage or progress.done < self.bar.n:
-            self.close()
-            self.stage = progress.stage
-            self.bar = tqdm(
-                total=progress.total,
-                desc=f"{self.title}: {progress.stage}",
-                disable=None if self.shown is None else not self.shown,
-                dynamic_ncols=True,
-                leave=False,
-            )
-        self.bar.n = progress.done
-        self.bar.update(0)
-
-    def close(self) -> None:
-        """Remove the bar."""
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        self.close()
+        yield draw

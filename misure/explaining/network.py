@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from torch import Tensor, nn
+from torch import nn
 
 from misure.config import build
 from misure.errors import MisureError
@@ -48,33 +47,12 @@ class NamedNetwork:
 
     @property
     def channels(self) -> int | None:
-        """Channels of the images it takes, as far as it can be told."""
+        """Channels of the images it takes, or None where neither the model nor a first layer says."""
         if self.model.in_channels is not None:
             return self.model.in_channels
         parameters = () if self.model.module is None else self.model.module.parameters()
         first = next((p.shape[1] for p in parameters if p.ndim >= 4 and p.shape[1] in (1, 3)), None)
         return first or (len(self.model.mean) if len(self.model.mean) > 1 else None)
-
-    def normalised(self, pixels: Tensor) -> Tensor:
-        """Normalise pixels, C x spatial in [0, 1], as the network expects.
-
-        Raises:
-            MisureError: If the normalisation is for another number of channels.
-        """
-        mean, std = self._normalisation(pixels)
-        return (pixels - mean) / std
-
-    def without_normalisation(self, image: Tensor) -> Tensor:
-        """Undo :meth:`normalised`."""
-        mean, std = self._normalisation(image)
-        return (image.float() * std + mean).clamp(0, 1)
-
-    def _normalisation(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        shape = (-1, *(1,) * (image.ndim - 1))
-        for name, values in (("mean", self.model.mean), ("std", self.model.std)):
-            if len(values) not in (1, len(image)):
-                raise MisureError(f"{name}={list(values)} is for {len(values)} channels, the image has {len(image)}")
-        return torch.tensor(self.model.mean).view(shape), torch.tensor(self.model.std).view(shape)
 
 
 def named_network(cfg: DictConfig) -> NamedNetwork:
@@ -85,14 +63,27 @@ def named_network(cfg: DictConfig) -> NamedNetwork:
     """
     own = Path(str(cfg.model_file)).expanduser() if cfg.model_file else None
     if own is not None:
-        found = NamedNetwork(_from_file(own, cfg), {"source": own.name, "sha256": content_digest(own)})
+        network = NamedNetwork(_from_file(own, cfg), {"source": own.name, "sha256": content_digest(own)})
     elif OmegaConf.select(cfg, "model.weights") is not None:
-        found = _published(cfg)
+        network = _published(cfg)
     else:
-        found = _trained(cfg)
-    _override(found.model, cfg)
-    found.model.to(default_device())
-    return found
+        path = Path(cfg.checkpoint) if cfg.checkpoint else _checkpoint(Path(cfg.outputs, "checkpoints"), cfg.model.name)
+        network = trained_network(path)
+    _override(network.model, cfg)
+    network.model.to(default_device())
+    return network
+
+
+def trained_network(path: Path) -> NamedNetwork:
+    """Load a checkpoint of this project's.
+
+    Raises:
+        MisureError: If it cannot be read.
+    """
+    info = read_info(path)
+    side = info.network.get("image_size")
+    origin = {"source": path.name, "sha256": info.weights}
+    return NamedNetwork(load_checkpoint(path), origin, int(side) if side else None)
 
 
 def content_digest(path: Path) -> str:
@@ -149,32 +140,23 @@ def _published(cfg: DictConfig) -> NamedNetwork:
     return NamedNetwork(model, {"source": weights.source, "weights_sha256_16": fingerprint(network)})
 
 
-def _trained(cfg: DictConfig) -> NamedNetwork:
-    """Load the checkpoint that was trained as a configuration's network."""
-    path = Path(cfg.checkpoint) if cfg.checkpoint else _checkpoint(Path(cfg.outputs, "checkpoints"), cfg.model.name)
-    info = read_info(path)
-    side = info.network.get("image_size")
-    origin = {"source": path.name, "sha256": info.weights}
-    return NamedNetwork(load_checkpoint(path), origin, int(side) if side else None)
-
-
 def _checkpoint(folder: Path, name: str) -> Path:
     """The most thoroughly trained checkpoint of a network.
 
     Raises:
         MisureError: If there is none, or the network was trained on several datasets.
     """
-    found = sorted(folder.glob(f"*-{name}-*.safetensors"))
-    if not found:
+    checkpoints = sorted(folder.glob(f"*-{name}-*.safetensors"))
+    if not checkpoints:
         raise MisureError(
             f"model={name} has no weights: there is no {folder}/*-{name}-*.safetensors; train it with "
             "scripts/train.py, choose model=deeplabv3_mobilenetv2 or name a file of your own with model_file=..."
         )
-    if len({path.stem.partition("-")[0] for path in found}) > 1:
-        names = ", ".join(path.name for path in found)
+    if len({path.stem.partition("-")[0] for path in checkpoints}) > 1:
+        names = ", ".join(path.name for path in checkpoints)
         raise MisureError(f"model={name} was trained on several datasets ({names}): choose one with model_file=...")
     ranks = {profile: rank for rank, profile in enumerate(_PROFILES)}
-    return min(found, key=lambda path: ranks.get(path.stem.rpartition("-")[2], len(ranks)))
+    return min(checkpoints, key=lambda path: ranks.get(path.stem.rpartition("-")[2], len(ranks)))
 
 
 def _override(model: SegmentationModel, cfg: DictConfig) -> None:

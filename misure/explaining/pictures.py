@@ -5,18 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from misure.evaluation.curves import Curve
 from misure.explanation import Explanation
-from misure.plotting import MAP_COLOURS, displayable, style_of
+from misure.plotting import brought_to, displayable, heat, outline, style_of
 
 _SHORTER_SIDE = 480  # pixels of a picture at least, and
 _LONGER_SIDE = 1600  # at most
-_DPI = 100
-_OUTLINE = "#ff3b30"
+_OUTLINE = (255, 59, 48)
+_LINE = 2
 _OPAQUE = 0.75  # at the map's maximum
 
 
@@ -35,16 +35,27 @@ def write_overlays(explanation: Explanation, image: Tensor, folder: Path) -> Non
     if region.ndim == 3:
         shown = int(region.flatten(1).sum(1).argmax())
         image, region, saliency = image[:, shown], region[shown], saliency[shown]
-    for name, outlined, mapped in (("image", False, False), ("target", True, False), ("overlay", True, True)):
-        axes = _bare_axes(image)
-        axes.imshow(displayable(image.mean(0, keepdim=True) if mapped else image), cmap="gray")
-        if mapped:
-            _show_saliency(axes, saliency)
-        if outlined:
-            _outline(axes, region)
-        figure = axes.get_figure()
-        assert isinstance(figure, Figure)  # noqa: S101 - for the type checker: a figure of its own
-        figure.savefig(folder / f"{name}.png", dpi=_DPI)
+    size = _shown_size(*region.shape)
+    top = max(float(saliency.max()), 0.0)
+    share = brought_to((saliency.float() / (top or 1)).clamp(0, 1).numpy(), size)
+    opacity = _OPAQUE * share[..., None]
+    overlay = heat(share) * opacity + _pixels(image.mean(0, keepdim=True), size) * (1 - opacity)
+    pictures = {name: _pixels(image, size) for name in ("image", "target")} | {"overlay": overlay.astype(np.uint8)}
+    for name in ("target", "overlay"):
+        outline(pictures[name], brought_to(region.byte().numpy(), size) > 0, _OUTLINE, width=_LINE)
+    for name, pixels in pictures.items():
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+
+
+def _shown_size(height: int, width: int) -> tuple[int, int]:
+    scale = min(max(_SHORTER_SIDE / min(height, width), 1), _LONGER_SIDE / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _pixels(image: Tensor, size: tuple[int, int]) -> np.ndarray:
+    """Bring an image, C x H x W, to 8 bits, three colours and a size."""
+    values = np.round(255 * displayable(image)).astype(np.uint8)
+    return brought_to(values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=2), size)
 
 
 def write_curve(explanation: Explanation, curve: Curve, folder: Path) -> None:
@@ -72,32 +83,3 @@ def write_curve(explanation: Explanation, curve: Curve, folder: Path) -> None:
         axes[1].set_ylabel("loss")
         axes[1].grid(alpha=0.3)
     figure.savefig(folder / "curve.png", dpi=150)
-
-
-def _bare_axes(image: Tensor) -> Axes:
-    """Axes that fill a figure of the image's proportions."""
-    height, width = image.shape[-2:]
-    scale = max(_SHORTER_SIDE / min(height, width), 1)
-    scale = min(scale, _LONGER_SIDE / max(height, width))
-    figure = Figure(figsize=(width * scale / _DPI, height * scale / _DPI))
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_axis_off()
-    return axes
-
-
-def _show_saliency(axes: Axes, saliency: Tensor) -> None:
-    values = saliency.float().numpy()
-    top = float(values.max())
-    share = np.clip(values / top, 0, 1) if top > 0 else np.zeros_like(values)
-    axes.imshow(share, cmap=MAP_COLOURS, vmin=0, vmax=1, alpha=_OPAQUE * share)
-
-
-def _outline(axes: Axes, region: Tensor) -> None:
-    """Draw a region's border along the edges of its pixels."""
-    height, width = region.shape
-    padded = np.pad(region.numpy().astype(float), 1)
-    axes.contour(
-        np.arange(-1, width + 1), np.arange(-1, height + 1), padded, levels=[0.5], colors=[_OUTLINE], linewidths=1.5
-    )
-    axes.set_xlim(-0.5, width - 0.5)
-    axes.set_ylim(height - 0.5, -0.5)

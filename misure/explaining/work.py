@@ -1,4 +1,4 @@
-"""One image file after another through a network and a method."""
+"""Explanations of image files: read, prepared for the network, checked, explained and written, one after the other."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from misure.config import build, compute_of
 from misure.errors import MisureError, did_you_mean
 from misure.evaluation.curves import explanation_curves
 from misure.explainers.base import Explainer
-from misure.explaining.bar import ProgressBar
+from misure.explaining.bar import progress_bar
 from misure.explaining.network import NamedNetwork, named_network
-from misure.explaining.writing import Output, class_label
+from misure.explaining.writing import Output
 from misure.explanation import Explanation
-from misure.io.images import InputFormat, LoadedImage, find_images, read_image
+from misure.io.images import InputFormat, LoadedImage, find_images, image_name, read_image
+from misure.models.normalisation import normalised
 from misure.models.wrapper import frozen
 from misure.regions import resized
 from misure.sweep.setup import versions
@@ -31,8 +32,8 @@ from misure.target import EmptyTargetError, predicted_classes
 
 _REQUEST = ("target", "at", "border", "region", "size", "slice", "window", "axes", "dimensions")
 _COMPUTE = ("precision", "batch_size", "allow_tf32", "fold")
-_NOT_OURS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, NotImplementedError)
-"""What networks raise on images that they cannot take."""
+_REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, NotImplementedError)
+"""Errors of networks on images that they cannot take."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Command:
         cfg: Its configuration.
         network: What is explained.
         explainer: By which method.
-        reading: How images are read for the network.
+        reading: The format in which the network takes images.
     """
 
     cfg: DictConfig
@@ -68,8 +69,8 @@ class Command:
         """Raise a MisureError for a class the network does not have, before any image is read."""
         target, names = self.cfg.target, self.network.model.class_names
         if isinstance(target, str) and target != EVERY_CLASS and target not in (names or ()):
-            known = did_you_mean(target, names) if names else "; it names no classes: give a number, or class_names=..."
-            raise MisureError(f"target={target}: the network has no class of that name{known}")
+            hint = did_you_mean(target, names) if names else "; it names no classes: give a number, or class_names=..."
+            raise MisureError(f"target={target}: the network has no class of that name{hint}")
 
     def run(self, path: Path, name: str) -> list[Path]:
         """Explain one image file.
@@ -88,8 +89,8 @@ class Command:
         pixels = prepared(image, self.network, self.cfg)
         self._check_prediction(pixels)
         compute = compute_of(self.cfg)
-        with ProgressBar(f"{name}, {self.explainer.name}") as bar:
-            found = explain(
+        with progress_bar(f"{name}, {self.explainer.name}") as bar:
+            explanations = explain(
                 self.network.model,
                 pixels[None],
                 self.cfg.target,
@@ -100,7 +101,7 @@ class Command:
                 **{name: getattr(compute, name) for name in _COMPUTE},
                 watch=bar,
             )[0]
-        return [self._save(image, one) for one in (found if isinstance(found, list) else [found])]
+        return [self._save(image, one) for one in (explanations if isinstance(explanations, list) else [explanations])]
 
     def _save(self, image: LoadedImage, explanation: Explanation) -> Path:
         curve = explanation_curves(
@@ -127,7 +128,7 @@ class Command:
         try:
             with frozen(model, compute_of(self.cfg), images.device) as network:
                 logits = network(images)[0]
-        except _NOT_OURS as error:
+        except _REFUSALS as error:
             shape, reason = " x ".join(map(str, pixels.shape)), " ".join(str(error).split())[:160]
             raise MisureError(
                 f"the network does not take an image of {shape} ({reason}): give another size=..., such as size=224, "
@@ -135,7 +136,7 @@ class Command:
             ) from error
         present = predicted_classes(logits, multi_label=model.multi_label)
         objects = [class_id for class_id in present if class_id or model.multi_label]
-        named = ", ".join(class_label(model.class_names, class_id) for class_id in objects) or "only background"
+        named = ", ".join(model.class_label(class_id) for class_id in objects) or "only background"
         target = self.cfg.target
         index = (model.class_names or ()).index(target) if isinstance(target, str) and target != EVERY_CLASS else target
         if isinstance(index, int) and index < len(logits) and index not in present:
@@ -168,14 +169,14 @@ class Command:
         path = Path(str(self.cfg.region)).expanduser()
         mask = read_image(path, replace(self.reading, channels=1, window=(0.0, 1.0))).pixels > 0
         if mask.shape[1:] != image.pixels.shape[1:]:
-            found, wanted = (" x ".join(map(str, p.shape[1:])) for p in (mask, image.pixels))
-            raise MisureError(f"region={path} is {found}, the image {wanted}")
+            size, wanted = (" x ".join(map(str, p.shape[1:])) for p in (mask, image.pixels))
+            raise MisureError(f"region={path} is {size}, the image {wanted}")
         nearest: Tensor = interpolate(mask[None].float(), size=pixels.shape[1:], mode="nearest-exact")[0, 0] > 0
         return nearest
 
 
 def reading_of(cfg: DictConfig, network: NamedNetwork) -> InputFormat:
-    """How images are read for a network.
+    """The format in which a network takes images.
 
     Raises:
         MisureError: If a key is out of range.
@@ -207,7 +208,7 @@ def prepared(image: LoadedImage, network: NamedNetwork, cfg: DictConfig) -> Tens
     size = side_lengths(network.size if cfg.size is None else _plain(cfg.size), pixels.ndim - 1)
     if size is not None and size != tuple(pixels.shape[1:]):
         pixels = resized(pixels[None], size, antialias=pixels.ndim == 3)[0].clamp(0, 1)
-    return network.normalised(pixels)
+    return normalised(pixels, network.model.mean, network.model.std)
 
 
 def side_lengths(size: Any, dimensions: int) -> tuple[int, ...] | None:
@@ -229,22 +230,20 @@ def explain_files(cfg: DictConfig) -> None:
     """Explain every image of a configuration (``configs/explain.yaml``); one that fails does not stop the others.
 
     Raises:
-        MisureError: If there is no image, or one of them failed; of several, each failure is told on stderr.
+        MisureError: If there is no image, or one of them failed; of several, each failure is a line on stderr.
     """
     paths = find_images(str(cfg.image))
     if cfg.plan_only:
         print(_plan(cfg, len(paths)))
         return
     command = Command.of(cfg)
-    names = image_names(paths)
-    if len(paths) == 1:
-        command.run(paths[0], names[0])
-        return
     failed = 0
-    for path, name in zip(paths, names, strict=True):
+    for path, name in zip(paths, image_names(paths), strict=True):
         try:
             command.run(path, name)
         except MisureError as error:
+            if len(paths) == 1:
+                raise
             failed += 1
             print(f"misure: {path.name}: {error}", file=sys.stderr, flush=True)
     if failed:
@@ -262,8 +261,6 @@ def _plan(cfg: DictConfig, n_images: int) -> str:
 
 def image_names(paths: Sequence[Path]) -> list[str]:
     """Names without endings, but with them where two images would share one."""
-    from misure.io.images import image_name
-
     names = [image_name(path) for path in paths]
     times = Counter(names)
     return [name if times[name] == 1 else path.name for name, path in zip(names, paths, strict=True)]

@@ -16,13 +16,14 @@ from misure.explaining.network import NamedNetwork, content_digest
 from misure.explaining.pictures import write_curve, write_overlays
 from misure.explanation import Explanation
 from misure.io.images import LoadedImage
+from misure.models.normalisation import without_normalisation
 
 _UNUSUAL = re.compile(r"[^\w.+-]+")
 
 
 @dataclass(frozen=True)
 class Output:
-    """What is known of an explanation besides itself.
+    """The circumstances of an explanation, which are written with it.
 
     Attributes:
         image: The image as it is in its file.
@@ -50,7 +51,8 @@ class Output:
         """
 
         def write(partial: Path) -> dict[str, Any]:
-            write_overlays(explanation, self.network.without_normalisation(explanation.image), partial)
+            model = self.network.model
+            write_overlays(explanation, without_normalisation(explanation.image, model.mean, model.std), partial)
             write_curve(explanation, self.curve, partial)
             metrics = self._metrics(explanation)
             (partial / "metrics.json").write_text(json.dumps(metrics, indent=2, allow_nan=False), encoding="utf-8")
@@ -62,7 +64,7 @@ class Output:
 
     def class_name(self, explanation: Explanation) -> str:
         """The name of the explained class, or its number where it has none."""
-        return class_label(self.network.model.class_names, explanation.target.class_id)
+        return self.network.model.class_label(explanation.target.class_id)
 
     def folder_name(self, explanation: Explanation) -> str:
         """``<image>-<target>-<method>``, with the slice and what of the class was chosen."""
@@ -102,7 +104,7 @@ class Output:
             write_nifti(path, voxels, affine)
 
     def _record(self, explanation: Explanation) -> dict[str, Any]:
-        """What the manifest says beyond the explanation's own numbers."""
+        """The manifest's entries beyond the explanation's own numbers."""
         image, model = self.image, self.network.model
         return {
             "versions": dict(self.versions),
@@ -125,8 +127,3 @@ class Output:
             "shape": list(explanation.image.shape),
             "request": dict(self.request),
         }
-
-
-def class_label(names: tuple[str, ...] | None, class_id: int) -> str:
-    """A class's name, or ``class_<number>`` where it has none."""
-    return names[class_id] if names and class_id < len(names) else f"class_{class_id}"

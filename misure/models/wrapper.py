@@ -113,6 +113,11 @@ class SegmentationModel:
         parameters = self.module.parameters() if self.module else iter(())
         return next((p.dtype for p in parameters if p.is_floating_point()), None)
 
+    def class_label(self, class_id: int) -> str:
+        """Return a class's name, or ``class_<number>`` where it has none."""
+        names = self.class_names or ()
+        return names[class_id] if class_id < len(names) else f"class_{class_id}"
+
     def to(self, device: torch.device) -> SegmentationModel:
         """Move the network, if it is a module, and return the model."""
         if self.module is not None:

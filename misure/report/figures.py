@@ -12,8 +12,8 @@ from typing import Any
 from PIL import Image
 
 from misure.io.reading import reading
+from misure.plotting import JPEG_QUALITY, data_uri
 from misure.report.choice import FIGURE_BYTES
-from misure.report.pictures import JPEG_QUALITY, data_uri
 from misure.report.prose import prose
 
 _CAPTIONS = {

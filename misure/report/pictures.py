@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from PIL import Image
-from scipy import ndimage
 
-from misure.plotting import MAP_COLOURS
-
-JPEG_QUALITY = 88
+from misure.models.normalisation import without_normalisation
+from misure.plotting import Pixels, brought_to, heat, outline, picture_uri
 
 _LONGEST_SIDE = 384
 """Of an image in a picture, in pixels; larger ones are reduced."""
@@ -44,12 +39,9 @@ class Picture:
     height: int
 
     @classmethod
-    def of(cls, pixels: NDArray[np.uint8], *, photograph: bool) -> Picture:
+    def of(cls, pixels: Pixels, *, photograph: bool) -> Picture:
         """Encode H x W x 3 pixels: as JPEG if they show a photograph, else as PNG."""
-        kind, options = ("jpeg", {"quality": JPEG_QUALITY}) if photograph else ("png", {})
-        stream = io.BytesIO()
-        Image.fromarray(pixels).save(stream, kind, optimize=True, **options)
-        return cls(data_uri(stream.getvalue(), f"image/{kind}"), pixels.shape[1], pixels.shape[0])
+        return cls(picture_uri(pixels, photograph=photograph), pixels.shape[1], pixels.shape[0])
 
 
 def drawn(
@@ -58,7 +50,7 @@ def drawn(
     region: NDArray[np.bool_],
     sufficient_region: NDArray[np.bool_] | None = None,
     truth: NDArray[np.bool_] | None = None,
-) -> NDArray[np.uint8]:
+) -> Pixels:
     """Draw an image with its prediction and, beside it, its saliency map.
 
     Args:
@@ -74,39 +66,23 @@ def drawn(
     size = _fitting(scaled.shape)
     behind = np.full(scaled.shape, _BEHIND) if image is None else image
     behind = behind if behind.ndim == 3 else np.repeat(behind[..., None], 3, axis=2)
-    left = _resized(np.round(behind * 255).astype(np.uint8), size)
-    shown = _resized(np.round(scaled * 255).astype(np.uint8), size)
-    heat = mpl.colormaps[MAP_COLOURS](shown)[..., :3] * 255
+    left = brought_to(np.round(behind * 255).astype(np.uint8), size)
+    shown = brought_to(np.round(scaled * 255).astype(np.uint8), size)
     opacity = np.where(shown > 0, _OPACITY, 0.0)[..., None]
-    right = np.round(left * (1 - opacity) + heat * opacity).astype(np.uint8)
+    right = np.round(left * (1 - opacity) + heat(shown) * opacity).astype(np.uint8)
     for pixels, name, mask in (
         (left, "truth", truth),
         (left, "region", region),
         (right, "sufficient_region", sufficient_region),
     ):
         if mask is not None:
-            _outline(pixels, _resized(mask.astype(np.uint8) * 255, size) > 127, _OUTLINES[name])
-    return np.concatenate([left, np.full((size[1], _GAP, 3), 255, np.uint8), right], axis=1)
+            outline(pixels, brought_to(mask.astype(np.uint8) * 255, size) > 127, _OUTLINES[name])
+    return np.concatenate([left, np.full((size[0], _GAP, 3), 255, np.uint8), right], axis=1)
 
 
 def _fitting(shape: tuple[int, ...]) -> tuple[int, int]:
     factor = min(1.0, _LONGEST_SIDE / max(shape))
-    return max(1, round(shape[1] * factor)), max(1, round(shape[0] * factor))
-
-
-def _resized(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    if (pixels.shape[1], pixels.shape[0]) == size:
-        return pixels.copy()
-    return np.array(Image.fromarray(pixels).resize(size, Image.Resampling.BOX))
-
-
-def _outline(pixels: NDArray[np.uint8], mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> None:
-    pixels[mask & ~ndimage.binary_erosion(mask)] = colour
-
-
-def data_uri(content: bytes, kind: str) -> str:
-    """Return content as an address that holds it; ``kind`` is its media type."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+    return max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor))
 
 
 def displayable(image: NDArray[Any], mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray[np.float64]:
@@ -122,7 +98,7 @@ def displayable(image: NDArray[Any], mean: tuple[float, ...], std: tuple[float, 
     """
     values = image.astype(np.float64)
     if mean:
-        values = values * np.reshape(std, (-1, 1, 1)) + np.reshape(mean, (-1, 1, 1))
+        values = without_normalisation(torch.from_numpy(values), mean, std).numpy()
     elif values.max() > values.min():
         values = (values - values.min()) / (values.max() - values.min())
     values = np.clip(values, 0, 1)

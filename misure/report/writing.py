@@ -167,7 +167,7 @@ def _source(material: Material, pair: Pair) -> dict[str, Any]:
 def _sheet(table: Table) -> Sheet:
     from markupsafe import Markup
 
-    from misure.report.pictures import data_uri
+    from misure.plotting import data_uri
     from misure.report.prose import prose
 
     csv = data_uri(table.frame.to_csv(index=False).encode(), "text/csv;charset=utf-8")

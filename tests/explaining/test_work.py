@@ -5,9 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import matplotlib.image
@@ -21,12 +18,8 @@ from PIL import Image
 
 import misure
 from misure.cli import console as cli
-from misure.explaining.bar import ProgressBar
-from misure.explaining.network import NamedNetwork, content_digest
-from misure.explanation import Explanation
 from misure.io.download import file_digest
 from misure.models.wrapper import SegmentationModel
-from misure.progress import Progress
 
 QUICK = ["explainer=sufficient_region", "precision=32"]
 
@@ -65,8 +58,7 @@ def failing(capsys, *arguments: str) -> str:
 
 
 def folders() -> list[str]:
-    found = Path("outputs/explanations")
-    return sorted(path.name for path in found.iterdir()) if found.is_dir() else []
+    return sorted(path.name for path in Path("outputs/explanations").glob("*"))
 
 
 def read(name: str, file: str):
@@ -112,8 +104,7 @@ def test_the_outline_is_where_the_object_is(lent):
     predicted = Bright()(pixels[None]).argmax(1)[0] == 1
     inside = predicted.nonzero()
     low, high = inside.min(0).values * 10, (inside.max(0).values + 1) * 10
-    found = torch.tensor([[rows.min(), columns.min()], [rows.max(), columns.max()]])
-    assert (found - torch.stack([low, high])).abs().max() <= 6  # half a pixel of the image and the line's width
+    assert [[rows.min(), columns.min()], [rows.max() + 1, columns.max() + 1]] == [low.tolist(), high.tolist()]
 
 
 def test_a_scan_s_map_lies_where_its_slice_was(lent):
@@ -191,8 +182,8 @@ def test_one_failing_image_does_not_stop_the_others(lent, capsys):
     write_png(Path("d.png"), torch.zeros(1, 8, 8))
     message = failing(capsys, *lent(), "image=.", "target=bright")
     assert "2 of 4 images could not be explained" in message
-    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("misure: ")]
-    assert [line.split(":")[1].strip() for line in told] == ["b.png", "d.png"]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("misure: ")]
+    assert [line.split(":")[1].strip() for line in lines] == ["b.png", "d.png"]
     assert folders() == ["a-bright-sufficient_region", "c-bright-sufficient_region"]
 
 
@@ -207,10 +198,8 @@ def test_images_of_one_name_keep_their_endings(lent):
     ("arguments", "words"),
     [
         (["image=foto.png"], ["there is no image foto.png", "close names: photo.png"]),
-        (["image=notes.txt"], ["notes.txt is no image"]),
         (["image=photo.png", "target=brigth"], ["target=brigth", "close names: bright"]),
         (["image=photo.png", "target=never"], ["target=never is not predicted", "predicted: bright"]),
-        (["image=photo.png", "target=2"], ["target=2 is not predicted", "predicted: bright"]),
         (["image=photo.png", "target=7"], ["class 7 does not exist", "0 to 2"]),
         (["image=photo.png", "at=[40,2]"], ["at=[40, 2] is not a point of an image of 24 x 24"]),
         (["image=photo.png", "size=0"], ["size=0"]),
@@ -220,8 +209,6 @@ def test_images_of_one_name_keep_their_endings(lent):
         (["image=photo.png", "mean=abc"], ["mean=abc is not a number"]),
         (["image=photo.png", "class_names=nowhere.txt"], ["class_names=nowhere.txt cannot be read"]),
         (["image=photo.png", "in_channels=3"], ["does not take an image of 3 x 24 x 24"]),
-        (["image=photo.png", "tagret=1"], ["tagret"]),
-        (["image=photo.png", "explainer=mrs"], ["explainer/mrs"]),
         ([], ["no image is given"]),
     ],
 )
@@ -229,7 +216,6 @@ def test_a_users_error_is_one_line_and_writes_nothing(lent, capsys, arguments, w
     model = lent()
     write_png(Path("photo.png"), bright_square())
     write_png(Path("wide.png"), torch.ones(1, 4, 6))
-    Path("notes.txt").write_text("no image")
     message = failing(capsys, *model, *arguments)
     for word in words:
         assert word in message, message
@@ -280,145 +266,14 @@ def test_a_full_disk_leaves_nothing(lent, capsys, monkeypatch):
     assert folders() == []
 
 
-def test_a_full_disk_keeps_the_earlier_explanation(lent, capsys, monkeypatch):
-    model = lent()
-    write_png(Path("photo.png"), bright_square())
-    command(*model, "image=photo.png")
-    (name,) = folders()
-    before = {path.name: path.read_bytes() for path in Path("outputs/explanations", name).iterdir()}
-
-    def full(*_, **__):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(np, "savez_compressed", full)
-    failing(capsys, *model, "image=photo.png")
-    assert folders() == [name]
-    assert {path.name: path.read_bytes() for path in Path("outputs/explanations", name).iterdir()} == before
-
-
-KILLED = """
-import os, signal, sys
-import torch
-import misure
-from image_files import Bright, bright_square
-
-explanation = misure.explain(Bright(), bright_square(), 1, "sufficient_region")
-
-def die(partial):
-    (partial / "half.png").write_bytes(b"half")
-    os.kill(os.getpid(), signal.SIGKILL)
-
-explanation.save("result", extra=die)
-"""
-
-
-def test_what_a_killed_process_leaves_is_hidden_and_removed_by_the_next(tmp_path):
-    given = dict(
-        os.environ, PYTHONPATH=os.pathsep.join([str(Path(__file__).parents[1]), str(Path(cli.__file__).parents[2])])
-    )
-    ended = subprocess.run([sys.executable, "-c", KILLED], cwd=tmp_path, env=given, check=False, capture_output=True)
-    assert ended.returncode == -signal.SIGKILL, ended.stderr
-    (left,) = tmp_path.iterdir()
-    assert left.name.startswith(".result.")
-    assert (left / "half.png").exists()
-    others = [tmp_path / f".result.{os.getpid()}.1.part", tmp_path / ".results.1.1.part", tmp_path / ".result.notes"]
-    for other in others:  # of a process that still runs, of another result, and something else
-        other.mkdir()
-    explanation: Explanation = misure.explain(Bright(), bright_square(), 1, "sufficient_region")
-    explanation.save(tmp_path / "result")
-    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "result", *others])
-
-
-def test_a_folder_that_holds_something_else_is_left_alone(lent, capsys):
-    place = Path("outputs/explanations/photo-bright-sufficient_region")
-    place.mkdir(parents=True)
-    (place / "thesis.tex").write_text("mine")
-    write_png(Path("photo.png"), bright_square())
-    assert "holds something else" in failing(capsys, *lent(), "image=photo.png")
-    assert [path.name for path in place.iterdir()] == ["thesis.tex"]
-
-
-def test_the_bar_follows_the_stages(capsys):
-    with ProgressBar("photo", shown=True) as bar:
-        bar(Progress("dilating", 3, None))
-        bar(Progress("minimising", 1, 4))
-        bar(Progress("minimising", 4, 4))
-        assert (bar.bar.n, bar.bar.total) == (4, 4)
-        bar(Progress("minimising", 1, 4))  # another image
-        assert bar.bar.n == 1
-    shown = capsys.readouterr().err
-    assert "photo: dilating" in shown
-    assert "photo: minimising" in shown
-    assert bar.bar is None
-
-
-def test_channels_and_dimensions_are_asked_of_the_network():
-    assert NamedNetwork(SegmentationModel(Bright(3)), {}).channels == 3
-    assert NamedNetwork(SegmentationModel(Bright(1)), {}).channels == 1
-    assert NamedNetwork(SegmentationModel(Bright(1), in_channels=4), {}).channels == 4
-    assert NamedNetwork(SegmentationModel(lambda x: x), {}).channels is None
-    assert NamedNetwork(SegmentationModel(Bright(dimensions=3)), {}).dimensions == 3
-    assert NamedNetwork(SegmentationModel(Bright()), {}).dimensions == 2
-
-
-def test_a_folder_s_digest_depends_on_names_and_contents(tmp_path):
-    def digest(files):
-        folder = tmp_path / str(len(list(tmp_path.iterdir())))
-        folder.mkdir()
-        for name, content in files.items():
-            (folder / name).write_text(content)
-        return content_digest(folder)
-
-    one = digest({"a": "1", "b": "2"})
-    assert digest({"b": "2", "a": "1"}) == one
-    assert len({one, digest({"a": "1", "b": "3"}), digest({"a": "1", "c": "2"}), digest({"a": "1"})}) == 4
-
-
-@pytest.mark.parametrize(("argv", "words"), [([], "usage: misure"), (["explian"], "close names: explain")])
-def test_the_console_script_helps(argv, words):
-    with pytest.raises(SystemExit, match=words):
-        cli.main(argv)
-
-
-def test_the_console_script_lists_its_commands(capsys):
-    cli.main(["--help"])
-    out = capsys.readouterr().out
-    assert all(name in out for name in ("explain", "layers", "app"))
-    cli.main(["--version"])
-    assert capsys.readouterr().out == f"misure {misure.__version__}\n"
-
-
-def test_the_command_leaves_the_process_as_it_was(lent, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["theirs"])
-    write_png(Path("photo.png"), bright_square())
-    command(*lent(), "image=photo.png")
-    assert sys.argv == ["theirs"]
-    assert "HYDRA_FULL_ERROR" not in os.environ
-
-
-def real(*parts: str) -> Path:
-    root = os.environ.get("MISURE_DATA")
-    if not root or not Path(root, *parts).exists():
-        pytest.skip(f"MISURE_DATA has no {'/'.join(parts)}")
-    return Path(root, *parts)
-
-
 def test_a_real_photograph():
-    real("deeplabv3_mobilenetv2_voc")
-    photograph = min(real("coco", "val2017").glob("*.jpg"))
-    arguments = [f"image={photograph}", f"data_root={os.environ['MISURE_DATA']}", "target=all"]
+    data = Path(os.environ.get("MISURE_DATA", "nowhere"))
+    photographs = sorted((data / "coco" / "val2017").glob("*.jpg"))
+    if not photographs or not (data / "deeplabv3_mobilenetv2_voc").is_dir():
+        pytest.skip("MISURE_DATA has no coco/val2017 or no deeplabv3_mobilenetv2_voc")
+    arguments = [f"image={photographs[0]}", f"data_root={data}", "target=all"]
     command("model=deeplabv3_mobilenetv2", "explainer=seg_grad_cam", *arguments)
-    names = folders()
-    assert names
-    for name in names:
+    assert folders()
+    for name in folders():
         assert read(name, "metrics.json")["prediction_size"] > 0
-        assert not name.startswith(f"{photograph.stem}-background")
-
-
-def test_a_slice_of_a_real_scan(lent):
-    path = real("abdominal_ct", "example_ct.nii.gz")
-    command(*lent(), f"image={path}", "slice=60", "target=bright", "explainer=rise", "explainer.n_masks=4")
-    (name,) = folders()
-    stored, written = nib.load(path), nib.load(Path("outputs/explanations", name, "saliency.nii.gz"))
-    assert written.shape == (*stored.shape[:2], 1)
-    np.testing.assert_allclose(written.affine @ [5, 7, 0, 1], stored.affine @ [5, 7, 60, 1], atol=1e-4)
+        assert not name.startswith(f"{photographs[0].stem}-background")

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from misure.explainers import EXPLAINERS
 from misure.metrics import min_max
+from misure.models.normalisation import without_normalisation
 from misure.paper.maps import Maps, load_maps, saved_units
 from misure.paper.provenance import figure_note
 from misure.paper.published import PAPER_MASKS, Pair
@@ -169,10 +170,7 @@ def _row_label(row: Row, *, several: bool) -> str:
 
 def _natural(image: Tensor, pair: Pair) -> Tensor:
     """Undo the normalisation of an image, C x H x W, so that its colours look as they were."""
-    if not pair.mean:
-        return image
-    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (pair.mean, pair.std))
-    return (image * std + mean).clamp(0, 1)
+    return without_normalisation(image, pair.mean, pair.std) if pair.mean else image
 
 
 def _draw_sample(line: Any, maps: Mapping[str, Maps], row: Row) -> None:

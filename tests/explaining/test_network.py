@@ -1,0 +1,38 @@
+"""The network that a command names."""
+
+from __future__ import annotations
+
+import pytest
+from image_files import Bright
+
+from misure.explaining.network import NamedNetwork, content_digest
+from misure.models.wrapper import SegmentationModel
+
+
+@pytest.mark.parametrize(
+    ("model", "channels", "dimensions"),
+    [
+        (SegmentationModel(Bright(3)), 3, 2),
+        (SegmentationModel(Bright(1)), 1, 2),
+        (SegmentationModel(Bright(1), in_channels=4), 4, 2),
+        (SegmentationModel(Bright(dimensions=3)), 1, 3),
+        (SegmentationModel(lambda x: x), None, 2),
+        (SegmentationModel(lambda x: x, mean=(0.5, 0.5)), 2, 2),
+    ],
+)
+def test_channels_and_dimensions_are_asked_of_the_network(model, channels, dimensions):
+    network = NamedNetwork(model, {})
+    assert (network.channels, network.dimensions) == (channels, dimensions)
+
+
+def test_a_folder_s_digest_depends_on_names_and_contents(tmp_path):
+    def digest(files):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        for name, content in files.items():
+            (folder / name).write_text(content)
+        return content_digest(folder)
+
+    one = digest({"a": "1", "b": "2"})
+    assert digest({"b": "2", "a": "1"}) == one
+    assert len({one, digest({"a": "1", "b": "3"}), digest({"a": "1", "c": "2"}), digest({"a": "1"})}) == 4
