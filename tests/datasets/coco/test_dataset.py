@@ -155,10 +155,6 @@ def test_damage_is_named_and_counted(tmp_path):
             "annotation 10: image 99 is not listed",
         ],
     }
-    (message,) = [str(warning.message) for warning in record]
-    assert "\n" not in message
-    assert message.startswith(f"{tmp_path / 'coco' / 'val2017'}: left out: 5 images (000000000003.jpg does not")
-    assert "; and 2 more), 3 annotations (annotation 2: its" in message
     assert record[0].filename == __file__  # the warning points at the caller
     assert [found.annotated(i) for i in range(2)] == [{15}, {15}]
     assert [found[i]["image"].shape for i in range(2)] == [(3, 16, 16)] * 2
@@ -170,9 +166,6 @@ def test_no_image_can_be_used(tmp_path):
         folder.add([(1, box(6, 4, 18, 12))]).unlink()
     folder.write()
     reason = r"val2017: none can be used \(000000000001.jpg does not exist.*; and 2 more\); run scripts/prep"
-    with pytest.raises(MisureError, match=reason):
-        dataset(tmp_path)
-    shutil.rmtree(folder.images)
     with pytest.raises(MisureError, match=reason):
         dataset(tmp_path)
 
@@ -196,11 +189,11 @@ def test_a_file_that_goes_missing_later(tmp_path):
         _ = found.fingerprint
 
 
-def test_no_data(tmp_path):
-    with pytest.raises(MisureError, match=r"instances_val2017.json does not exist") as error:
+def test_absent_data_says_what_to_do(tmp_path):
+    with pytest.raises(
+        MisureError, match=rf"(?s)instances_val2017.json does not exist.*dataset=coco.*{tmp_path / 'coco'}"
+    ):
         dataset(tmp_path)
-    for advice in ("scripts/prepare_data.py dataset=coco", "val2017/*.jpg", str(tmp_path / "coco")):
-        assert advice in str(error.value)
 
 
 def test_generated_scenes_are_marked(tmp_path, monkeypatch):
@@ -229,7 +222,7 @@ def photographs():
 
 
 @real
-def test_every_photograph_decodes_and_shows_what_is_annotated(photographs):
+def test_every_photograph_decodes_shows_what_is_annotated_and_has_a_credit(photographs):
     assert photographs.left_out["image"] == photographs.left_out["annotation"] == []
     n_objects = n_hidden = 0
     for i in range(len(photographs)):
@@ -240,18 +233,13 @@ def test_every_photograph_decodes_and_shows_what_is_annotated(photographs):
         assert seen <= {*range(21), 255}
         n_objects += len(photographs.annotated(i))
         n_hidden += len(photographs.annotated(i) - seen)
-    assert n_hidden <= 0.05 * n_objects  # few are hidden by others, or smaller than a pixel
-
-
-@real
-def test_photographs_have_credits(photographs):
-    credits_found = [photographs.credit(i) for i in range(len(photographs))]
-    assert {credit.licence for credit in credits_found} <= set(range(1, 9))
-    for credit in credits_found:
+        credit = photographs.credit(i)
+        assert credit.licence in range(1, 9)
+        assert credit.showable == (credit.licence in {4, 5})
+        assert credit.licence_name
         assert credit.url.startswith("http")
         assert credit.licence_url.startswith("http")
-        assert credit.licence_name
-        assert credit.showable == (credit.licence in {4, 5})
+    assert n_hidden <= 0.05 * n_objects  # few are hidden by others, or smaller than a pixel
 
 
 @real

@@ -86,15 +86,6 @@ def test_slices_are_exact(tmp_path):
     assert outputs(tmp_path / "out").keys() == {f"case0005_slice{n:03d}.npz" for n in range(5)} | {"case0001.npy.h5"}
 
 
-def test_window_and_label_map(tmp_path):
-    image = np.array([-2000, -125, 75, 275, 3000, -25] + [-999] * 8, np.int16).reshape(14, 1, 1)
-    write_case(tmp_path, 5, image=image, label=np.arange(14, dtype=np.uint8).reshape(14, 1, 1))
-    prepare(tmp_path, tmp_path / "out")
-    with np.load(tmp_path / "out" / "train_npz" / "case0005_slice000.npz") as file:
-        np.testing.assert_array_equal(file["image"][0, ::-1][:6], np.float32([0, 0, 0.5, 1, 1, 0.25]))
-        np.testing.assert_array_equal(file["label"][0, ::-1], [0, 7, 4, 3, 2, 0, 5, 8, 1, 0, 0, 6, 0, 0])
-
-
 def test_files_are_found_in_any_folder(tmp_path):
     image, label = write_case(tmp_path / "elsewhere", 5)
     write_case(tmp_path / "source" / "Abdomen", 1)
@@ -226,17 +217,6 @@ def test_a_full_disk_is_one_line_and_not_a_rejected_volume(tmp_path, monkeypatch
     assert not list((tmp_path / "out").rglob("*.part"))
     monkeypatch.undo()
     assert prepare(tmp_path, tmp_path / "out").manifest.slices("train") == 5
-
-
-def test_cases_that_left_the_source_leave_the_slices(tmp_path):
-    for case in (5, 6, 1):
-        write_case(tmp_path, case)
-    prepare(tmp_path, tmp_path / "out")
-    for path in tmp_path.rglob("*0006.nii.gz"):
-        path.unlink()
-    done = prepare(tmp_path, tmp_path / "out")
-    assert done.manifest.cases.keys() == {"case0001", "case0005"}
-    assert not [name for name in outputs(tmp_path / "out") if "0006" in name]
 
 
 def test_other_settings_make_all_again(tmp_path):

