@@ -8,9 +8,12 @@ import hardware
 import matplotlib as mpl
 import pytest
 import torch
+from hydra import initialize_config_dir
 from hypothesis import settings
 from oracles.toys import random_images
 from torch import Tensor
+
+from misure.config import CONFIG_FOLDER
 
 mpl.use("Agg")
 settings.register_profile("tests", deadline=None, max_examples=40, derandomize=True)
@@ -57,3 +60,10 @@ def block() -> Tensor:
     region = torch.zeros(17, 23, dtype=torch.bool)
     region[7:10, 5:9] = True
     return region
+
+
+@pytest.fixture
+def hydra() -> Iterator[None]:
+    """Configurations can be composed."""
+    with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
+        yield

@@ -33,14 +33,9 @@ def test_a_region_is_cut_to_the_prediction_and_the_rest_is_ignored():
     target = Target.from_logits(LOGITS, 1, chosen)
     assert target.region.nonzero().tolist() == [[0, 1]]
     assert target.ignored.nonzero().tolist() == [[0, 2], [1, 2]]
-
-
-def test_ignored_pixels_never_hit():
-    target = Target.from_logits(LOGITS, 1, torch.tensor([[True, True, False], [False, True, False]]))
     everywhere = torch.zeros(1, 4, 2, 3)
     everywhere[:, 1] = 1
-    hits = TargetBatch.stack([target]).hits(everywhere)
-    assert torch.equal(hits[0], ~target.ignored)
+    assert torch.equal(TargetBatch.stack([target]).hits(everywhere)[0], ~target.ignored)
 
 
 def test_each_image_of_a_batch_hits_its_own_class():
@@ -51,20 +46,10 @@ def test_each_image_of_a_batch_hits_its_own_class():
     assert torch.equal(targets[torch.tensor([2, 0])].hits(LOGITS.expand(2, -1, -1, -1)), hits[[2, 0]])
 
 
-@pytest.mark.parametrize(
-    ("class_id", "region", "kind", "message"),
-    [
-        (3, None, EmptyTargetError, r"class 3 was not predicted in this image; predicted classes: \[0, 1, 2\]"),
-        (4, None, MisureError, "class 4 does not exist: the network has classes 0 to 3"),
-        (-1, None, MisureError, "class -1 does not exist"),
-        (1, torch.zeros(2, 3), EmptyTargetError, "not predicted inside the region"),
-        (1, torch.ones(3, 2), MisureError, r"region has shape \(3, 2\), the image \(2, 3\)"),
-    ],
-)
-def test_targets_that_cannot_be_explained(class_id, region, kind, message):
-    with pytest.raises(kind, match=message) as caught:
+@pytest.mark.parametrize(("class_id", "region"), [(3, None), (1, torch.zeros(2, 3))])
+def test_a_class_that_is_not_there_is_an_error_of_its_own_kind(class_id, region):
+    with pytest.raises(EmptyTargetError, match="not predicted in"):
         Target.from_logits(LOGITS, class_id, region)
-    assert "\n" not in str(caught.value)
 
 
 def resolve(network, images, target=None, region=None, **names):
@@ -87,17 +72,9 @@ def test_one_region_serves_all_images_and_several_serve_one_each():
     assert resolve(PerPixel(), BRIGHT, 1, torch.stack([first, ~first]))[1].region.tolist() == [[False, True, False]]
 
 
-@pytest.mark.parametrize(
-    ("network", "images", "target", "message"),
-    [
-        (PerPixel(), torch.zeros(1, 1, 1, 3), None, "only background was predicted"),
-        (PerPixel(), BRIGHT, "cel", "no class named 'cel'; close names: cell"),
-        (lambda _: LOGITS[None], torch.zeros(1, 1, 2, 3), None, r"several classes are predicted: .* out of \[1, 2\]"),
-    ],
-)
-def test_targets_that_cannot_be_resolved(network, images, target, message):
-    with pytest.raises(MisureError, match=message):
-        resolve(network, images, target, class_names=("none", "cell"))
+def test_one_of_several_classes_has_to_be_named():
+    with pytest.raises(MisureError, match=r"several classes are predicted: .* out of \[1, 2\]"):
+        resolve(lambda _: LOGITS[None], torch.zeros(1, 1, 2, 3), None)
 
 
 def test_confidence_is_the_mean_probability_over_the_region():

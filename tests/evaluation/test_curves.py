@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from oracles import metrics as oracle
 from oracles.toys import Convolutional, PerPixel, Shifts, as_numpy_predict
-from sweep.test_runner import experiment, make_runner
+from sweep_runs import experiment, make_runner
 from torch import Tensor
 
 from misure.api import explain

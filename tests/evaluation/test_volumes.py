@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,17 +57,6 @@ def test_cropping_changes_nothing(first: np.ndarray, second: np.ndarray, margin:
     pad = list(zip(before, after, strict=True))
     first, second = np.pad(first, pad), np.pad(second, pad)
     assert hd95(first, second) == uncropped(first, second)
-
-
-def test_hd95_by_hand() -> None:
-    """Two parallel plates of 4 x 5 voxels, three apart, one of them with a far voxel: 41 distances, one of them far."""
-    first, second = np.zeros((2, 12, 9, 9), bool)
-    first[1, 2:6, 2:7] = True
-    second[4, 2:6, 2:7] = True
-    assert hd95(first, second) == 3.0
-    second[11, 2, 2] = True  # 10 from the first plate; the 95th percentile ignores it: it is 2.4 % of the distances
-    assert hd95(first, second) == 3.0
-    assert hd95(first, first) == 0.0
 
 
 MASK = np.zeros((2, 3, 3), bool)
@@ -126,10 +113,6 @@ def labels(*shape: int) -> np.ndarray:
     truth[1:, height // 4 : height // 2, width // 4 : 3 * width // 4] = 2
     truth[: depth - 1, 3 * height // 4 :, width // 2 :] = 1
     return truth
-
-
-def _scores(frame: pd.DataFrame, column: str = "dice") -> dict[tuple[Any, Any], float]:
-    return {(row["case"], row["class_id"]): row[column] for _, row in frame.iterrows()}
 
 
 def test_perfect_predictions_score_one_and_zero() -> None:

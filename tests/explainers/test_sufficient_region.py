@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from oracles import metrics
@@ -108,6 +108,7 @@ def test_a_dice_that_cannot_be_exceeded_is_refused(tau):
         misure.EXPLAINERS["sufficient_region"](tau=tau)
 
 
+@settings(max_examples=15)
 @given(needed=st.integers(0, 14), others=st.lists(st.integers(0, 14), max_size=3), batch_size=st.integers(1, 9))
 def test_steps_tried_together_give_the_sequential_result(needed, others, batch_size):
     """The network wants a bright pixel 3 k columns right of the object: k dilations, found in batches of any size."""

@@ -24,7 +24,6 @@ from misure.models.compute import Compute
 from misure.models.wrapper import frozen
 from misure.target import TargetBatch, make_targets
 
-
 MEAN, STD, SIGMA = (0.4,), (0.5,), 1.3
 
 

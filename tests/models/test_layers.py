@@ -86,12 +86,6 @@ def test_patterns_that_mean_no_single_layer_are_refused(pattern, message):
         find_layer(Convolutional(), pattern)
 
 
-def test_a_shared_layer_is_found_by_either_name():
-    toy = Convolutional()
-    toy.other_name = toy.bottleneck
-    assert find_layer(toy, "other_name") is find_layer(toy, "bottleneck")
-
-
 def described(*rows: tuple) -> list[Layer]:
     return [Layer(name, "Conv2d", (1, *shape)) for name, *shape in rows]
 

@@ -62,8 +62,3 @@ def test_other_outputs_are_refused_in_one_line(output, message):
     with pytest.raises(MisureError, match=message) as caught:
         to_logits(output, IMAGES)
     assert "\n" not in str(caught.value)
-
-
-def test_the_only_channel_of_a_multi_label_head_stays_as_it_is():
-    z = torch.randn(2, 1, 8, 12)
-    assert to_logits(z, IMAGES, multi_label=True) is z

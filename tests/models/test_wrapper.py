@@ -7,35 +7,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from oracles.resizing import bilinear
-from oracles.toys import Convolutional, PerPixel
+from oracles.toys import Convolutional
 
-from misure.errors import MisureError
 from misure.models.compute import Compute
 from misure.models.wrapper import SegmentationModel, frozen
 
 CPU = torch.device("cpu")
 IMAGES = torch.zeros(2, 1, 8, 12)
-
-
-def test_a_layer_is_found_by_name_and_the_bottleneck_is_the_default():
-    toy = Convolutional()
-    model = SegmentationModel(toy, bottleneck="bottleneck")
-    assert model.layer("features.0") is toy.features[0]
-    assert model.layer() is toy.bottleneck
-
-
-@pytest.mark.parametrize(
-    ("network", "name", "message"),
-    [
-        (Convolutional(), "botleneck", "no layer 'botleneck'; close names: bottleneck"),
-        (Convolutional(), "features.9", "no layer 'features.9'; close names: features.3"),
-        (Convolutional(), None, "no layer is named"),
-        (lambda x: x, "head", "a plain callable"),
-    ],
-)
-def test_unknown_layers_are_refused(network, name, message):
-    with pytest.raises(MisureError, match=message):
-        SegmentationModel(network).layer(name)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -51,12 +29,6 @@ def test_a_caller_s_autocast_does_not_lower_the_precision():
         expected = network(images)
         with torch.autocast("cpu", torch.bfloat16):
             assert torch.equal(network(images), expected)
-
-
-def test_predict_is_the_argmax():
-    images = torch.tensor([[[[0.2, 0.7]]]])
-    with frozen(SegmentationModel(PerPixel()), Compute("32"), CPU) as network:
-        assert network.predict(images).tolist() == [[[0, 1]]]
 
 
 def test_a_larger_network_gets_smaller_automatic_batches(monkeypatch):
