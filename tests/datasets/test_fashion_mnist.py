@@ -58,22 +58,13 @@ def test_what_is_written_is_read(tmp_path_factory, data, zipped):
     assert np.array_equal(found, data)
 
 
-def cut(content: bytes) -> bytes:
-    return content[:-1]
-
-
-def garbled(content: bytes) -> bytes:
-    return content[:20] + bytes(len(content) - 40) + content[-20:]
-
-
 @pytest.mark.parametrize(
     ("zipped", "damage", "message"),
     [
-        (True, cut, "cannot be read"),
-        (True, garbled, "cannot be read"),
-        (True, lambda content: content[:7], "cannot be read"),
+        (True, lambda content: content[:-1], "cannot be read"),
+        (True, lambda content: content[:20] + bytes(len(content) - 40) + content[-20:], "cannot be read"),
         (True, lambda _: b"<html>not found</html>", "cannot be read"),
-        (False, cut, "truncated"),
+        (False, lambda content: content[:-1], "truncated"),
         (False, lambda content: content + b"\0", "truncated"),
         (False, lambda content: b"\0\0\x0b" + content[3:], "not an IDX"),
         (False, lambda content: content[:6], "not an IDX"),
@@ -87,11 +78,8 @@ def test_a_damaged_file_gets_one_line(tmp_path, zipped, damage, message):
     if not zipped:
         path, content = path.with_suffix(""), gzip.decompress(content)
     path.write_bytes(damage(content))
-    with pytest.raises(MisureError, match=rf"{path}.* {message}") as caught:
+    with pytest.raises(MisureError, match=rf"^{path}.* {message}.*$"):
         read_idx(path)
-    assert "\n" not in str(caught.value)
-    with pytest.raises(MisureError, match="cannot be read"):
-        read_idx(tmp_path / "nothing.gz")
 
 
 @pytest.mark.parametrize("name", ["fashion-mnist", "fashion_mnist", "FashionMNIST/raw"])
@@ -125,16 +113,12 @@ def test_torchvisions_mirrors_come_before_the_subset(offline, monkeypatch):
     assert "data root" in load_items("val", [0], offline).source
 
 
-@pytest.mark.parametrize("download", [False, True])
-def test_the_shipped_subset_serves_where_nothing_else_does(offline, download):
-    folder, source = find_folder(offline, download=download)
-    assert folder == SHIPPED_FOLDER
-    assert "shipped" in source
-    assert not offline.exists()
-
-
 @pytest.mark.parametrize(("download", "reason"), [(True, "network is unreachable"), (False, "switched off")])
-def test_no_source_at_all_says_what_to_do(offline, monkeypatch, download, reason):
+def test_the_subset_serves_where_nothing_else_does_and_without_it_the_folder_is_named(
+    offline, monkeypatch, download, reason
+):
+    assert find_folder(offline, download=download)[0] == SHIPPED_FOLDER
+    assert not offline.exists()
     monkeypatch.setattr(fashion_mnist, "SHIPPED_FOLDER", offline / "nothing_shipped")
     with pytest.raises(MisureError, match=reason) as caught:
         find_folder(offline, download=download)
@@ -146,19 +130,15 @@ def test_the_shipped_subset_has_disjoint_splits_of_1500_and_300(tmp_path):
     train, val = (load_items(split, [0, 1, 2], root).images for split in ("train", "val"))
     assert train.shape == (1500, 28, 28)
     assert val.shape == (300, 28, 28)
-    known = {item.numpy().tobytes() for item in train}
-    assert len(known) == 1500
-    assert not known & {item.numpy().tobytes() for item in val}
+    items = {item.numpy().tobytes() for item in (*train, *val)}
+    assert len(items) == 1800
     per_class = [len(load_items("val", [label], root).images) for label in range(3)]
     assert per_class == [100, 100, 100]
 
 
-def test_classes_that_are_not_there_are_named(tmp_path):
-    with pytest.raises(MisureError, match=r"no train item of classes \[7\]"):
-        load_items("train", [7], shipped_root(tmp_path / "data"))
-
-
-def test_images_and_labels_that_do_not_belong_together_are_refused(offline):
+def test_items_that_are_not_there_or_do_not_belong_together_are_refused(offline):
     write_idx(make_source(offline / "fashion-mnist", 7) / f"{STEMS[1]}.gz", np.zeros(3))
     with pytest.raises(MisureError, match="4 images but 3 labels"):
         load_items("train", [0], offline)
+    with pytest.raises(MisureError, match=r"no val item of classes \[7\]"):
+        load_items("val", [7], offline)

@@ -9,6 +9,8 @@ import pytest
 from forked import forked
 
 from misure.datasets.synthetic.cache import generate_once
+from misure.datasets.synthetic.phantom import PhantomSpec
+from misure.datasets.synthetic.scenes import SceneSpec
 from misure.errors import MisureError
 
 
@@ -83,3 +85,19 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     with pytest.raises(MisureError, match=r"^cannot write .*home: No space left on device; free .*$"):
         generate_once(tmp_path / "home", full)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "value"),
+    [
+        (SceneSpec, "train_images", 0),
+        (SceneSpec, "val_images", 100_001),
+        (SceneSpec, "size", 1025),
+        (PhantomSpec, "train_volumes", 19),
+        (PhantomSpec, "slices", 9),
+        (PhantomSpec, "seed", -1),
+    ],
+)
+def test_impossible_specifications_are_one_line(kind, field, value):
+    with pytest.raises(MisureError, match=rf"^\w+\.{field}={value} is not a number from .*$"):
+        kind(**{field: value})

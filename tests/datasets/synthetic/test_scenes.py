@@ -18,7 +18,6 @@ from misure.datasets.coco.protocol import VOC_NAMES
 from misure.datasets.credit import Credit
 from misure.datasets.synthetic import scenes
 from misure.datasets.synthetic.scenes import CLASSES, SceneSpec, generated, make_scene
-from misure.errors import MisureError
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools, NumPy 2
 
@@ -44,9 +43,6 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-# Annotations
-
-
 def test_the_layout_is_cocos(made, annotations):
     for split, count in (("train", 64), ("val", 24)):
         coco = annotations[split]
@@ -54,8 +50,6 @@ def test_the_layout_is_cocos(made, annotations):
         names = {entry["file_name"] for entry in coco.dataset["images"]}
         assert names == {path.name for path in (made[1] / f"{split}2017").iterdir()}
         assert len(names) == len(coco.imgs) == count
-        for entry in coco.dataset["images"]:
-            assert (entry["width"], entry["height"], entry["license"], entry["coco_url"]) == (64, 64, 0, "")
         with Image.open(made[1] / f"{split}2017" / min(names)) as image:
             assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (64, 64))
     assert not set(annotations["train"].imgs) & set(annotations["val"].imgs)
@@ -70,34 +64,23 @@ def test_every_annotation_describes_its_outline_and_none_overlap(annotations):
         for annotation in coco.dataset["annotations"]:
             inside = coco.annToMask(annotation)
             assert annotation["area"] == inside.sum()
-            assert annotation["iscrowd"] == 0
             left, top, width, height = annotation["bbox"]
-            assert min(left, top) >= 0
-            assert max(left + width, top + height) <= 64.01  # coordinates are rounded to a hundredth
             rows, columns = np.nonzero(inside)
             # a pixel belongs to an outline that holds its centre, give or take COCO's own rounding to a fifth of one
             assert left - 0.7 <= columns.min() <= columns.max() + 1 <= left + width + 0.7
             assert top - 0.7 <= rows.min() <= rows.max() + 1 <= top + height + 0.7
 
 
-def test_there_are_one_to_four_objects_of_three_to_forty_per_cent(annotations):
+def test_sizes_and_classes_vary(annotations):
+    """One to four objects of 3 to 40 per cent; every class comes first once in eight scenes."""
     objects = [coco.imgToAnns[image] for coco in annotations.values() for image in coco.imgs]
     assert {len(of_image) for of_image in objects} == {1, 2, 3, 4}
     shares = np.array([annotation["area"] for of_image in objects for annotation in of_image]) / 64**2
-    assert shares.min() > 0.025  # 0.03 of what the outline holds, less what pixels make of it
-    assert shares.max() < 0.42
-    assert (shares < 0.05).mean() > 0.1
-    assert (shares > 0.15).mean() > 0.1
-
-
-def test_classes_are_about_equally_frequent(annotations):
-    counts = np.array([[len(coco.getAnnIds(catIds=[n])) for n in IDS.values()] for coco in annotations.values()]).sum(0)
-    assert counts.min() > 0.6 * counts.mean()  # about 25 of each; a third is chance, and some find no room
-    assert counts.max() < 1.4 * counts.mean()
+    assert 0.025 < shares.min() < 0.05  # 0.03 of what the outline holds, less what pixels make of it
+    assert 0.15 < shares.max() < 0.42
     for coco in annotations.values():
         first = [coco.imgToAnns[image][0]["category_id"] for image in sorted(coco.imgs)]
-        for start in range(0, len(first), 8):
-            assert set(first[start : start + 8]) == set(IDS.values())
+        assert all(set(first[start : start + 8]) == set(IDS.values()) for start in range(0, len(first), 8))
 
 
 def test_the_loader_of_photographs_reads_them(made):
@@ -117,20 +100,6 @@ def test_the_loader_of_photographs_reads_them(made):
             assert present <= {0, *(VOC_NAMES.index(name) for name in CLASSES)}
 
 
-# Pictures
-
-
-def test_objects_are_where_their_annotation_says_in_the_picture():
-    """Pixels change more across the outline than elsewhere."""
-    for number in range(6):
-        picture, objects = make_scene(replace(SPEC, size=96, seed=2), 1, number)
-        assert objects
-        edge = np.abs(np.diff(np.asarray(picture, float), axis=1)).sum(2)
-        for drawn in objects:
-            border = np.diff(drawn.inside.astype(int), axis=1) != 0
-            assert edge[border].mean() > 1.5 * np.median(edge)
-
-
 def test_no_colour_gives_a_class_away():
     """Mean colour and brightness of an object, by nearest class mean, are right little more often than chance's 1/8."""
     colours = {name: [] for name in CLASSES}
@@ -148,20 +117,12 @@ def test_no_colour_gives_a_class_away():
     assert np.mean(right) < 0.3  # 1/8 plus five standard deviations of a hundred draws, 0.033 each
 
 
-def test_typical_colours_do_and_the_rest_is_grey():
+def test_typical_colours_do():
     colours = {}
     for number in range(16):
         picture, objects = make_scene(replace(SPEC, typical_colours=True), 0, number)
-        pixels = np.asarray(picture, float)
-        near = sum(
-            np.pad(drawn.inside, 4)[8 - i : 72 - i, 8 - j : 72 - j]
-            for drawn in objects
-            for i in range(9)
-            for j in range(9)
-        )
-        assert np.ptp(pixels[near == 0], axis=1).max() == 0
         for drawn in objects:
-            shade = pixels[drawn.inside].mean(0)
+            shade = np.asarray(picture, float)[drawn.inside].mean(0)
             colours.setdefault(drawn.name, []).append(shade / shade.max())
     assert set(colours) == set(CLASSES)
     spread = max(np.ptp(same, axis=0).max() for same in colours.values())
@@ -190,9 +151,6 @@ def test_what_is_drawn_belongs_to_the_version():
     assert (scenes.VERSION, drawn, round(mean)) == (1, {"cat": 195}, 120)
 
 
-# The folder
-
-
 def test_another_specification_or_version_has_another_folder(monkeypatch):
     changes = ({}, {"train_images": 4}, {"val_images": 3}, {"size": 50}, {"seed": 1}, {"typical_colours": True})
     homes = [scenes.home(Path("made"), replace(TINY, **change)) for change in changes]
@@ -200,12 +158,3 @@ def test_another_specification_or_version_has_another_folder(monkeypatch):
     homes.append(scenes.home(Path("made"), TINY))
     assert len(set(homes)) == len(homes)
     assert all(len(home.name) == len("scenes-") + 12 for home in homes)
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"train_images": 0}, {"val_images": 100_001}, {"size": 47}, {"size": 1025}, {"seed": -1}]
-)
-def test_impossible_specifications_are_one_line(wrong):
-    ((name, value),) = wrong.items()
-    with pytest.raises(MisureError, match=rf"scenes\.{name}={value} is not a number from"):
-        SceneSpec(**wrong)
