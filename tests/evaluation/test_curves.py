@@ -135,18 +135,21 @@ class Slow:
 
 
 coarse = arrays(np.float64, SHAPE, elements=st.sampled_from([0.0, 0.25, 0.5, 1.0]))
-fine = arrays(np.float64, SHAPE, elements=st.floats(0, 1).map(lambda v: round(v, 2)))
+fine = arrays(np.float64, SHAPE, elements=st.floats(-0.5, 1).map(lambda v: round(v, 2)))
 
 
 @settings(max_examples=25)
-@given(coarse | fine, st.booleans(), st.integers(0, 3), st.sampled_from(["zero", "mean", "black"]))
-def test_against_a_slow_search(saliency: np.ndarray, is_mask: bool, seed: int, kind: str) -> None:
+@given(coarse | fine, st.booleans(), st.integers(0, 3), st.sampled_from(["zero", "mean", "black"]), st.integers(1, 20))
+def test_against_a_slow_search(saliency: np.ndarray, is_mask: bool, seed: int, kind: str, batch_size: int) -> None:
     network = Shifts()
     image = torch.from_numpy(np.random.default_rng(seed).normal(size=(1, *SHAPE)))
     class_id = int(network(image[None]).argmax(1).mode().values.mode().values)
     blanking = Blanking(kind)
     model, explanation = explained(network, image, saliency, MASK if is_mask else THRESHOLD, class_id=class_id)
-    curves = explanation_curves(model, explanation, blanking, EXACT, n_levels=7, n_steps=5)
+    compute = Compute(precision="32", batch_size=batch_size)
+    curves = explanation_curves(model, explanation, blanking, compute, n_levels=7, n_steps=5)
+    assert (np.diff(curves["curve_allowed"]) >= 0).all()
+    assert (np.diff(curves["curve_levels"]) <= 0).all()
     fill = oracle.baseline(kind, image.numpy(), model.mean, model.std, blanking.sigma)
     score = Slow(network, explanation, fill)
     everything, size = set(np.ndindex(*SHAPE)), int(score.region.sum())
@@ -161,27 +164,6 @@ def test_against_a_slow_search(saliency: np.ndarray, is_mask: bool, seed: int, k
         assert curves["insertion_fraction"][i] == curves["deletion_fraction"][i] == len(moved) / len(everything)
         assert curves["insertion_dice"][i] == score(moved)
         assert curves["deletion_dice"][i] == score(everything - moved)
-
-
-@given(arrays(np.float32, SHAPE, elements=st.floats(-3, 3, width=16)), st.integers(1, 20), st.booleans())
-def test_curves_are_monotone_within_bounds_and_independent_of_the_batch(
-    saliency: np.ndarray, batch_size: int, is_mask: bool
-) -> None:
-    image = torch.linspace(-1, 2, saliency.size).view(1, *SHAPE)
-    prepared = explained(PerPixel(), image, saliency, MASK if is_mask else THRESHOLD)
-    curves = explanation_curves(*prepared, ZERO, EXACT)
-    again = explanation_curves(*prepared, ZERO, Compute(precision="32", batch_size=batch_size))
-    for name, values in curves.items():
-        np.testing.assert_array_equal(values, again[name])
-        assert not np.isnan(values).any()
-    for name in ("curve_allowed", "curve_ratio", "curve_region_ratio", "insertion_fraction", "deletion_fraction"):
-        assert (np.diff(curves[name]) >= 0).all()
-    assert (np.diff(curves["curve_levels"]) <= 0).all()
-    for name in ("insertion", "deletion"):
-        assert (curves[f"{name}_fraction"][0], curves[f"{name}_fraction"][-1]) == (0, 1)
-        assert 0 <= np.trapezoid(curves[f"{name}_dice"], curves[f"{name}_fraction"]) <= 1
-    assert (curves["insertion_dice"][0], curves["deletion_dice"][-1]) == (curves["deletion_dice"][-1],) * 2
-    assert curves["insertion_dice"][-1] == curves["deletion_dice"][0] == 1
 
 
 @pytest.mark.parametrize("method", ["msr", "prediction", "sufficient_region"])

@@ -5,18 +5,14 @@ from __future__ import annotations
 import copy
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import timm
 import torch
-from oracles import cams
 from torch.nn.functional import conv2d, interpolate, pad
 
-import misure
 from misure.errors import MisureError
 from misure.models.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from misure.models.transunet import Decoder, TokenMap, build_transunet
-from misure.models.wrapper import SegmentationModel
 
 SMALL = {"image_size": 64, "depth": 1, "width": 64, "pretrained": None}
 
@@ -123,15 +119,6 @@ def test_the_transformer_is_timms(network):
     torch.testing.assert_close(tokens[0], expected)
 
 
-def test_token_map():
-    tokens = torch.arange(2 * 7 * 5.0).view(2, 7, 5)
-    grid = TokenMap(1)(tokens, (2, 3))
-    assert grid.shape == (2, 5, 2, 3)
-    for row in range(2):
-        for column in range(3):
-            assert torch.equal(grid[:, :, row, column], tokens[:, 1 + 3 * row + column])
-
-
 def test_other_channels_than_announced_are_refused(network):
     with pytest.raises(MisureError, match="takes 1-channel images"):
         network(torch.rand(1, 3, 64, 64))
@@ -210,30 +197,6 @@ def test_batches_do_not_mix(double):
     with torch.no_grad():
         one_by_one = torch.cat([double(image[None]) for image in images])
         torch.testing.assert_close(double(images), one_by_one, rtol=0, atol=1e-10)  # float64 sums in another order
-
-
-def cam_of(network, layer, image, target):
-    """Seg-Grad-CAM by the oracle, where every pixel is the target's."""
-    everywhere = np.ones(image.shape[1:], dtype=bool)
-    activation, gradient = cams.look_inside(network, network.get_submodule(layer), image, target, everywhere)
-    return torch.from_numpy(cams.weighted([g.mean() for g in gradient], activation, everywhere.shape))
-
-
-@pytest.mark.parametrize("layer", ["tokens", "decoder.conv_more"])
-def test_seg_grad_cam(double, layer):
-    image = torch.rand(1, 32, 32, dtype=torch.float64)
-    certain = copy.deepcopy(double)
-    with torch.no_grad():
-        certain.head.bias[1] = 100.0  # class 1 everywhere
-    if not cam_of(certain, layer, image, 1).any():
-        with torch.no_grad():
-            certain.head.weight[1].neg_()  # negates the map before its negative part is cut
-    expected = cam_of(certain, layer, image, 1)
-    model = SegmentationModel(certain, bottleneck=layer, in_channels=1)
-    explanation = misure.explain(model, image, 1, "seg_grad_cam", precision="32")
-    assert expected.max() > 0
-    # float64 sums in another memory format's order
-    torch.testing.assert_close(explanation.saliency, expected, rtol=0, atol=1e-9 * expected.max().item())
 
 
 def test_the_encoder_is_asked_for_with_timms_name_of_the_weights(monkeypatch):

@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -140,8 +141,11 @@ class Interrupted(nn.Sequential):
     def forward(self, images):
         self.left -= self.training
         if self.left < 0:
-            raise RuntimeError("power cut")
+            self.stop()
         return super().forward(images)
+
+    def stop(self) -> None:
+        raise RuntimeError("power cut")
 
 
 @pytest.mark.parametrize("step", [2, 7, 19])
@@ -166,14 +170,8 @@ import torch
 torch.set_num_threads(1)
 from training.test_module import Interrupted, run, toy_network
 
-class Killed(Interrupted):
-    def forward(self, images):
-        self.left -= self.training
-        if self.left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return torch.nn.Sequential.forward(self, images)
-
-run(Path({root!r}), Path({path!r}), network=Killed(toy_network(), 8))
+Interrupted.stop = lambda _self: os.kill(os.getpid(), signal.SIGKILL)
+run(Path({root!r}), Path({path!r}), network=Interrupted(toy_network(), 8))
 """
 
 
@@ -217,20 +215,9 @@ class Watching(nn.Sequential):
         return super().forward(images)
 
 
-class Clock:
-    """Every look at the time takes six seconds."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        self.now += 6.0
-        return self.now
-
-
 def test_a_time_budget_ends_training(root, tmp_path, monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=clock.monotonic))
+    every_look_takes_six_seconds = count(6.0, 6.0).__next__
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=every_look_takes_six_seconds))
     recipe = replace(RECIPE, max_minutes=0.75, max_epochs=1000)
     network = Watching(*toy_network())
     info = run(root, tmp_path / "toy.safetensors", recipe, network)
