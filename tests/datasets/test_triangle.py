@@ -108,6 +108,9 @@ PINNED = {
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_the_same_samples_on_any_machine(make, split):
     dataset = make(split)
+    for index in (-1, 600):
+        with pytest.raises(IndexError):
+            dataset[index]
     digest = hashlib.sha256()
     for index in (0, 1, 599):
         entry = dataset[index]

@@ -59,12 +59,8 @@ def save(path, content):
     [
         ("cut.png", random_rgb(60, 60), 0.5, "cannot be read"),
         ("cut.jpg", random_rgb(60, 60), 0.5, "cannot be read"),
-        ("cut.nii.gz", scan(), 0.9, "cannot be read"),
-        ("empty.png", b"", 1, "is empty"),
-        ("empty.nii.gz", b"", 1, "is empty"),
         ("text.png", b"no image", 1, "holds no PNG, JPEG or TIFF"),
         ("notes.txt", b"no image", 1, "is no image"),
-        ("text.nii", b"no scan", 1, "is not a complete NIfTI file"),
         ("nan.nii", np.full((2, 2, 2), np.nan, np.float32), 1, "not finite"),
         ("float.tiff", np.full((3, 3), 7.5, np.float32), 1, "do not lie in 0 to 1"),
     ],
@@ -127,12 +123,6 @@ def test_a_map_goes_back_to_the_voxels_it_came_from(tmp_path, axes, layout):
     np.testing.assert_allclose(affine @ [0, 0, 0, 1], stored.affine @ origin, atol=1e-9)
 
 
-def test_without_a_window_the_scan_s_own_range_is_taken(tmp_path):
-    path = write_nifti(tmp_path / "a.nii", scan())
-    pixels = read_images(path, channels=1, dimensions=3)[0].pixels
-    assert (float(pixels.min()), float(pixels.max())) == (0.0, 1.0)
-
-
 def test_a_flat_nifti_is_one_slice(tmp_path):
     values = np.arange(20, dtype=np.float32).reshape(4, 5)
     nib.Nifti1Image(values, np.diag([-1.0, -1.0, 1.0, 1.0])).to_filename(tmp_path / "a.nii")
@@ -142,9 +132,9 @@ def test_a_flat_nifti_is_one_slice(tmp_path):
 
 
 def test_a_dicom_series_is_the_scan(tmp_path):
-    voxels = scan()
-    folder = write_series(tmp_path / "series", voxels)
-    (image,) = read_images(folder, channels=1, slice_index=1, window=WINDOW)
-    expected = (np.clip(voxels, *WINDOW).astype(np.float32) - WINDOW[0]) / 400
+    """Without a window the range is that of the scan, not of the slice."""
+    (image,) = read_images(write_series(tmp_path / "series", scan()), channels=1, slice_index=1)
+    values = scan().astype(np.float32)
+    expected = (values - values.min()) / np.ptp(values)
     np.testing.assert_array_equal(image.pixels[0].numpy(), radiological(expected)[1])
     np.testing.assert_allclose(image.affine, AFFINE)

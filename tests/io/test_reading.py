@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 from misure.errors import MisureError
-from misure.io.reading import ImageFileError, reading
+from misure.io.reading import ImageFileError, check_file, reading
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,12 @@ def test_own_errors_and_interrupts_pass(raised):
     with pytest.raises(type(raised)) as caught, reading("a.npz", "copy it"):
         raise raised
     assert caught.value is raised
+
+
+@pytest.mark.parametrize(("content", "reason"), [(None, "does not exist"), (b"", "is empty"), (bytes(3), "has .* MB")])
+def test_files_are_checked_before_they_are_read(tmp_path, content, reason):
+    path = tmp_path / "a.png"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ImageFileError, match=rf"^{path} {reason}"):
+        check_file(path, 2)

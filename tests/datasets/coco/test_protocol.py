@@ -40,10 +40,10 @@ def test_labels_and_categories():
             class_ids(["bus", name])
 
 
-def indexed(found):
+def indexed(pairs_by_image):
     """An index of images, given the (category, crowd) pairs of each."""
     coco = COCO()
-    for image, pairs in found.items():
+    for image, pairs in pairs_by_image.items():
         coco.imgs[image] = {"id": image}
         coco.imgToAnns[image] = [{"category_id": category, "iscrowd": crowd} for category, crowd in pairs]
     return coco
@@ -54,24 +54,19 @@ PAIRS = st.tuples(st.sampled_from([1, 3, 17, 4, 27]), st.integers(0, 1))
 IMAGES = st.lists(st.sets(PAIRS, max_size=4).map(sorted), min_size=20, max_size=20).map(lambda f: dict(enumerate(f, 7)))
 
 
-@given(found=IMAGES)
-def test_annotated_classes(found):
-    for image, pairs in found.items():
-        expected = {VOC_LABEL_OF[category] for category, crowd in pairs if not crowd and category in VOC_LABEL_OF}
-        assert annotated_classes(indexed(found), image) == expected
-
-
 @given(found=IMAGES, per_class=st.integers(1, 6), seed=st.integers(0, 3), order=st.randoms())
 def test_drawn_images(found, per_class, seed, order):
     coco = indexed(found)
+    for image, pairs in found.items():
+        expected = {VOC_LABEL_OF[category] for category, crowd in pairs if not crowd and category in VOC_LABEL_OF}
+        assert annotated_classes(coco, image) == expected
     chosen = choose_images(coco, ASKED, per_class, seed)
     assert chosen == sorted(set(chosen))
     having = {label: {image for image in found if label in annotated_classes(coco, image)} for label in ASKED}
-    assert set(chosen) <= set().union(*having.values())
-    for having_it in having.values():
-        assert len(having_it & set(chosen)) >= min(per_class, len(having_it))
     alone = {label: choose_images(coco, [label], per_class, seed) for label in ASKED}
-    assert all(len(images) == min(per_class, len(having[label])) for label, images in alone.items())
+    for label, images in alone.items():
+        assert set(images) <= having[label]
+        assert len(images) == min(per_class, len(having[label]))
     assert chosen == sorted(set().union(*alone.values()))  # the draw of a class does not depend on the others
     assert set(chosen) <= set(choose_images(coco, ASKED, per_class + 1, seed))
     shuffled = list(found.items())
@@ -141,6 +136,8 @@ CAPTIONS = {"images": [], "annotations": [{"image_id": 1, "id": 1, "caption": "A
         (CAPTIONS | {"categories": []}, "no annotation that can be used: annotation 1: it has no category_id"),
         (CAPTIONS | {"categories": [], "annotations": []}, "no annotation that can be used: the list is empty"),
         (CAPTIONS | {"categories": [{"id": 3, "name": "lorry"}]}, "other categories than COCO: 3 is 'lorry'"),
+        (CAPTIONS | {"categories": [{"id": 4, "name": "motorbike"}]}, "no annotation"),  # Pascal VOC's name will do
+        (CAPTIONS | {"categories": [{"id": 4, "name": "motorcycle"}]}, "no annotation"),
     ],
 )
 def test_files_that_are_no_instance_annotations(tmp_path, content, reason):
@@ -149,15 +146,6 @@ def test_files_that_are_no_instance_annotations(tmp_path, content, reason):
         path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
     with pytest.raises(MisureError, match=rf"^{path} .*{reason}.*$"):
         read_annotations(path)
-
-
-def test_pascal_voc_names_of_categories_will_do(tmp_path):
-    folder = CocoFolder(tmp_path)
-    folder.add([(4, box(2, 2, 9, 9))])
-    for name in ("motorcycle", "motorbike", None):
-        folder.content["categories"] = [{"id": 4, "name": name}] if name else [{"id": 4}]
-        folder.write()
-        assert annotated_classes(read_annotations(folder.annotations)[0], 1) == {14}
 
 
 POINTS = [2, 2, 9, 2, 9, 9]
@@ -171,18 +159,14 @@ MANY = 18 * 24
         ([], "its segmentation is empty"),
         ([2, 2, 9, 2, 9, 9], "none of its polygons covers anything"),
         ([[2, 2, 9, 9]], "none of its polygons covers anything"),
-        ([[*POINTS, 5]], "none of its polygons covers anything"),
         ([list("229299")], "none of its polygons covers anything"),
         ([[3, 3] * 3], "none of its polygons covers anything"),
         ([[x + 24 for x in POINTS]], "none of its polygons covers anything"),
-        ([[-x for x in POINTS]], "none of its polygons covers anything"),
         ([[*POINTS[:5], float("nan")]], "none of its polygons covers anything"),
-        ([[*POINTS[:5], float("inf")]], "none of its polygons covers anything"),
         ([[*POINTS[:5], -1e9]], "none of its polygons covers anything"),
         ({"counts": [10, MANY - 10], "size": [24, 18]}, "its run lengths are not of the image's size"),
         ({"size": [18, 24]}, "its run lengths are no list of whole numbers"),
         ({"counts": [10, -10, MANY], "size": [18, 24]}, "its run lengths are no list of whole numbers"),
-        ({"counts": [10.5, MANY - 10.5], "size": [18, 24]}, "its run lengths are no list of whole numbers"),
         ({"counts": "[26<0000000[8", "size": [18, 24]}, "its run lengths are no list of whole numbers"),
         ({"counts": [10, 20], "size": [18, 24]}, "its run lengths do not fill the image"),
         ({"counts": [MANY], "size": [18, 24]}, "it covers nothing"),

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
+from scipy.ndimage import binary_dilation
 
 from misure.datasets.coco.dataset import CocoDataset
 from misure.datasets.coco.protocol import VOC_NAMES
@@ -117,12 +118,15 @@ def test_no_colour_gives_a_class_away():
     assert np.mean(right) < 0.3  # 1/8 plus five standard deviations of a hundred draws, 0.033 each
 
 
-def test_typical_colours_do():
+def test_typical_colours_do_and_the_rest_is_grey():
     colours = {}
     for number in range(16):
         picture, objects = make_scene(replace(SPEC, typical_colours=True), 0, number)
+        pixels = np.asarray(picture, float)
+        near = binary_dilation(sum(drawn.inside for drawn in objects), iterations=4)
+        assert np.ptp(pixels[~near], axis=1).max() == 0
         for drawn in objects:
-            shade = np.asarray(picture, float)[drawn.inside].mean(0)
+            shade = pixels[drawn.inside].mean(0)
             colours.setdefault(drawn.name, []).append(shade / shade.max())
     assert set(colours) == set(CLASSES)
     spread = max(np.ptp(same, axis=0).max() for same in colours.values())
