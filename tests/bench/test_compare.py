@@ -8,7 +8,6 @@ import torch
 from bench_networks import toy_images, toy_model, toy_targets
 
 from misure.bench.compare import METHODS, run_bench
-from misure.errors import MisureError
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +62,3 @@ def test_bench_gives_the_network_back_as_it_was() -> None:
     assert torch.equal(others[0].grad, torch.ones_like(others[0]))
     assert all(p.grad is None for p in others[1:])
     assert [p.data_ptr() for p in (first, *others)] == pointers
-
-
-def test_bench_names_the_methods_it_knows() -> None:
-    model, images = toy_model(torch.float32), toy_images(1, torch.float32)
-    with pytest.raises(MisureError, match="close names: rise"):
-        run_bench(model, images, toy_targets(model, images), methods=["rice"])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from oracles.toys import Convolutional
 
-from misure.bench.method_table import PassCount, measure_methods, method_table
+from misure.bench.method_table import measure_methods, method_table
 from misure.evaluation.curves import dice_at, explanation_curves
 from misure.explainers import make_explainer
 from misure.models.compute import Compute
@@ -91,11 +91,3 @@ def test_the_table_shows_counts_medians_and_means() -> None:
     cells = cells_of(frame)
     assert cells[:6] == ["RISE", "`rise`", "nothing", "10", "0", "2"]  # 10.5 rounds to even
     assert cells[6].startswith("0.500 [0.4")
-
-
-def test_counting_starts_and_ends_with_the_method() -> None:
-    module = torch.nn.Conv2d(1, 2, 1)
-    count = PassCount()
-    with count.of(module):
-        module(torch.zeros(3, 1, 4, 4))
-    assert (count.forward, count.gradient) == (0, 0)

@@ -68,21 +68,16 @@ def test_a_process_that_takes_too_long_or_ends_is_left_out() -> None:
 def test_the_page_has_a_table_per_axis() -> None:
     row = {"batch_size": "auto", "size": 224, "masks": 8, "images": 1, "iterations": 4, "device": "cpu"}
     measured = {"seconds": 2.0, "seconds_a_step": 0.25, "peak_bytes": 3 << 20, "left_out": ""}
-    missing = {"seconds": float("nan"), "seconds_a_step": float("nan"), "peak_bytes": float("nan"), "left_out": "no"}
     frame = pd.DataFrame(
         [
-            {**row, "axis": "size", "method": "rise", "size": 512, "value": 512, **missing},
+            {**row, "axis": "size", "method": "rise", "size": 512, "value": 512, "left_out": "no"},
             {**row, "axis": "size", "method": "rise", "value": 224, **measured},
             {**row, "axis": "images", "method": "msr", "images": 2, "value": 2, **measured},
         ]
     )
-    text = scaling_page(frame, "Scaling of a thing")
-    assert text.startswith("# Scaling of a thing\n\n- Hardware: ")
-    by_size, by_images = text.split("## By image size\n\n")[1].split("\n\n## By images\n\n")
-    assert by_size.splitlines() == [
-        "| method | image size | s an image | s a step | peak MB | left out |",
-        "| --- | --- | --- | --- | --- | --- |",
+    lines = [line for line in scaling_page(frame).splitlines() if line.startswith(("| RISE", "| MSR"))]
+    assert lines == [
         "| RISE (1 images, 8 masks) | 224 | 2 | 0.25 | 3 |  |",
         "| RISE (1 images, 8 masks) | 512 |  |  |  | no |",
+        "| MSR (224 px, 4 iterations) | 2 | 2 | 0.25 | 3 |",
     ]
-    assert by_images.splitlines()[2] == "| MSR (224 px, 4 iterations) | 2 | 2 | 0.25 | 3 |"

@@ -176,7 +176,7 @@ def test_all_predicted_classes_at_once(lent):
 
 
 def test_one_failing_image_does_not_stop_the_others(lent, capsys):
-    for name in ("a.png", "c.png"):
+    for name in ("a.png", "a.tiff"):
         write_png(Path(name), bright_square())
     Path("b.png").write_text("no image")
     write_png(Path("d.png"), torch.zeros(1, 8, 8))
@@ -184,14 +184,7 @@ def test_one_failing_image_does_not_stop_the_others(lent, capsys):
     assert "2 of 4 images could not be explained" in message
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("misure: ")]
     assert [line.split(":")[1].strip() for line in lines] == ["b.png", "d.png"]
-    assert folders() == ["a-bright-sufficient_region", "c-bright-sufficient_region"]
-
-
-def test_images_of_one_name_keep_their_endings(lent):
-    write_png(Path("a.png"), bright_square())
-    write_png(Path("a.tiff"), bright_square())
-    command(*lent(), "image=a.*")
-    assert folders() == ["a.png-bright-sufficient_region", "a.tiff-bright-sufficient_region"]
+    assert folders() == ["a.png-bright-sufficient_region", "a.tiff-bright-sufficient_region"]  # of one name
 
 
 @pytest.mark.parametrize(
@@ -202,11 +195,9 @@ def test_images_of_one_name_keep_their_endings(lent):
         (["image=photo.png", "target=never"], ["target=never is not predicted", "predicted: bright"]),
         (["image=photo.png", "target=7"], ["class 7 does not exist", "0 to 2"]),
         (["image=photo.png", "at=[40,2]"], ["at=[40, 2] is not a point of an image of 24 x 24"]),
-        (["image=photo.png", "size=0"], ["size=0"]),
         (["image=photo.png", "region=wide.png"], ["region=wide.png is 4 x 6, the image 24 x 24"]),
         (["image=photo.png", "mean=[0.5,0.5]"], ["mean=[0.5, 0.5]", "2 channels"]),
         (["image=photo.png", "std=[0]"], ["std=[0.0] has a zero"]),
-        (["image=photo.png", "mean=abc"], ["mean=abc is not a number"]),
         (["image=photo.png", "class_names=nowhere.txt"], ["class_names=nowhere.txt cannot be read"]),
         (["image=photo.png", "in_channels=3"], ["does not take an image of 3 x 24 x 24"]),
         ([], ["no image is given"]),
