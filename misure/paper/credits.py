@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from misure.datasets.credit import OWN_LICENCE
 from misure.paper.figures.maps import Row
-from misure.paper.query import credit_of
+from misure.paper.source import credit_of
 
 _FLICKR_FILE = re.compile(r"https?://[^/]*static\.?flickr\.com/(?:\d+/)+(\d+)_")
 

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from misure.datasets.credit import UNKNOWN_LICENCE, Credit
 from misure.errors import MisureError, did_you_mean
 from misure.explainers import EXPLAINERS
 from misure.paper.published import PAIRS, Pair, grouped
@@ -127,14 +126,12 @@ def latest_run(records: pd.DataFrame, profile: str) -> pd.DataFrame:
     run = records[records["profile"] == profile]
     intervention = run["intervention"].astype(object).where(run["intervention"].notna(), "")
     run = run.assign(created=_times(run["created"]), class_name=_class_names(run), intervention=intervention)
-    kept = []
-    for _, group in run.groupby(["dataset", "model"], sort=True):
-        newest = group.sort_values("created", kind="stable").iloc[-1]
-        same = group["weights"].eq(newest["weights"]) & group["dataset_fingerprint"].eq(newest["dataset_fingerprint"])
-        kept.append(group[same])
-    chosen = pd.concat(kept) if kept else run
-    chosen = chosen.sort_values([*SAMPLE, "explainer", "threshold", "unit"], ignore_index=True)
-    return chosen.assign(**{SETTING: _settings(chosen)})
+    made_with = ["weights", "dataset_fingerprint"]
+    by_age = run.sort_values("created", kind="stable").groupby(["dataset", "model"])
+    newest = by_age[made_with].transform("last").reindex(run.index)
+    chosen = run[run[made_with].eq(newest).all(axis=1)]
+    order = [*SAMPLE, "explainer", "threshold", "unit"]
+    return chosen.sort_values(order, ignore_index=True).assign(**{SETTING: _settings})
 
 
 def select(records: pd.DataFrame, explainer: str, **overrides: Any) -> pd.DataFrame:
@@ -160,7 +157,7 @@ def select(records: pd.DataFrame, explainer: str, **overrides: Any) -> pd.DataFr
 
 def select_and_tally(records: pd.DataFrame, explainer: str, **overrides: Any) -> tuple[pd.DataFrame, Tally]:
     """Do as :func:`select` does, and count the samples that have no numbers."""
-    rows = _at_parameters(records.reindex(columns=_DECIDING).reset_index(drop=True), explainer, overrides)
+    rows = at_parameters(records.reindex(columns=_DECIDING).reset_index(drop=True), explainer, **overrides)
     done = _one_setting(rows[rows["status"] == "done"], overrides)
     newest = done.sort_values("created", kind="stable").drop_duplicates([*SAMPLE, "threshold"], keep="last")
     explained = _samples(done)
@@ -168,6 +165,20 @@ def select_and_tally(records: pd.DataFrame, explainer: str, **overrides: Any) ->
     failed = _samples(rows[rows["status"] == "failed"]) - explained - skipped
     places = newest.sort_values([*SAMPLE, "threshold"]).index
     return records.iloc[places].reset_index(drop=True), Tally(len(skipped), len(failed))
+
+
+def at_parameters(records: pd.DataFrame, explainer: str, **overrides: Any) -> pd.DataFrame:
+    """Keep the undisturbed rows of an explainer at parameters as for :func:`select`, finished or not."""
+    if explainer not in EXPLAINERS:
+        raise MisureError(f"there is no method {explainer!r}{did_you_mean(explainer, EXPLAINERS)}")
+    wanted = usual = EXPLAINERS[explainer]().parameters
+    for name in overrides:
+        if name not in wanted:
+            raise MisureError(f"{explainer} has no parameter {name!r}{did_you_mean(name, wanted)}")
+    wanted = {name: value for name, value in wanted.items() if name not in _FREE} | overrides
+    rows = records[(records["explainer"] == explainer) & undisturbed(records)]
+    fits = {setting: _fits(json.loads(setting), wanted, usual) for setting in rows[SETTING].unique()}
+    return rows[rows[SETTING].map(fits).astype(bool)]
 
 
 def undisturbed(records: pd.DataFrame) -> pd.Series:
@@ -182,9 +193,9 @@ def at_threshold(rows: pd.DataFrame, threshold: float | None) -> pd.DataFrame:
     return rows[np.isclose(rows["threshold"].astype(float), threshold)]
 
 
-def of_pair(records: pd.DataFrame, dataset: str, model: str) -> pd.DataFrame:
-    """Keep the rows of one dataset and model."""
-    return records[(records["dataset"] == dataset) & (records["model"] == model)]
+def of_pair(records: pd.DataFrame, pair: Pair) -> pd.DataFrame:
+    """Keep the rows of one dataset and model, also of samples beyond the paper's number."""
+    return records[(records["dataset"] == pair.dataset) & (records["model"] == pair.model)]
 
 
 def shown_pairs(run: pd.DataFrame) -> list[Pair]:
@@ -197,10 +208,7 @@ def shown_pairs(run: pd.DataFrame) -> list[Pair]:
         run: As :func:`latest_run` returns it.
     """
     done = run[run["status"] == "done"]
-    return [
-        next((pair for pair in pairs if len(of_pair(done, pair.dataset, pair.model))), pairs[0])
-        for pairs in grouped(PAIRS, "label")
-    ]
+    return [next((pair for pair in pairs if len(of_pair(done, pair))), pairs[0]) for pairs in grouped(PAIRS, "label")]
 
 
 def further_pairs(run: pd.DataFrame) -> list[Pair]:
@@ -208,17 +216,12 @@ def further_pairs(run: pd.DataFrame) -> list[Pair]:
     done = run[run["status"] == "done"]
     published = {(pair.dataset, pair.model) for pair in PAIRS}
     pairs = []
-    for dataset, model in dict.fromkeys(zip(done["dataset"], done["model"], strict=True)):
+    for names, rows in done.groupby(["dataset", "model"]):
+        dataset, model = map(str, names)
         if (dataset, model) not in published:
-            labels = class_labels(of_pair(done, dataset, model))
-            classes = tuple(labels) if len(labels) > 1 else ()
+            classes = tuple(labels) if len(labels := class_labels(rows)) > 1 else ()
             pairs.append(Pair(dataset_label=dataset, model_label=model, dataset=dataset, model=model, classes=classes))
     return sorted(pairs, key=lambda pair: pair.label)
-
-
-def every_draw(records: pd.DataFrame, pair: Pair) -> pd.DataFrame:
-    """Keep the rows of a dataset and model, also of samples beyond the paper's number (for Table 7)."""
-    return of_pair(records, pair.dataset, pair.model)
 
 
 def paper_draw(records: pd.DataFrame, pair: Pair) -> pd.DataFrame:
@@ -226,7 +229,7 @@ def paper_draw(records: pd.DataFrame, pair: Pair) -> pd.DataFrame:
 
     A record without a draw stays: it is of a version that never made more than the paper's number.
     """
-    rows = of_pair(records, pair.dataset, pair.model)
+    rows = of_pair(records, pair)
     return rows[~(pd.to_numeric(rows["draw"]) >= pair.draws_per_class)]
 
 
@@ -243,14 +246,6 @@ def class_labels(rows: pd.DataFrame, first: Sequence[str] = ()) -> list[str]:
     return list(labels.values())
 
 
-def credit_of(record: pd.Series) -> Credit:
-    """Read back who made a record's image; records of older versions do not know, and theirs is not showable."""
-    texts = {name: record.get(f"credit_{name}") for name in ("licence_name", "licence_url", "url")}
-    licence = record.get("credit_licence")
-    number = UNKNOWN_LICENCE if licence is None or pd.isna(licence) else int(licence)
-    return Credit(number, **{name: "" if pd.isna(text) else str(text) for name, text in texts.items()})
-
-
 def _bare(label: str) -> str:
     return "".join(character for character in label.casefold() if character.isalnum())
 
@@ -258,19 +253,6 @@ def _bare(label: str) -> str:
 def _class_names(rows: pd.DataFrame) -> pd.Series:
     names = rows["class_name"].astype(object).groupby([rows["dataset"], rows["class_id"]]).transform("first")
     return names.where(names.notna(), "class " + rows["class_id"].astype(str)).astype(object)
-
-
-def _at_parameters(records: pd.DataFrame, explainer: str, overrides: dict[str, Any]) -> pd.DataFrame:
-    if explainer not in EXPLAINERS:
-        raise MisureError(f"there is no method {explainer!r}{did_you_mean(explainer, EXPLAINERS)}")
-    wanted = usual = EXPLAINERS[explainer]().parameters
-    for name in overrides:
-        if name not in wanted:
-            raise MisureError(f"{explainer} has no parameter {name!r}{did_you_mean(name, wanted)}")
-    wanted = {name: value for name, value in wanted.items() if name not in _FREE} | overrides
-    rows = records[(records["explainer"] == explainer) & undisturbed(records)]
-    fits = {setting: _fits(json.loads(setting), wanted, usual) for setting in rows[SETTING].unique()}
-    return rows[rows[SETTING].map(fits).astype(bool)]
 
 
 def _settings(rows: pd.DataFrame) -> list[str]:
@@ -289,7 +271,7 @@ def _fits(recorded: dict[str, Any], wanted: dict[str, Any], usual: dict[str, Any
 
 
 def _one_setting(rows: pd.DataFrame, overrides: dict[str, Any]) -> pd.DataFrame:
-    free = [name for name in _COUNTED_FREE if name in rows.columns and name.removeprefix("param_") not in overrides]
+    free = [name for name in _COUNTED_FREE if name.removeprefix("param_") not in overrides]
     if not free or len(rows[free].drop_duplicates()) < 2:
         return rows
     kept = []

@@ -13,7 +13,7 @@ from misure.paper.material import Material
 from misure.paper.prose import prose
 from misure.paper.provenance import head_note
 from misure.paper.published import Pair, reference
-from misure.paper.query import at_threshold, class_labels, every_draw, in_class, of_pair, select
+from misure.paper.query import at_threshold, class_labels, in_class, of_pair, select
 from misure.paper.source import Origin, distinct, marked
 from misure.paper.table import Column, Table, measured, printed
 from misure.paper.tables.rows import NOT_RUN
@@ -50,7 +50,7 @@ def samples_by_organ(run: pd.DataFrame, pair: Pair) -> dict[str, Samples]:
         The paper's organs in its order (without samples where there are none), then classes that the paper
         does not have, then :data:`ALL_ORGANS`.
     """
-    rows = at_threshold(select(of_pair(run, pair.dataset, pair.model), "msr"), None)
+    rows = at_threshold(select(of_pair(run, pair), "msr"), None)
     organs = {name: usable_samples(in_class(rows, name)) for name in class_labels(rows, pair.classes)}
     return organs | {ALL_ORGANS: usable_samples(rows)}
 
@@ -83,7 +83,7 @@ def save_models(run: pd.DataFrame, pair: Pair, folder: Path) -> list[Path]:
     Raises:
         MisureError: If the place cannot be written.
     """
-    source = f"{pair.label}, {Origin.of(of_pair(run, pair.dataset, pair.model)).label}"
+    source = f"{pair.label}, {Origin.of(of_pair(run, pair)).label}"
     written = []
     for organ, samples in samples_by_organ(run, pair).items():
         path = folder / f"{pair.dataset}-{pair.model}" / f"{organ.casefold().replace(' ', '_')}.json"
@@ -113,7 +113,7 @@ def table7(material: Material) -> Table:
         marked("Table 7: post-hoc reliability", frame),
         columns,
         frame,
-        head_note(material.run, material.profile, material.judged, every_draw),
+        head_note(material.run, material.profile, material.judged, of_pair),
         prose("table7.md.j2", n_folds=N_FOLDS, all_organs=ALL_ORGANS),
         n_parts=2,
     )
@@ -124,7 +124,7 @@ def _score_column(name: str, title: str, paper: str) -> Column:
 
 
 def _pair_rows(run: pd.DataFrame, pair: Pair) -> Iterator[dict[str, Any]]:
-    records = of_pair(run, pair.dataset, pair.model)
+    records = of_pair(run, pair)
     paper = {str(name): numbers for name, *numbers in reference()["table7"]}
     for organ, samples in samples_by_organ(run, pair).items():
         origin = Origin.of(samples.rows if len(samples.rows) else records)

@@ -1,4 +1,4 @@
-"""The origin of numbers, and the marks that they carry wherever they are shown.
+"""The origin of numbers and images, and the marks that they carry wherever they are shown.
 
 Two things need a mark: data that stands in for the paper's, and a network that replaces the paper's.
 """
@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from misure.datasets.credit import UNKNOWN_LICENCE, Credit
 from misure.paper.published import DASH
 
 _STAND_IN = "stand-in"
@@ -92,3 +93,11 @@ def marked(title: str, frame: pd.DataFrame) -> str:
 def distinct(values: pd.Series) -> str:
     """Join a column's different values for display, in order of appearance; missing and empty ones do not count."""
     return ", ".join(str(value) for value in values.dropna().unique() if value != "")
+
+
+def credit_of(record: pd.Series) -> Credit:
+    """Read back who made a record's image; records of older versions do not know, and theirs is not showable."""
+    texts = {name: record.get(f"credit_{name}") for name in ("licence_name", "licence_url", "url")}
+    licence = record.get("credit_licence")
+    number = UNKNOWN_LICENCE if licence is None or pd.isna(licence) else int(licence)
+    return Credit(number, **{name: "" if pd.isna(text) else str(text) for name, text in texts.items()})

@@ -15,16 +15,14 @@ from misure.paper.figures.maps import Row
 from misure.paper.maps import load_maps, saved_units
 from misure.paper.material import Material
 from misure.paper.published import Pair
-from misure.paper.query import credit_of, of_pair, undisturbed
-from misure.paper.source import Origin
+from misure.paper.query import at_parameters, of_pair, undisturbed
+from misure.paper.source import Origin, credit_of
 from misure.paper.table import measured
 from misure.report.choice import MOST_CARDS, first_samples
 from misure.report.pictures import Picture, displayable, drawn
 from misure.report.prose import prose
 
 _ORDER = ("sufficient_region", "msr", "rise", "seg_grad_cam")
-_FROM_THE_PROFILE = {"n_masks", "n_iterations", "seed"}
-"""Parameters that a profile sets: no departure from the paper's setting."""
 
 
 def gallery(material: Material) -> dict[str, Any]:
@@ -60,25 +58,17 @@ def saved_explanations(material: Material) -> pd.DataFrame:
     run = material.run
     run = run[undisturbed(run) & run["status"].eq("done") & run["unit"].isin(saved_units(material.maps_folder))]
     units = run.drop_duplicates("unit")
+    usual = pd.concat([at_parameters(units, name)["unit"] for name in EXPLAINERS])
     parts = []
     for pair in material.shown:
-        rows = of_pair(units, pair.dataset, pair.model)
+        rows = of_pair(units, pair)
         showable = [_is_showable(record, pair) for _, record in rows.iterrows()]
-        parts.append(rows.assign(showable=showable, usual=rows.apply(_is_usual, axis=1) if len(rows) else True))
+        parts.append(rows.assign(showable=showable, usual=rows["unit"].isin(usual)))
     return pd.concat(parts)
 
 
 def _is_showable(record: pd.Series, pair: Pair) -> bool:
     return not pair.photographs or credit_of(record).showable
-
-
-def _is_usual(record: pd.Series) -> bool:
-    for name, default in EXPLAINERS[record["explainer"]]().parameters.items():
-        value = record.get(f"param_{name}")
-        known = not isinstance(default, list) and value is not None and not pd.isna(value)
-        if known and name not in _FROM_THE_PROFILE and value != default:
-            return False
-    return True
 
 
 def _card(rows: pd.DataFrame, pair: Pair, maps: Mapping[str, NDArray[Any]]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +16,12 @@ from misure.paper.published import Pair
 from misure.paper.query import SAMPLE, paper_draw, undisturbed
 from misure.paper.source import Origin
 from misure.paper.table import Table
+from misure.plotting import data_uri
 from misure.report.claims import BADGES, board, counts
 from misure.report.provenance import provenance_tables
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-    from markupsafe import Markup
 
 FILE_NAME = "report.html"
 
@@ -36,27 +35,6 @@ _PROFILES = {
     "quick": "Small networks, few samples, a CPU's hour: the method's behaviour, not the paper's counts.",
     "paper": "The paper's counts.",
 }
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """A table with its document.
-
-    Attributes:
-        name: Its file's name.
-        title: In one line.
-        numbers: The table itself, each cell with its raw value and its difference from the paper's.
-        made_from: What its numbers are made from.
-        notes: How to read it.
-        csv: All numbers, as a ``data:`` address.
-    """
-
-    name: str
-    title: str
-    numbers: Markup
-    made_from: Markup
-    notes: Markup
-    csv: str
 
 
 def write_report(  # noqa: PLR0917 - the order is the caller's contract
@@ -97,8 +75,17 @@ def _environment() -> Environment:
         from PIL import Image  # noqa: F401 - as above
     except ImportError as error:
         raise MisureError(f"the report needs {error.name}: pip install 'misure[report]'") from error
+    from misure.report.prose import prose
+
     loader = PackageLoader("misure.report")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made.filters |= {"prose": prose, "csv_uri": _csv_uri}
+    return made
+
+
+def _csv_uri(frame: pd.DataFrame) -> str:
+    """Return all numbers of a table as a ``data:`` address."""
+    return data_uri(frame.to_csv(index=False).encode(), "text/csv;charset=utf-8")
 
 
 def _page(
@@ -113,7 +100,7 @@ def _page(
     from misure.report.gallery import gallery
     from misure.report.scatter import scatter
 
-    verdicts, sheets_shown = board(claims), [_sheet(table) for table in tables]
+    verdicts = board(claims)
     return {
         "profile": material.profile,
         "profile_note": _PROFILES.get(material.profile, ""),
@@ -121,12 +108,12 @@ def _page(
         "claims": verdicts,
         "counts": counts(verdicts),
         "verdicts": BADGES,
-        "sheets": [sheet for sheet in sheets_shown if not sheet.name.startswith(_OPEN_QUESTIONS)],
-        "questions": [sheet for sheet in sheets_shown if sheet.name.startswith(_OPEN_QUESTIONS)],
+        "tables": [table for table in tables if not table.name.startswith(_OPEN_QUESTIONS)],
+        "questions": [table for table in tables if table.name.startswith(_OPEN_QUESTIONS)],
         "figures": embedded(figures),
         "plots": scatter(material),
         "gallery": gallery(material),
-        "provenance": [_sheet(table) for table in provenance_tables(provenance)],
+        "provenance": provenance_tables(provenance),
         **_shipped(),
     }
 
@@ -162,14 +149,3 @@ def _source(material: Material, pair: Pair) -> dict[str, Any]:
         "samples": len(done.drop_duplicates(SAMPLE)),
         "paper_samples": pair.paper_samples,
     }
-
-
-def _sheet(table: Table) -> Sheet:
-    from markupsafe import Markup
-
-    from misure.plotting import data_uri
-    from misure.report.prose import prose
-
-    csv = data_uri(table.frame.to_csv(index=False).encode(), "text/csv;charset=utf-8")
-    numbers = Markup(table.html())  # noqa: S704 - the table escapes what it shows
-    return Sheet(table.name, table.title, numbers, prose(table.head), prose(table.notes), csv)

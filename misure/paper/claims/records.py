@@ -126,7 +126,7 @@ class PairRecords:
     @cached_property
     def every_origin(self) -> Origin:
         """Of all records, also of samples beyond the paper's Tables 1 to 6, from which reliability is predicted."""
-        return Origin.of(of_pair(self.material.run, self.pair.dataset, self.pair.model))
+        return Origin.of(of_pair(self.material.run, self.pair))
 
     @cached_property
     def organs(self) -> dict[str, Samples]:

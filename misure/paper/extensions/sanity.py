@@ -20,7 +20,7 @@ from misure.paper.material import Material
 from misure.paper.prose import prose
 from misure.paper.provenance import head_note
 from misure.paper.published import Pair
-from misure.paper.query import SETTING, every_draw
+from misure.paper.query import SETTING, of_pair
 from misure.paper.source import Origin, marked
 from misure.paper.statistics import Summary, spearman
 from misure.paper.table import Column, Table, estimate, measured
@@ -97,7 +97,7 @@ def sanity_table(material: Material) -> pd.DataFrame:
 
 
 def _pair_rows(material: Material, pair: Pair) -> Iterator[dict[str, Any]]:
-    records = every_draw(material.run, pair)
+    records = of_pair(material.run, pair)
     done = records[(records["status"] == "done") & records["input_noise"].eq(0)].drop_duplicates("unit", keep="last")
     changed = done["intervention"].ne("")
     pairs = twins(done[changed], done[~changed], SETTING)

@@ -20,7 +20,8 @@ from misure.models.normalisation import without_normalisation
 from misure.paper.maps import Maps, load_maps, saved_units
 from misure.paper.provenance import figure_note
 from misure.paper.published import PAPER_MASKS, Pair
-from misure.paper.query import class_labels, credit_of, in_class, paper_draw, select
+from misure.paper.query import class_labels, in_class, paper_draw, select
+from misure.paper.source import credit_of
 from misure.plotting import MAP_COLOURS, show_empty, show_image, show_map, show_mask, show_region
 
 _METHODS = ("msr", "rise", "seg_grad_cam")

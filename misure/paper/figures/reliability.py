@@ -54,7 +54,7 @@ def roc_figure(run: pd.DataFrame, profile: str, pair: Pair) -> Figure:
         A panel per organ and one for all organs; a panel without a curve says why.
     """
     organs = samples_by_organ(run, pair)
-    ran = len(of_pair(run, pair.dataset, pair.model)) > 0
+    ran = len(of_pair(run, pair)) > 0
     n_rows = math.ceil(len(organs) / _COLUMNS)
     figure = Figure(figsize=(_PANEL * _COLUMNS + 0.6, _PANEL * n_rows + 0.9), layout="constrained")
     panels = list(figure.subplots(n_rows, _COLUMNS, squeeze=False).flat)
