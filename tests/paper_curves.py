@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from paper_records import frame, organ, save_map, unit
+from paper_records import organ, run_of, save_map, unit
 
 from misure.paper.extensions.methods import ALWAYS
 from misure.paper.material import Material
 from misure.paper.published import PAIRS
-from misure.paper.query import latest_run
 
 
 def curves(
@@ -33,7 +32,7 @@ def save(folder: Path, name: str, more: dict[str, Any]) -> None:
 
 
 def material_of(folder: Path, *units: list[dict[str, Any]], pairs: tuple[Any, ...] = PAIRS[:1]) -> Material:
-    return Material(latest_run(frame(*units), "quick"), "quick", folder, pd.DataFrame(), pairs)
+    return Material(run_of(*units), "quick", folder, pd.DataFrame(), pairs)
 
 
 def compared(folder: Path, n_samples: int = 3, make: Any = unit, **columns: Any) -> list[list[dict[str, Any]]]:

@@ -10,7 +10,11 @@ import numpy as np
 import pandas as pd
 
 from misure.explainers import EXPLAINERS
+from misure.paper.published import PAIRS
 from misure.paper.query import latest_run
+
+TRIANGLE, UNET, TRANSUNET = PAIRS[:3]
+COCO = next(pair for pair in PAIRS if pair.model == "deeplabv3_mobilenetv2")
 
 _UNIT: dict[str, Any] = {
     "status": "done",
@@ -99,6 +103,11 @@ def frame(*units: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*_COLUMNS, *parameters])
 
 
+def run_of(*units: list[dict[str, Any]]) -> pd.DataFrame:
+    """Join units into a run of the profile ``quick``."""
+    return latest_run(frame(*units), "quick")
+
+
 def save_map(folder: Path, unit_name: str, saliency: np.ndarray, *, sufficient: bool = True, channels: int = 1) -> None:
     """Write one unit's maps as a run does."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -155,4 +164,4 @@ def judged_organ(label: str, n: int, volumes: int = 5, **columns: Any) -> list[l
 def judged_organs(counts: dict[str, int], **columns: Any) -> pd.DataFrame:
     """Return a run of some samples of each organ."""
     units = [rows for label, n in counts.items() for rows in judged_organ(label, n, **columns)]
-    return latest_run(frame(*units), "quick")
+    return run_of(*units)

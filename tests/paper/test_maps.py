@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
-from paper_records import frame, save_map, unit
+from paper_records import run_of, save_map, unit
 
 from misure.errors import MisureError
 from misure.paper.maps import iou, load_maps, noise_floor, saved_units
-from misure.paper.query import latest_run
 
 NOISE = 1e-6
 
@@ -24,10 +22,6 @@ def _map(*pixels: int) -> np.ndarray:
     return flat.reshape(4, 4)
 
 
-def _run(*units: list[dict[str, Any]]) -> pd.DataFrame:
-    return latest_run(frame(*units), "quick")
-
-
 def test_noise_floor_by_hand(tmp_path: Path) -> None:
     pairs = [(unit("msr", s), unit("msr", s, input_noise=NOISE)) for s in range(2)]
     for (quiet, noisy), (first, second) in zip(
@@ -35,7 +29,7 @@ def test_noise_floor_by_hand(tmp_path: Path) -> None:
     ):
         save_map(tmp_path, quiet[0]["unit"], first)
         save_map(tmp_path, noisy[0]["unit"], second)
-    floor = noise_floor(_run(*(rows for pair in pairs for rows in pair)), tmp_path)
+    floor = noise_floor(run_of(*(rows for pair in pairs for rows in pair)), tmp_path)
     # Two of five pixels agree in the first pair, all in the second.
     assert (floor.n, floor.noise, floor.low, floor.high) == (2, NOISE, 0.4, 1.0)
     assert floor.mean == pytest.approx(0.7, abs=1e-12)
@@ -56,7 +50,7 @@ def test_only_twins_are_compared(twin: dict[str, Any], tmp_path: Path) -> None:
     quiet, noisy = unit("msr", 0), unit("msr", **({"sample": 0, "input_noise": NOISE} | twin))
     for rows in (quiet, noisy):
         save_map(tmp_path, rows[0]["unit"], _map(1))
-    assert noise_floor(_run(quiet, noisy), tmp_path).n == 0
+    assert noise_floor(run_of(quiet, noisy), tmp_path).n == 0
 
 
 def test_twins_are_found_where_most_quiet_records_have_another_precision(tmp_path: Path) -> None:
@@ -65,17 +59,17 @@ def test_twins_are_found_where_most_quiet_records_have_another_precision(tmp_pat
     for rows in (quiet, noisy):
         save_map(tmp_path, rows[0]["unit"], _map(1))
     others = [unit("msr", sample, precision="32") for sample in range(4)]
-    assert noise_floor(_run(quiet, noisy, *others), tmp_path).n == 1
+    assert noise_floor(run_of(quiet, noisy, *others), tmp_path).n == 1
 
 
 def test_noise_floor_needs_both_maps(tmp_path: Path) -> None:
     quiet, noisy = unit("msr", 0), unit("msr", 0, input_noise=NOISE)
     save_map(tmp_path, quiet[0]["unit"], _map(1))
-    floor = noise_floor(_run(quiet, noisy), tmp_path)
+    floor = noise_floor(run_of(quiet, noisy), tmp_path)
     assert floor.n == 0
     assert math.isnan(floor.mean)
     assert str(floor).endswith("not measured.")
-    assert noise_floor(_run(), tmp_path).n == 0
+    assert noise_floor(run_of(), tmp_path).n == 0
 
 
 def test_two_empty_masks_agree() -> None:

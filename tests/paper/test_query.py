@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from paper_records import frame, organ, photo, unit
+from paper_records import frame, organ, photo, run_of, unit
 
 from misure.errors import MisureError
 from misure.paper.published import PAIRS
@@ -61,20 +61,17 @@ def test_records_of_another_shape_are_refused() -> None:
     with pytest.raises(MisureError, match="lack the columns weights"):
         latest_run(frame(unit("msr", 0)).drop(columns="weights"), "quick")
     with pytest.raises(MisureError, match="not ISO 8601"):
-        latest_run(frame(unit("msr", 0, created="yesterday")), "quick")
+        run_of(unit("msr", 0, created="yesterday"))
     assert latest_run(pd.DataFrame(), "quick").empty
 
 
 def test_default_parameters_unless_overridden() -> None:
-    run = latest_run(
-        frame(
-            unit("msr", 0),
-            unit("msr", 1, {"lr": 0.01}),
-            unit("msr", 2, {"lr": 0.01, "lam": 0.1}),
-            unit("msr", 3, {"returned": "best"}),
-            unit("sufficient_region", 4),
-        ),
-        "quick",
+    run = run_of(
+        unit("msr", 0),
+        unit("msr", 1, {"lr": 0.01}),
+        unit("msr", 2, {"lr": 0.01, "lam": 0.1}),
+        unit("msr", 3, {"returned": "best"}),
+        unit("sufficient_region", 4),
     )
     assert _samples(select(run, "msr")) == [0]
     assert _samples(select(run, "msr", lr=0.01)) == [1]
@@ -84,15 +81,12 @@ def test_default_parameters_unless_overridden() -> None:
 
 
 def test_none_booleans_and_lists_are_compared() -> None:
-    run = latest_run(
-        frame(
-            unit("seg_grad_cam", 0),
-            unit("seg_grad_cam", 1, {"layer": "encoder"}),
-            unit("rise", 2, {"shift": False}),
-            unit("rise", 3, {"thresholds": [0.3]}),
-            unit("rise", 4),
-        ),
-        "quick",
+    run = run_of(
+        unit("seg_grad_cam", 0),
+        unit("seg_grad_cam", 1, {"layer": "encoder"}),
+        unit("rise", 2, {"shift": False}),
+        unit("rise", 3, {"thresholds": [0.3]}),
+        unit("rise", 4),
     )
     assert set(select(run, "seg_grad_cam")["sample"]) == {0}
     assert set(select(run, "seg_grad_cam", layer="encoder")["sample"]) == {1}
@@ -102,7 +96,7 @@ def test_none_booleans_and_lists_are_compared() -> None:
 
 
 def test_unknown_names_are_refused() -> None:
-    run = latest_run(frame(unit("msr", 0)), "quick")
+    run = run_of(unit("msr", 0))
     with pytest.raises(MisureError, match=r"no method 'mrs'.*msr"):
         select(run, "mrs")
     with pytest.raises(MisureError, match="no parameter 'lambda'"):
@@ -110,15 +104,12 @@ def test_unknown_names_are_refused() -> None:
 
 
 def test_noise_repeats_and_unfinished_samples_do_not_count() -> None:
-    run = latest_run(
-        frame(
-            unit("msr", 0),
-            unit("msr", 0, input_noise=1e-6),
-            unit("msr", 1, status="skipped", reason="class 1 was not predicted"),
-            unit("msr", 2, status="failed", reason="out of memory"),
-            unit("msr", 3, {"lr": 0.01}, status="skipped"),
-        ),
-        "quick",
+    run = run_of(
+        unit("msr", 0),
+        unit("msr", 0, input_noise=1e-6),
+        unit("msr", 1, status="skipped", reason="class 1 was not predicted"),
+        unit("msr", 2, status="failed", reason="out of memory"),
+        unit("msr", 3, {"lr": 0.01}, status="skipped"),
     )
     assert _samples(select(run, "msr")) == [0]
     assert select_and_tally(run, "msr")[1] == Tally(skipped=1, failed=1)
@@ -138,20 +129,17 @@ def test_the_mask_count_with_most_samples_is_taken() -> None:
         return unit("rise", sample, {"n_masks": n_masks}, created=created)
 
     units = [rise(0, 300, EARLY), rise(1, 300, EARLY), rise(0, 2000, LATE)]
-    few = at_threshold(select(latest_run(frame(*units), "quick"), "rise"), 0.2)
+    few = at_threshold(select(run_of(*units), "rise"), 0.2)
     assert few["param_n_masks"].tolist() == [300, 300]
-    run = latest_run(frame(*units, rise(1, 2000, LATE)), "quick")
+    run = run_of(*units, rise(1, 2000, LATE))
     assert at_threshold(select(run, "rise"), 0.2)["param_n_masks"].tolist() == [2000, 2000]
     assert set(select(run, "rise", n_masks=300)["param_n_masks"]) == {300}
 
 
 def test_a_sample_counts_once_and_the_newest_record_wins() -> None:
-    run = latest_run(
-        frame(
-            unit("msr", 0, created=LATE, precision="bf16", dice_explained=0.7),
-            unit("msr", 0, created=EARLY, precision="32", dice_explained=0.6),
-        ),
-        "quick",
+    run = run_of(
+        unit("msr", 0, created=LATE, precision="bf16", dice_explained=0.7),
+        unit("msr", 0, created=EARLY, precision="32", dice_explained=0.6),
     )
     assert select(run, "msr")["dice_explained"].tolist() == [0.7]
 
@@ -159,29 +147,26 @@ def test_a_sample_counts_once_and_the_newest_record_wins() -> None:
 def test_a_cell_has_one_precision() -> None:
     lowered = [unit("msr", sample, created=LATE, precision="bf16", dice_explained=0.5) for sample in (0, 1)]
     full = [unit("msr", sample, created=EARLY, precision="32", dice_explained=0.9) for sample in (0, 1, 2)]
-    assert set(select(latest_run(frame(*lowered, *full), "quick"), "msr")["dice_explained"]) == {0.9}
-    assert set(select(latest_run(frame(*lowered, *full[:2]), "quick"), "msr")["dice_explained"]) == {0.5}
+    assert set(select(run_of(*lowered, *full), "msr")["dice_explained"]) == {0.9}
+    assert set(select(run_of(*lowered, *full[:2]), "msr")["dice_explained"]) == {0.5}
 
 
 def test_thresholds() -> None:
-    rows = select(latest_run(frame(unit("rise", 0), unit("rise", 1)), "quick"), "rise")
+    rows = select(run_of(unit("rise", 0), unit("rise", 1)), "rise")
     assert _samples(at_threshold(rows, 0.4)) == [0, 1]
     assert at_threshold(rows, 0.3).empty
     assert at_threshold(rows, None).empty
 
 
 def test_only_a_pairs_first_draws_of_each_class_count() -> None:
-    run = latest_run(
-        frame(
-            organ("msr", 0, "Aorta", draw=0),
-            organ("msr", 1, "Aorta", draw=49),
-            organ("msr", 2, "Aorta", draw=50),
-            organ("msr", 3, "Liver", draw=49),
-            organ("msr", 4, "Aorta", draw=0, model="transunet"),
-            unit("msr", 5, draw=149),
-            unit("msr", 6, draw=150),
-        ),
-        "quick",
+    run = run_of(
+        organ("msr", 0, "Aorta", draw=0),
+        organ("msr", 1, "Aorta", draw=49),
+        organ("msr", 2, "Aorta", draw=50),
+        organ("msr", 3, "Liver", draw=49),
+        organ("msr", 4, "Aorta", draw=0, model="transunet"),
+        unit("msr", 5, draw=149),
+        unit("msr", 6, draw=150),
     )
     assert [_samples(paper_draw(run, pair)) for pair in PAIRS[:3]] == [[5], [0, 1, 3], [4]]
 
@@ -199,13 +184,10 @@ def test_records_of_older_versions_have_no_draws_or_class_names_and_count() -> N
 
 
 def test_classes_are_told_by_name_whatever_its_spelling() -> None:
-    run = latest_run(
-        frame(
-            organ("msr", 0, "Left Kidney", class_name="left kidney"),
-            organ("msr", 1, "Gall Bladder", class_name="gallbladder"),
-            organ("msr", 2, "Stomach", class_name="stomach"),
-        ),
-        "quick",
+    run = run_of(
+        organ("msr", 0, "Left Kidney", class_name="left kidney"),
+        organ("msr", 1, "Gall Bladder", class_name="gallbladder"),
+        organ("msr", 2, "Stomach", class_name="stomach"),
     )
     assert class_labels(run, ("Aorta", "Left Kidney")) == ["Aorta", "Left Kidney", "gallbladder", "stomach"]
     assert _samples(in_class(run, "Left Kidney")) == [0]
@@ -223,11 +205,11 @@ def test_one_network_stands_for_each_of_the_papers() -> None:
     substitute = photo("msr", 0, "bus")
     published = photo("msr", 0, "bus", model="deeplabv3_resnet50", substitution="")
     unfinished = photo("msr", 1, "bus", model="deeplabv3_resnet50", status="skipped")
-    assert _coco_shown(latest_run(frame(), "quick")) == ["deeplabv3_resnet50"]
-    assert _coco_shown(latest_run(frame(stand_in), "quick")) == ["deeplabv3_stand_in"]
-    assert _coco_shown(latest_run(frame(stand_in, substitute, unfinished), "quick")) == ["deeplabv3_mobilenetv2"]
-    assert _coco_shown(latest_run(frame(stand_in, substitute, published), "quick")) == ["deeplabv3_resnet50"]
-    other_profile = latest_run(frame(stand_in, photo("msr", 0, "bus", profile="paper")), "quick")
+    assert _coco_shown(run_of()) == ["deeplabv3_resnet50"]
+    assert _coco_shown(run_of(stand_in)) == ["deeplabv3_stand_in"]
+    assert _coco_shown(run_of(stand_in, substitute, unfinished)) == ["deeplabv3_mobilenetv2"]
+    assert _coco_shown(run_of(stand_in, substitute, published)) == ["deeplabv3_resnet50"]
+    other_profile = run_of(stand_in, photo("msr", 0, "bus", profile="paper"))
     assert _coco_shown(other_profile) == ["deeplabv3_stand_in"]
     labels = [pair.label for pair in shown_pairs(other_profile)]
     assert labels == ["Triangle, U-Net", "Synapse, U-Net", "Synapse, TransUNet", "COCO-2017, DeepLabv3"]
@@ -236,15 +218,12 @@ def test_one_network_stands_for_each_of_the_papers() -> None:
 def test_what_the_paper_does_not_have_is_named_as_the_records_spell_it() -> None:
     cells = {"dataset": "cells", "model": "tiny", "class_name": "nucleus", "draw": 400}
     wall = cells | {"class_id": 2, "class_name": "wall"}
-    run = latest_run(
-        frame(
-            unit("msr", 0),
-            unit("msr", 0, **cells),
-            unit("msr", 1, **wall),
-            unit("msr", 0, model="another"),
-            unit("msr", 0, model="skipped", status="skipped"),
-        ),
-        "quick",
+    run = run_of(
+        unit("msr", 0),
+        unit("msr", 0, **cells),
+        unit("msr", 1, **wall),
+        unit("msr", 0, model="another"),
+        unit("msr", 0, model="skipped", status="skipped"),
     )
     pairs = further_pairs(run)
     assert [(pair.label, pair.classes) for pair in pairs] == [
@@ -253,4 +232,4 @@ def test_what_the_paper_does_not_have_is_named_as_the_records_spell_it() -> None
     ]
     assert _samples(paper_draw(run, pairs[0])) == [0, 1]
     assert pairs[0].paper_samples is None
-    assert further_pairs(latest_run(frame(unit("msr", 0)), "quick")) == []
+    assert further_pairs(run_of(unit("msr", 0))) == []

@@ -6,26 +6,21 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from paper_records import PHANTOM, SUBSTITUTION, frame, organ, photo, unit
+from paper_records import COCO, PHANTOM, SUBSTITUTION, frame, organ, photo, run_of, unit
 
 from misure.paper.figures.maps import qualitative_figure
 from misure.paper.figures.sizes import size_figure
-from misure.paper.published import DASH, PAIRS, Pair
+from misure.paper.published import DASH
 from misure.paper.query import latest_run
 from misure.paper.source import Origin, distinct, marked
-from misure.paper.tables.console import console_table, experiment_summary
+from misure.paper.tables.console import console_table
 from misure.paper.tables.rows import class_rows, lr_lambda_rows, mask_size_rows, method_rows
-
-COCO: Pair = next(pair for pair in PAIRS if pair.model == "deeplabv3_mobilenetv2")
-
-
-_BUILDERS = (method_rows, mask_size_rows, class_rows, lambda run, pairs: lr_lambda_rows(run, pairs[0]))
 
 
 @pytest.fixture
 def run() -> pd.DataFrame:
     """Two pairs of one photograph and one of another, explained by a substituted network."""
-    return latest_run(frame(photo("msr", 0, "bus"), photo("msr", 0, "car"), photo("msr", 3, "bus")), "quick")
+    return run_of(photo("msr", 0, "bus"), photo("msr", 0, "car"), photo("msr", 3, "bus"))
 
 
 @pytest.mark.parametrize(
@@ -69,10 +64,10 @@ def test_every_table_carries_the_substitution(run: pd.DataFrame, table: object) 
 
 
 def test_headings_name_both_marks() -> None:
-    both = latest_run(frame(organ("msr", 0, "Aorta"), photo("msr", 0, "bus")), "quick")
+    both = run_of(organ("msr", 0, "Aorta"), photo("msr", 0, "bus"))
     expected = f"Table 1; COCO-2017 network: {SUBSTITUTION}; Synapse data: {PHANTOM}"
     assert marked("Table 1", method_rows(both)) == expected
-    assert marked("Table 1", method_rows(latest_run(frame(unit("msr", 0)), "quick"))) == "Table 1"
+    assert marked("Table 1", method_rows(run_of(unit("msr", 0)))) == "Table 1"
     assert marked("Table 1", pd.DataFrame()) == "Table 1"
 
 
@@ -90,7 +85,3 @@ def test_the_terminal_names_it_in_title_and_rows_within_its_width(run: pd.DataFr
     assert len(measured) == 4
     assert all(line.endswith("  substitution") for line in measured)
     assert max(map(len, text.splitlines())) <= 110
-
-
-def test_the_summary_of_an_experiment_names_it(run: pd.DataFrame) -> None:
-    assert experiment_summary(run).endswith(f"n = 3; 103 COCO val2017 images, {SUBSTITUTION}")

@@ -1,4 +1,4 @@
-"""What the paper leaves open, each reading tried: how far numbers move, and which comes nearest to the printed ones."""
+"""Readings of what the paper leaves open: how far each moves numbers, and which comes nearest to the printed ones."""
 
 from __future__ import annotations
 

@@ -5,28 +5,21 @@ from __future__ import annotations
 import math
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from paper_records import ORGANS, frame, organ, photo, unit
+from paper_records import COCO, ORGANS, TRIANGLE, UNET, organ, photo, run_of, unit
 
 from misure.paper.extensions.ambiguities import ambiguities_table, ambiguities_tables, costs_table, distance, summary
 from misure.paper.material import Material
-from misure.paper.published import PAIRS, Pair
-from misure.paper.query import latest_run
+from misure.paper.published import Pair
 
-TRIANGLE, SYNAPSE, COCO = PAIRS[0], PAIRS[1], PAIRS[4]
 HALF = {"context_value": 0.5}
 
 
 def values(dice: float, ratio: float, **others: float) -> dict[str, float]:
     return {"dice_explained": dice, "perturbation_ratio": ratio} | others
-
-
-def run_of(*units: list[dict[str, Any]]) -> pd.DataFrame:
-    return latest_run(frame(*units), "quick")
 
 
 def row_of(table: pd.DataFrame, reading: str, quantity: str, threshold: float | None = None) -> pd.Series:
@@ -55,14 +48,6 @@ def test_means_distances_and_changes_by_hand() -> None:
     assert math.isnan(absent["nearest_share"])
 
 
-def test_only_samples_that_all_readings_share_count() -> None:
-    literal = [unit("msr", s, **values(0.9 if s < 2 else 0.1, 1.0)) for s in range(3)]
-    half = [unit("msr", s, HALF, **values(0.8, 1.0)) for s in (0, 1, 7)]
-    table = ambiguities_table(run_of(*literal, *half), TRIANGLE)
-    first = row_of(table, "literal", "dice_explained")
-    assert (first["n"], first["mean"]) == (2, 0.9)
-
-
 def test_a_reading_with_far_fewer_samples_takes_none_from_the_others() -> None:
     literal = [unit("msr", s) for s in range(5)]
     half = [unit("msr", s, HALF) for s in range(5)]
@@ -86,16 +71,9 @@ def test_the_share_of_resamples_equals_a_count_of_all_of_them() -> None:
     assert row["nearest_share"] == pytest.approx(wins / 27, abs=0.02)  # 4 standard errors of 10,000 draws
 
 
-def test_shares_of_one_printed_number_sum_to_one_and_ties_share() -> None:
-    units = [unit("msr", s, p, binary_dice_explained=0.9) for s in range(4) for p in ({}, HALF)]
-    table = ambiguities_table(run_of(*units), TRIANGLE)
-    dice = table[(table["measure"] == "dice_explained") & table["threshold"].isna() & (table["n"] > 0)]
-    assert dice["nearest_share"].tolist() == [0.25] * 4  # two readings and two definitions, all equal
-
-
 def test_one_image_gives_no_share() -> None:
     units = [organ("msr", 3, label, p) for label in ("Liver", "Aorta") for p in ({}, HALF)]
-    table = ambiguities_table(run_of(*units), SYNAPSE)
+    table = ambiguities_table(run_of(*units), UNET)
     assert row_of(table, "literal", "dice_explained")["n"] == 2
     assert table["nearest_share"].isna().all()
 
@@ -107,7 +85,7 @@ def test_samples_of_an_image_are_drawn_together() -> None:
         for label in ORGANS
         for p in ({}, HALF)
     ]
-    row = row_of(ambiguities_table(run_of(*units), SYNAPSE), "literal", "perturbation_ratio")
+    row = row_of(ambiguities_table(run_of(*units), UNET), "literal", "perturbation_ratio")
     assert (row["n"], row["n_images"], row["low"], row["high"]) == (16, 2, 1.0, 2.0)  # either image alone at the ends
 
 
@@ -121,7 +99,7 @@ def test_rise_has_one_dice_and_each_threshold_its_printed_number() -> None:
 
 
 def test_black_blanking_is_shown_only_where_it_differs() -> None:
-    for pair, expected in ((TRIANGLE, False), (SYNAPSE, False), (COCO, True)):
+    for pair, expected in ((TRIANGLE, False), (UNET, False), (COCO, True)):
         assert ("black blanking" in set(ambiguities_table(run_of(unit("msr", 0)), pair)["reading"])) is expected
 
 
@@ -160,10 +138,9 @@ NEAREST = 'comes "start at 0.5 around the object" with 0.500 [0.500, 0.500], in 
 @pytest.mark.parametrize(
     ("pair", "n", "said", "unsaid"),
     [
-        (TRIANGLE, 12, "between 0.500 (start at 0.5 around the object) and 2.000 (literal)", "stand-in"),
         (TRIANGLE, 12, NEAREST, "Too few"),
         (TRIANGLE, 3, "Too few images (3; it takes 10)", "Nearest to"),
-        (SYNAPSE, 12, "a stand-in: how near a reading comes", "Nearest to"),
+        (UNET, 12, "a stand-in: how near a reading comes", "Nearest to"),
         (COCO, 12, "The network is not the paper's (MobileNetV2 substitution)", "stand-in"),
     ],
 )
@@ -183,7 +160,7 @@ def test_the_summary_says_how_far_numbers_move_and_no_more_than_is_known(
 
 def test_rows_of_a_stand_in_carry_their_mark(tmp_path: Path) -> None:
     run = run_of(*(organ("msr", s, "Liver", p) for s in range(2) for p in ({}, HALF)))
-    tables = list(ambiguities_tables(Material(run, "quick", tmp_path, pd.DataFrame(), [TRIANGLE, SYNAPSE])))
+    tables = list(ambiguities_tables(Material(run, "quick", tmp_path, pd.DataFrame(), [TRIANGLE, UNET])))
     assert [table.name for table in tables] == ["ambiguities", "ambiguities_cost"]
     for table in tables:
         assert "Synapse data: stand-in" in table.title

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from paper_records import SUBSTITUTION, frame, photo, unit
+from paper_records import COCO, SUBSTITUTION, TRIANGLE, photo, run_of, unit
 
 from misure.paper.extensions.contours import (
     ENOUGH_SAMPLES,
@@ -22,11 +22,7 @@ from misure.paper.extensions.contours import (
 )
 from misure.paper.extensions.readings import readings_of
 from misure.paper.material import Material
-from misure.paper.published import PAIRS, Pair
-from misure.paper.query import latest_run
 
-TRIANGLE = PAIRS[0]
-COCO = next(pair for pair in PAIRS if pair.model == "deeplabv3_mobilenetv2")
 SIDE = 224
 READINGS = readings_of("table5_readings")
 
@@ -76,13 +72,6 @@ def test_shares_by_hand() -> None:
     assert whole["sufficient_region"] == pytest.approx((30**2 - 10**2) / SIDE**2)
 
 
-def test_an_empty_mask_has_no_share() -> None:
-    found = shares_near_contour(_maps(np.zeros((SIDE, SIDE))), 3)
-    assert np.isnan(found["mask"])
-    assert np.isnan(found["mask_in_object"])
-    assert found["object"] > 0
-
-
 def test_the_width_grows_with_the_image() -> None:
     maps = {name: np.kron(array, np.ones((2, 2))) for name, array in _maps(np.eye(SIDE)).items() if name != "image"}
     double, plain = shares_near_contour(maps, 3), shares_near_contour(_maps(np.eye(SIDE)), 3)
@@ -93,11 +82,11 @@ def _contour_run(folder: Path, saliency: np.ndarray, samples: int = ENOUGH_SAMPL
     units = [photo("msr", s, "bus") for s in range(samples)]
     for rows in units:
         _save(folder, rows, _maps(saliency))
-    return latest_run(frame(*units), "quick")
+    return run_of(*units)
 
 
-def _document(run: Any, folder: Path, pair: Pair = COCO) -> str:
-    (table,) = contours_tables(Material(run, "quick", folder, run.iloc[:0], [pair]))
+def _document(run: Any, folder: Path) -> str:
+    (table,) = contours_tables(Material(run, "quick", folder, run.iloc[:0], [COCO]))
     return table.markdown()
 
 
@@ -123,7 +112,7 @@ def test_what_is_said_follows_the_intervals(tmp_path: Path, place: Any, of_regio
 
 
 def test_empty_masks_are_left_out_and_counted(tmp_path: Path) -> None:
-    run = latest_run(frame(photo("msr", 0, "bus"), photo("msr", 1, "bus")), "quick")
+    run = run_of(photo("msr", 0, "bus"), photo("msr", 1, "bus"))
     for name, saliency in zip(run["unit"], (np.zeros((SIDE, SIDE)), _square() * 1.0), strict=True):
         np.savez(tmp_path / f"{name}.npz", allow_pickle=False, **_maps(saliency))
     row = contours_table(run, [COCO], tmp_path).iloc[0]
@@ -135,11 +124,10 @@ def test_other_readings_have_rows_where_their_maps_were_saved(tmp_path: Path) ->
     other = photo("msr", 0, "bus", dict(READINGS[3].parameters))
     without_maps = photo("msr", 0, "bus", dict(READINGS[1].parameters))
     _save(tmp_path, other, _maps(_square() * 1.0))
-    table = contours_table(latest_run(frame(other, without_maps), "quick"), [COCO], tmp_path)
+    table = contours_table(run_of(other, without_maps), [COCO], tmp_path)
     assert list(dict.fromkeys(table["reading"])) == [READINGS[0].title, READINGS[3].title]
 
 
 def test_a_dataset_without_maps_has_its_rows() -> None:
-    run = latest_run(frame(unit("msr", 0)), "quick")
+    run = run_of(unit("msr", 0))
     assert contours_table(run, [TRIANGLE], Path("nowhere"))["n_samples"].tolist() == [0, 0]
-    assert ": no saved maps." in _document(run, Path("nowhere"), TRIANGLE)

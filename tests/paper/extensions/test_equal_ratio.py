@@ -11,16 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from paper_curves import aorta, compared, curves, material_of, save
-from paper_records import save_map, unit
+from paper_records import TRANSUNET, TRIANGLE, UNET, save_map, unit
 
 from misure.evaluation.curves import area, dice_at
 from misure.paper.extensions.equal_ratio import RATIOS, lambda_cells, like_for_like_figures, like_for_like_tables
 from misure.paper.extensions.methods import ALWAYS, methods_of
 from misure.paper.material import Material
-from misure.paper.published import PAIRS
 from misure.plotting import style_of
-
-TRIANGLE, UNET, TRANSUNET = PAIRS[:3]
 
 
 def table(material: Material) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from paper_curves import aorta, compared, curves, material_of, save
-from paper_records import unit
+from paper_records import TRANSUNET, UNET, unit
 
 from misure.paper.extensions.insertion_deletion import (
     insertion_deletion_figures,
@@ -14,9 +14,6 @@ from misure.paper.extensions.insertion_deletion import (
     swept_area,
 )
 from misure.paper.extensions.methods import methods_of
-from misure.paper.published import PAIRS
-
-UNET, TRANSUNET = PAIRS[1:3]
 
 
 def test_areas_by_hand() -> None:
@@ -44,8 +41,3 @@ def test_a_figure_has_both_curves_for_each_network_and_names_every_method(tmp_pa
     assert "stand-in" in figure.get_supxlabel()
     titles = {method.title for method in methods_of(material, UNET)}
     assert all(titles <= {text.get_text() for text in axes.texts} for axes in figure.axes)
-
-
-def test_records_without_curves_are_holes(tmp_path: Path) -> None:
-    ((_, figure),) = insertion_deletion_figures(material_of(tmp_path, unit("msr", 0)))
-    assert all("no saved curves" in axes.texts[0].get_text() for axes in figure.axes)

@@ -6,24 +6,12 @@ from pathlib import Path
 
 import pytest
 from paper_curves import compared, curves, material_of, save
-from paper_records import unit
+from paper_records import TRIANGLE, unit
 
 from misure.errors import MisureError
 from misure.explainers import EXPLAINERS
 from misure.paper.extensions.methods import ALWAYS, methods_of
-from misure.paper.published import PAIRS
 from misure.plotting import style_of
-
-TRIANGLE = PAIRS[0]
-
-
-def test_methods_are_compared_on_the_samples_that_all_have(tmp_path: Path) -> None:
-    units = compared(tmp_path, 4)
-    gone = next(rows[0]["unit"] for rows in units if (rows[0]["explainer"], rows[0]["sample"]) == ("rise", 1))
-    (tmp_path / f"{gone}.npz").unlink()
-    methods = methods_of(material_of(tmp_path, *units), TRIANGLE)
-    assert {tuple(method.curves.index) for method in methods} == {((0, 1), (2, 1), (3, 1))}
-    assert all(set(method.rows.index.unique(0)) == {0, 2, 3} for method in methods)
 
 
 def test_a_method_with_few_curves_takes_no_samples_from_the_others(tmp_path: Path) -> None:

@@ -10,17 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from omegaconf import OmegaConf
-from paper_records import frame, organ, save_map, unit
+from paper_records import TRIANGLE, UNET, frame, organ, run_of, save_map, unit
 
 from misure.explainers import MSR
 from misure.paper.extensions.stability import NOISES, STABLE, SUBJECTS, alike, stability_table, stability_tables
 from misure.paper.maps import noise_floor
 from misure.paper.material import Material
-from misure.paper.published import PAIRS
 from misure.paper.query import latest_run, select
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
-TRIANGLE, SYNAPSE = PAIRS[0], PAIRS[1]
 GREY = 1 / 255
 
 
@@ -30,10 +28,6 @@ def a_map(**values: float) -> np.ndarray:
     for name, value in values.items():
         flat[int(name[1:])] = value
     return flat.reshape(4, 4)
-
-
-def run_of(*units: list[dict[str, Any]]) -> pd.DataFrame:
-    return latest_run(frame(*units), "quick")
 
 
 def twins_of(
@@ -111,7 +105,7 @@ def test_the_most_stable_method_is_named_first(tmp_path: Path) -> None:
         for rows, saliency in zip(made, (a_map(p0=1), second), strict=True):
             save_map(tmp_path, rows[0]["unit"], saliency)
         units += made
-    material = Material(run_of(*units), "quick", tmp_path, pd.DataFrame(), [TRIANGLE, SYNAPSE])
+    material = Material(run_of(*units), "quick", tmp_path, pd.DataFrame(), [TRIANGLE, UNET])
     (table,) = stability_tables(material)
     assert len(table.frame) == 2 * len(SUBJECTS) * len(NOISES)
     assert table.frame["stand_in"].equals(table.frame["dataset"].eq("Synapse"))

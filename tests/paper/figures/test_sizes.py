@@ -7,15 +7,23 @@ from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
-from paper_records import COCO_CLASSES, ORGANS, PHANTOM, frame, organ, photo, triangle_records, unit
+from paper_records import (
+    COCO,
+    COCO_CLASSES,
+    ORGANS,
+    PHANTOM,
+    TRIANGLE,
+    UNET,
+    organ,
+    photo,
+    run_of,
+    triangle_records,
+    unit,
+)
 
 from misure.paper.figures.sizes import size_figure
-from misure.paper.published import PAIRS
 from misure.paper.query import latest_run
 from misure.paper.tables.rows import NOT_RUN
-
-PAIR, UNET, *_ = PAIRS
-COCO = next(pair for pair in PAIRS if pair.model == "deeplabv3_mobilenetv2")
 
 
 def _size_panels(figure: Figure) -> dict[str, list[Any]]:
@@ -25,7 +33,7 @@ def _size_panels(figure: Figure) -> dict[str, list[Any]]:
 
 
 def test_size_figure(tmp_path: Path) -> None:
-    left, right = size_figure(latest_run(triangle_records(tmp_path), "quick"), "quick", PAIR).axes
+    left, right = size_figure(latest_run(triangle_records(tmp_path), "quick"), "quick", TRIANGLE).axes
     assert left.collections[0].get_offsets().tolist() == [[100, 0], [200, 1], [300, 2], [400, 3]]
     assert left.get_title().endswith("= 1.00, n = 4")
     assert right.get_title().endswith("= -1.00, n = 4")
@@ -37,7 +45,7 @@ def test_size_figure(tmp_path: Path) -> None:
 )
 def test_size_figure_with_little_data(dilations: list[float], title: str) -> None:
     units = [unit("msr", s, n_dilations=d, prediction_size=100 + s) for s, d in enumerate(dilations)]
-    left = size_figure(latest_run(frame(*units), "quick"), "quick", PAIR).axes[0]
+    left = size_figure(run_of(*units), "quick", TRIANGLE).axes[0]
     assert left.get_title().endswith(title)
     assert [text.get_text() for text in left.texts] == ([] if dilations else [NOT_RUN])
 
@@ -49,7 +57,7 @@ def test_size_figure_has_a_row_for_each_organ_the_papers_first() -> None:
         if label not in {"Gall Bladder", "Spleen"}
         for s in range(4)
     ]
-    figure = size_figure(latest_run(frame(*units), "quick"), "quick", UNET)
+    figure = size_figure(run_of(*units), "quick", UNET)
     panels = _size_panels(figure)
     first = ["Aorta", "Gall Bladder", "Left Kidney", "Right Kidney"]
     assert list(panels) == [*first, "Liver", "Pancreas", "Stomach"]
@@ -66,7 +74,7 @@ def test_size_figure_has_a_row_for_each_organ_the_papers_first() -> None:
 
 def test_later_draws_are_not_in_the_size_figure() -> None:
     units = [organ("msr", s, "Aorta", n_dilations=1.0, draw=draw) for s, draw in enumerate((0, 49, 50, 51))]
-    left, _ = _size_panels(size_figure(latest_run(frame(*units), "quick"), "quick", UNET))["Aorta"]
+    left, _ = _size_panels(size_figure(run_of(*units), "quick", UNET))["Aorta"]
     assert left.get_title().endswith("n = 2")
 
 
@@ -78,7 +86,7 @@ def test_ratio_axes_are_logarithmic_where_the_range_needs_it(ratios: list[float]
     units = [
         organ("msr", s, ORGANS[s % 2], n_dilations=1.0, perturbation_ratio=ratio) for s, ratio in enumerate(ratios)
     ]
-    panels = _size_panels(size_figure(latest_run(frame(*units), "quick"), "quick", UNET))
+    panels = _size_panels(size_figure(run_of(*units), "quick", UNET))
     for label in ORGANS[:2]:  # the same scale in both, though neither has the whole range
         left, right = panels[label]
         assert (left.get_yscale(), right.get_yscale()) == ("linear", scale)
@@ -92,9 +100,9 @@ def test_classes_that_the_paper_merges_are_shown_together_first() -> None:
         for s, name in enumerate([*COCO_CLASSES, "dog", "dog"])
         if name != "cow"
     ]
-    panels = _size_panels(size_figure(latest_run(frame(*units), "quick"), "quick", COCO))
+    panels = _size_panels(size_figure(run_of(*units), "quick", COCO))
     assert list(panels) == ["All classes", "Dog"]  # the other classes have one sample each
     assert panels["All classes"][0].get_title() == "All classes\nSpearman's $\\rho$ = 1.00, n = 9"
     assert panels["Dog"][0].get_title() == "Dog\nSpearman's $\\rho$ = 1.00, n = 3"
-    alone = size_figure(latest_run(frame(units[0]), "quick"), "quick", COCO)
+    alone = size_figure(run_of(units[0]), "quick", COCO)
     assert len(alone.axes) == 2

@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 import pytest
-from paper_records import ORGANS, frame, organ, photo, triangle_records, unit
+from paper_records import ORGANS, frame, organ, photo, run_of, triangle_records, unit
 
 from misure.paper.maps import NoiseFloor
 from misure.paper.material import Material
@@ -62,17 +62,6 @@ def test_parts_name_dataset_and_model(tables):
     assert tables[1].frame["class"].tolist()[::2] == [*ORGANS, *ORGANS]
 
 
-def test_marks_stand_in_rows_title_and_head(tables):
-    first = tables[0]
-    marks = first.frame.groupby("dataset")["remarks"].agg(" ".join)
-    assert "stand-in" in marks["Synapse"]
-    assert "MobileNetV2 substitution" in marks["COCO-2017"]
-    assert "stand-in" not in marks["Triangle"]
-    for text in (first.title, first.head):
-        assert "stand-in" in text
-        assert "MobileNetV2 substitution" in text
-
-
 def test_noise_floors_are_given_pair_by_pair(material, monkeypatch):
     floors = iter(
         [NoiseFloor(0, *(math.nan,) * 4), NoiseFloor(2, 1e-6, 0.7, 0.4, 1.0), *[NoiseFloor(0, *(math.nan,) * 4)] * 2]
@@ -85,7 +74,7 @@ def test_noise_floors_are_given_pair_by_pair(material, monkeypatch):
 
 
 def test_what_the_paper_does_not_have_joins_with_dashes(tmp_path):
-    run = latest_run(frame(unit("msr", 0, dataset="cells", model="tiny"), unit("msr", 0)), "quick")
+    run = run_of(unit("msr", 0, dataset="cells", model="tiny"), unit("msr", 0))
     table = table1(Material(run, "quick", tmp_path, pd.DataFrame(), shown_pairs(run)[:1], further_pairs(run)))
     paper_methods, further = (rows for _, rows in table.frame.groupby("dataset", sort=False))
     assert further["method"].tolist() == paper_methods["method"].tolist()
