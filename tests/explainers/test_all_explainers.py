@@ -131,10 +131,6 @@ def assert_same(one: Explanation, other: Explanation, *, exactly: bool = True) -
     torch.testing.assert_close(one.curve, other.curve, rtol=0, atol=tolerance)
 
 
-def test_every_explainer_has_parameters_for_this_test():
-    assert set(PARAMETERS) == set(misure.EXPLAINERS)
-
-
 def test_every_parameter_but_switches_and_layers_is_checked(method):
     cls = misure.EXPLAINERS[method]
     hints = get_type_hints(cls)

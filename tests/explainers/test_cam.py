@@ -32,6 +32,7 @@ ROW = torch.tensor([[[1.0, -1.0, 2.0, -3.0]]], dtype=torch.float64)
 @pytest.mark.parametrize(
     ("method", "options", "expected"),
     [
+        ("seg_grad_cam", {}, [2.5, 0, 5, 0]),  # two of four pixels are the target: 2 / 4 (3 x + (-1) (-2 x))
         ("hires_cam", {}, [5, 0, 10, 0]),  # the gradient lies on the target alone: 3 x + (-1) (-2 x)
         ("hires_cam", {"pool": 9}, [3, 0, 6, 0]),  # the largest gradients are 3 and 0
         ("score_cam", {}, [0, 1 / 3, 0, 1]),  # the second mask hides pixel 2: Dice 1 and 2/3

@@ -184,17 +184,20 @@ def test_bfloat16_is_fast_on_cpus_with_either_instruction_set(monkeypatch, suppo
 
 
 @pytest.mark.parametrize(
-    ("free", "per_image", "size"), [(10**12, 1, 8), (1000, 100, 4), (1000, 10**9, 1), (10**12, 0, 8)]
+    ("device", "free", "per_image", "size"),
+    [
+        (CPU, 10**12, 1, 8),
+        (CPU, 1000, 100, 4),
+        (CPU, 1000, 10**9, 1),
+        (CPU, 10**12, 0, 8),
+        (CUDA, 10**6, 10**4, 40),
+        (CUDA, 10**6, 1, 64),
+    ],
 )
-def test_automatic_batch_size(monkeypatch, free, per_image, size):
+def test_automatic_batch_size(monkeypatch, device, free, per_image, size):
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=free))
-    assert automatic_batch_size(CPU, per_image) == size
-
-
-def test_automatic_batch_size_on_a_gpu(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10**6, 10**9))
-    assert automatic_batch_size(CUDA, 10**4) == 40
-    assert automatic_batch_size(CUDA, 1) == 64
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**9))
+    assert automatic_batch_size(device, per_image) == size
 
 
 @pytest.mark.parametrize(

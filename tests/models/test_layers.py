@@ -6,6 +6,7 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 from models.test_lending import snapshot
+from models.test_loading import small_segformer
 from oracles.toys import Convolutional, Tokens
 from torch import nn
 from torchvision.models import segmentation
@@ -119,12 +120,6 @@ def test_context_copies_and_repetitions_are_not_suggested():
     assert suggest(layers, (16, 16)) == "body.conv"
 
 
-def segformer():
-    transformers = pytest.importorskip("transformers", reason="needs transformers")
-    sizes = {"depths": [1] * 4, "hidden_sizes": [4, 8, 8, 16], "num_attention_heads": [1] * 4, "decoder_hidden_size": 8}
-    return transformers.SegformerForSemanticSegmentation(transformers.SegformerConfig(num_labels=3, **sizes))
-
-
 def monai(name: str, **parameters):
     pytest.importorskip("monai", reason="needs monai")
     from monai.networks import nets
@@ -143,7 +138,7 @@ ARCHITECTURES = {
     "smp U-Net": (lambda: smp.Unet(**SMP), "encoder.layer4", (512, 2, 3)),
     "smp DeepLabV3": (lambda: smp.DeepLabV3(**SMP), "encoder.layer4", (512, 8, 12)),
     "torchvision": (lambda: segmentation.lraspp_mobilenet_v3_large(**NOTHING), "backbone.16", (960, 4, 6)),
-    "SegFormer": (segformer, "segformer.stages.3", (16, 2, 3)),
+    "SegFormer": (small_segformer, "segformer.stages.3", (16, 2, 3)),
     # the lowest block beside its skip connection
     "MONAI U-Net": (lambda: monai("UNet", channels=(4, 8, 16), strides=(2, 2)), "model.1.submodule.1", (24, 16, 24)),
     "MONAI SwinUNETR": (swin, "swinViT.layers4.0", (192, 2, 3)),

@@ -162,20 +162,16 @@ def test_a_checkpoint_brings_its_description(tmp_path):
     assert load_model(tmp_path / "small.safetensors", mean=[0.4]).mean == (0.4,)
 
 
+def small_segformer() -> nn.Module:
+    transformers = pytest.importorskip("transformers", reason="needs transformers")
+    sizes = {"depths": [1] * 4, "hidden_sizes": [4, 8, 8, 16], "num_attention_heads": [1] * 4, "decoder_hidden_size": 8}
+    labels = {"id2label": {0: "sky", 1: "sea", 2: "sand"}, "label2id": {"sky": 0, "sea": 1, "sand": 2}}
+    return transformers.SegformerForSemanticSegmentation(transformers.SegformerConfig(**sizes, **labels)).eval()
+
+
 @pytest.fixture(scope="module")
 def segformer(tmp_path_factory):
-    transformers = pytest.importorskip("transformers", reason="needs transformers")
-    torch.manual_seed(1)
-    config = transformers.SegformerConfig(
-        depths=[1] * 4,
-        hidden_sizes=[4, 8, 8, 16],
-        num_attention_heads=[1] * 4,
-        decoder_hidden_size=8,
-        id2label={0: "sky", 1: "sea", 2: "sand"},
-        label2id={"sky": 0, "sea": 1, "sand": 2},
-    )
-    network = transformers.SegformerForSemanticSegmentation(config).eval()
-    folder = tmp_path_factory.mktemp("segformer")
+    network, folder = small_segformer(), tmp_path_factory.mktemp("segformer")
     network.save_pretrained(folder)
     described = {"do_normalize": True, "image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}
     (folder / "preprocessor_config.json").write_text(json.dumps(described))
