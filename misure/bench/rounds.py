@@ -11,7 +11,7 @@ from torch import Tensor
 
 from misure.bench.memory import peak_memory
 from misure.bench.peers import OneImage
-from misure.explainers.base import Explainer
+from misure.explainers.base import Explainer, SaliencyMaps
 from misure.metrics import Evaluation, evaluate, min_max
 from misure.models.compute import Compute, now
 from misure.models.wrapper import SegmentationModel, frozen
@@ -34,20 +34,16 @@ class Contest:
 
 
 @dataclass(frozen=True)
-class Maps:
+class Timed:
     """Maps of a round's images and what they cost.
 
     Attributes:
-        saliency: N x H x W.
-        regions: bool, N x H x W, what the images were restricted to; or None.
-        n_dilations: Per image, of MSR.
+        maps: Of all images.
         seconds: Per image.
         peak_bytes: Peak memory of the turn above its start, see :func:`misure.bench.memory.peak_memory`.
     """
 
-    saliency: Tensor
-    regions: Tensor | None
-    n_dilations: Sequence[int | None]
+    maps: SaliencyMaps
     seconds: Sequence[float]
     peak_bytes: int | None = None
 
@@ -68,18 +64,18 @@ class Round:
         for version in versions:
             short.run(version, self.contest.warm_up)
 
-    def maps(self, version: Version) -> Maps:
+    def maps(self, version: Version) -> Timed:
         """Explain the round's images and measure it."""
         with peak_memory(self.images.device) as peak:
-            maps = self.run(version, self.contest.explainer)
-        return replace(maps, peak_bytes=peak.bytes)
+            timed = self.run(version, self.contest.explainer)
+        return replace(timed, peak_bytes=peak.bytes)
 
-    def run(self, version: Version, explainer: Explainer) -> Maps:
+    def run(self, version: Version, explainer: Explainer) -> Timed:
         """Explain the round's images."""
         name, precision = version
         return self._ours(explainer, precision) if name == OURS else self._one_by_one(name, explainer)
 
-    def _one_by_one(self, name: str, explainer: Explainer) -> Maps:
+    def _one_by_one(self, name: str, explainer: Explainer) -> Timed:
         explain = self.contest.contestants[name]
         done, seconds = [], []
         for image, target in zip(self.images, self.targets, strict=True):
@@ -87,25 +83,24 @@ class Round:
             done.append(explain(self.model, image, target, explainer))
             seconds.append(now(image.device) - started)
         regions = [m.sufficient_region for m in done if m.sufficient_region is not None]
-        return Maps(
+        dilations = [m.n_dilations for m in done if m.n_dilations is not None]
+        maps = SaliencyMaps(
             torch.stack([m.saliency for m in done]),
             torch.stack(regions) if regions else None,
-            [m.n_dilations for m in done],
-            seconds,
+            torch.tensor(dilations) if dilations else None,
         )
+        return Timed(maps, seconds)
 
-    def _ours(self, explainer: Explainer, precision: str) -> Maps:
+    def _ours(self, explainer: Explainer, precision: str) -> Timed:
         n_images, device = len(self.images), self.images.device
         started = now(device)
         with frozen(self.model, Compute(precision, self.batch_size), device) as network:
             maps = explainer.saliency_maps(network, self.images, TargetBatch.stack(self.targets, device))
-        seconds = (now(device) - started) / n_images
-        dilations = [None] * n_images if maps.n_dilations is None else maps.n_dilations.tolist()
-        return Maps(maps.saliency, maps.sufficient_region, dilations, [seconds] * n_images)
+        return Timed(maps, [(now(device) - started) / n_images] * n_images)
 
-    def rows(self, method: str, start: int, maps: Mapping[Version, Maps]) -> list[dict[str, Any]]:
+    def rows(self, method: str, start: int, turns: Mapping[Version, Timed]) -> list[dict[str, Any]]:
         """Measure all maps in float32 and compare ours, in every precision, with each contestant's."""
-        columns = {version: self._columns(of_version) for version, of_version in maps.items()}
+        columns = {version: self._columns(timed) for version, timed in turns.items()}
         return [
             {
                 "method": method,
@@ -115,36 +110,36 @@ class Round:
                 "times_faster": theirs.seconds[i] / ours.seconds[i],
                 **columns[name, "32"][i],
                 **{f"misure_{key}": value for key, value in columns[OURS, precision][i].items()},
-                **_agreement(ours.saliency[i], theirs.saliency[i]),
+                **_agreement(ours.maps.saliency[i], theirs.maps.saliency[i]),
             }
-            for (name, _), theirs in maps.items()
+            for (name, _), theirs in turns.items()
             if name != OURS
-            for (version, precision), ours in maps.items()
+            for (version, precision), ours in turns.items()
             if version == OURS
             for i in range(len(self.images))
         ]
 
-    def _columns(self, maps: Maps) -> list[dict[str, Any]]:
+    def _columns(self, timed: Timed) -> list[dict[str, Any]]:
         """One version's part of the rows, image by image."""
         return [
             {
-                "seconds": maps.seconds[i],
+                "seconds": timed.seconds[i],
                 "dice_explained": evaluation.dice_explained,
                 "perturbation_ratio": evaluation.perturbation_ratio,
-                "n_dilations": maps.n_dilations[i],
-                "peak_bytes": maps.peak_bytes,
+                "n_dilations": timed.maps.of_image(i)["n_dilations"],
+                "peak_bytes": timed.peak_bytes,
             }
-            for i, evaluation in enumerate(self._evaluations(maps))
+            for i, evaluation in enumerate(self._evaluations(timed.maps))
         ]
 
-    def _evaluations(self, maps: Maps) -> list[Evaluation]:
+    def _evaluations(self, maps: SaliencyMaps) -> list[Evaluation]:
         thresholds = self.contest.explainer.thresholds
         masks = (min_max(maps.saliency) > thresholds[0]).float() if thresholds else maps.saliency
         device = self.images.device
         with frozen(self.model, Compute("32", self.batch_size), device) as network:
             batch = TargetBatch.stack(self.targets, device)
             masks = masks.to(self.images.dtype)
-            return evaluate(network, self.images, batch, masks, threshold=None, support=maps.regions)
+            return evaluate(network, self.images, batch, masks, threshold=None, support=maps.sufficient_region)
 
 
 def _agreement(ours: Tensor, theirs: Tensor) -> dict[str, float]:
