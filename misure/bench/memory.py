@@ -16,7 +16,7 @@ _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class Peak:
-    """Where a peak is found once it is known.
+    """The peak of a block's memory, filled in when the block ends.
 
     Attributes:
         bytes: Above what was in use at the start; None where it cannot be measured.
