@@ -124,6 +124,16 @@ def composed(config: str, variants: Iterable[Sequence[str]], overrides: Sequence
             raise MisureError(f"{' '.join(variant)}: {' '.join(str(error).split())}") from error
 
 
+def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """List the values of a tree with their dotted keys, without resolving any."""
+    tree = OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
+    if isinstance(tree, dict):
+        for name, child in tree.items():
+            yield from leaves(child, f"{prefix}.{name!s}" if prefix else str(name))
+    else:
+        yield prefix, tree
+
+
 def split_values(values: str) -> list[str]:
     """Split a sweep's values the way Hydra's sweeper would."""
     override = OverridesParser.create().parse_override(f"key={values}")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
+
+_FOLDERS = re.compile(r"(?<![\w:/.~])(?:~?/|[A-Za-z]:\\)(?:[^\s/\\\"',;:()]+[/\\])+(?=[^\s/\\])")
 
 
 class MisureError(Exception):
@@ -22,6 +25,11 @@ def brief(error: BaseException, most: int = 200) -> str:
     """Return what an error says in one line of at most ``most`` characters, or its type where it says nothing."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(str(reason).split())[:most] or type(error).__name__
+
+
+def without_folders(text: str) -> str:
+    """Return a text without the folders of absolute paths, which say nothing that another machine could use."""
+    return _FOLDERS.sub("", text)
 
 
 def some(names: Sequence[str], most: int = 3) -> str:

@@ -17,7 +17,7 @@ from misure.io.atomic import write_atomically
 from misure.models.compute import Compute
 from misure.models.wrapper import frozen
 from misure.paper.table import Column, Table
-from misure.sweep.announcement import outline
+from misure.sweep.announcement import only_planned
 from misure.sweep.experiment import Experiment
 from misure.sweep.pace import Pace
 from misure.sweep.provenance import hardware
@@ -127,7 +127,7 @@ def measured_page(
     Raises:
         MisureError: If the network or its images cannot be had, or the folder cannot be written.
     """
-    if outline(cfg, what, seconds):
+    if only_planned(cfg, what, seconds):
         return ""
     return measure(PredictedSamples.first(cfg, n_images)).write(Path(cfg.outputs) / "bench")
 

@@ -17,7 +17,7 @@ from misure.bench.rounds import LITERAL
 from misure.config import composed
 from misure.errors import MisureError
 from misure.explainers import EXPLAINERS
-from misure.sweep.announcement import outline
+from misure.sweep.announcement import only_planned
 
 _LITERAL_VERSION = "literal: one image and one mask at a time, float32, contiguous memory"
 
@@ -35,7 +35,7 @@ def bench(cfg: DictConfig) -> str:
     networks = [[f"{group}={name}" for group, name in network.items()] for network in cfg.bench.networks]
     frames, texts = [], []
     for each in composed("bench", networks, overrides):
-        if outline(each, f"timing {', '.join(cfg.bench.methods)} and their peers on {cfg.bench.images} images"):
+        if only_planned(each, f"timing {', '.join(cfg.bench.methods)} and their peers on {cfg.bench.images} images"):
             continue
         try:
             frame, text = _measured(each)

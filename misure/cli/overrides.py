@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from misure.cli.reads import READS, Reads, covering
-from misure.config import CONFIG_FOLDER, config_groups, sweep_grid
+from misure.config import CONFIG_FOLDER, config_groups, leaves, sweep_grid
 from misure.errors import MisureError, did_you_mean
 
 _UNKNOWN = re.compile(r"Could not override '([^']+)'")
@@ -121,7 +121,7 @@ def reaches(cfg: DictConfig, keys: Sequence[str], key: str, usual: Sequence[Any]
     node = OmegaConf.select(cfg, key)
     changed = copy.deepcopy(cfg)
     with open_dict(changed):
-        for leaf in _leaves(node, key) if OmegaConf.is_config(node) else [key]:
+        for leaf, _ in leaves(node, key):
             OmegaConf.update(changed, leaf, _OTHER, force_add=True)
     return _resolved(changed, keys) != usual
 
@@ -143,31 +143,21 @@ def _resolved(cfg: DictConfig, keys: Iterable[str]) -> list[Any]:
     return [value(key) for key in keys]
 
 
-def _leaves(node: Any, prefix: str = "") -> Iterator[str]:
-    """List the dotted keys of a node's values, without resolving any."""
-    tree = OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
-    if isinstance(tree, dict):
-        for name, child in tree.items():
-            yield from _leaves(child, f"{prefix}.{name!s}" if prefix else str(name))
-    else:
-        yield prefix
-
-
 def _nothing_changed(reads: Reads, name: str, cfg: DictConfig, given: str, key: str) -> MisureError:
     """Write the error: what does not count, and the keys of that name which do."""
     if key in reads.instead:
         return MisureError(f"{given} changes nothing: {name} reads {reads.instead[key]} instead")
-    keys, leaves = list(reads.keys(cfg)), list(_leaves(cfg))
-    own = [leaf for leaf in leaves if any(_holds(read, leaf) for read in keys)]
+    keys, present = list(reads.keys(cfg)), [leaf for leaf, _ in leaves(cfg)]
+    own = [leaf for leaf in present if any(_holds(read, leaf) for read in keys)]
     named = [leaf for leaf in own if leaf.endswith(f".{key}")]
-    named = named or [leaf for leaf in leaves if leaf.endswith(f".{key}") and reaches(cfg, keys, leaf)]
+    named = named or [leaf for leaf in present if leaf.endswith(f".{key}") and reaches(cfg, keys, leaf)]
     elsewhere = list(_with_other_choices(reads, cfg, key, ends=not named))
     if named or elsewhere:
         some = [*elsewhere[:_MOST_NAMED], *(["..."] if len(elsewhere) > _MOST_NAMED else []), *named]
         return MisureError(f"{given} changes nothing here: {name} reads {', '.join(some)}")
     if OmegaConf.select(cfg, key) is not None and not given.startswith("+"):
         return MisureError(f"{given} changes nothing: {name} does not read {key}")
-    roots = [leaf for leaf in leaves if "." not in leaf and reaches(cfg, keys, leaf)]
+    roots = [leaf for leaf in present if "." not in leaf and reaches(cfg, keys, leaf)]
     return MisureError(f"{given} changes nothing: {name} reads no {key}{did_you_mean(key, dict.fromkeys(roots + own))}")
 
 
@@ -186,7 +176,7 @@ def _with_other_choices(reads: Reads, cfg: DictConfig, key: str, *, ends: bool) 
             with open_dict(other):
                 other[group] = node
             read = list(reads.keys(other))
-            named = [leaf for leaf in _leaves(node, group) if leaf.endswith(f".{key}")] if ends else []
+            named = [leaf for leaf, _ in leaves(node, group) if leaf.endswith(f".{key}")] if ends else []
             if OmegaConf.select(other, key) is not None and reaches(other, read, key):
                 yield f"{key} with {group}={path.stem}"
             elif any(reaches(other, read, leaf) for leaf in named):

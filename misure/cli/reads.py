@@ -15,10 +15,6 @@ Variants = Callable[[DictConfig, Sequence[str]], Iterable[list[str]]]
 """Makes further overrides, each a list, out of a composed configuration and the user's overrides."""
 
 
-def _alone(_cfg: DictConfig, _given: Sequence[str]) -> Iterable[list[str]]:
-    return [[]]
-
-
 @dataclass(frozen=True)
 class Reads:
     """Keys that an entry point reads of its configuration.
@@ -31,7 +27,7 @@ class Reads:
     """
 
     keys: Callable[[DictConfig], Iterable[str]]
-    variants: Variants = _alone
+    variants: Variants = lambda _cfg, _given: [[]]
     instead: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -70,36 +66,16 @@ def _samples(cfg: DictConfig) -> list[str]:
     return [*_setup(cfg), "dataset.sampling", "seed", "runner.compute"]
 
 
-def _train(cfg: DictConfig) -> list[str]:
-    return [*_setup(cfg), *_training(cfg)]
-
-
 def _run(cfg: DictConfig) -> list[str]:
     counts = ("saved_maps", "stability_samples", "sanity_samples", "curve_samples")
-    own = (
-        "explainer",
-        "reading",
-        "readings",
-        "n_samples",
-        "input_noise",
-        "intervention",
-        "after",
-        "runner.images_per_step",
-    )
-    return [*_samples(cfg), *(f"dataset.counts.{key}" for key in counts), *own]
+    changes = ("explainer", "reading", "readings", "input_noise", "intervention")
+    amounts = ("n_samples", "after", "runner.images_per_step")
+    return [*_samples(cfg), *(f"dataset.counts.{key}" for key in counts), *changes, *amounts]
 
 
 def _reproduce(cfg: DictConfig) -> list[str]:
-    return [
-        *_run(cfg),
-        *_tables(cfg),
-        "datasets",
-        "sweeps",
-        "shows",
-        "only",
-        "dataset.counts.max_minutes",
-        "dataset.empty_truth_counts",
-    ]
+    own = ("datasets", "sweeps", "shows", "only", "dataset.counts.max_minutes", "dataset.empty_truth_counts")
+    return [*_run(cfg), *_tables(cfg), *own]
 
 
 def _tables(cfg: DictConfig) -> list[str]:
@@ -148,7 +124,7 @@ def _prepare_data(_cfg: DictConfig) -> list[str]:
 
 READS: dict[str, Reads] = {
     "run": Reads(_run),
-    "train": Reads(_train),
+    "train": Reads(lambda cfg: [*_setup(cfg), *_training(cfg)]),
     "reproduce": Reads(_reproduce, _every_sweep),
     "tables": Reads(_tables),
     "bench": Reads(lambda cfg: [*_samples(cfg), "bench", "runner.batch_size"], _bench_networks),

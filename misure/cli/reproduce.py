@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from misure.cli.remake import write_outputs
 from misure.errors import MisureError
 from misure.paper.tables.console import experiment_summary
-from misure.sweep.announcement import PLAN_ALONE, announced
+from misure.sweep.announcement import announced
 from misure.sweep.availability import NetworkChoice, fitted
 from misure.sweep.experiment import Experiment
 from misure.sweep.journal import Failures, Journal
@@ -44,7 +44,7 @@ def reproduce(cfg: DictConfig) -> None:
     requested = _requested(cfg, HydraConfig.get().overrides.task, failures)
     paces = _paces(requested, failures)
     plan = Plan.of(requested, paces, list(failures.left_out), limited=True)
-    print(*announced(plan, cfg.profile.name), *([PLAN_ALONE] if cfg.plan_only else []), sep="\n", flush=True)
+    print(*announced(plan, cfg), sep="\n", flush=True)
     if cfg.plan_only:
         return
     counts, store = RunCounts(), RecordStore(journal.folder / "records")
@@ -73,7 +73,7 @@ def run_one(cfg: DictConfig) -> None:
     if not cfg.plan_only:
         check_writable(journal.folder)
     plan = Plan.of([("", experiment)], {experiment.setup: settled_pace(cfg)})
-    print(*announced(plan, cfg.profile.name), *([PLAN_ALONE] if cfg.plan_only else []), sep="\n", flush=True)
+    print(*announced(plan, cfg), sep="\n", flush=True)
     if cfg.plan_only:
         return
     (part,), (experiment,) = plan.setups, plan.experiments

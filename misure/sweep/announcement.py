@@ -15,23 +15,33 @@ from misure.sweep.plan import Outlook, Plan, SetupPlan
 from misure.sweep.setup import checkpoint_path
 from misure.sweep.sweeps import Requested
 
-PLAN_ALONE = "this was the plan alone: nothing was trained, downloaded or written"
+_PLAN_ALONE = "this was the plan alone: nothing was trained, downloaded or written"
 
 
-def announced(plan: Plan, profile: str) -> Iterator[str]:
-    """Write the lines of a plan of experiments."""
+def announced(plan: Plan, cfg: DictConfig) -> Iterator[str]:
+    """Write the lines of a plan of experiments.
+
+    Args:
+        plan: The plan.
+        cfg: Names the profile, and says whether only the plan is asked for.
+    """
     asked, distinct = sum(e.n_samples for _, e in plan.requested), _distinct(plan.experiments)
     shared = f"; the sweeps ask for {asked}, {asked - distinct} of them are shared" if asked > distinct else ""
-    yield f"plan: profile {profile}, {len(plan.experiments)} experiments, {distinct} explanations at most{shared}"
+    size = f"{len(plan.experiments)} experiments, {distinct} explanations at most"
+    yield f"plan: profile {cfg.profile.name}, {size}{shared}"
     yield from _sharing(plan.requested)
     for setup in plan.setups:
         yield from _setup(setup)
         yield from _methods(setup)
     yield from table(plan.setups, plan.left_out)
     yield from _estimate(plan)
+    if cfg.plan_only:
+        yield _PLAN_ALONE
 
 
-def outline(cfg: DictConfig, what: str, work: Callable[[Pace], float] = lambda _: 0.0, *, trains: bool = False) -> bool:
+def only_planned(
+    cfg: DictConfig, what: str, work: Callable[[Pace], float] = lambda _: 0.0, *, trains: bool = False
+) -> bool:
     """Print the plan of an entry point that prepares one setup, if only the plan is asked for.
 
     Args:
@@ -46,7 +56,7 @@ def outline(cfg: DictConfig, what: str, work: Callable[[Pace], float] = lambda _
     if cfg.plan_only:
         pace = settled_pace(cfg)
         setup = SetupPlan(cfg, Needs.of(cfg, pace, anew=trains), pace, other_work=work(pace))
-        print("\n".join([f"plan: {what}", *_setup(setup), *table([setup]), PLAN_ALONE]), flush=True)
+        print("\n".join([f"plan: {what}", *_setup(setup), *table([setup]), _PLAN_ALONE]), flush=True)
     return bool(cfg.plan_only)
 
 

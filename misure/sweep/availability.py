@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from misure.config import build, composed
+from misure.config import build, composed, leaves
 from misure.datasets.available import Available
 from misure.errors import AbsentError, MisureError
 from misure.models.wrapper import SegmentationModel
@@ -133,9 +132,8 @@ def stand_in_overrides(cfg: DictConfig) -> list[str]:
     otherwise = OmegaConf.select(cfg, "dataset.counts.stand_in")
     if otherwise is None or available(cfg).state != "stand-in":
         return []
-    flat = OmegaConf.to_container(otherwise, resolve=True)
-    assert isinstance(flat, dict)  # noqa: S101 - a mapping in every profile
-    return [f"profile.{cfg.dataset.name}.{key}={value}" for key, value in _leaves(flat)]
+    resolved = OmegaConf.to_container(otherwise, resolve=True)
+    return [f"{key}={value}" for key, value in leaves(resolved, f"profile.{cfg.dataset.name}")]
 
 
 def fitted(cfg: DictConfig, config: str, overrides: Sequence[str]) -> DictConfig:
@@ -148,11 +146,3 @@ def fitted(cfg: DictConfig, config: str, overrides: Sequence[str]) -> DictConfig
     """
     changes = stand_in_overrides(cfg)
     return next(composed(config, [changes], overrides)) if changes else cfg
-
-
-def _leaves(tree: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -213,50 +212,36 @@ def _of_another_network(explainer: Explainer) -> Explainer:
     return explainer
 
 
-def sufficient_or_whole(
-    method: SufficientRegion, network: FrozenNetwork, images: Tensor, targets: TargetBatch
-) -> tuple[Tensor, Tensor]:
-    """Find sufficient regions of another network's prediction, which may not exist.
-
-    Where not even the whole image reaches ``tau``, the whole image is the region that stage 1 would grow to; it is
-    taken at once, so that a useless search costs one forward pass.
-
-    Returns:
-        As :func:`misure.explainers.sufficient_region.find_sufficient_region`.
-    """
-
-    @torch.no_grad()
-    def score(part: slice) -> Tensor:
-        return dice(targets[part].hits(network(images[part])), targets[part].regions)
-
-    scores = network.map(score, len(images), images[0])
-    regions = torch.ones_like(targets.regions)
-    n_dilations = torch.tensor([_dilations_to_whole(mask) for mask in targets.regions], device=images.device)
-    reached = scores > method.tau
-    if reached.any():
-        regions[reached], n_dilations[reached] = find_sufficient_region(
-            network, images[reached], targets[reached], tau=method.tau, blanking=method.fill
-        )
-    return regions, n_dilations
-
-
 def _dilations_to_whole(mask: Tensor) -> int:
     """Count the dilations after which an object (bool, H x W) fills the image."""
-    return sum(1 for _ in _growing(mask))
-
-
-def _growing(mask: Tensor) -> Iterator[Tensor]:
+    count = 0
     while not mask.all():
-        mask = dilate(mask[None])[0]
-        yield mask
+        mask, count = dilate(mask[None])[0], count + 1
+    return count
 
 
 class _Tolerant(SufficientRegion):
-    """Stage 1 that ends with the whole image where nothing suffices."""
+    """Stage 1 of another network's prediction, for which no region may suffice.
+
+    Where not even the whole image reaches ``tau``, the whole image is the region that stage 1 would grow to; it is
+    taken at once, so that a useless search costs one forward pass.
+    """
 
     def sufficient_regions(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> tuple[Tensor, Tensor]:
         """Return the masks M_SR and the numbers of dilations."""
-        return sufficient_or_whole(self, network, images, targets)
+
+        @torch.no_grad()
+        def score(part: slice) -> Tensor:
+            return dice(targets[part].hits(network(images[part])), targets[part].regions)
+
+        reached = network.map(score, len(images), images[0]) > self.tau
+        regions = torch.ones_like(targets.regions)
+        n_dilations = torch.tensor([_dilations_to_whole(mask) for mask in targets.regions], device=images.device)
+        if reached.any():
+            regions[reached], n_dilations[reached] = find_sufficient_region(
+                network, images[reached], targets[reached], tau=self.tau, blanking=self.fill
+            )
+        return regions, n_dilations
 
 
 @dataclass(frozen=True, kw_only=True)

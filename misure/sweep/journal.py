@@ -7,7 +7,6 @@ import fcntl
 import json
 import logging
 import os
-import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from misure.errors import AbsentError, MisureError
+from misure.errors import AbsentError, MisureError, without_folders
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +35,6 @@ _LISTS_OF_OLDER_VERSIONS: dict[Event, str] = {
 """JSON lists of entries that earlier versions kept in the same folder, by the event that each of them notes."""
 
 _LONGEST = 300
-_ABSOLUTE_PATH = re.compile(r"(?<![\w/:.~-])/(?:[^\s/:'\",;()]+/)+([^\s/:'\",;()]*)")
 
 
 class CannotWriteError(MisureError):
@@ -223,7 +221,7 @@ def reason_of(error: BaseException) -> str:
 
     Of absolute paths the file's name is left: a reason is kept in records, which are passed on.
     """
-    message = _ABSOLUTE_PATH.sub(r"\1", " ".join(str(error).split()))
+    message = without_folders(" ".join(str(error).split()))
     if not isinstance(error, MisureError):
         message = f"{type(error).__name__}: {message}" if message else type(error).__name__
     return message if len(message) <= _LONGEST else message[: _LONGEST - 3] + "..."

@@ -18,7 +18,7 @@ import pandas as pd
 import psutil
 import torch
 
-from misure.errors import MisureError
+from misure.errors import MisureError, without_folders
 from misure.io.atomic import write_atomically
 from misure.io.download import file_digest
 from misure.models.checkpoint import read_info
@@ -26,8 +26,6 @@ from misure.models.checkpoint import read_info
 _CPU_INFO = Path("/proc/cpuinfo")
 _INSTRUCTION_SETS = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
 _DATA_COLUMNS = ("dataset", "dataset_source", "dataset_fingerprint", "stand_in")
-_ABSOLUTE = re.compile(r"(?<![\w:/.~])(?:~?/|[A-Za-z]:\\)(?:[^\s/\\\"',;:()]+[/\\])+(?=[^\s/\\])")
-"""The folders of an absolute path, which say nothing that another machine could use."""
 
 
 def write_provenance(outputs: Path, run: pd.DataFrame, stages: Sequence[Mapping[str, Any]]) -> Path:
@@ -175,7 +173,7 @@ def _values(run: pd.DataFrame, column: str) -> list[Any]:
 
 def _without_folders(value: Any) -> Any:
     if isinstance(value, str):
-        return _ABSOLUTE.sub("", value)
+        return without_folders(value)
     if isinstance(value, Mapping):
         return {str(key): _without_folders(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

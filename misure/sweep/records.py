@@ -25,7 +25,7 @@ from misure.sweep.journal import CannotWriteError, Journal
 _HINT = " (outputs=<another folder>); records written so far are intact"
 
 _ADDED_ATTRIBUTES = {"intervention": "", "precision": "32"}
-_ADDED_LATER = {"lr_schedule": "constant"}
+_ADDED_PARAMETERS = {"lr_schedule": "constant"}
 """Attributes and parameters that came after the first records, each with the value that says what those did, which is
 no part of the identity."""
 
@@ -63,9 +63,8 @@ class Unit:
     @property
     def id(self) -> str:
         """20 hexadecimal digits that depend on every attribute; float32 records of older versions keep theirs."""
-        identity = {k: v for k, v in asdict(self).items() if k not in _ADDED_ATTRIBUTES or v != _ADDED_ATTRIBUTES[k]}
-        known = {k: v for k, v in self.parameters.items() if k not in _ADDED_LATER or v != _ADDED_LATER[k]}
-        identity["parameters"] = known
+        identity = _unlike(_ADDED_ATTRIBUTES, asdict(self))
+        identity["parameters"] = _unlike(_ADDED_PARAMETERS, self.parameters)
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:20]
 
     def columns(self) -> dict[str, Any]:
@@ -173,6 +172,11 @@ class RecordStore:
             except (OSError, ValueError, TypeError) as error:
                 warnings.warn(f"record {path} is damaged and left out ({error}): delete it to redo it", stacklevel=2)
         return pd.DataFrame(rows)
+
+
+def _unlike(usual: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values without those that are as usual."""
+    return {name: value for name, value in values.items() if name not in usual or value != usual[name]}
 
 
 def _save_maps(path: Path, maps: Mapping[str, np.ndarray]) -> None:

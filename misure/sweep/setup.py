@@ -48,14 +48,14 @@ class Setup:
         dataset: The validation images; entries are dicts with ``image`` and ``mask``.
         load: Loads the network with its trained weights onto the device it runs on; called when it is first needed.
         info: The checkpoint's description.
-        kept: Folder where predictions are kept; None keeps none.
+        folder: Folder where predictions are kept; None keeps none.
     """
 
     name: str
     dataset: SegmentationDataset
     load: Callable[[], SegmentationModel]
     info: CheckpointInfo
-    kept: Path | None = None
+    folder: Path | None = None
     _orders: dict[str, list[Sample]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
@@ -73,7 +73,7 @@ class Setup:
 
     def predictions(self, compute: Compute) -> Predictions:
         """Return what the network predicts in all validation images, from a file where it was done before."""
-        path = self.kept / f"{self.identity(compute)}.npz" if self.kept else None
+        path = self.folder / f"{self.identity(compute)}.npz" if self.folder else None
         predictions = Predictions.load(path) if path else None
         if predictions is None:
             predictions = predict_all(self.model, self.dataset, compute)

@@ -88,18 +88,13 @@ def test_a_second_run_computes_nothing(folder):
     ("arguments", "words"),
     [
         (["lambda=abc"], ["lambda=abc"]),
-        (["lambda=-0.5"], ["lambda=-0.5"]),
-        (["mask_size=0"], ["mask_size=0"]),
-        (["precision=foo"], ["precision=foo", "32, bf16 or auto"]),
         (["explainer=mrs"], ["explainer/mrs", "msr"]),
-        (["lamda=1"], ["lamda"]),
         (["lambda=[1"], ["'[1'"]),
         (["outputs=data/file/below"], ["cannot write data/file/below", "outputs=<another folder>"]),
         (["model.network.encoder=mobilenet_v9"], ["mobilenet_v9", "mobilenet_v2"]),
         (["dataset.layout.canvas=40"], ["40 px canvas"]),
         (["dataset.layout.classes=[7]", "explainer=prediction"], ["classes [7]"]),
         (["model.network.classes=3", "explainer=prediction"], ["classes", "train"]),
-        (["checkpoint=nothing.json.safetensors", "data_root=/dev/null/x", "dataset.layout.canvas=30"], ["30 px"]),
     ],
 )
 def test_a_users_error_is_one_line(folder, arguments, words):
@@ -109,9 +104,8 @@ def test_a_users_error_is_one_line(folder, arguments, words):
     assert records(folder) == before
 
 
-@pytest.mark.parametrize("suffix", ["safetensors", "json"])
-def test_a_damaged_checkpoint_is_one_line(folder, suffix):
-    path = folder / "out" / "checkpoints" / f"{CHECKPOINT}.{suffix}"
+def test_a_damaged_checkpoint_is_one_line(folder):
+    path = folder / "out" / "checkpoints" / f"{CHECKPOINT}.json"
     path.write_bytes(path.read_bytes()[:-20])
     assert_one_line(run(folder, "explainer=prediction"), CHECKPOINT, "train")
 
@@ -180,12 +174,6 @@ def test_reproduce_keeps_why_a_network_failed(folder):
     assert set(Journal(folder / "out").failures("smoke")) == {"triangle-unet_vgg16"}
 
 
-def test_reproduce_only_names_what_there_is(folder):
-    before = records(folder)
-    assert_one_line(run(folder, "only=tabel3", script="reproduce.py"), "only=tabel3", "close names: table3")
-    assert records(folder) == before
-
-
 TABLES = f"""
 import runpy, sys
 
@@ -243,19 +231,12 @@ def test_a_killed_run_goes_on_where_it_was(folder):
     assert "n = 6" in ended.out
 
 
-def test_a_multirun_runs_every_explainer(folder):
-    ended = run(folder, "-m", "explainer=prediction,random_map")
-    assert ended.code == 0, ended.err
-    assert ended.out.count("records: out") == 2
-    found = RecordStore(folder / "out" / "records").load()
-    assert found.groupby("explainer")["unit"].nunique().to_dict() == {"prediction": 2, "random_map": 2}
-
-
 def test_a_multirun_goes_on_after_a_failure_and_says_so(folder):
     ended = run(folder, "-m", "explainer=random_map", "input_noise=-1,0.1")
     assert ended.code != 0
     assert "Traceback" not in ended.err
     assert "misure: input_noise=-1 is not a number of at least 0" in ended.err.splitlines()[-1]
+    assert ended.out.count("records: out") == 1
     found = RecordStore(folder / "out" / "records").load()
     assert found.groupby("explainer")["unit"].nunique().to_dict() == {"prediction": 2, "random_map": 2}
 

@@ -133,8 +133,7 @@ print(json.dumps(sorted(read)))
 @pytest.mark.parametrize(
     ("name", "given"),
     [
-        ("train", []),
-        ("run", ["explainer=msr"]),
+        ("run", ["explainer=msr"]),  # which trains as well
         ("reproduce", ["only=table6", "dataset=triangle", "explainer=random_map"]),
     ],
 )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
+import method_numbers
 import pytest
 import torch
 from oracles.toys import Convolutional
@@ -101,39 +101,18 @@ def test_training_ends_well_in_a_given_precision(bfloat16, precision, tmp_path):
 
 # Instruction sets
 
-LOWERED = """
-import json, sys, torch
-sys.path.insert(0, sys.argv[1])
-torch.set_num_threads(1)
-from cli import test_reproduce_precision
-print(json.dumps([torch.backends.cpu.get_cpu_capability(), test_reproduce_precision.numbers()]))
-"""
-
 ORDER = ("DEFAULT", "AVX2", "AVX512")
-
-
-def numbers() -> dict[str, list[float]]:
-    """Metrics of methods that do not amplify rounding, in float32."""
-    model = SegmentationModel(Convolutional(), bottleneck="bottleneck")
-    target = int(model(IMAGES[:1]).argmax(1).flatten().mode().values) or 1
-    found = {}
-    for method in ("prediction", "seg_grad_cam", "rise", "occlusion"):
-        parameters = {"n_masks": 6} if method == "rise" else {}
-        explanation = misure.explain(model, IMAGES[0], target, method, precision="32", **parameters)
-        scaled = explanation.saliency / explanation.saliency.abs().max()
-        found[method] = scaled.flatten().tolist()
-    return found
 
 
 @pytest.mark.skipif(not torch.backends.cpu.get_cpu_capability().startswith("AVX"), reason="this is no x86 processor")
 @pytest.mark.parametrize(("capability", "onednn"), [("default", "SSE41"), ("avx2", "AVX2")])
 def test_lower_instruction_sets_agree(capability, onednn):
     given = environment() | {"ATEN_CPU_CAPABILITY": capability, "ONEDNN_MAX_CPU_ISA": onednn}
-    command = [sys.executable, "-c", LOWERED, str(Path(__file__).parents[1])]
-    done = subprocess.run(command, env=given, capture_output=True, text=True, check=False, cwd=os.curdir)
+    command = [sys.executable, method_numbers.__file__]
+    done = subprocess.run(command, env=given, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     used, lowered = json.loads(done.stdout)
     assert used == min(capability.upper(), torch.backends.cpu.get_cpu_capability(), key=ORDER.index)
-    for method, expected in numbers().items():
+    for method, expected in method_numbers.numbers().items():
         # float32 sums of some hundred terms in another order: relative errors of about 1e-5
         assert lowered[method] == pytest.approx(expected, abs=1e-4), method

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import compose
 
-from misure.config import CONFIG_FOLDER
 from misure.errors import AbsentError, MisureError
 from misure.models.pretrained import TorchvisionWeights
 from misure.sweep import availability as at_hand
 from misure.sweep.availability import NetworkChoice
 from misure.sweep.sweeps import networks_of
 
-
-@pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
-        yield
+pytestmark = pytest.mark.usefixtures("hydra")
 
 
 @pytest.fixture

@@ -3,37 +3,31 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
 from oracles.toys import PerPixel
+from sweep_runs import PACE, experiment, toy_setup
 from torch import Tensor, nn
 
-from misure.config import CONFIG_FOLDER
 from misure.errors import MisureError
-from misure.explainers import EXPLAINERS, make_explainer
-from misure.models.checkpoint import CheckpointInfo
+from misure.explainers import make_explainer
 from misure.models.compute import Compute
 from misure.models.wrapper import SegmentationModel, frozen
 from misure.paper.extensions.sanity import sanity_table
 from misure.paper.material import Material
 from misure.paper.published import PAIRS
 from misure.paper.query import latest_run
-from misure.sweep.experiment import Experiment
 from misure.sweep.interventions import NOTHING, Intervention, Interventions, other_class, randomised
-from misure.sweep.pace import Pace
 from misure.sweep.plan import merge
 from misure.sweep.recorder import Recorder
 from misure.sweep.records import RecordStore
 from misure.sweep.runner import Runner
-from misure.sweep.setup import Setup
 from misure.target import EmptyTargetError, make_targets
-
-NAME = "triangle-unet_vgg16"
 
 
 class Reversed(nn.Module):
@@ -145,11 +139,6 @@ def test_where_the_whole_image_suffices_nothing_differs(model, method):
     assert found.n_dilations == expected.n_dilations
 
 
-def test_the_tolerant_methods_are_no_methods_of_their_own():
-    assert EXPLAINERS["msr"].__name__ == "MSR"
-    assert EXPLAINERS["sufficient_region"].__name__ == "SufficientRegion"
-
-
 class Areas(nn.Module):
     """Predicts class 0, 1 and 2 at values of 0, 1 and 2."""
 
@@ -190,37 +179,19 @@ def test_unknown_interventions_are_refused(text):
         Intervention.of(text)
 
 
-class Squares:
-    source, fingerprint, stand_in = "drawn by hand", "0123456789abcdef", False
-
-    def group(self, index: int) -> str:
-        return str(index)
-
-    def __len__(self) -> int:
-        return 1
-
-    def __getitem__(self, index: int):
-        return {"image": IMAGE[0], "mask": (IMAGE[0, 0] > 0).long(), "index": torch.tensor(index)}
-
-
+@pytest.mark.usefixtures("hydra")
 def test_run_and_table(tmp_path: Path, model) -> None:
     """Records of every intervention stand beside their twins and are compared with them."""
-    info = CheckpointInfo("toy", {}, None, ("background", "triangle"), 1, {}, {}, {}, {}, "a" * 64)
-    recorder = Recorder(RecordStore(tmp_path / "records"), Setup(NAME, Squares(), lambda: model, info))
-    with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
-        planned = [
-            Experiment.of(
-                compose(
-                    "run", ["profile=smoke", "precision='32'", "n_samples=1", f"explainer={e}", f"intervention={i}"]
-                )
-            )
-            for e in ("seg_grad_cam", "sufficient_region")
-            for i in ("none", "randomised_1", "other_target")
-        ]
+    recorder = Recorder(RecordStore(tmp_path / "records"), replace(toy_setup(), load=lambda: model))
+    planned = [
+        experiment("n_samples=1", f"explainer={method}", f"intervention={change}")
+        for method in ("seg_grad_cam", "sufficient_region")
+        for change in ("none", "randomised_1", "other_target")
+    ]
     assert len(merge([*planned, *planned])) == len(planned)
     assert planned[1].label.endswith("randomised_1")
     before = copy.deepcopy(model.network)
-    Runner(recorder, Pace(0.0, 0.0, 0.0)).run(planned)
+    Runner(recorder, PACE).run(planned)
     assert recorder.counts.done == 6
     assert changed(before, model.network) == set()
     run = latest_run(recorder.store.load(), "smoke")

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import hardware
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from oracles.toys import PerPixel
 from pipeline import TINY
-from sweep.test_runner import experiment
+from sweep_runs import experiment
 
-from misure.config import CONFIG_FOLDER
 from misure.models.compute import Compute
 from misure.models.wrapper import SegmentationModel
 from misure.sweep.journal import Journal
 from misure.sweep.pace import Pace, duration, measure_pace, settled_pace
 
-
-@pytest.fixture(autouse=True)
-def _hydra() -> Iterator[None]:
-    with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
-        yield
+pytestmark = pytest.mark.usefixtures("hydra")
 
 
 def test_a_pace_estimates_every_method():

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sweep.test_runner import plain
+from sweep_runs import plain
 
 from misure.sweep import plan as module
 from misure.sweep.announcement import _distinct, _sharing

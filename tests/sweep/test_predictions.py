@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from misure.datasets.credit import Credit
-from misure.errors import MisureError
 from misure.models.compute import Compute
 from misure.models.wrapper import SegmentationModel
 from misure.sweep.predictions import Predictions, predict_all
@@ -120,10 +119,3 @@ def test_a_damaged_file_holds_none(tmp_path, damage):
         content = path.read_bytes()
         path.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "garbled": b"x" * 500}[damage])
     assert Predictions.load(path) is None
-
-
-def test_a_place_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    found = predict_all(SegmentationModel(network), Images(), Compute("32", 2))
-    with pytest.raises(MisureError, match="cannot write"):
-        found.save(tmp_path / "file" / "predictions.npz")

@@ -6,17 +6,14 @@ import errno
 import functools
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from hydra import initialize_config_dir
 from oracles.toys import PerPixel
-from sweep.test_runner import EMPTY, PACE, Images, experiment, setup
+from sweep_runs import EMPTY, PACE, Images, experiment, toy_setup
 from torch import Tensor
 
-from misure.config import CONFIG_FOLDER
 from misure.explainers.base import SaliencyMaps
 from misure.explainers.baselines import PredictionMap
 from misure.sweep.experiment import Experiment
@@ -25,14 +22,10 @@ from misure.sweep.recorder import Recorder
 from misure.sweep.records import RecordStore
 from misure.sweep.runner import Runner
 
+pytestmark = pytest.mark.usefixtures("hydra")
+
 GUILTY = 2
 OTHERS = set(range(8)) - {EMPTY, GUILTY}
-
-
-@pytest.fixture(autouse=True)
-def _hydra() -> Iterator[None]:
-    with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
-        yield
 
 
 def has_guilty(images: Tensor) -> Tensor:
@@ -94,7 +87,7 @@ def planned_in_steps(step: int) -> Experiment:
 
 def run(folder, explainer=None, network=None, step: int = 1) -> Recorder:
     planned = planned_in_steps(step)
-    recorder = Recorder(RecordStore(folder / "records"), setup(network=network))
+    recorder = Recorder(RecordStore(folder / "records"), toy_setup(network=network))
     Runner(recorder, PACE).run([replace(planned, explainer=explainer or planned.explainer)])
     return recorder
 

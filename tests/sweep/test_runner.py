@@ -2,75 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-import torch
-from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles.toys import PerPixel
-from pipeline import TINY
-from torch import nn
+from sweep_runs import EMPTY, Images, experiment, make_runner, plain
 
-from misure.config import CONFIG_FOLDER
-from misure.models.checkpoint import CheckpointInfo
-from misure.models.wrapper import SegmentationModel
 from misure.paper.profiles import serving
 from misure.sweep import runner as module
-from misure.sweep.experiment import Experiment
-from misure.sweep.pace import Pace
-from misure.sweep.recorder import Recorder, RunCounts
+from misure.sweep.recorder import RunCounts
 from misure.sweep.records import Outcome, RecordStore
 from misure.sweep.runner import Runner, images_per_step, rounds
-from misure.sweep.sampling import EveryImage
-from misure.sweep.setup import Setup
 
-NAME = "triangle-unet_vgg16"
-EMPTY = 4  # the sample in which nothing is predicted
-PACE = Pace(forward=5.0, gradient=5.0, step=5.0)
-
-
-@pytest.fixture(autouse=True)
-def _hydra() -> Iterator[None]:
-    with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
-        yield
-
-
-class Images:
-    """Eight images with a bright square, one of them black."""
-
-    source = "drawn by hand"
-    fingerprint = "0123456789abcdef"
-    stand_in = False
-
-    def group(self, index: int) -> str:
-        return f"image {index}"
-
-    def __len__(self) -> int:
-        return 8
-
-    def __getitem__(self, index: int):
-        image = torch.zeros(1, 24, 24)
-        if index != EMPTY:
-            image[0, 3 : 6 + index, 4:12] = 0.9
-        return {"image": image, "mask": (image[0] > 0).long(), "index": torch.tensor(index)}
-
-
-def setup(weights: str = "a" * 64, network: nn.Module | None = None) -> Setup:
-    info = CheckpointInfo("toy", {}, None, ("background", "triangle"), 1, {}, {"val_dice": 0.75}, {}, {}, weights)
-    return Setup(NAME, Images(), lambda: SegmentationModel(network or PerPixel()), info)
-
-
-def experiment(*overrides: str) -> Experiment:
-    return Experiment.of(compose("run", [*TINY, "precision='32'", *overrides]))
-
-
-def make_runner(tmp_path, deadline: float = math.inf, **extra) -> Runner:
-    return Runner(Recorder(RecordStore(tmp_path / "records"), setup(**extra)), PACE, deadline)
+pytestmark = pytest.mark.usefixtures("hydra")
 
 
 def files(store: RecordStore) -> dict[str, tuple[int, bytes]]:
@@ -202,12 +148,6 @@ def test_a_time_budget_leaves_work_for_the_next_run(tmp_path, monkeypatch):
 # Rounds
 
 
-def plain(name: str, n: int, noise: float = 0.0, **parameters) -> Experiment:
-    explainer = SimpleNamespace(name=name, parameters=parameters)
-    cfg = SimpleNamespace(dataset=SimpleNamespace(name="d"), model=SimpleNamespace(name="m"))
-    return Experiment(cfg, explainer, n, EveryImage(), noise)
-
-
 @given(sizes=st.lists(st.integers(1, 9), max_size=4), step=st.integers(1, 5))
 def test_rounds_cover_everything_once_and_keep_shares_abreast(sizes, step):
     planned = [plain(str(i), n) for i, n in enumerate(sizes)]
@@ -265,8 +205,8 @@ def test_an_experiment_that_waits_begins_when_the_others_have_their_share():
 def test_forty_experiments_have_the_same_share_whenever_it_stops(sizes, stop):
     planned = [plain(str(i), n) for i, n in enumerate(sizes)]
     done = [0] * len(sizes)
-    for experiment, ranks in rounds(planned, 1)[:stop]:
-        done[int(experiment.explainer.name)] += len(ranks)
+    for due_now, ranks in rounds(planned, 1)[:stop]:
+        done[int(due_now.explainer.name)] += len(ranks)
     started = [n > 0 for n in done]
     assert started == sorted(started, reverse=True)  # the first round goes through the sweeps in their order
     begun = [(n - 1) / of for n, of in zip(done, sizes, strict=True) if n]

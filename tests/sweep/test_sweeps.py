@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from pipeline import PROJECT
 
 from misure.config import CONFIG_FOLDER
@@ -18,10 +17,7 @@ OUTPUTS = [*(f"table{n}" for n in range(1, 8)), *(f"figure{n}" for n in range(1,
 ALL = ["triangle", "synapse", "coco"]
 
 
-@pytest.fixture(autouse=True)
-def _hydra() -> Iterator[None]:
-    with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
-        yield
+pytestmark = pytest.mark.usefixtures("hydra")
 
 
 def chosen(*overrides: str) -> dict[str, list[str]]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -78,18 +76,3 @@ def test_other_files(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(MisureError, match=r"a\.json"):
         read_volumes(tmp_path / "a.json")
-
-
-def test_a_full_disk_keeps_the_older_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_volumes(tmp_path / "a.json", SCORES, META)
-    older = path.read_bytes()
-
-    def full(self: Path, content: str, **options: Any) -> None:
-        self.write_bytes(content[:50].encode())
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(MisureError, match="No space left"):
-        write_volumes(path, SCORES, META)
-    assert path.read_bytes() == older
-    assert list(tmp_path.iterdir()) == [path]
