@@ -41,10 +41,10 @@ def run_lengths(mask):
 class CocoFolder:
     """``<data_root>/coco`` in the official layout; call ``write`` after the last change of ``content``."""
 
-    def __init__(self, data_root: Path, split: str = "val") -> None:
+    def __init__(self, data_root: Path) -> None:
         self.data_root = data_root
-        self.images = data_root / "coco" / f"{split}2017"
-        self.annotations = data_root / "coco" / "annotations" / f"instances_{split}2017.json"
+        self.images = data_root / "coco" / "val2017"
+        self.annotations = data_root / "coco" / "annotations" / "instances_val2017.json"
         self.content = {
             "info": {},
             "licenses": [
@@ -95,9 +95,9 @@ class CocoFolder:
         return self.data_root
 
 
-def miniature(data_root: Path, split: str = "val", per_class: int = 1, width: int = 24, height: int = 18) -> Path:
+def miniature(data_root: Path, per_class: int = 1, width: int = 24, height: int = 18) -> Path:
     """Write images of every explained class, each with a person's crowd and a licence of 1 to 6; return the root."""
-    folder = CocoFolder(data_root, split)
+    folder = CocoFolder(data_root)
     crowd = np.zeros((height, width), bool)
     crowd[:2, -4:] = True
     middle = box(width // 4, height // 4, 3 * width // 4, 3 * height // 4)

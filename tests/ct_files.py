@@ -27,13 +27,11 @@ def labels(shape=(7, 6, 5), seed=0):
     return np.random.default_rng(seed + 100).integers(0, 14, shape).astype(np.uint8)
 
 
-def write_nifti(path: Path, voxels, affine=AFFINE, axes="LAS", scale=None):
+def write_nifti(path: Path, voxels, affine=AFFINE, axes="LAS"):
     """Write a volume given in patient axes with its axes in another order."""
     change = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(axes))
     image = nib.Nifti1Image(apply_orientation(voxels, change), affine @ inv_ornt_aff(change, voxels.shape[:3]))
     image.set_data_dtype(voxels.dtype)
-    if scale:
-        image.header.set_slope_inter(*scale)
     path.parent.mkdir(parents=True, exist_ok=True)
     image.to_filename(path)
     return path

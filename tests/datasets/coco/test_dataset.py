@@ -159,11 +159,8 @@ def test_damage_is_named_and_counted(tmp_path):
 
 
 def test_no_image_can_be_used(tmp_path):
-    folder = CocoFolder(tmp_path)
-    for _ in range(5):
-        folder.add([(1, box(6, 4, 18, 12))]).unlink()
-    folder.write()
-    reason = r"val2017: none can be used \(000000000001.jpg does not exist.*; and 2 more\); run scripts/prep"
+    shutil.rmtree(miniature(tmp_path) / "coco" / "val2017")
+    reason = r"val2017: none can be used \(000000000001.jpg does not exist.*; and 5 more\); run scripts/prep"
     with pytest.raises(MisureError, match=reason):
         dataset(tmp_path)
 
