@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import nibabel as nib
 import numpy as np
 import pydicom
@@ -81,3 +82,32 @@ def write_series(folder: Path, voxels, affine=AFFINE, intercept=-1024, heights=N
                 setattr(data, name, value)
         pydicom.dcmwrite(path, data)
     return folder
+
+
+def own_folder(root: Path, names: str = "ab") -> Path:
+    """A user's own scans and labels, named by single letters."""
+    for seed, name in enumerate(names):
+        write_nifti(root / "images" / f"{name}.nii.gz", scan(seed=seed))
+        write_nifti(root / "labels" / f"{name}.nii", labels(seed=seed))
+    return root
+
+
+def raw(data_root: Path, cases=(5, 6, 1)) -> Path:
+    """A data root with the official files of some cases."""
+    for case in cases:
+        write_case(data_root / "synapse", case)
+    return data_root
+
+
+def transunet(data_root: Path) -> Path:
+    """TransUNet's own download: no manifest, labels as float32."""
+    rng, folder = np.random.default_rng(0), data_root / "synapse" / "project_TransUNet" / "Synapse"
+    for part in ("train_npz", "test_vol_h5"):
+        (folder / part).mkdir(parents=True)
+    for case, n in (("case0006", 2), ("case0005", 3)):
+        for number in range(n):
+            image, label = rng.random((8, 8), np.float32), rng.integers(0, 9, (8, 8)).astype(np.float32)
+            np.savez(folder / "train_npz" / f"{case}_slice{number:03d}.npz", image=image, label=label)
+    with h5py.File(folder / "test_vol_h5" / "case0008.npy.h5", "w") as file:
+        file["image"], file["label"] = rng.random((4, 8, 8), np.float32), np.full((4, 8, 8), 8, np.float32)
+    return data_root

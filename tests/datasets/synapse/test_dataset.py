@@ -1,169 +1,25 @@
-"""Synapse slices: where they come from, what an entry is, augmentation, real CT end to end."""
+"""Synapse slices: what an entry is, augmentation, real CT end to end."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 import torch
-from ct_files import labels, scan, write_case, write_nifti
+from ct_files import raw, scan, transunet, write_nifti
 from hypothesis import given
 from hypothesis import strategies as st
-from pipeline import run_script
 from scipy import ndimage
 from torch.utils.data import DataLoader
 
 from misure.datasets.datamodule import SegmentationDataset
-from misure.datasets.synapse.btcv import find_pairs, prepare
 from misure.datasets.synapse.dataset import CLASS_NAMES, SynapseDataset, augment, resize_image, resize_label
-from misure.datasets.synapse.prepared import is_prepared
-from misure.datasets.synapse.source import locate, prepare_synapse
-from misure.datasets.synthetic.phantom import PhantomSpec
+from misure.datasets.synapse.source import prepare_synapse
 from misure.errors import MisureError
 
 REAL_CT = Path(os.environ.get("MISURE_DATA", "data")) / "abdominal_ct"
-
-
-def raw(data_root: Path, cases=(5, 6, 1)) -> Path:
-    for case in cases:
-        write_case(data_root / "synapse", case)
-    return data_root
-
-
-def transunet(data_root: Path) -> Path:
-    """TransUNet's own download: no manifest, labels as float32."""
-    rng, folder = np.random.default_rng(0), data_root / "synapse" / "project_TransUNet" / "Synapse"
-    for part in ("train_npz", "test_vol_h5"):
-        (folder / part).mkdir(parents=True)
-    for case, n in (("case0006", 2), ("case0005", 3)):
-        for number in range(n):
-            image, label = rng.random((8, 8), np.float32), rng.integers(0, 9, (8, 8)).astype(np.float32)
-            np.savez(folder / "train_npz" / f"{case}_slice{number:03d}.npz", image=image, label=label)
-    with h5py.File(folder / "test_vol_h5" / "case0008.npy.h5", "w") as file:
-        file["image"], file["label"] = rng.random((4, 8, 8), np.float32), np.full((4, 8, 8), 8, np.float32)
-    return data_root
-
-
-def test_official_volumes_are_prepared_on_the_way(tmp_path, monkeypatch):
-    location = locate(raw(tmp_path), stand_in=tmp_path / "phantoms")
-    assert location.folder == tmp_path / "synapse" / "prepared"
-    assert location.source == "3 official BTCV volumes"
-    assert not location.stand_in
-    assert locate(tmp_path) == location
-    write_case(tmp_path / "synapse", 7)  # noticed at the next start
-    assert locate(tmp_path).source == "4 official BTCV volumes"
-    image, _ = write_case(tmp_path / "synapse", 9)
-    image.unlink()
-    with pytest.warns(UserWarning, match="case0009 is not used: missing partner"):
-        locate(tmp_path)
-
-
-def test_transunets_slices_are_read_as_they_are(tmp_path):
-    train, val = (
-        SynapseDataset(split, transunet(tmp_path) if split == "train" else tmp_path, size=8)
-        for split in ("train", "val")
-    )
-    assert train.source == "TransUNet's preprocessed BTCV slices"
-    assert not train.stand_in
-    assert [train.group(i) for i in range(5)] == ["case0005"] * 3 + ["case0006"] * 2
-    assert (train.cases, val.cases) == (("case0005", "case0006"), ("case0008",))
-    with np.load(train.location.folder / "train_npz" / "case0006_slice001.npz") as file:
-        torch.testing.assert_close(train[4]["image"][0], torch.tensor(file["image"]), rtol=0, atol=0)
-        assert (train[4]["mask"].numpy() == file["label"]).all()
-    assert (val[3]["mask"] == 8).all()
-
-
-def test_nothing_found_says_what_to_do_in_three_lines(tmp_path):
-    with pytest.raises(MisureError, match=r"^.*syn3193805.*\n.*Abdomen/RawData\.zip.*\n.*stand_in=true.*$"):
-        locate(tmp_path)
-
-
-def test_ambiguous_and_unfinished_folders_are_refused(tmp_path):
-    done = prepare(find_pairs(raw(tmp_path / "elsewhere")), tmp_path / "synapse" / "prepared")
-    assert locate(tmp_path).source == "3 official BTCV volumes"
-    done.manifest.complete = False
-    done.manifest.save(done.folder)
-    with pytest.raises(MisureError, match=r"prepared is not finished: run scripts/prepare_data.py"):
-        locate(tmp_path)
-    transunet(tmp_path)
-    with pytest.raises(MisureError, match="several prepared data sets, keep one"):
-        locate(tmp_path)
-
-
-def test_phantoms_stand_in_where_there_is_nothing(tmp_path):
-    spec = PhantomSpec(train_volumes=2, val_volumes=1, size=48, slices=10)
-    train = SynapseDataset("train", tmp_path / "data", tmp_path / "made", 32, phantom=spec)
-    assert train.stand_in
-    assert train.source == "stand-in: phantom CT (3 volumes of 48 x 48 x 10, seed 0)"
-    assert len(train.cases) == 2
-    assert is_prepared(train.location.folder)
-    volumes = sorted((tmp_path / "made").rglob("img????.nii.gz"))
-    assert len(volumes) == 3
-    before = [path.stat().st_mtime_ns for path in volumes]
-    val = SynapseDataset("val", tmp_path / "data", str(tmp_path / "made"), 32, phantom=spec)
-    assert [path.stat().st_mtime_ns for path in volumes] == before
-    assert val.location == train.location
-    other = PhantomSpec(train_volumes=2, val_volumes=1, size=48, slices=10, seed=1)
-    assert SynapseDataset("val", tmp_path / "data", tmp_path / "made", 32, phantom=other).fingerprint != val.fingerprint
-    with pytest.raises(MisureError, match="Synapse multi-organ CT was not found"):
-        SynapseDataset("val", tmp_path / "data", tmp_path / "made", allow_stand_in=False)
-    # copied among real data, generated slices still say what they are
-    (tmp_path / "data" / "synapse").mkdir(parents=True)
-    train.location.folder.rename(tmp_path / "data" / "synapse" / "prepared")
-    assert SynapseDataset("val", tmp_path / "data").stand_in
-
-
-def own(source: Path, names="ab") -> Path:
-    for seed, name in enumerate(names):
-        write_nifti(source / "images" / f"{name}.nii.gz", scan(seed=seed))
-        write_nifti(source / "labels" / f"{name}.nii.gz", labels(seed=seed))
-    return source
-
-
-def test_sources(tmp_path):
-    done = run_script("prepare_data.py", [f"data_root={raw(tmp_path / 'a')}"], tmp_path)
-    assert done.code == 0, done.err
-    assert "10 training and 5 validation slices of 3 volumes" in done.out
-    assert "missing cases: 0002" in done.out
-    assert "2 training" not in prepare_synapse(tmp_path / "b", raw(tmp_path / "a"))
-    assert SynapseDataset("train", tmp_path / "b", size=8).cases == ("case0005", "case0006")
-    source = own(tmp_path / "mine")
-    write_nifti(source / "labels" / "lonely.nii.gz", labels())
-    text = prepare_synapse(tmp_path / "c", source)
-    assert text.splitlines()[1:] == [
-        "a is case1001, train",
-        "b is case1003, val",
-        "rejected: lonely: missing partner: no image",
-    ]
-    assert SynapseDataset("val", tmp_path / "c", size=8).source == "2 own CT volumes"
-    assert prepare_synapse(transunet(tmp_path / "d")).startswith("nothing to prepare: TransUNet")
-
-
-def test_a_file_in_the_way_is_one_line(tmp_path):
-    raw(tmp_path)
-    (tmp_path / "synapse" / "prepared").touch()
-    with pytest.raises(MisureError, match=r"cannot make .*prepared: "):
-        locate(tmp_path)
-
-
-def test_sources_that_are_none(tmp_path):
-    with pytest.raises(MisureError, match="not found"):
-        prepare_synapse(tmp_path)
-    with pytest.raises(MisureError, match="is not a folder: name the unpacked archive"):
-        prepare_synapse(tmp_path, tmp_path / "nowhere")
-    for path in own(tmp_path / "mine").rglob("images/*"):
-        path.write_bytes(b"\x1f\x8b")
-    with pytest.raises(
-        MisureError, match=r"(?s)no volume can be used; .*rejected: a.nii.gz, a.nii.gz: .*cannot be read"
-    ):
-        prepare_synapse(tmp_path, tmp_path / "mine")
-    with pytest.raises(MisureError, match="holds 3 official volumes: keep one kind"):
-        prepare_synapse(raw(tmp_path / "both"), own(tmp_path / "good"))
-    with pytest.raises(MisureError, match="labels=total is not known; close names: totalsegmentator"):
-        prepare_synapse(tmp_path, tmp_path / "good", "total")
 
 
 def test_it_is_a_segmentation_dataset(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from ct_files import AFFINE, labels, scan, write_nifti, write_series
+from ct_files import AFFINE, labels, own_folder, scan, write_nifti, write_series
 
 from misure.datasets.synapse.btcv import Preparation, prepare
 from misure.datasets.synapse.own_ct import LABEL_MAPS, case_ids, own_pairs
@@ -16,13 +16,6 @@ from misure.datasets.synapse.protocol import CLASS_NAMES, LABEL_MAP, split_of
 from misure.errors import MisureError
 from misure.io.reading import ImageFileError
 from misure.io.volume import radiological
-
-
-def own_folder(root: Path, names: str) -> Path:
-    for seed, name in enumerate(names):
-        write_nifti(root / "images" / f"{name}.nii.gz", scan(seed=seed))
-        write_nifti(root / "labels" / f"{name}.nii", labels(seed=seed))
-    return root
 
 
 def prepared(source: Path, target: Path, numbering: str = "btcv") -> Preparation:
