@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from misure.paper.published import DASH
+from misure.paper.table import markdown_table
 
 RUN = Path(__file__).resolve().parents[1] / "data" / "readme" / "table1.csv"
 """Table 1 as ``make reproduce`` wrote it."""
@@ -38,8 +39,7 @@ _HEADERS = (
 
 def results(path: Path = RUN) -> list[str]:
     """Return the lines of the Markdown table."""
-    frame = pd.read_csv(path)
-    return [_line(_HEADERS), _line(["---"] * len(_HEADERS)), *(_line(row) for row in _rows(frame))]
+    return markdown_table(_HEADERS, _rows(pd.read_csv(path))).splitlines()
 
 
 def _rows(frame: pd.DataFrame) -> Iterator[list[str]]:
@@ -73,10 +73,6 @@ def _interval(row: pd.Series, name: str) -> str:
 
 def _number(value: float) -> str:
     return DASH if pd.isna(value) else f"{value:.3g}"
-
-
-def _line(cells: list[str] | tuple[str, ...]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

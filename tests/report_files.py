@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 from paper_records import COCO_CLASSES, ORGANS, frame, organ, photo, unit
 from PIL import Image
 
@@ -15,6 +16,8 @@ from misure.paper.claims import COLUMNS
 from misure.paper.material import Material
 from misure.paper.query import latest_run, shown_pairs
 from misure.report.claims import BADGES
+
+pytest.importorskip("plotly", reason="the report's libraries are not installed (pip install 'misure[report]')")
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
@@ -118,7 +121,7 @@ def drawn_maps(name: str, size: int = 224, noise: float = 0.002) -> dict[str, np
 
     image = slopes(int(name.rpartition("-")[2]))
     return {
-        "image": image[None],
+        "image": np.stack([image] * 3),
         "region": image > 0.6,
         "truth": image > 0.5,
         "saliency": slopes(zlib.crc32(name.encode())),

@@ -33,9 +33,6 @@ ALL_ORGANS = "All organs"
 """One classifier for all organs, without telling it the organ: what is scored is the explanation, not how often an
 organ is segmented well."""
 
-SCORES = ("accuracy", "balanced_accuracy", "auroc", "auprc", "brier")
-"""Columns of :func:`reliability_rows`, each with ``_low`` and ``_high``: the 95 % bootstrap interval over volumes."""
-
 _SEEN = {"explanation": "MSR's three features", "size": "prediction size alone", "confidence": "confidence alone"}
 
 
@@ -63,7 +60,8 @@ def reliability_rows(run: pd.DataFrame, pairs: Sequence[Pair]) -> pd.DataFrame:
         pairs: Datasets and models to show.
 
     Returns:
-        One row per model, organ, feature set and protocol. ``note`` says why numbers are NaN, or what they
+        One row per model, organ, feature set and protocol, with the scores of :class:`misure.reliability.Scores`
+        and their 95 % intervals over volumes (``_low``, ``_high``). ``note`` says why numbers are NaN, or what they
         should be read with.
 
     Raises:

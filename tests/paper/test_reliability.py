@@ -9,14 +9,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from paper_records import ORGANS, PHANTOM, frame, judged_organ, judged_organs
+from paper_records import ORGANS, PHANTOM, TRANSUNET, UNET, frame, judged_organ, judged_organs, run_of
 
 from misure.paper.material import Material
-from misure.paper.published import PAIRS, reference
+from misure.paper.published import reference
 from misure.paper.query import latest_run
 from misure.paper.reliability import (
     ALL_ORGANS,
-    SCORES,
     reliability_rows,
     samples_by_organ,
     save_models,
@@ -25,7 +24,8 @@ from misure.paper.reliability import (
 from misure.paper.tables.rows import NOT_RUN
 from misure.reliability import ReliabilityModel, cross_validate, score, scores, usable_samples
 
-UNET, TRANSUNET = PAIRS_OF_SYNAPSE = [pair for pair in PAIRS if pair.dataset == "synapse"]
+PAIRS_OF_SYNAPSE = [UNET, TRANSUNET]
+SCORES = ("accuracy", "balanced_accuracy", "auroc", "auprc", "brier")
 COUNTS = {"Aorta": 40, "Liver": 12, "Pancreas": 25, "Stomach": 3}
 
 
@@ -125,9 +125,7 @@ def test_reasons_may_differ_between_protocols() -> None:
 def test_an_empty_run_and_other_classes() -> None:
     empty = reliability_rows(latest_run(frame(), "paper"), PAIRS_OF_SYNAPSE)
     assert set(empty["note"]) == {NOT_RUN}
-    run = latest_run(
-        frame(*judged_organ("Aorta", 2, class_name="aorta"), *judged_organ("Liver", 2, class_name="tumour")), "quick"
-    )
+    run = run_of(*judged_organ("Aorta", 2, class_name="aorta"), *judged_organ("Liver", 2, class_name="tumour"))
     sizes = {label: len(samples.rows) for label, samples in samples_by_organ(run, UNET).items()}
     assert sizes == dict.fromkeys(ORGANS, 0) | {"Aorta": 2, "tumour": 2, ALL_ORGANS: 4}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import math
 import sys
@@ -181,11 +180,3 @@ def test_without_scikit_learn_a_saved_model_still_predicts(monkeypatch: pytest.M
     with pytest.raises(MisureError, match=r"pip install \"misure\[reliability\]\""):
         fitted()
     assert len(ReliabilityModel.load(path).probabilities(toy(3)[0])) == 3
-
-
-def test_scikit_learn_is_imported_by_no_module_at_its_top() -> None:
-    for path in Path(misure.__file__).parent.rglob("*.py"):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            assert not [name for name in names if name.split(".")[0] == "sklearn"], path

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from paper_records import frame, unit
+from paper_records import run_of, unit
 
 from misure.paper.claims import inconsistencies
 from misure.paper.material import Material
 from misure.paper.published import Pair, lr_lambda_reference, reference, table1_reference, table6_reference
-from misure.paper.query import latest_run, shown_pairs
+from misure.paper.query import shown_pairs
 
 N = 6
 
@@ -23,11 +23,11 @@ def listed() -> pd.DataFrame:
     for sample in range(N):
         units.append(unit("msr", sample, perturbation_ratio=0.5 + sample / 1000))
         units.append(unit("rise", sample, perturbation_ratio=6 + sample / 1000))
-    run = latest_run(frame(*units), "quick")
+    run = run_of(*units)
     return inconsistencies(Material(run, "quick", Path("nowhere"), pd.DataFrame(), shown_pairs(run)))
 
 
-PAIRS = shown_pairs(latest_run(frame(), "quick"))
+PAIRS = shown_pairs(run_of())
 
 
 def _of(listed: pd.DataFrame, pair: Pair, name: str) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from paper_records import PHANTOM, judged_organs, save_map
+from paper_records import PHANTOM, TRANSUNET, UNET, judged_organs, save_map
 
 from misure.errors import MisureError
 from misure.paper.figures.reliability import (
@@ -19,12 +19,9 @@ from misure.paper.figures.reliability import (
     judged_samples,
     roc_figure,
 )
-from misure.paper.published import PAIRS
 from misure.paper.reliability import ALL_ORGANS, samples_by_organ
 from misure.paper.tables.rows import NOT_RUN
 from misure.reliability import area_under_curve, cross_validate
-
-UNET, TRANSUNET = (pair for pair in PAIRS if pair.dataset == "synapse")
 
 
 @pytest.fixture(scope="module")
