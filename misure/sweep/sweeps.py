@@ -113,7 +113,7 @@ class Sweeps:
         cfg = copied(self._base(sweep, setup, values.get("explainer")))
         with open_dict(cfg):
             if "explainer" in values:
-                cfg.explainer = self._explainer(values["explainer"])
+                cfg.explainer = self._explainer(values["explainer"], setup)
             for key, value in values.items():
                 if key not in self._groups and key not in self._overridden:
                     OmegaConf.update(cfg, key, OverridesParser.create().parse_override(f"{key}={value}").value())
@@ -125,9 +125,9 @@ class Sweeps:
             self._bases[sweep, *setup] = next(composed("run", [variant], self.overrides))
         return self._bases[sweep, *setup]
 
-    def _explainer(self, name: str) -> DictConfig:
+    def _explainer(self, name: str, setup: tuple[str, ...]) -> DictConfig:
         if name not in self._explainers:
-            self._explainers[name] = next(composed("run", [[f"explainer={name}"]], self.overrides)).explainer
+            self._explainers[name] = next(composed("run", [[f"explainer={name}", *setup]], self.overrides)).explainer
         return self._explainers[name]
 
 
