@@ -159,6 +159,9 @@ class Table:
         notes: How to read it, in Markdown.
         n_parts: How many of the first columns divide the table: Markdown lays out a table of its own for each
             combination of their values, under that heading.
+
+    Raises:
+        ValueError: If two columns have one header.
     """
 
     name: str
@@ -168,6 +171,11 @@ class Table:
     head: str = ""
     notes: str = ""
     n_parts: int = 0
+
+    def __post_init__(self) -> None:
+        headers = [column.header for column in self.columns]
+        if len(set(headers)) < len(headers):
+            raise ValueError(f"{self.name} has two columns with one header: {headers}")
 
     def markdown(self) -> str:
         """Lay out the document: title, what the table was made from, the table and how to read it."""

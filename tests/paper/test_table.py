@@ -160,3 +160,8 @@ def test_latex_compiles(tmp_path):
 )
 def test_numbers_as_written(write, value, text):
     assert write(value) == text
+
+
+def test_two_columns_of_one_header_are_refused():
+    with pytest.raises(ValueError, match="one header"):
+        Table("t", "T", [Column("a", "Same"), Column("b", "Same")], pd.DataFrame({"a": [1], "b": [2]}))
