@@ -29,7 +29,7 @@ def test_by_default_everything_is_run():
     assert chosen("only=report") == chosen()
 
 
-@pytest.mark.parametrize("name", [*OUTPUTS, *SWEEPS])
+@pytest.mark.parametrize("name", [*OUTPUTS, *sorted(SWEEPS)])
 def test_every_output_and_sweep_can_be_named(name):
     assert set(chosen(f"only={name}")) <= SWEEPS
 

@@ -146,6 +146,7 @@ def flipped(body: bytes) -> bytes:
         (flipped(published()[ARCHIVE]), None, "the annotation archive cannot be read"),
         (flipped(published()[ARCHIVE]), hashlib.sha256(published()[ARCHIVE]).hexdigest(), "expected"),
     ],
+    ids=["no archive", "another file", "no annotations", "damaged", "another archive"],
 )
 def test_an_archive_that_is_something_else_is_refused(server, tmp_path, body, digest, message):
     server.files[ARCHIVE] = body
