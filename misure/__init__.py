@@ -7,19 +7,17 @@ Example:
     >>> explanation.plot().savefig("explanation.png")  # doctest: +SKIP
 """
 
-from importlib.metadata import version
-
 from misure.api import explain
 from misure.errors import MisureError
 from misure.explainers import EXPLAINERS
-from misure.explanation import Explanation
+from misure.explanation import Explanation, package_version
 from misure.models.compute import Compute
 from misure.models.loading import load_model
 from misure.models.wrapper import SegmentationModel
 from misure.progress import CancelledError, Progress
 from misure.target import EmptyTargetError, Target
 
-__version__ = version("misure")
+__version__ = package_version()
 
 __all__ = [
     "EXPLAINERS",

@@ -8,6 +8,9 @@ from collections.abc import Iterable, Sequence
 
 _FOLDERS = re.compile(r"(?<![\w:/.~])(?:~?/|[A-Za-z]:\\)(?:[^\s/\\\"',;:()]+[/\\])+(?=[^\s/\\])")
 
+_ORIGIN = re.compile(r"^.*ITK ERROR: (?:\w+\(0x[0-9a-f]+\): )?")
+"""Source file and memory address before the reasons of SimpleITK."""
+
 
 class MisureError(Exception):
     """What is wrong, where, and what to do, in one line.
@@ -24,7 +27,7 @@ class AbsentError(MisureError):
 def brief(error: BaseException, most: int = 200) -> str:
     """Return what an error says in one line of at most ``most`` characters, or its type where it says nothing."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(str(reason).split())[:most] or type(error).__name__
+    return _ORIGIN.sub("", " ".join(str(reason).split()))[:most] or type(error).__name__
 
 
 def without_folders(text: str) -> str:

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -25,6 +25,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SCHEMA_VERSION = 1
+
+
+def package_version() -> str:
+    """This package's version; ``"unknown"`` for a copy that was never installed."""
+    try:
+        return version("misure")
+    except PackageNotFoundError:
+        return "unknown"
+
 
 Extra = Callable[[Path], Mapping[str, Any]]
 """Writes further files into the folder of an explanation; what it returns, ready for JSON, goes into the manifest."""
@@ -133,7 +142,7 @@ class Explanation:
             np.save(partial / "saliency.npy", self.saliency.numpy())
             np.savez_compressed(partial / "arrays.npz", **self._arrays())
             self.plot().savefig(partial / "explanation.png", dpi=150)
-            versions = {"misure": version("misure"), "torch": torch.__version__}
+            versions = {"misure": package_version(), "torch": torch.__version__}
             manifest = {"schema": SCHEMA_VERSION, "versions": versions, **self.summary(), "curve": list(self.curve)}
             manifest |= extra(partial) if extra else {}
             (partial / "manifest.json").write_text(json.dumps(manifest, indent=2), encoding="utf-8")

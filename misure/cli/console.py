@@ -6,10 +6,10 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 
 from misure.cli.entry import FULL_ERROR, one_line
 from misure.errors import MisureError, did_you_mean
+from misure.explanation import package_version
 
 _COMMANDS = {
     "explain": "explain what a network segments in image files: misure explain image=photo.jpg model=... target=dog",
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if command in ("-h", "--help", "help"):
         print(_usage())
     elif command == "--version":
-        print(f"misure {version('misure')}")
+        print(f"misure {package_version()}")
     elif command == "app":
         _open_app(arguments)
     elif command in _COMMANDS:

@@ -22,8 +22,8 @@ class ScoreCAM(ChannelCAM):
 
     .. math:: \mathrm{ReLU}\left(\sum_k w_k A^k\right)
 
-    upsampled linearly along each axis to the image. Channel k's mask is its activationd and min-max
-    scaled; what it switches off becomes the blanking. A channel that is constant shows no place: it gets
+    upsampled linearly along each axis to the image. Channel k's mask is its activation, upsampled and
+    min-max scaled; what it switches off becomes the blanking. A channel that is constant shows no place: it gets
     weight 0 and no pass, as in the authors' code.
 
     Reference:

@@ -6,7 +6,7 @@ import warnings
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -18,10 +18,14 @@ SPACING_TOLERANCE = 0.02
 
 _ENDINGS = (".dcm", ".ima")
 _PREAMBLE = 128
+_UNSAID = "unknown"
 _INDEX = "DICOMDIR"
-_MODALITY, _SERIES, _BITS = "0008|0060", "0020|000e", "0028|0100"
+_MODALITY, _SERIES, _BITS, _COLOURS = "0008|0060", "0020|000e", "0028|0100", "0028|0004"
 _PLACE = {"0020|0032": "position", "0020|0037": "orientation", "0028|0030": "pixel spacing"}
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+_PIXELS = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")
+"""Tags of pixel data in files of either byte order; a preview before the image has one too."""
+
 _UNCOMPRESSED = {b"1.2.840.10008.1.2", b"1.2.840.10008.1.2.1", b"1.2.840.10008.1.2.2"}
 
 
@@ -61,8 +65,8 @@ def read_series(folder: Path) -> Volume:
     """Read the one CT series of a folder, slices in the order of their position.
 
     Args:
-        folder: Holds the slices as single files of any name. A file that is not DICOM, or a DICOMDIR, is left out
-            with a warning that names it.
+        folder: Holds the slices as single files of any name. Hidden files, those with neither DICOM's name nor its
+            beginning, and a DICOMDIR are left out with a warning that names them.
 
     Returns:
         The volume in Hounsfield units and patient axes.
@@ -94,7 +98,7 @@ def _slices(folder: Path) -> list[SliceHeader]:
     """The headers of the folder's only series, checked to be single CT slices."""
     slices, others = list[SliceHeader](), list[str]()
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
-        if path.name.upper() == _INDEX or not is_dicom(path):
+        if path.name.startswith(".") or path.name.upper() == _INDEX or not is_dicom(path):
             others.append(path.name)
         else:
             slices.append(_header(path))
@@ -106,7 +110,7 @@ def _slices(folder: Path) -> list[SliceHeader]:
         raise ImageFileError(f"{folder} holds {len(series)} DICOM series: put each into a folder of its own: {counts}")
     for header in slices:
         for name, value, needed in (("Modality", header.modality, "CT"), ("NumberOfFrames", header.shape[2], 1)):
-            if value != needed:
+            if value not in {needed, _UNSAID}:
                 raise ImageFileError(
                     f"{header.path}: {name} is {value}, not {needed}: convert it to NIfTI, for example with dcm2niix"
                 )
@@ -137,7 +141,7 @@ def _header(path: Path) -> SliceHeader:
     if missing and reader.GetSize()[2] == 1:
         raise ImageFileError(f"{path} is a DICOM image without {' and '.join(missing)}: remove it if it is no slice")
     modality, series = (
-        reader.GetMetaData(tag).strip() if reader.HasMetaDataKey(tag) else "unknown" for tag in (_MODALITY, _SERIES)
+        reader.GetMetaData(tag).strip() if reader.HasMetaDataKey(tag) else _UNSAID for tag in (_MODALITY, _SERIES)
     )
     directions = np.array(reader.GetDirection()).reshape(3, 3).T[:2]
     place = np.concatenate([directions.ravel(), reader.GetSpacing()[:2]])
@@ -177,14 +181,31 @@ def _hounsfield(path: Path) -> np.ndarray:
 
     reader = _reader(path)
     columns, rows, _ = reader.GetSize()
+    if reader.HasMetaDataKey(_COLOURS) and reader.GetMetaData(_COLOURS).strip() == "MONOCHROME1":  # GDCM inverts it
+        raise ImageFileError(f"{path} is stored inverted (MONOCHROME1): convert it to NIfTI, for example with dcm2niix")
     n_bytes = rows * columns * int(reader.GetMetaData(_BITS)) // 8
-    if path.stat().st_size < n_bytes and _transfer_syntax(path) in _UNCOMPRESSED:  # GDCM would make up the rest
+    if _transfer_syntax(path) in _UNCOMPRESSED and not _has_pixels(path, n_bytes):  # GDCM would make up the rest
         raise ImageFileError(f"{path} cannot be decoded: it has fewer pixels than {rows} x {columns}; export it again")
     with reading(path, "export it again", ImageFileError):
         image = reader.Execute()
     if image.GetNumberOfComponentsPerPixel() != 1:
         raise ImageFileError(f"{path} is a colour image, not a CT slice: remove it")
     return compact(SimpleITK.GetArrayFromImage(image)[0])
+
+
+def _has_pixels(path: Path, n_bytes: int) -> bool:
+    """Say whether an uncompressed file has an element of so many bytes of pixels, and all of them."""
+    content = path.read_bytes()
+    for tag in _PIXELS:
+        start = content.find(tag)
+        while start >= 0:
+            order: Literal["little", "big"] = "little" if tag == _PIXELS[0] else "big"
+            length_at = start + (8 if content[start + 4 : start + 6] in {b"OW", b"OB"} else 4)
+            length = int.from_bytes(content[length_at : length_at + 4], order)
+            if n_bytes <= length <= len(content) - length_at - 4:
+                return True
+            start = content.find(tag, start + 1)
+    return False
 
 
 def _transfer_syntax(path: Path) -> bytes:

@@ -29,7 +29,7 @@ RANDOM = "random"
 """Name of the initial weights of a network that starts from none."""
 
 _BUILDER_MODULES = frozenset(f"misure.models.{m.name}" for m in pkgutil.iter_modules([str(Path(__file__).parent)]))
-"""Checkpoints name their builder; only functions of this folder's files are called."""
+"""Checkpoints name their builder; only functions ``build_...`` of this folder's files are called."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,8 @@ def read_info(path: Path) -> CheckpointInfo:
 
 def _moved(network: Mapping[str, Any]) -> dict[str, Any]:
     """Name the builder where it is now; checkpoints of versions before 0.2 have it in ``misure.networks``."""
-    return {k: v.replace("misure.networks.", "misure.models.", 1) if k == "_target_" else v for k, v in network.items()}
+    builder = str(network.get("_target_", "")).replace("misure.networks.", "misure.models.", 1)
+    return {**network, "_target_": builder}
 
 
 def load_checkpoint(path: Path | str, network: nn.Module | None = None) -> SegmentationModel:
@@ -175,7 +176,7 @@ def _build(info: CheckpointInfo) -> nn.Module:
     arguments = dict(info.network)
     module, _, name = str(arguments.pop("_target_", "")).rpartition(".")
     builder = vars(importlib.import_module(module)).get(name) if module in _BUILDER_MODULES else None
-    if not inspect.isfunction(builder) or builder.__module__ != module:
+    if not inspect.isfunction(builder) or builder.__module__ != module or not name.startswith("build_"):
         raise MisureError(
             f"checkpoint {info.name} names the builder {module}.{name}, which is not one of misure.models"
         )

@@ -55,22 +55,26 @@ def foldable_layers(module: nn.Module, run: Callable[[], Any]) -> list[Foldable]
         run: Makes one forward pass and returns its output.
 
     Returns:
-        (convolution, normalisation), each used once in the pass, without hooks or shared weights. None in a compiled
-        network, whose operations cannot be watched.
+        (convolution, normalisation), each called once in the pass and used in no other way (such as ``F.conv2d`` with
+        its weight), without hooks or shared weights. None in a compiled network, whose operations cannot be watched.
     """
     layers = list(module.modules())
     if not any(type(layer) in _NORMALISATIONS for layer in layers) or any(_is_compiled(m) for m in layers):
         return []
     owners = Counter(p for m in layers for p in m.parameters(recurse=False))
-    uses = _Uses([m for m in layers if _is_plain(m) and all(owners[p] == 1 for p in m.parameters())])
-    with uses:
+    candidates = [m for m in layers if _is_plain(m) and all(owners[p] == 1 for p in m.parameters())]
+    uses, calls = _Uses(candidates), Counter[Any]()
+    with ExitStack() as undo:
+        for layer in candidates:
+            undo.callback(layer.register_forward_hook(lambda called, *_: calls.update([called])).remove)
+        undo.enter_context(uses)
         output = run()
     returned = {id(leaf) for leaf in tree_leaves(output)}
     return [
         (convolution, readers[0])
         for key, (_, convolution) in uses.outputs.items()
         if key not in returned and len(readers := uses.readers[key]) == 1 and type(readers[0]) in _NORMALISATIONS
-        if uses.operations[convolution] == uses.operations[readers[0]] == 1
+        if all(uses.operations[layer] == calls[layer] == 1 for layer in (convolution, readers[0]))
     ]
 
 

@@ -34,6 +34,9 @@ _LISTS_OF_OLDER_VERSIONS: dict[Event, str] = {
 }
 """JSON lists of entries that earlier versions kept in the same folder, by the event that each of them notes."""
 
+_KEYS = {"stage": ("stage", "seconds"), "failed": ("subject", "profile", "reason"), "succeeded": ("subject", "profile")}
+"""What readers of an event rely on."""
+
 _LONGEST = 300
 
 
@@ -81,20 +84,18 @@ class Journal:
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         try:
-            lines = self.path.read_text(encoding="utf-8").splitlines()
+            lines = self.path.read_bytes().decode(errors="replace").split("\n")
         except FileNotFoundError:
             return
-        except (OSError, ValueError) as error:
+        except OSError as error:
             warnings.warn(f"{self.path} is damaged and left out ({error})", stacklevel=4)
             return
         for number, line in enumerate(lines, 1):
-            try:
-                entry = dict(json.loads(line))
-                entry["event"]
-            except (ValueError, TypeError, KeyError):
-                warnings.warn(f"{self.path}: line {number} is damaged and left out", stacklevel=4)
-            else:
+            entry = _entry(line)
+            if entry is not None:
                 yield entry
+            elif line:
+                warnings.warn(f"{self.path}: line {number} is damaged and left out", stacklevel=4)
 
     def _of_older_versions(self, wanted: Sequence[Event]) -> Iterator[dict[str, Any]]:
         for event in {*wanted} & _LISTS_OF_OLDER_VERSIONS.keys():
@@ -225,6 +226,15 @@ def reason_of(error: BaseException) -> str:
     if not isinstance(error, MisureError):
         message = f"{type(error).__name__}: {message}" if message else type(error).__name__
     return message if len(message) <= _LONGEST else message[: _LONGEST - 3] + "..."
+
+
+def _entry(line: str) -> dict[str, Any] | None:
+    """Read a line; None where it is damaged."""
+    try:
+        entry = dict(json.loads(line))
+    except (ValueError, TypeError):
+        return None
+    return entry if {"event", *_KEYS.get(str(entry.get("event")), ())} <= entry.keys() else None
 
 
 def _missing_line_end(descriptor: int) -> str:

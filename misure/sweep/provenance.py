@@ -19,6 +19,7 @@ import psutil
 import torch
 
 from misure.errors import MisureError, without_folders
+from misure.explanation import package_version
 from misure.io.atomic import write_atomically
 from misure.io.download import file_digest
 from misure.models.checkpoint import read_info
@@ -83,8 +84,8 @@ def code_version() -> str:
     try:
         described = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5)  # noqa: S603
     except (OSError, subprocess.SubprocessError):
-        return version("misure")
-    return f"{version('misure')}+{described.stdout.strip()}"
+        return package_version()
+    return f"{package_version()}+{described.stdout.strip()}"
 
 
 def _packages() -> Iterator[tuple[str, str]]:

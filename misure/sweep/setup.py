@@ -147,7 +147,7 @@ def prepare(cfg: DictConfig) -> Setup:
             "choose the model it was trained as, or train another with scripts/train.py"
         )
     setup = described(cfg, build(cfg.dataset.val))
-    _check_same_kind(path, info, setup.dataset)
+    _check_same_kind(path, info, cfg, setup.dataset)
     model = setup.load()  # here, where what is wrong with it is a failure of the setup and not of each sample
     return replace(setup, load=lambda: model)
 
@@ -170,13 +170,21 @@ def _load(path: Path) -> SegmentationModel:
     return load_checkpoint(path).to(default_device())
 
 
-def _check_same_kind(path: Path, info: CheckpointInfo, dataset: SegmentationDataset) -> None:
-    """Raise a MisureError if a network trained on generated images would explain real ones, or the other way round."""
-    trained_on_stand_in = info.data.get("stand_in")
-    if trained_on_stand_in is not None and trained_on_stand_in != dataset.stand_in:
+def _check_same_kind(path: Path, info: CheckpointInfo, cfg: DictConfig, dataset: SegmentationDataset) -> None:
+    """Raise a MisureError if a network trained on generated images would explain real or other generated ones.
+
+    Generated images are others after a change of the generator; a network trained on real images explains real ones.
+    """
+    trained_on_stand_in, fingerprint = (info.data.get(key) for key in ("stand_in", "fingerprint"))
+    if trained_on_stand_in is None:
+        return
+    same = trained_on_stand_in == dataset.stand_in
+    if same and dataset.stand_in and fingerprint is not None:
+        same = build(cfg.dataset.train).fingerprint == fingerprint
+    if not same:
         raise MisureError(
-            f"{path} was trained on {info.data.get('source')}, but the images are now {dataset.source}: delete it (or "
-            "set checkpoint=<another file>) to train anew"
+            f"{path} was trained on {info.data.get('source')}, but the images are now {dataset.source}, made anew "
+            "since then where the words are the same: delete it (or set checkpoint=<another file>) to train anew"
         )
 
 

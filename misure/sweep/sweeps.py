@@ -6,6 +6,7 @@ import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -32,12 +33,12 @@ def chosen_sweeps(cfg: DictConfig, given: Sequence[str] = ()) -> dict[str, list[
     Raises:
         MisureError: If no output or sweep has the name, or nothing is made of the dataset for it.
     """
-    datasets = [cfg.dataset.name] if "dataset" in overridden(given) else list(cfg.datasets)
+    datasets = [cfg.dataset.name] if "dataset" in overridden(given) else _names(cfg.datasets)
     own = of_experiments(given)
-    only = cfg.only or list(_EVERYTHING)
+    only, shows = _names(cfg.only or _EVERYTHING), cfg.shows or {}
     chosen: dict[str, set[str]] = {}
-    for name in [only] if isinstance(only, str) else map(str, only):
-        shown = {dataset for dataset in cfg.shows.get(name.lower(), datasets) if dataset in datasets}
+    for name in only:
+        shown = {dataset for dataset in shows.get(name.lower(), datasets) if dataset in datasets}
         for sweep in _made_from(cfg, name.lower()):
             pinned = sweep_grid(sweep, own).get("dataset", datasets)
             chosen[sweep] = chosen.get(sweep, set()) | (shown & {*pinned})
@@ -49,7 +50,12 @@ def chosen_sweeps(cfg: DictConfig, given: Sequence[str] = ()) -> dict[str, list[
 
 def of_experiments(given: Sequence[str]) -> list[str]:
     """Return the user's overrides that hold for every experiment, without those that choose among experiments."""
-    return [override for override in given if not overridden([override]) & _CHOOSING]
+    return [o for o in given if not {key.split(".")[0] for key in overridden([o])} & _CHOOSING]
+
+
+def _names(given: object) -> list[str]:
+    """Return one name, or several, as a list."""
+    return [given] if isinstance(given, str) else [str(name) for name in cast("Sequence[object]", given)]
 
 
 def _made_from(cfg: DictConfig, name: str) -> list[str]:

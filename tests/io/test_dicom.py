@@ -60,6 +60,7 @@ SERIES_FAULTS = {
     "no place": ({"ImageOrientationPatient": None, "PixelSpacing": None}, "without orientation and pixel spacing"),
     "MR": ({"Modality": "MR"}, "Modality is MR, not CT"),
     "frames": ({"NumberOfFrames": 3}, "NumberOfFrames is 3"),
+    "inverted": ({"PhotometricInterpretation": "MONOCHROME1"}, "MONOCHROME1"),
 }
 
 
@@ -70,10 +71,11 @@ def test_series_that_are_no_volume(tmp_path, fault):
         read_series(write_series(tmp_path / "series", scan(), **fields))
 
 
-def test_pixels_that_are_not_there_are_not_made_up(tmp_path):
+@pytest.mark.parametrize("left", [10, 64 * 64 * 2 - 100])
+def test_pixels_that_are_not_there_are_not_made_up(tmp_path, left):
     """GDCM fills a slice whose pixel data is too short with whatever its memory holds."""
     voxels = scan((64, 64, 2)) // 8
-    folder = write_series(tmp_path / "series", voxels, PixelData=[bytes(64 * 64 * 2), bytes(10)])
+    folder = write_series(tmp_path / "series", voxels, PixelData=[bytes(64 * 64 * 2), bytes(left)])
     with pytest.raises(ImageFileError, match="cannot be decoded: it has fewer pixels than 64 x 64"):
         read_series(folder)
 
@@ -93,3 +95,10 @@ def test_one_slice_is_no_series(tmp_path):
         path.unlink()
     with pytest.raises(ImageFileError, match="holds 1 DICOM slices"):
         read_series(folder)
+
+
+def test_hidden_files_are_named_and_a_missing_modality_is_taken_as_ct(tmp_path):
+    folder = write_series(tmp_path / "series", scan(), Modality=None)
+    (folder / "._IM000.dcm").write_bytes(bytes.fromhex("00051607") + bytes(200))
+    with pytest.warns(UserWarning, match=r"left out, as they are no DICOM slices: \._IM000\.dcm$"):
+        assert read_series(folder).voxels.shape == scan().shape

@@ -139,6 +139,8 @@ def test_a_description_of_something_else_is_refused(saved, changes, message):
         "misure.models.pretrained.is_reachable",
         "misure.models.unet.nn.Identity",
         "misure.models.unet.nothing",
+        "misure.models.loading.load_model",  # opens a file of the description's choice
+        3,
     ],
 )
 def test_a_foreign_builder_is_refused(saved, target):

@@ -180,3 +180,25 @@ def test_methods_of_many_passes_fold_and_explain_the_same(case, method, paramete
     assert any(seen)
     # Sums of a few dozen products of order one.
     torch.testing.assert_close(folded_map, plain_map, rtol=0, atol=1e-9)
+
+
+class ByFunction(nn.Module):
+    """Pairs of which one layer is a call of its own and the other a function of its tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.norm_a = nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4)
+        self.b, self.norm_b = nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)
+        for norm in (self.norm_a, self.norm_b):
+            norm.running_mean.uniform_(-1, 1)
+
+    def forward(self, x):
+        x = self.norm_a(nn.functional.conv2d(x, self.a.weight, padding=1))
+        return nn.functional.batch_norm(self.b(x), self.norm_b.running_mean, self.norm_b.running_var)
+
+
+def test_layers_used_by_a_function_of_their_tensors_are_left_alone():
+    torch.manual_seed(0)
+    network = ByFunction().eval()
+    assert foldable_layers(network, lambda: network(torch.rand(1, 1, 8, 8))) == []
+    assert not any(module._forward_hooks for module in network.modules())

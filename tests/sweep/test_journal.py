@@ -151,3 +151,15 @@ def test_what_is_absent_is_left_out_and_no_failure(tmp_path, kept, capsys):
     assert "left out" in capsys.readouterr().out
     assert bool(Journal(tmp_path).failures("paper")) == kept
     assert kept or not list(tmp_path.iterdir())
+
+
+def test_a_damaged_line_loses_itself_alone(tmp_path):
+    journal = Journal(tmp_path)
+    failed = {"subject": "a", "profile": "quick", "reason": "r", "time": "t"}
+    journal.note(("failed", failed))
+    with journal.path.open("ab") as stream:
+        stream.write(b'{"event":"sta\xff\xfe\n{"event":"failed"}\n{"event":"stage"}\n')
+    journal.note(("failed", failed | {"subject": "b"}))
+    with pytest.warns(UserWarning, match=r"line \d is damaged") as caught:
+        assert journal.failures("quick") == {"a": "r", "b": "r"}
+    assert len(caught) == 3

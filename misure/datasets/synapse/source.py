@@ -111,6 +111,10 @@ def prepare_synapse(data_root: Path | str, source: Path | str | None = None, lab
         raise MisureError(f"source={source} is not a folder: name the unpacked archive or a folder of your own scans")
     if pairs := find_pairs(folder):
         return prepare(pairs, root / "prepared").summary
+    if (root / "own").is_dir():
+        raise MisureError(
+            f"{root} has own scans that an earlier version prepared: remove its folders own and prepared first"
+        )
     if in_place:
         raise MisureError(
             f"{root} holds {len(in_place)} official volumes: keep one kind, own scans in another data_root"

@@ -47,7 +47,9 @@ def contours_tables(material: Material) -> Iterator[Table]:
         *(DATASET, MODEL),
         *(Column("reading", "Start of stage 2"), Column("width", "Width", unit="pixels")),
         *(estimate("mask", "MSR's mass"), estimate("sufficient_region", "Sufficient region")),
+        estimate("mask_over_sufficient_region", "MSR's mass less region"),
         *(estimate("mask_in_object", "MSR's mass in the object"), estimate("object", "Object")),
+        estimate("mask_in_object_over_object", "In the object less object"),
         *(N, Column("n_empty_masks", "Empty masks"), *MARKS),
     )
     words = {"widths": WIDTHS, "size": _PAPER_SIZE, "enough": ENOUGH_SAMPLES, "compared": _compared}
