@@ -19,8 +19,9 @@ from misure.paper.statistics import summarise
 from misure.plotting import style_of
 from misure.report.choice import MOST_POINTS, first_samples
 
-_SYMBOLS = {"D": "diamond", "P": "cross", "o": "circle", "s": "square", "p": "pentagon", "v": "triangle-down"}
-_SYMBOLS |= {"X": "x", "^": "triangle-up", "<": "triangle-left"}
+SYMBOLS = {"D": "diamond", "P": "cross", "o": "circle", "s": "square", "p": "pentagon", "v": "triangle-down"}
+SYMBOLS |= {"X": "x", "^": "triangle-up", "<": "triangle-left", ">": "triangle-right", "h": "hexagon", "H": "hexagon2"}
+SYMBOLS |= {"d": "diamond-tall", "8": "octagon", "*": "star"}
 """Plotly's names of Matplotlib's markers."""
 
 
@@ -71,7 +72,7 @@ def _plot(material: Material, pair: Pair) -> dict[str, Any] | None:
 
 def _trace(name: str, rows: pd.DataFrame, floor: float) -> graph_objects.Scatter:
     style = style_of(name)
-    colour, symbol = style.colour, _SYMBOLS[style.marker]
+    colour, symbol = style.colour, SYMBOLS[style.marker]
     ratios = rows["perturbation_ratio"].astype(float)
     return graph_objects.Scatter(
         x=ratios.where(ratios > 0, floor).tolist(),

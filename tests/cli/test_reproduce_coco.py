@@ -53,7 +53,7 @@ def test_scenes_go_all_the_way_and_are_marked(tmp_path):
     arguments = [*SCENES, "only=table1", "dataset=coco", "data_root=none"]
     ended = run_script("reproduce.py", arguments, tmp_path)
     assert ended.code == 0, ended.err
-    assert "network for coco: deeplabv3_stand_in" in ended.out
+    assert "coco-deeplabv3_stand_in" in ended.out
     found = records_of(tmp_path)
     assert found["stand_in"].all()
     assert found["dataset_source"].str.contains("stand-in: generated scenes").all()

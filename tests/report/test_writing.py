@@ -15,13 +15,15 @@ from PIL import Image
 from report_files import HOSTILE, claims, material_of, synthetic
 
 from misure.errors import MisureError
+from misure.explainers import EXPLAINERS
+from misure.plotting import style_of
 from misure.report import write_report
 from misure.report.claims import interval_bar
 from misure.report.gallery import gallery, saved_explanations, scaled_map
 from misure.report.pictures import Picture, displayable, drawn
 from misure.report.prose import prose
 from misure.report.provenance import provenance_tables
-from misure.report.scatter import scatter
+from misure.report.scatter import SYMBOLS, scatter
 
 
 def decoded(uri: str) -> np.ndarray:
@@ -171,3 +173,8 @@ def test_nothing_in_the_page_asks_for_a_network(tmp_path) -> None:
     own = re.sub(r"<script(?: type=\"text/plain\"[^>]*)?>.*?</script>", "", text, flags=re.DOTALL)
     assert not re.findall(r"(?:src|href)=\"(?!data:|#)", own)
     assert "default-src 'none'" in own
+
+
+def test_every_method_can_be_drawn_in_the_plot() -> None:
+    names = [*EXPLAINERS, *(f"a_method_of_yours_{number}" for number in range(200))]
+    assert {style_of(name).marker for name in names} <= set(SYMBOLS)
