@@ -14,7 +14,7 @@ from PIL import Image
 from misure.io.reading import reading
 from misure.plotting import JPEG_QUALITY, data_uri
 from misure.report.choice import FIGURE_BYTES
-from misure.report.prose import prose
+from misure.report.markdown import as_html
 
 _CAPTIONS = {
     "1": "Triangle: image, prediction, dilated region and the maps of the three methods.",
@@ -76,7 +76,7 @@ def _figure(path: Path) -> dict[str, Any]:
         "uri": data_uri(content, "image/png"),
         "width": width,
         "height": height,
-        "credits": prose(credits_file.read_text(encoding="utf-8")) if credits_file.exists() else "",
+        "credits": as_html(credits_file.read_text(encoding="utf-8")) if credits_file.exists() else "",
     }
 
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from misure.explainers import EXPLAINERS
+from misure.metrics import min_max
 from misure.paper.credits import credits_document
 from misure.paper.figures.maps import Row
 from misure.paper.maps import load_maps, saved_units
@@ -19,8 +21,8 @@ from misure.paper.query import at_parameters, of_pair, undisturbed
 from misure.paper.source import Origin, credit_of
 from misure.paper.table import measured
 from misure.report.choice import MOST_CARDS, first_samples
+from misure.report.markdown import as_html
 from misure.report.pictures import Picture, displayable, drawn
-from misure.report.prose import prose
 
 _ORDER = ("sufficient_region", "msr", "rise", "seg_grad_cam")
 
@@ -39,7 +41,8 @@ def gallery(material: Material) -> dict[str, Any]:
     chosen = first_samples(units[units["usual"]], MOST_CARDS).head(MOST_CARDS)
     place = {name: rank for rank, name in enumerate((*_ORDER, *(n for n in EXPLAINERS if n not in _ORDER)))}
     chosen = chosen.assign(place=chosen["explainer"].map(place)).sort_values(["turn", "place"], kind="stable")
-    by_unit = {str(unit): rows for unit, rows in material.run.groupby("unit") if unit in set(chosen["unit"])}
+    records = material.run[material.run["unit"].isin(chosen["unit"])]
+    by_unit = {str(unit): rows for unit, rows in records.groupby("unit")}
     pairs = {(pair.dataset, pair.model): pair for pair in material.shown}
     cards = []
     for _, record in chosen.iterrows():
@@ -101,7 +104,7 @@ def _card(rows: pd.DataFrame, pair: Pair, maps: Mapping[str, NDArray[Any]]) -> d
         "facts": facts,
         "source": origin.data,
         "marks": list(origin.marks),
-        "credit": prose(credits_document("", [Row(pair, "", first, {})])) if pair.photographs else "",
+        "credit": as_html(credits_document("", [Row(pair, "", first, {})])) if pair.photographs else "",
     }
 
 
@@ -117,8 +120,6 @@ def scaled_map(saliency: NDArray[Any], *, itself: bool) -> NDArray[np.float64]:
         saliency: H x W, any sign.
         itself: Whether the map, within [0, 1], was the mask; otherwise it was min-max scaled and cut.
     """
-    values = saliency.astype(np.float64)
-    if itself:
-        return np.clip(values, 0, 1)
-    low, high = values.min(), values.max()
-    return (values - low) / (high - low) if high > low else np.zeros_like(values)
+    values = torch.from_numpy(saliency.astype(np.float64))
+    scaled: NDArray[np.float64] = (values.clamp(0, 1) if itself else min_max(values[None])[0]).numpy()
+    return scaled

@@ -75,11 +75,11 @@ def _environment() -> Environment:
         from PIL import Image  # noqa: F401 - as above
     except ImportError as error:
         raise MisureError(f"the report needs {error.name}: pip install 'misure[report]'") from error
-    from misure.report.prose import prose
+    from misure.report.markdown import as_html
 
     loader = PackageLoader("misure.report")
     made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    made.filters |= {"prose": prose, "csv_uri": _csv_uri}
+    made.filters |= {"as_html": as_html, "csv_uri": _csv_uri}
     return made
 
 

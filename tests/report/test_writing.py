@@ -20,8 +20,8 @@ from misure.plotting import style_of
 from misure.report import write_report
 from misure.report.claims import interval_bar
 from misure.report.gallery import gallery, saved_explanations, scaled_map
+from misure.report.markdown import as_html
 from misure.report.pictures import Picture, displayable, drawn
-from misure.report.prose import prose
 from misure.report.provenance import provenance_tables
 from misure.report.scatter import SYMBOLS, scatter
 
@@ -73,6 +73,7 @@ def test_a_map_is_scaled_as_its_evaluation_does() -> None:
     assert scaled_map(np.array([[2.0, 4.0, 3.0]]), itself=False).tolist() == [[0.0, 1.0, 0.5]]
     assert scaled_map(np.array([[0.0, 0.25]]), itself=True).tolist() == [[0.0, 0.25]]
     assert scaled_map(np.zeros((1, 2)), itself=False).tolist() == [[0.0, 0.0]]
+    assert scaled_map(np.full((1, 2), 0.3), itself=False).tolist() == [[1.0, 1.0]]  # a constant, as in min_max
 
 
 def test_noisy_and_changed_runs_stay_out_of_the_gallery(tmp_path) -> None:
@@ -108,14 +109,14 @@ def test_only_the_papers_settings_are_shown(tmp_path) -> None:
 
 
 def test_documents_become_html_that_cannot_run() -> None:
-    text = prose(f"# Title\n\n## A `b`\n\n- one\n- **two**\n\n| x |\n| --- |\n| 1 \\| 2 {HOSTILE} |\n")
+    text = as_html(f"# Title\n\n## A `b`\n\n- one\n- **two**\n\n| x |\n| --- |\n| 1 \\| 2 {HOSTILE} |\n")
     assert "Title" not in text
     assert "<h4>A <code>b</code></h4>" in text
     assert text.count("<li>") == 2
     assert "<td>1 | 2 &lt;/script&gt;" in text
     assert "<img" not in text
-    assert 'href="https://b.example"' in prose("<https://b.example>")
-    assert "href" not in prose("[a](javascript:alert%281%29) [b](page.html)")
+    assert 'href="https://b.example"' in as_html("<https://b.example>")
+    assert "href" not in as_html("[a](javascript:alert%281%29) [b](page.html)")
 
 
 def test_the_bar_of_a_claim_keeps_the_order_of_its_numbers() -> None:

@@ -13,7 +13,7 @@ from markupsafe import Markup
 _HEADING = "h4"
 
 
-def prose(document: str) -> Markup:
+def as_html(document: str) -> Markup:
     """Render a Markdown document without its title; HTML in it stays text, and links lead to the web alone.
 
     Args:
