@@ -18,6 +18,7 @@ from misure.config import build, compute_of, setup_name
 from misure.datasets.datamodule import SegmentationData, SegmentationDataset, Stage
 from misure.errors import MisureError
 from misure.evaluation.volumes import VolumeDataset, score_volumes
+from misure.explanation import package_version
 from misure.models.checkpoint import (
     RANDOM,
     CheckpointInfo,
@@ -261,8 +262,8 @@ def _curriculum(cfg: DictConfig) -> list[Stage]:
 
 def versions() -> dict[str, str]:
     """Versions of what decides the numbers."""
-    packages = ("misure", "torch", "torchvision", "segmentation-models-pytorch", "pytorch-lightning", "numpy")
-    return {"python": platform.python_version(), **{p: version(p) for p in packages}}
+    packages = ("torch", "torchvision", "segmentation-models-pytorch", "pytorch-lightning", "numpy")
+    return {"python": platform.python_version(), "misure": package_version(), **{p: version(p) for p in packages}}
 
 
 def _plain(node: Any) -> dict[str, Any]:

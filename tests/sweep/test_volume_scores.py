@@ -8,19 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from paper_records import VOLUME_META as META
 
 from misure.errors import MisureError
 from misure.sweep.volume_scores import read_volumes, write_volumes
 
-META = {
-    "dataset": "synapse",
-    "model": "TransUNet",
-    "profile": "quick",
-    "source": "BTCV, official volumes",
-    "stand_in": False,
-    "weights": "0123456789abcdef",
-    "dataset_fingerprint": "fedcba9876543210",
-}
 SCORES = pd.DataFrame(
     {
         "case": np.repeat(["case0001", "case0002"], 8),

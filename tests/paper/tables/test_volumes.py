@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from paper_records import VOLUME_META as META
 
 from misure.errors import MisureError
 from misure.paper.material import Material
@@ -18,15 +19,6 @@ from misure.sweep.volume_scores import write_volumes
 
 ORGANS = ("aorta", "gallbladder", "left kidney", "right kidney", "liver", "pancreas", "spleen", "stomach")
 NAN = math.nan
-META = {
-    "dataset": "synapse",
-    "model": "TransUNet",
-    "profile": "quick",
-    "source": "BTCV, official volumes",
-    "stand_in": False,
-    "weights": "0123456789abcdef",
-    "dataset_fingerprint": "fedcba9876543210",
-}
 PHANTOMS = META | {"model": "U-Net ResNet-34", "source": "stand-in: phantom CT (6 volumes)", "stand_in": True}
 
 
