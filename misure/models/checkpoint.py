@@ -116,8 +116,9 @@ def read_info(path: Path) -> CheckpointInfo:
 
 def _moved(network: Mapping[str, Any]) -> dict[str, Any]:
     """Name the builder where it is now; checkpoints of versions before 0.2 have it in ``misure.networks``."""
-    builder = str(network.get("_target_", "")).replace("misure.networks.", "misure.models.", 1)
-    return {**network, "_target_": builder}
+    target = network.get("_target_")
+    renamed = {} if target is None else {"_target_": str(target).replace("misure.networks.", "misure.models.", 1)}
+    return {**network, **renamed}
 
 
 def load_checkpoint(path: Path | str, network: nn.Module | None = None) -> SegmentationModel:
