@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate, pad
+from torch.nn.functional import interpolate
 
 from misure.errors import MisureError
+from misure.validation import plain, plain_tensor, shown, whole
 
 _LINEAR = {2: "bilinear", 3: "trilinear"}
 
@@ -45,13 +46,36 @@ def point_within(point: Any, size: Sequence[int]) -> tuple[int, ...]:
         MisureError: If it is no such point or lies outside.
     """
     name = "(row, column)" if len(size) == 2 else "(slice, row, column)"
-    whole = isinstance(point, Sequence) and all(isinstance(i, Integral) and not isinstance(i, bool) for i in point)
-    if not whole or len(point) != len(size):
-        raise MisureError(f"the point {point} is not a {name} of whole numbers")
-    place = tuple(int(i) for i in point)
-    if not all(0 <= i < side for i, side in zip(place, size, strict=True)):
-        raise MisureError(f"the point {place} lies outside the image of {' x '.join(map(str, size))}: give {name}")
-    return place
+    numbers = plain(point)
+    place = tuple(whole(i) for i in numbers) if isinstance(numbers, Sequence) and not isinstance(numbers, str) else ()
+    if len(place) != len(size) or None in place:
+        raise MisureError(f"the point {shown(point)} is not a {name} of whole numbers")
+    found = tuple(i for i in place if i is not None)
+    if not all(0 <= i < side for i, side in zip(found, size, strict=True)):
+        raise MisureError(
+            f"the point {shown(found)} lies outside the image of {' x '.join(map(str, size))}: give {name}"
+        )
+    return found
+
+
+def as_region(value: Any) -> Tensor:
+    """Return a region of interest as truth values: what is not zero is inside.
+
+    Args:
+        value: A tensor or an array of truth values or numbers, or nested lists of them.
+
+    Raises:
+        MisureError: If it is anything else, or holds values between 0 and 1, below 0 or NaN, so that it is no mask.
+    """
+    try:
+        region = plain_tensor("region", np.array(value) if isinstance(value, list | tuple) else value)
+    except ValueError as error:
+        raise MisureError("region is a list of rows of different lengths: give an array") from error
+    if region.dtype == torch.bool:
+        return region
+    if region.is_complex() or not bool(((region == 0) | (region >= 1)).all()):
+        raise MisureError("region holds values between 0 and 1, below 0 or NaN: make it a mask, such as region > 0.5")
+    return region != 0
 
 
 def component_at(mask: Tensor, point: Any) -> Tensor:
@@ -94,9 +118,11 @@ def border_of(mask: Tensor, width: Any) -> Tensor:
     Raises:
         MisureError: If the width is no whole number of at least 1.
     """
-    if isinstance(width, bool) or not isinstance(width, Integral) or int(width) < 1:
-        raise MisureError(f"border={width} is not a whole number of at least 1")
-    inside = pad(mask, [int(width)] * (2 * mask.ndim))
-    for axis in range(mask.ndim):
-        inside = inside.unfold(axis, 2 * int(width) + 1, 1).all(-1)
-    return mask & ~inside
+    from scipy.ndimage import distance_transform_cdt
+
+    steps = whole(width)
+    if steps is None or steps < 1:
+        raise MisureError(f"border={shown(width)} is not a whole number of at least 1")
+    outside_too = np.pad(mask.cpu().numpy(), 1)
+    distances = distance_transform_cdt(outside_too, "chessboard")[(slice(1, -1),) * mask.ndim]
+    return torch.from_numpy((distances > 0) & (distances <= min(steps, max(mask.shape)))).to(mask.device)

@@ -1,18 +1,101 @@
-"""Ranges of values, written as type hints, and checks against them with a one-line error that names value and range."""
+"""Ranges of values, written as type hints, checks against them, and values of other libraries as plain ones."""
 
 from __future__ import annotations
 
+import math
+import os
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from numbers import Integral, Real
+from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from misure.errors import MisureError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+LARGEST_WHOLE = 2**63 - 1
+"""Of the whole numbers that arrays can hold."""
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_MOST_SHOWN = 80
+
+
+def shown(value: object) -> str:
+    """Return a value in one short line, for an error."""
+    try:
+        text = " ".join(str(value).split())
+    except Exception:  # noqa: BLE001 - a number of 5,000 digits, a foreign object that cannot show itself
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+
+
+def plain(value: Any) -> Any:
+    """Return scalars of NumPy and PyTorch, also arrays of one value, as Python's own, and other arrays as lists."""
+    if not isinstance(value, np.ndarray | np.generic | Tensor):
+        return value
+    return value.item() if math.prod(value.shape) == 1 else value.tolist()
+
+
+def whole(value: Any) -> int | None:
+    """Return what stands for a whole number (2, ``np.int64(2)``, ``torch.tensor(2)``, 2.0) as one; None for others."""
+    value = plain(value)
+    if isinstance(value, Integral):
+        return None if isinstance(value, bool) else int(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else None
+
+
+def plain_tensor(name: str, value: Any) -> Tensor:
+    """Return a tensor or an array of numbers as a dense tensor of PyTorch's own type.
+
+    Arrays are copied: they may be read-only, flipped or of another byte order.
+
+    Args:
+        name: What an error calls it.
+        value: A tensor, of a subclass too, or a NumPy array.
+
+    Raises:
+        MisureError: If it is anything else.
+    """
+    if isinstance(value, Tensor):
+        if value.layout != torch.strided or value.is_nested or value.is_meta:
+            raise MisureError(f"{name} is a sparse, nested or empty tensor: give a dense one")
+        return value if type(value) is Tensor else value.as_subclass(Tensor)
+    if not isinstance(value, np.ndarray):
+        kind = f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")
+        raise MisureError(f"{name} is a {kind}: give a tensor or a NumPy array, several images stacked into one")
+    if isinstance(value, np.ma.MaskedArray) or value.dtype.kind not in "biuf":
+        kind = "array with a mask" if isinstance(value, np.ma.MaskedArray) else f"array of {value.dtype}"
+        raise MisureError(f"{name} is an {kind}: fill or convert it to an array of plain numbers")
+    native = value.dtype.newbyteorder("=") if value.dtype.itemsize <= 8 else np.dtype(np.float64)
+    return torch.from_numpy(np.array(value, dtype=native, order="C"))
+
+
+def is_real(values: Tensor) -> bool:
+    """Say whether a tensor has a floating type that networks calculate in."""
+    return values.dtype in _FLOATS
+
+
+def path_of(name: str, value: Any) -> Path:
+    """Return a place of the file system.
+
+    Raises:
+        MisureError: If it is no path, an empty one or one that no file can have.
+    """
+    if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
+        raise MisureError(f"{name}={shown(value)} is not a path")
+    text = os.fspath(value)
+    if not text or "\0" in text:
+        raise MisureError(f"{name}={text!r} is not a path: it is empty or holds a character that no name has")
+    return Path(text)
 
 
 class Rule(Protocol):
@@ -23,7 +106,9 @@ class Rule(Protocol):
 
 
 def _is_number(value: object, low: float, high: float) -> bool:
-    return not isinstance(value, bool) and isinstance(value, Real) and low <= float(value) <= high
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        return False
+    return low <= (int(value) if isinstance(value, Integral) else float(value)) <= high
 
 
 @dataclass(frozen=True)
@@ -33,10 +118,10 @@ class AtLeast:
     low: float
 
     def __contains__(self, value: object) -> bool:
-        return _is_number(value, self.low, float("inf")) and value != float("inf")
+        return _is_number(value, self.low, sys.float_info.max)
 
     def __str__(self) -> str:
-        return f"a number of at least {self.low}"
+        return "a finite number" if self.low == -sys.float_info.max else f"a number of at least {self.low}"
 
 
 @dataclass(frozen=True)
@@ -60,10 +145,10 @@ class Whole:
     low: int
 
     def __contains__(self, value: object) -> bool:
-        return isinstance(value, Integral) and _is_number(value, self.low, float("inf"))
+        return isinstance(value, Integral) and _is_number(value, self.low, LARGEST_WHOLE)
 
     def __str__(self) -> str:
-        return f"a whole number of at least {self.low}"
+        return "a whole number" if self.low == -LARGEST_WHOLE else f"a whole number of at least {self.low}"
 
 
 @dataclass(frozen=True)
@@ -73,11 +158,33 @@ class OneOf:
     choices: tuple[Any, ...]
 
     def __contains__(self, value: object) -> bool:
-        return value in self.choices
+        return any(isinstance(value, type(choice)) and value == choice for choice in self.choices)
 
     def __str__(self) -> str:
         return f"known: choose {' or '.join(str(choice) for choice in self.choices)}"
 
+
+@dataclass(frozen=True)
+class Kind:
+    """Values of a type."""
+
+    type: type
+    name: str
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, self.type)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+_KINDS: dict[Any, Rule] = {
+    str: Kind(str, "text"),
+    bool: OneOf((True, False)),
+    int: Whole(-LARGEST_WHOLE),
+    float: AtLeast(-sys.float_info.max),
+}
+"""What a plain type says as a hint."""
 
 Count = Annotated[int, Whole(1)]
 """A number of things, at least one."""
@@ -91,15 +198,17 @@ Share = Annotated[float, Between(0, 1)]
 
 def check(name: str, value: Any, rule: Rule) -> None:
     """Raise a MisureError unless ``value`` is what ``rule`` allows."""
+    if isinstance(value, int) and value > LARGEST_WHOLE:
+        raise MisureError(f"{name}={shown(value)} is larger than any number of 64 bits")
     if value not in rule:
-        raise MisureError(f"{name}={value} is not {rule}")
+        raise MisureError(f"{name}={shown(value)} is not {rule}")
 
 
 def check_fields(instance: DataclassInstance, names: Mapping[str, str] | None = None) -> None:
     """Check the fields of a dataclass against the rules in their type hints.
 
-    Rules are what ``Annotated`` adds to a type (``Annotated[int, Whole(1)]``) and ``Literal``, also inside
-    ``tuple[..., ...]`` and beside ``None``. Other hints say nothing about the value.
+    Rules are what ``Annotated`` adds to a type (``Annotated[int, Whole(1)]``), ``Literal`` and the plain types text,
+    truth value and number, also inside ``tuple[..., ...]`` and beside ``None``. Other hints say nothing.
 
     Args:
         instance: The dataclass; a field of tuples may hold any other list of values.
@@ -122,18 +231,24 @@ def _hints(cls: type) -> dict[str, Any]:
         return _hints(cls.__bases__[0])
 
 
+def _rules(hint: Any) -> tuple[Rule, ...]:
+    """Return the rules of a hint itself, not of what is inside it."""
+    if get_origin(hint) is Annotated:
+        return get_args(hint)[1:]
+    if get_origin(hint) is Literal:
+        return (OneOf(get_args(hint)),)
+    return (_KINDS[hint],) if hint in _KINDS else ()
+
+
 def _check_hint(name: str, value: Any, hint: Any) -> None:
     origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        for rule in arguments[1:]:
-            check(name, value, rule)
-    elif origin is Literal:
-        check(name, value, OneOf(arguments))
-    elif origin in {Union, UnionType} and len(arguments) == 2 and type(None) in arguments:
+    for rule in _rules(hint):
+        check(name, value, rule)
+    if origin in {Union, UnionType} and len(arguments) == 2 and type(None) in arguments:
         if value is not None:
             _check_hint(name, value, next(argument for argument in arguments if argument is not type(None)))
     elif origin is tuple and arguments[1:] == (...,):
         if not isinstance(value, Collection) or isinstance(value, str):
-            raise MisureError(f"{name}={value} is not a list")
+            raise MisureError(f"{name}={shown(value)} is not a list")
         for element in value:
             _check_hint(name, element, arguments[0])

@@ -12,7 +12,7 @@ from oracles.resizing import bilinear
 from scipy.ndimage import binary_dilation, binary_erosion
 
 from misure.errors import MisureError
-from misure.regions import border_of, component_at, resized
+from misure.regions import as_region, border_of, component_at, point_within, resized
 
 
 def drawn(picture: str) -> torch.Tensor:
@@ -92,6 +92,65 @@ def test_the_border_of_a_drawing(mask, width, rim):
 def test_borders_without_a_width_are_refused(width):
     with pytest.raises(MisureError, match=f"border={width} is not a whole number of at least 1"):
         border_of(SQUARE, width)
+
+
+@pytest.mark.parametrize("width", [20_000, np.int64(3), torch.tensor(10**18), 10**40, 3.0])
+def test_a_border_wider_than_the_image_costs_no_more_than_a_thin_one(width):
+    """A kernel of that width takes 1.6 GB and a minute for 32 x 32 pixels."""
+    assert torch.equal(border_of(SQUARE, width), SQUARE)
+
+
+@pytest.mark.parametrize(
+    "point", [(1, 2), [1, 2], torch.tensor([1, 2]), np.array([1.0, 2.0]), (torch.tensor(1), np.int32(2)), (1.0, 2.0)]
+)
+def test_points_of_any_numbers(point):
+    found = point_within(point, (3, 4))
+    assert found == (1, 2)
+    assert [type(i) for i in found] == [int, int]
+
+
+@pytest.mark.parametrize("point", ["12", (True, 1), (1, None), (1, np.nan), {1, 2}, torch.ones(2, 2), (10**400, 0)])
+def test_points_that_are_none(point):
+    with pytest.raises(MisureError, match=r"^the point .{,120}(is not a|lies outside)"):
+        point_within(point, (3, 4))
+
+
+RIGHT = [[False, True], [False, True]]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        RIGHT,
+        np.array(RIGHT),
+        np.array(RIGHT, np.uint8)[::-1] * np.uint8(255),
+        np.array(RIGHT, ">i2"),
+        torch.tensor(RIGHT).float(),
+        torch.tensor(RIGHT).to(torch.bfloat16),
+        torch.tensor(RIGHT).long() * 7,
+    ],
+)
+def test_regions_of_any_numbers(value):
+    found = as_region(value)
+    assert found.dtype == torch.bool
+    assert found.tolist() == RIGHT
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.tensor([0, 0.5]), "values between 0 and 1"),
+        (np.array([0, np.nan]), "values between 0 and 1, below 0 or NaN"),
+        (torch.tensor([0, -1]), "below 0"),
+        (torch.ones(2, dtype=torch.complex64), "values between"),
+        ([[1], [1, 2]], "rows of different lengths"),
+        ([["a"]], "an array of <U1"),
+        ("left", "region is a str"),
+    ],
+)
+def test_regions_that_are_no_masks(value, message):
+    with pytest.raises(MisureError, match=message):
+        as_region(value)
 
 
 sizes = st.integers(2, 3).flatmap(lambda rank: st.tuples(*[st.integers(1, 6)] * rank))
