@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 
 from misure.errors import MisureError
-from misure.io.atomic import PARTIAL, remove_abandoned
+from misure.io.atomic import partial_of, remove_abandoned
 from misure.metrics import Evaluation
 from misure.target import Target
 
@@ -133,7 +132,7 @@ class Explanation:
         if folder.exists() and not _is_replaceable(folder):
             raise MisureError(f"cannot write {folder}: it holds something else; choose another folder")
         remove_abandoned(folder)
-        partial = folder.with_name(f".{folder.name}.{os.getpid()}.{uuid4().hex}{PARTIAL}")
+        partial = partial_of(folder, uuid4().hex)
         try:
             partial.mkdir(parents=True)
         except OSError as error:

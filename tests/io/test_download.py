@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import socket
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from file_host import FOREVER, Server, closed_port, running_host
 from forked import forked
 
 from misure.errors import MisureError
+from misure.io.atomic import partial_of
 from misure.io.download import (
     LONGEST_PAUSE,
     DamagedError,
@@ -166,7 +166,7 @@ def test_faults_are_waited_out_with_doubling_pauses_until_that_is_no_use_any_mor
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full: Linux alone has a disk that is always full")
 def test_a_full_disk_is_one_line_and_not_asked_for_again(server, url, tmp_path):
-    (tmp_path / f".file.{os.getpid()}.part").symlink_to("/dev/full")
+    partial_of(tmp_path / "file").symlink_to("/dev/full")
     with pytest.raises(MisureError, match=r"^cannot write .*file: No space left on device.*$"):
         fetch(url, tmp_path / "file", digest=DIGEST)
     assert server.asked == ["/file"]

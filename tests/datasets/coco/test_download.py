@@ -23,6 +23,7 @@ from pipeline import run_script
 from misure.datasets.coco.download import ANNOTATIONS, download_coco
 from misure.datasets.coco.server import CocoServer
 from misure.errors import MisureError
+from misure.io.atomic import partial_of
 
 _DATA = Path(os.environ.get("MISURE_DATA", "nowhere"), "coco")
 
@@ -259,7 +260,7 @@ def test_a_full_disk_is_one_line_and_stops_at_once(server, tmp_path):
     images = tmp_path / "coco" / "val2017"
     images.mkdir(parents=True)
     for path in chosen():
-        (images / f".{Path(path).name}.{os.getpid()}.part").symlink_to("/dev/full")
+        partial_of(images / Path(path).name).symlink_to("/dev/full")
     with pytest.raises(MisureError, match=r"^cannot write .*jpg: No space left on device; free space.*$"):
         download(tmp_path, server, threads=1)
     assert server.asked.count(chosen()[0]) == 1  # no retries of what cannot work
