@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from misure.cli.arguments import hydra_arguments
 from misure.cli.overrides import check_overrides
 from misure.config import CONFIG_FOLDER
 from misure.errors import MisureError
@@ -60,13 +61,17 @@ def entry_point(name: str, config_name: str = "") -> Callable[[Callable[[DictCon
         @functools.wraps(task)
         def main() -> None:
             os.environ[FULL_ERROR] = "1"  # Hydra then hands exceptions over instead of printing its own report
+            given = sys.argv
             try:
+                sys.argv = [given[0], *hydra_arguments(name, config_name, given[1:])]
                 _check_arguments(name, config_name)
                 run()
             except (MisureError, HydraException, OmegaConfBaseException) as error:
                 if traceback_wanted:
                     raise
                 sys.exit(one_line(error))
+            finally:
+                sys.argv = given
 
         return main
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from misure.errors import MisureError, did_you_mean
 from misure.io.dicom import is_dicom, read_series
 from misure.io.pictures import PICTURES, is_picture, read_pages
-from misure.io.reading import ImageFileError
+from misure.io.reading import ImageFileError, user_path
 from misure.io.volume import Grid, Volume
 from misure.regions import resized
 
@@ -173,7 +173,7 @@ def find_images(source: str | Path) -> list[Path]:
     Raises:
         ImageFileError: If there is none.
     """
-    path = Path(source).expanduser()
+    path = user_path(source)
     if path.is_dir():
         files = (file for file in path.iterdir() if file.is_file() and _is_image(file))
         images = [path] if _is_series(path) else sorted(files)

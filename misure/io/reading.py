@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,15 @@ def reading(path: Path | str, advice: str, error: type[MisureError] = MisureErro
         raise
     except Exception as reason:
         raise error(f"{path} cannot be read ({brief(reason)}): {advice}") from reason
+
+
+def user_path(text: str | Path) -> Path:
+    """Return the path that is meant: of that very name, of its other Unicode form, or below a home folder (``~``)."""
+    path = Path(text)
+    with contextlib.suppress(OSError, ValueError, RuntimeError):  # too long, a NUL character, nobody's home
+        forms = (path, *(Path(unicodedata.normalize(form, str(text))) for form in ("NFC", "NFD")))
+        return next((form for form in forms if form.exists()), path.expanduser())
+    return path
 
 
 def check_file(path: Path, most_bytes: int) -> None:
