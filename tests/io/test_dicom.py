@@ -34,7 +34,7 @@ def test_what_is_left_out_is_named(tmp_path):
     (folder / "notes.txt").write_text("scanned on a Monday, a note longer than a DICOM preamble " * 4)
     (folder / "DICOMDIR").write_bytes(bytes(128) + b"DICM and an index of the files")
     (folder / "more").mkdir()
-    with pytest.warns(UserWarning, match=r"left out, as they are no DICOM slices: DICOMDIR, notes\.txt$"):
+    with pytest.warns(UserWarning, match=r"left out, as they are no DICOM slices: DICOMDIR, more/, notes\.txt$"):
         np.testing.assert_array_equal(read_series(folder).voxels, scan())
 
 
