@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from pycocotools.coco import COCO
 from torch import Tensor
 from torchvision.transforms.functional import InterpolationMode, resize
@@ -49,7 +49,7 @@ def read_rgb(path: Path, size: tuple[int, int]) -> Tensor:
         ImageFileError: If it is missing, damaged, too large or of another size.
     """
     with _opened(path, size) as image:
-        pixels = fractions(image if image.size == size else ImageOps.exif_transpose(image))
+        pixels = fractions(image, upright=image.size != size)
     return torch.from_numpy(np.ascontiguousarray(in_channels(pixels, 3, path)))
 
 

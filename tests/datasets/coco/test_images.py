@@ -107,7 +107,9 @@ def test_sizes_are_compared_before_decoding(tmp_path, monkeypatch):
 def test_a_check_decodes_an_eighth_of_a_jpeg(tmp_path, monkeypatch):
     sizes = []
     fractions = coco_images.fractions
-    monkeypatch.setattr(coco_images, "fractions", lambda image: sizes.append(image.size) or fractions(image))
+    monkeypatch.setattr(
+        coco_images, "fractions", lambda image, **how: sizes.append(image.size) or fractions(image, **how)
+    )
     path = save(tmp_path, picture(240, 160), "a.jpg")
     check_image(path, (240, 160))
     read_rgb(path, (240, 160))
