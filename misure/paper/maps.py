@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +14,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from misure.errors import MisureError
-from misure.io.reading import reading
+from misure.io.atomic import safe_name
+from misure.io.reading import check_size, reading
 from misure.paper.query import SAMPLE, select
 
 _SAME_RUN = (*SAMPLE, "explainer", "threshold", "dataset_fingerprint", "weights", "profile", "precision")
 """With the parameters, what has to be equal for two units to differ in one thing alone."""
+
+DAMAGED = ".damaged"
+"""Ending of what could not be read."""
+
+_MOST_BYTES = 2_000_000_000
+_PLANES = ("region", "saliency", "sufficient_region", "truth")
 
 _SAME_WORK = ("device", "param_seed", "param_n_masks", "param_n_iterations")
 """What selecting by parameters leaves open and rounding depends on."""
@@ -38,33 +47,52 @@ def load_maps(folder: Path, unit: str) -> Maps | None:
 
     Returns:
         Arrays ``image`` (C x H x W), ``region``, ``saliency`` and, where the method has one,
-        ``sufficient_region`` (H x W each); None where no maps were saved.
-
-    Raises:
-        MisureError: If the file is damaged.
+        ``sufficient_region`` (H x W each); None where no maps were saved, or damaged ones.
     """
-    path = folder / f"{unit}.npz"
-    if not path.exists():
-        return None
-    loaded = saved_arrays(folder, unit)
-    lacking = [name for name in ("image", "region", "saliency") if name not in loaded]
-    if lacking:
-        raise MisureError(f"{path} lacks {', '.join(lacking)}: delete it and its record and run again")
-    return loaded
+    return saved_arrays(folder, unit) or None
 
 
 def saved_arrays(folder: Path, unit: str, prefixes: tuple[str, ...] = ("",)) -> Maps:
     """Load the arrays of a unit whose names begin with one of the prefixes, and no others; none if it has no file.
 
-    Raises:
-        MisureError: If the file is damaged.
+    A damaged file is named in a warning and put aside, under a name that ends in :data:`DAMAGED`, so that it counts as
+    not saved and the next run makes it anew.
     """
-    path = folder / f"{unit}.npz"
+    path = folder / f"{safe_name(unit)}.npz"
     if not path.exists():
         return {}
-    advice = "delete it and its record and run again"
-    with reading(path, advice), path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files if name.startswith(prefixes)}
+    try:
+        with (
+            reading(path, "the next run makes it anew"),
+            path.open("rb") as stream,
+            np.load(stream, allow_pickle=False) as arrays,
+        ):
+            check_size(path, sum(part.file_size for part in arrays.zip.infolist()), _MOST_BYTES)
+            return _checked({name: arrays[name] for name in arrays.files if name.startswith(prefixes)}, prefixes)
+    except MisureError as error:
+        warnings.warn(f"damaged maps are left out: {error}", stacklevel=3)
+        if not isinstance(error.__cause__, OSError | MemoryError):
+            with contextlib.suppress(OSError):
+                path.replace(path.with_name(path.name + DAMAGED))
+        return {}
+
+
+def damaged_units(folder: Path) -> list[str]:
+    """Name the units whose maps were put aside as damaged and not made anew since."""
+    return sorted({path.name.removesuffix(f".npz{DAMAGED}") for path in folder.glob(f"*.npz{DAMAGED}")})
+
+
+def _checked(arrays: Maps, prefixes: tuple[str, ...]) -> Maps:
+    """Return what was read, unless it is other than what runs save."""
+    if any(array.dtype.kind not in "biuf" for array in arrays.values()):
+        raise ValueError("it holds something else than numbers")
+    if "" in prefixes:
+        if lacking := [name for name in ("image", "region", "saliency") if name not in arrays]:
+            raise ValueError(f"it lacks {', '.join(lacking)}")
+        sizes = {arrays[name].shape for name in _PLANES if name in arrays}
+        if arrays["image"].ndim != 3 or sizes != {arrays["image"].shape[1:]}:
+            raise ValueError("its image, masks and map differ in size")
+    return arrays
 
 
 @dataclass(frozen=True)
@@ -104,9 +132,6 @@ def noise_floor(records: pd.DataFrame, maps_folder: Path) -> NoiseFloor:
     Args:
         records: As :func:`misure.paper.query.latest_run` returns them.
         maps_folder: Where the maps are.
-
-    Raises:
-        MisureError: If a map is damaged.
     """
     pairs = load_twins(noise_twins(records, "msr", ROUNDING), maps_folder)
     overlaps = [iou(noisy["saliency"] > 0, quiet["saliency"] > 0) for _, noisy, quiet in pairs]
@@ -151,11 +176,7 @@ def twins(changed: pd.DataFrame, plain: pd.DataFrame, *also: str) -> pd.DataFram
 
 
 def load_twins(pairs: pd.DataFrame, folder: Path) -> Iterator[tuple[pd.Series, Maps, Maps]]:
-    """Load the maps of :func:`twins`, the changed ones first; pairs of which one was not saved are left out.
-
-    Raises:
-        MisureError: If a map is damaged.
-    """
+    """Load the maps of :func:`twins`, the changed ones first; pairs of which one was not saved are left out."""
     for _, pair in pairs.iterrows():
         changed, plain = (load_maps(folder, pair[f"unit_{side}"]) for side in ("changed", "plain"))
         if changed is not None and plain is not None:

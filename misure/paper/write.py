@@ -67,7 +67,7 @@ def write_all(
         failures: Datasets and networks that could not be used, and why; every document says so.
 
     Raises:
-        MisureError: If a file cannot be written, or records or maps are damaged.
+        MisureError: If a file cannot be written, or the records lack a column.
     """
     run = latest_run(records, profile)
     volumes = read_all(outputs / "volumes", run)

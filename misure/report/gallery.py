@@ -33,9 +33,6 @@ def gallery(material: Material) -> dict[str, Any]:
     Returns:
         ``cards`` (plain values and a :class:`misure.report.pictures.Picture`, at most
         :data:`misure.report.choice.MOST_CARDS`) and ``n_saved`` (explanations with saved maps).
-
-    Raises:
-        MisureError: If a map is damaged.
     """
     units = saved_explanations(material)
     chosen = first_samples(units[units["usual"]], MOST_CARDS).head(MOST_CARDS)

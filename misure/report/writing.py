@@ -61,7 +61,7 @@ def write_report(  # noqa: PLR0917 - the order is the caller's contract
         The file.
 
     Raises:
-        MisureError: If a library of the report is missing, a file cannot be read or written, or a map is damaged.
+        MisureError: If a library of the report is missing, or a file cannot be read or written.
     """
     page = _environment().get_template("report.html.j2").render(**_page(material, tables, figures, claims, provenance))
     return write_atomically(outputs / FILE_NAME, lambda path: path.write_text(page, encoding="utf-8"))

@@ -34,8 +34,13 @@ _LISTS_OF_OLDER_VERSIONS: dict[Event, str] = {
 }
 """JSON lists of entries that earlier versions kept in the same folder, by the event that each of them notes."""
 
-_KEYS = {"stage": ("stage", "seconds"), "failed": ("subject", "profile", "reason"), "succeeded": ("subject", "profile")}
-"""What readers of an event rely on."""
+_KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "stage": {"stage": str, "seconds": (int, float)},
+    "failed": {"subject": str, "profile": str, "reason": str},
+    "succeeded": {"subject": str, "profile": str},
+    "served": {"unit": str},
+}
+"""What readers of an event rely on, with its types."""
 
 _LONGEST = 300
 
@@ -101,11 +106,13 @@ class Journal:
         for event in {*wanted} & _LISTS_OF_OLDER_VERSIONS.keys():
             path = self.folder / _LISTS_OF_OLDER_VERSIONS[event]
             try:
-                yield from [{"event": event, **entry} for entry in json.loads(path.read_text(encoding="utf-8"))]
+                entries = [{"event": event, **entry} for entry in json.loads(path.read_text(encoding="utf-8"))]
             except FileNotFoundError:
                 continue
-            except (OSError, ValueError, TypeError) as error:
+            except (OSError, ValueError, TypeError, RecursionError) as error:
                 warnings.warn(f"{path} is damaged and left out ({error})", stacklevel=4)
+                continue
+            yield from filter(_is_whole, entries)
 
     @contextmanager
     def stage(self, profile: str, name: str, setup: str = "") -> Iterator[None]:
@@ -232,9 +239,15 @@ def _entry(line: str) -> dict[str, Any] | None:
     """Read a line; None where it is damaged."""
     try:
         entry = dict(json.loads(line))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None
-    return entry if {"event", *_KEYS.get(str(entry.get("event")), ())} <= entry.keys() else None
+    return entry if _is_whole(entry) else None
+
+
+def _is_whole(entry: dict[str, Any]) -> bool:
+    event = entry.get("event")
+    keys = _KEYS.get(event, {}) if isinstance(event, str) else {"event": str}
+    return all(isinstance(entry.get(key), kind) for key, kind in keys.items())
 
 
 def _missing_line_end(descriptor: int) -> str:

@@ -18,11 +18,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from misure.errors import MisureError
-from misure.io.atomic import write_atomically
+from misure.errors import MisureError, some, without_folders
+from misure.io.atomic import safe_name, write_atomically
+from misure.io.reading import check_size, reading
 from misure.sweep.journal import CannotWriteError, Journal
+from misure.sweep.schema import check_record
 
 _HINT = " (outputs=<another folder>); records written so far are intact"
+
+_MOST_BYTES = 50_000_000
+_MOST_NAMED = 20
 
 _ADDED_ATTRIBUTES = {"intervention": "", "precision": "32"}
 _ADDED_PARAMETERS = {"lr_schedule": "constant"}
@@ -118,7 +123,7 @@ class RecordStore:
 
     def path(self, unit: Unit) -> Path:
         """Where a unit's record lies."""
-        return self.folder / f"{unit.dataset}-{unit.model}" / unit.explainer / f"{unit.id}.jsonl"
+        return self.folder / safe_name(f"{unit.dataset}-{unit.model}") / safe_name(unit.explainer) / f"{unit.id}.jsonl"
 
     def has(self, unit: Unit) -> bool:
         """Say whether a unit needs no work; one that failed is to be tried again."""
@@ -128,11 +133,11 @@ class RecordStore:
         """Return how a unit ended; an empty outcome where no record can be read."""
         try:
             first = _read(self.path(unit))[0]
-        except (OSError, ValueError, TypeError):
+        except MisureError:
             return Outcome()
         if first.get("precision", unit.precision) != unit.precision:
             return Outcome()  # of a version whose identities did not tell precisions apart
-        return Outcome(str(first["status"]), str(first["reason"] or ""), str(first.get("profile", "")))
+        return Outcome(str(first["status"]), str(first.get("reason") or ""), str(first.get("profile", "")))
 
     def serve(self, profile: str, units: Sequence[Unit]) -> None:
         """Let units that another profile made count in a profile's tables, because it would make the same.
@@ -145,7 +150,7 @@ class RecordStore:
 
     def serving(self, profile: str) -> set[str]:
         """Return the units of other profiles that count in a profile's tables."""
-        return {entry["unit"] for entry in self._journal.read("served") if entry["profile"] == profile}
+        return {entry["unit"] for entry in self._journal.read("served") if entry.get("profile") == profile}
 
     def write(
         self, unit: Unit, rows: Sequence[Mapping[str, Any]], maps: Mapping[str, np.ndarray] | None = None
@@ -154,7 +159,9 @@ class RecordStore:
 
         Raises:
             CannotWriteError: If the folder cannot be written or the disk is full; earlier records are intact.
+            ValueError: If it would not be read again, see :mod:`misure.sweep.schema`.
         """
+        check_record(unit.id, [{**unit.columns(), **row} for row in rows])
         lines = "".join(json.dumps({**unit.columns(), **row}, allow_nan=False) + "\n" for row in rows)
         try:
             if maps is not None:
@@ -164,14 +171,21 @@ class RecordStore:
             raise CannotWriteError(str(error)) from error
 
     def load(self) -> pd.DataFrame:
-        """Read all records, one row per unit and threshold; a damaged file is named and left out."""
+        """Read all records, one row per unit and threshold; damaged ones are named in a warning and left out."""
+        return self.load_and_tell()[0]
+
+    def load_and_tell(self) -> tuple[pd.DataFrame, dict[str, str]]:
+        """Do as :meth:`load` does, and say what was left out: reasons by what it is, in a few words each."""
         rows: list[dict[str, Any]] = []
+        damaged: dict[str, str] = {}
         for path in sorted(self.folder.rglob("*.jsonl")):
             try:
                 rows.extend(_read(path))
-            except (OSError, ValueError, TypeError) as error:
-                warnings.warn(f"record {path} is damaged and left out ({error}): delete it to redo it", stacklevel=2)
-        return pd.DataFrame(rows)
+            except MisureError as error:
+                damaged[f"record {path.relative_to(self.folder)}"] = without_folders(str(error))
+        if damaged:
+            warnings.warn(f"damaged records are left out: {some([*damaged.values()], _MOST_NAMED)}", stacklevel=3)
+        return pd.DataFrame(rows), damaged
 
 
 def _unlike(usual: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,7 +199,14 @@ def _save_maps(path: Path, maps: Mapping[str, np.ndarray]) -> None:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    rows = [dict(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
-    if not rows:
-        raise ValueError("it is empty")
+    """Read a record; raise a MisureError unless it is whole and as the schema says."""
+    with reading(path, "it counts as absent, so that a run makes it anew"):
+        check_size(path, path.stat().st_size, _MOST_BYTES)
+        lines = path.read_text(encoding="utf-8").split("\n")
+        rows = [json.loads(line, parse_constant=_refuse) for line in lines if line]
+        check_record(path.stem, rows)
     return rows
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")

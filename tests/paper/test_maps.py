@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,7 @@ import numpy as np
 import pytest
 from paper_records import run_of, save_map, unit
 
-from misure.errors import MisureError
-from misure.paper.maps import iou, load_maps, noise_floor, saved_units
+from misure.paper.maps import damaged_units, iou, load_maps, noise_floor, saved_units
 
 NOISE = 1e-6
 
@@ -78,18 +78,55 @@ def test_two_empty_masks_agree() -> None:
     assert iou(empty, ~empty) == 0.0
 
 
-def test_maps_that_are_missing_damaged_or_incomplete(tmp_path: Path) -> None:
+def test_maps_that_were_not_saved_or_are_whole(tmp_path: Path) -> None:
     assert load_maps(tmp_path, "absent") is None
+    assert load_maps(tmp_path, "../absent") is None
     save_map(tmp_path, "whole", _map(1))
     assert set(load_maps(tmp_path, "whole") or {}) == {"image", "region", "saliency", "sufficient_region"}
-    content = (tmp_path / "whole.npz").read_bytes()
-    for length in (0, 30, len(content) // 2):
-        (tmp_path / "cut.npz").write_bytes(content[:length])
-        with pytest.raises(MisureError, match=r"cut\.npz cannot be read"):
-            load_maps(tmp_path, "cut")
-    np.savez(tmp_path / "other.npz", image=_map(1))
-    with pytest.raises(MisureError, match="lacks region, saliency"):
-        load_maps(tmp_path, "other")
+    assert damaged_units(tmp_path) == []
+
+
+def _zipped(path: Path, **arrays: object) -> None:
+    given = {"image": np.zeros((1, 4, 4)), "region": np.ones((4, 4), bool), "saliency": np.ones((4, 4))} | arrays
+    np.savez(path, **{name: array for name, array in given.items() if array is not None})
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "empty": lambda path: path.write_bytes(b""),
+    "cut short": lambda path: path.write_bytes(path.read_bytes()[:30]),
+    "half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "without its last byte": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "garbled": lambda path: path.write_bytes(path.read_bytes().replace(b"\1" * 8, b"\7" * 8)),
+    "text": lambda path: path.write_text("no archive"),
+    "incomplete": lambda path: _zipped(path, saliency=None),
+    "other sizes": lambda path: _zipped(path, saliency=np.ones((3, 4))),
+    "without channels": lambda path: _zipped(path, image=np.zeros((4, 4))),
+    "objects": lambda path: _zipped(path, saliency=np.array([[None]])),
+    "words": lambda path: _zipped(path, saliency=np.full((4, 4), "a")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_maps_are_named_once_and_put_aside(tmp_path: Path, damage: str) -> None:
+    save_map(tmp_path, "other", _map(1))
+    path = tmp_path / "bad.npz"
+    _zipped(path)
+    DAMAGES[damage](path)
+    with pytest.warns(UserWarning, match=r"bad\.npz cannot be read \(.*\): the next run makes it anew$"):
+        assert load_maps(tmp_path, "bad") is None
+    assert saved_units(tmp_path) == {"other"}
+    assert damaged_units(tmp_path) == ["bad"]
+    assert load_maps(tmp_path, "bad") is None
+    assert load_maps(tmp_path, "other") is not None
+
+
+def test_maps_that_the_system_does_not_give_stay_where_they_are(tmp_path: Path, monkeypatch) -> None:
+    save_map(tmp_path, "whole", _map(1))
+    with monkeypatch.context() as patched:
+        patched.setattr(np, "load", lambda *_, **__: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        with pytest.warns(UserWarning, match="Input/output error"):
+            assert load_maps(tmp_path, "whole") is None
+    assert load_maps(tmp_path, "whole") is not None
 
 
 def test_saved_units_are_whole_files(tmp_path: Path) -> None:

@@ -21,7 +21,9 @@ from misure.sweep.records import RecordStore, Unit
 from misure.sweep.sampling import Sample
 
 UNIT = Unit("triangle", "f" * 16, "unet", "1234567890123456", "msr", {"lr": 0.1, "thresholds": [0.2, 0.4]}, 7, 1)
-ROWS = [{"threshold": t, "dice_explained": 0.1 + t, "status": "done", "reason": None} for t in (0.2, 0.4)]
+SHARED = {"created": "2026-11-28T10:00:00+00:00", "profile": "quick", "dataset_source": "toy", "stand_in": False}
+SHARED |= {"status": "done", "reason": None, "perturbation_ratio": 1.0}
+ROWS = [{"threshold": t, "dice_explained": 0.1 + t, **SHARED} for t in (0.2, 0.4)]
 
 
 def test_the_identity_depends_on_every_attribute():
@@ -178,8 +180,8 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):
 
 
 def test_values_json_does_not_have_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="JSON"):
-        RecordStore(tmp_path).write(UNIT, [{"dice_explained": float("nan")}])
+    with pytest.raises(ValueError, match="NaN"):
+        RecordStore(tmp_path).write(UNIT, [ROWS[0] | {"dice_explained": float("nan")}])
     assert RecordStore(tmp_path).load().empty
 
 
@@ -191,7 +193,9 @@ from misure.sweep.records import RecordStore, Unit
 
 store = RecordStore(Path("records"))
 unit = Unit("triangle", "f", "unet", "w", "msr", {"lr": 0.1}, 0, 1)
-rows = [{"row": i, "text": "x" * 500} for i in range(60)]
+shared = {"created": "2026-11-28T10:00:00+00:00", "profile": "quick", "dataset_source": "toy", "stand_in": False}
+shared |= {"status": "failed", "text": "x" * 500}
+rows = [shared | {"row": i} for i in range(60)]
 """
 
 KILLED_WRITERS = """

@@ -70,7 +70,7 @@ def claims(material: Material) -> list[Claim]:
         Claims by section, each dataset and model for itself; one without records has its claims too.
 
     Raises:
-        MisureError: If a map is damaged, or scikit-learn is not installed.
+        MisureError: If scikit-learn is not installed.
     """
     return sorted(settle(findings(material), material.profile), key=lambda claim: claim.finding.section)
 

@@ -81,9 +81,6 @@ def contours_table(run: pd.DataFrame, pairs: Sequence[Pair], maps_folder: Path) 
     Returns:
         One row per dataset, model, reading of stage 2's start (the literal one, and others where maps of them were
         saved) and width. Means are over samples with saved maps, their intervals over images.
-
-    Raises:
-        MisureError: If a map is damaged.
     """
     return pd.DataFrame([row for pair in pairs for row in _pair_rows(run, pair, maps_folder)])
 

@@ -88,9 +88,6 @@ def sanity_table(material: Material) -> pd.DataFrame:
     Returns:
         One row per dataset, model, method and intervention; means over samples of which both maps were saved, their
         intervals over images.
-
-    Raises:
-        MisureError: If a map is damaged.
     """
     rows = [row for pair in material.shown for row in _pair_rows(material, pair)]
     return pd.DataFrame(rows, columns=_COLUMNS)

@@ -86,9 +86,6 @@ def second_stage_table(run: pd.DataFrame, pair: Pair, maps_folder: Path) -> pd.D
         rate; intervals resample whole images. ``factor`` is how far the four means are from the paper's: the
         geometric mean of their ratios, each taken upwards; ``nearest_share`` is in which share of the resamples a
         reading is the nearest of all.
-
-    Raises:
-        MisureError: If a map is damaged.
     """
     records, readings = paper_draw(run, pair), readings_of("table5_readings")
     explained = {(of, rate): of.rows(records, lr=rate, lam=LAMBDA) for of in readings for rate in RATES}

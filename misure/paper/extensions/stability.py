@@ -106,9 +106,6 @@ def stability_table(run: pd.DataFrame, pair: Pair, maps_folder: Path) -> pd.Data
     Returns:
         One row per method and size of noise. Means are over samples of which both maps were saved, their intervals
         over images; ``dice_explained`` and ``perturbation_ratio`` are those without noise.
-
-    Raises:
-        MisureError: If a map is damaged.
     """
     records = paper_draw(run, pair)
     rows = []
