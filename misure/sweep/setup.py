@@ -20,13 +20,11 @@ from misure.errors import MisureError
 from misure.evaluation.volumes import VolumeDataset, score_volumes
 from misure.explanation import package_version
 from misure.models.checkpoint import (
-    RANDOM,
     CheckpointInfo,
     architecture,
     load_checkpoint,
     read_info,
     save_checkpoint,
-    started_from,
 )
 from misure.models.compute import Compute, Precision, choose_precision, default_device
 from misure.models.pretrained import PublishedWeights
@@ -138,7 +136,7 @@ def prepare(cfg: DictConfig) -> Setup:
     path = checkpoint_path(cfg)
     expected = architecture(_plain(cfg.model.network))
     if not is_at_hand(cfg):
-        import_network(cfg) if is_published(cfg) else train_network(cfg)
+        import_network(cfg) if is_published(cfg) else train_network(cfg, anew=False)
     elif is_published(cfg) and cfg.checkpoint is None and architecture(read_info(path).network) != expected:
         import_network(cfg)  # the same weights in a network with other arguments
     info = read_info(path)
@@ -206,8 +204,12 @@ def import_network(cfg: DictConfig) -> CheckpointInfo:
     return save_checkpoint(checkpoint_path(cfg), network, _description(cfg, {"source": weights.source}))
 
 
-def train_network(cfg: DictConfig) -> CheckpointInfo:
+def train_network(cfg: DictConfig, *, anew: bool = True) -> CheckpointInfo:
     """Train a configuration's network and keep it as a checkpoint.
+
+    Args:
+        cfg: A run configuration.
+        anew: Whether a checkpoint that another process has made meanwhile is replaced.
 
     Raises:
         MisureError: If the data is missing or the loss is not finite.
@@ -232,8 +234,8 @@ def train_network(cfg: DictConfig) -> CheckpointInfo:
         "stand_in": data.train.stand_in,
     }
     network, logger = build(cfg.model.network), build(cfg.logger)
-    info = started_from(_description(cfg, origin), getattr(network, "initial_weights", RANDOM))
-    return train(network, data, recipe, path=checkpoint_path(cfg), info=info, logger=logger)
+    info = _description(cfg, origin)
+    return train(network, data, recipe, path=checkpoint_path(cfg), info=info, logger=logger, anew=anew)
 
 
 def _description(cfg: DictConfig, data: Mapping[str, Any]) -> CheckpointInfo:

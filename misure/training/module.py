@@ -18,22 +18,26 @@ from torch import Tensor, nn
 
 from misure.datasets.datamodule import SegmentationData
 from misure.errors import MisureError
-from misure.io.reading import reading
+from misure.io.locks import alone
 from misure.metrics import dice
-from misure.models.checkpoint import CheckpointInfo, read_info, save_checkpoint, started_from
+from misure.models.checkpoint import RANDOM, CheckpointInfo, read_info, save_checkpoint, started_from
 from misure.models.compute import Compute, Precision, default_device, tf32
 from misure.models.logits import to_logits
 from misure.models.wrapper import SegmentationModel, frozen
 from misure.training.config import Recipe
+from misure.training.state import STATE, StateIO, identity, resumable, sync
 
 
 class SegmentationTask(pl.LightningModule):
     """Training by a recipe; the validation Dice is per image, the mean over the classes present or predicted in it."""
 
-    def __init__(self, network: nn.Module, recipe: Recipe, initial_weights: str = "") -> None:
+    def __init__(
+        self, network: nn.Module, recipe: Recipe, initial_weights: str = "", identity: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__()
         self.network = network
         self.recipe = recipe
+        self.identity = dict(identity or {})
         self.initial_weights = initial_weights
         self.elapsed = 0.0
         self.steps_done = 0
@@ -109,6 +113,7 @@ class SegmentationTask(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the clock and the step count for a resumed run."""
+        checkpoint["identity"] = self.identity
         checkpoint["precision"] = self.recipe.precision
         checkpoint["initial_weights"] = self.initial_weights
         checkpoint["elapsed"] = self.elapsed
@@ -138,61 +143,57 @@ def image_dice(predicted: Tensor, truth: Tensor, n_classes: int) -> Tensor:
 
 
 class BestWeights(pl.Callback):
-    """Keeps the weights of the best validation Dice as safetensors and JSON."""
+    """Keeps the weights of the best validation Dice, also in the state of a half-done training."""
 
-    def __init__(self, path: Path, info: CheckpointInfo) -> None:
-        self.path = path
-        self.info = info
-        self.best = -1.0
+    def __init__(self) -> None:
+        self.dice = -1.0
+        self.found: dict[str, Any] = {}
+        self.tensors: dict[str, Tensor] = {}
         self.validated_at = -1
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save when the Dice improved."""
+        """Copy the weights when the Dice improved."""
         if trainer.sanity_checking or not isinstance(pl_module, SegmentationTask):
             return
         self.validated_at = pl_module.steps_done
         score = float(trainer.callback_metrics.get("val_dice", -1.0))
-        if score <= self.best:
+        if score <= self.dice:
             return
-        self.best = score
+        self.dice = score
         metrics = {"val_dice": score, "val_images": float(pl_module.recipe.validation_samples)}
         training = {**asdict(pl_module.recipe), "steps": pl_module.steps_done, "seconds": pl_module.elapsed}
-        save_checkpoint(self.path, pl_module.network, replace(self.info, metrics=metrics, training=training))
+        self.found = {"metrics": metrics, "training": training}
+        self.tensors = {k: v.detach().to("cpu", copy=True) for k, v in pl_module.network.state_dict().items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs: the best Dice so far."""
-        return {"best": self.best}
+        """Return what a resumed run needs."""
+        return {"dice": self.dice, "found": self.found, "tensors": self.tensors}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on comparing with the best so far."""
-        self.best = float(state_dict["best"])
+        self.dice, self.found, self.tensors = (state_dict[name] for name in ("dice", "found", "tensors"))
 
-
-def _saved_state(state: Path) -> dict[str, Any] | None:
-    """Return the saved state to go on from, if there is one; a damaged one is named and not used."""
-    if not state.exists():
-        return None
-    try:
-        with reading(state, "training starts from the beginning"):
-            saved: dict[str, Any] = torch.load(state, map_location="cpu", weights_only=True)
-    except MisureError as error:
-        warnings.warn(str(error), stacklevel=2)
-        return None
-    return saved
+    def save(self, path: Path, network: nn.Module, info: CheckpointInfo) -> CheckpointInfo:
+        """Put the best weights into the network and write its checkpoint."""
+        network.load_state_dict(self.tensors)
+        info = save_checkpoint(path, network, replace(info, **self.found))
+        for written in (path, path.with_suffix(".json")):
+            sync(written)
+        return info
 
 
 def _as_begun(info: CheckpointInfo, recipe: Recipe, saved: dict[str, Any] | None) -> tuple[CheckpointInfo, Recipe]:
     """Let a training that goes on say what it started from, and keep the precision that was measured then."""
     if saved is None:
         return info, recipe
-    precision = saved.get("precision", "auto") if recipe.precision == "auto" else recipe.precision
-    return started_from(info, saved.get("initial_weights", "")), replace(recipe, precision=precision)
+    return started_from(info, saved["initial_weights"]), replace(recipe, precision=saved["precision"])
 
 
 _LIGHTNING_CHATTER = (
     ".*treespec, LeafSpec.*",  # Lightning's use of a torch function that newer versions deprecate
     ".*does not have many workers.*",  # samples take milliseconds, a step takes a second
     ".*Checkpoint directory .* exists and is not empty.*",  # on resume it should be
+    ".*The dirpath has changed from .*",  # outputs may be moved; the best weights are in the state
 )
 
 
@@ -225,10 +226,21 @@ def train(
     path: Path,
     info: CheckpointInfo,
     logger: Logger | bool,
+    anew: bool = True,
 ) -> CheckpointInfo:
-    """Train, keeping the best weights at ``path``; an interrupted training goes on where it was.
+    """Train and write the best weights to ``path``; an interrupted training of the same kind goes on where it was.
 
-    The resumable state lies beside the checkpoint in a folder that goes away when training is complete.
+    The resumable state lies beside the checkpoint in a folder that goes away when training is complete. One process
+    at a time trains a checkpoint: others wait, and take the one that it has made.
+
+    Args:
+        network: Also left with the best weights.
+        data: Training and validation images.
+        recipe: How it is trained.
+        path: The checkpoint (.safetensors).
+        info: Its description; what the network started from and what training measures is filled in.
+        logger: Lightning's, or False for none.
+        anew: Whether a checkpoint that is there already is replaced.
 
     Returns:
         The description of the best weights.
@@ -236,17 +248,46 @@ def train(
     Raises:
         MisureError: If the loss is not finite or the checkpoint cannot be written.
     """
-    state = path.with_suffix(".state")
-    device = default_device()
-    last = state / "last.ckpt"
-    saved = _saved_state(last)
-    info, recipe = _as_begun(info, recipe, saved)
+    waited = False
+
+    def wait() -> None:
+        nonlocal waited
+        waited = True
+        print(f"another process trains {path}: waiting for it", flush=True)
+
+    with alone(path.with_suffix(".lock"), busy=wait):
+        if (waited or not anew) and path.with_suffix(".json").exists():
+            print(f"another process has trained {path}: it is used", flush=True)
+            return read_info(path)
+        best = _trained(network, data, recipe, path=path, info=info, logger=logger)
+        shutil.rmtree(_state_of(path), ignore_errors=True)
+    return best
+
+
+def _state_of(path: Path) -> Path:
+    """Where the resumable state of a checkpoint's training lies."""
+    return path.with_suffix(".state")
+
+
+def _trained(
+    network: nn.Module,
+    data: SegmentationData,
+    recipe: Recipe,
+    *,
+    path: Path,
+    info: CheckpointInfo,
+    logger: Logger | bool,
+) -> CheckpointInfo:
+    device, state = default_device(), _state_of(path)
+    whose = identity(network, data, recipe, info)
+    saved = resumable(state, whose, recipe)
+    info, recipe = _as_begun(started_from(info, getattr(network, "initial_weights", RANDOM)), recipe, saved)
     recipe, precision = settled(recipe, network, data.train[0]["image"], device)
     if device.type == "cuda" or precision == "bf16":  # a CPU's float32 convolutions are as fast without
         network.to(memory_format=torch.channels_last)
-    best = BestWeights(state / path.name, info)
+    best = BestWeights()
     trainer = pl.Trainer(
-        max_epochs=recipe.max_epochs,
+        max_epochs=max(recipe.max_epochs, saved["epoch"] if saved else 0),  # Lightning refuses fewer than were begun
         reload_dataloaders_every_n_epochs=1 if data.curriculum else 0,
         check_val_every_n_epoch=recipe.validate_every,
         accelerator="gpu" if device.type == "cuda" else "cpu",
@@ -256,24 +297,20 @@ def train(
             best,
             ModelCheckpoint(state, filename="last", save_top_k=1, every_n_epochs=1, enable_version_counter=False),
         ],
+        plugins=[StateIO()],
         logger=logger,
         num_sanity_val_steps=0,
         enable_model_summary=False,
         log_every_n_steps=5,
     )
-    task = SegmentationTask(network, recipe, info.initial_weights)
+    task = SegmentationTask(network, recipe, info.initial_weights, whose)
     with warnings.catch_warnings(), tf32(allowed=precision == "tf32"):
         for message in _LIGHTNING_CHATTER:
             warnings.filterwarnings("ignore", message=message)
-        trainer.fit(task, data, ckpt_path=None if saved is None else last, weights_only=True)
+        trainer.fit(task, data, ckpt_path=None if saved is None else state / STATE, weights_only=True)
         if best.validated_at != task.steps_done:
             trainer.validate(task, data, verbose=False)
     for used in trainer.loggers:
         if isinstance(used, WandbLogger):
             used.experiment.finish()  # else the next job of a multirun writes into this run
-    for suffix in (".safetensors", ".json"):
-        kept = (state / path.name).with_suffix(suffix)
-        if kept.exists():  # otherwise an earlier run was stopped right here, after moving it
-            kept.replace(path.with_suffix(suffix))
-    shutil.rmtree(state)
-    return read_info(path)
+    return best.save(path, network, info)

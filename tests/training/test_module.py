@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
+import os
+import signal
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -13,7 +13,8 @@ from types import SimpleNamespace
 import hardware
 import pytest
 import torch
-from pipeline import TINY_LAYOUT, environment, shipped_root
+from forked import forked
+from pipeline import TINY_LAYOUT, shipped_root
 from safetensors.torch import load_file
 from torch import nn
 
@@ -111,15 +112,15 @@ def test_training_improves_and_leaves_two_files(uninterrupted, root, tmp_path):
 def test_a_resumed_training_says_what_it_started_from(root, tmp_path):
     """Begun offline from random weights in float32, it goes on where pre-trained ones and another precision are had."""
     path, recipe = tmp_path / "toy.safetensors", replace(RECIPE, precision="auto")
-    begun = replace(INFO, initial_weights="random", network={"pretrained": None})
-    later = replace(INFO, initial_weights="imagenet", network={"pretrained": "imagenet"})
+    wanted = replace(INFO, network={"pretrained": "imagenet"})
     before = hardware.kind
-    cut = Interrupted(toy_network(), 7)
+    cut, later = Interrupted(toy_network(), 7), toy_network()
+    cut.initial_weights, later.initial_weights = "random", "imagenet"
     with pytest.raises(RuntimeError, match="power cut"):
-        train(cut, make_data(root, recipe), recipe, path=path, info=begun, logger=False)
+        train(cut, make_data(root, recipe), recipe, path=path, info=wanted, logger=False)
     hardware.pretend("fast")
     try:
-        info = train(toy_network(), make_data(root, recipe), recipe, path=path, info=later, logger=False)
+        info = train(later, make_data(root, recipe), recipe, path=path, info=wanted, logger=False)
     finally:
         hardware.pretend(before)
     assert (info.initial_weights, dict(info.network)) == ("random", {"pretrained": None})
@@ -162,44 +163,40 @@ def test_an_interrupted_training_ends_with_the_same_weights(uninterrupted, root,
     assert sorted(p.name for p in tmp_path.iterdir()) == ["toy.json", "toy.safetensors"]
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-import torch
-torch.set_num_threads(1)
-from training.test_module import Interrupted, run, toy_network
+class Killed(Interrupted):
+    """A network whose process is killed at a training step."""
 
-Interrupted.stop = lambda _self: os.kill(os.getpid(), signal.SIGKILL)
-run(Path({root!r}), Path({path!r}), network=Interrupted(toy_network(), 8))
-"""
+    def stop(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_killed_training_ends_with_the_same_weights(uninterrupted, root, tmp_path):
     path = tmp_path / "toy.safetensors"
-    code = KILLED.format(tests=str(Path(__file__).parents[1]), root=str(root), path=str(path))
-    ended = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, check=False)
-    assert ended.returncode == -9, ended.stderr
+    with forked(run, root, path, network=Killed(toy_network(), 8)) as process:
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert (tmp_path / "toy.state" / "last.ckpt").exists()
     run(root, path)
     assert same_weights(path, uninterrupted[0])
 
 
-def test_a_training_stopped_while_moving_its_result_is_complete(uninterrupted, root, tmp_path, monkeypatch):
+@pytest.mark.parametrize("written", ["toy.safetensors", "toy.json", "toy.state"])
+def test_a_training_stopped_while_it_finishes_is_complete(uninterrupted, root, tmp_path, monkeypatch, written):
+    """Stopped before it writes the weights, their description, or before it removes the state."""
     path = tmp_path / "toy.safetensors"
-    move = Path.replace
 
-    def stop_at_json(self, target):
-        if self.parent.suffix == ".state" and Path(target) == path.with_suffix(".json"):
+    def stop(place, *_, **__):
+        if Path(place).name == written or Path(place) == tmp_path / written:
             raise RuntimeError("power cut")
-        return move(self, target)
 
-    monkeypatch.setattr(Path, "replace", stop_at_json)
+    monkeypatch.setattr(Path, "replace", lambda self, target, move=Path.replace: stop(target) or move(self, target))
+    monkeypatch.setattr(training, "shutil", SimpleNamespace(rmtree=stop))
     with pytest.raises(RuntimeError, match="power cut"):
         run(root, path)
     monkeypatch.undo()
     assert run(root, path).metrics == uninterrupted[1].metrics
     assert same_weights(path, uninterrupted[0])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["toy.json", "toy.safetensors"]
 
 
 class Watching(nn.Sequential):
@@ -240,13 +237,3 @@ def test_a_curriculum_shows_its_stages_in_order(root, tmp_path):
     stage = Stage(0.5, TriangleDataset("train", 30, root, small))
     run(root, tmp_path / "toy.safetensors", network=network, curriculum=[stage])
     assert network.sizes == [48] * 10 + [64] * 10
-
-
-def test_damaged_state_is_named_and_not_used(tmp_path):
-    state = tmp_path / "last.ckpt"
-    assert training._saved_state(state) is None
-    torch.save({"elapsed": 1.0, "weights": torch.rand(1000)}, state)
-    assert training._saved_state(state)["elapsed"] == 1.0
-    state.write_bytes(state.read_bytes()[:-500])
-    with pytest.warns(UserWarning, match=r"cannot be read.*from the beginning"):
-        assert training._saved_state(state) is None
