@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 
 _FOLDERS = re.compile(r"(?<![\w:/.~])(?:~?/|[A-Za-z]:\\)(?:[^\s/\\\"',;:()]+[/\\])+(?=[^\s/\\])")
 
@@ -22,6 +24,55 @@ class MisureError(Exception):
 
 class AbsentError(MisureError):
     """Data or weights are not here, and nothing may take their place: what to do is all there is to say."""
+
+
+class UnwritableError(MisureError):
+    """Nothing can be kept at a place, so whatever else was meant for it would be lost as well."""
+
+
+class Failures:
+    """Items of a long run that failed, each with its reason; the others go on.
+
+    Attributes:
+        lines: Reasons by the items' names.
+    """
+
+    def __init__(self) -> None:
+        self.lines: dict[str, str] = {}
+
+    @contextlib.contextmanager
+    def tolerated(self, name: str, *, alone: bool = False) -> Iterator[None]:
+        """Tell of whatever goes wrong in the block on stderr, in one line, and go on.
+
+        Args:
+            name: What the user calls the item.
+            alone: Whether there is no other one to go on with.
+
+        Raises:
+            UnwritableError: As it is: no further item could be kept.
+            MisureError: Whatever went wrong, if the item is alone.
+        """
+        try:
+            yield
+        except UnwritableError:
+            raise
+        except Exception as error:
+            if alone:
+                raise error if isinstance(error, MisureError) else MisureError(told(error)) from error
+            self.lines[name] = told(error)
+            print(f"misure: {name}: {self.lines[name]}", file=sys.stderr, flush=True)
+
+    def check(self, n_items: int, what: str) -> None:
+        """Raise a MisureError that counts and names the items that failed, if there are any."""
+        if self.lines:
+            raise MisureError(f"{len(self.lines)} of {n_items} {what}, see above: {some(list(self.lines))}")
+
+
+def told(error: BaseException) -> str:
+    """Return any error as one line: a MisureError's own, else also its type and how to see where it came from."""
+    if isinstance(error, MisureError):
+        return str(error)
+    return f"{type(error).__name__}: {brief(error)} (HYDRA_FULL_ERROR=1 and that one alone show where)"
 
 
 def brief(error: BaseException, most: int = 200) -> str:

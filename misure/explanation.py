@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from misure.errors import MisureError
+from misure.errors import MisureError, UnwritableError
 from misure.io.atomic import partial_of, remove_abandoned
 from misure.metrics import Evaluation
 from misure.target import Target
+from misure.validation import check_arguments, path_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -128,7 +129,8 @@ class Explanation:
         Raises:
             MisureError: If the place cannot be written or holds something else.
         """
-        folder = Path(folder).absolute()
+        check_arguments(Explanation.save, {"extra": extra})
+        folder = path_of("folder", folder).absolute()
         if folder.exists() and not _is_replaceable(folder):
             raise MisureError(f"cannot write {folder}: it holds something else; choose another folder")
         remove_abandoned(folder)
@@ -136,7 +138,7 @@ class Explanation:
         try:
             partial.mkdir(parents=True)
         except OSError as error:
-            raise MisureError(f"cannot write {folder}: {error.strerror}; choose another folder") from error
+            raise UnwritableError(f"cannot write {folder}: {error.strerror}; choose another folder") from error
         try:
             np.save(partial / "saliency.npy", self.saliency.numpy())
             np.savez_compressed(partial / "arrays.npz", **self._arrays())
@@ -147,7 +149,7 @@ class Explanation:
             (partial / "manifest.json").write_text(json.dumps(manifest, indent=2), encoding="utf-8")
             _move_into_place(partial, folder)
         except OSError as error:
-            raise MisureError(
+            raise UnwritableError(
                 f"cannot write {folder}: {error.strerror or error}; free space or choose another folder"
             ) from error
         finally:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ class _Arguments:
         given: The arguments.
     """
 
-    def __init__(self, name: str, known: dict[str, Any], given: Sequence[str]) -> None:
+    def __init__(self, name: str, known: Mapping[str, Any], given: Sequence[str]) -> None:
         self.name, self.known = name, known
         self.given, self.rest = {token.partition("=")[0] for token in given}, deque(given)
         self.hydra_s = get_args_parser()._option_string_actions  # noqa: SLF001 - the parser has no public list of them
@@ -138,7 +139,7 @@ class _Arguments:
             value = f"[{value}]"
         return key, value
 
-    def _key(self, key: str, parameters: dict[str, Any]) -> str:
+    def _key(self, key: str, parameters: Mapping[str, Any]) -> str:
         """Name the key of an option: one of the configuration, or a parameter of the method."""
         if key.partition(".")[0] in {*self.known, *config_groups()}:
             return key
@@ -163,7 +164,8 @@ class _Arguments:
         return [self.override(f"model={files[0]}")]
 
 
-def _values(path: Path) -> dict[str, Any]:
+@cache
+def _values(path: Path) -> Mapping[str, Any]:
     """Return the values of a configuration's own keys and of those that it stands on in the same folder."""
     tree: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() else {}  # type: ignore[assignment]
     below = [name for name in tree.pop("defaults", []) if isinstance(name, str) and name != "_self_"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ from torch import nn
 from misure.config import build
 from misure.errors import MisureError
 from misure.io.download import file_digest
-from misure.io.reading import reading
+from misure.io.reading import reading, user_path
 from misure.models.checkpoint import fingerprint, load_checkpoint, read_info
 from misure.models.compute import default_device
 from misure.models.pretrained import PublishedWeights
@@ -61,14 +63,14 @@ def named_network(cfg: DictConfig) -> NamedNetwork:
     Raises:
         MisureError: If there are no weights, or the file cannot be used.
     """
-    own = Path(str(cfg.model_file)).expanduser() if cfg.model_file else None
+    own = user_path(cfg.model_file) if cfg.model_file else None
     if own is not None:
         network = NamedNetwork(_from_file(own, cfg), {"source": own.name, "sha256": content_digest(own)})
     elif OmegaConf.select(cfg, "model.weights") is not None:
         network = _published(cfg)
     else:
-        path = Path(cfg.checkpoint) if cfg.checkpoint else _checkpoint(Path(cfg.outputs, "checkpoints"), cfg.model.name)
-        network = trained_network(path)
+        folder = Path(cfg.outputs, "checkpoints")
+        network = trained_network(user_path(cfg.checkpoint) if cfg.checkpoint else _checkpoint(folder, cfg.model.name))
     _override(network.model, cfg)
     network.model.to(default_device())
     return network
@@ -106,10 +108,14 @@ def class_names_of(value: Any) -> tuple[str, ...] | None:
         return None
     if isinstance(value, ListConfig | Sequence) and not isinstance(value, str):
         return tuple(str(name) for name in value)
-    path = Path(str(value)).expanduser()
-    with reading(f"class_names={path}", "give a list or a text file, one name a line"):
-        lines = path.read_text(encoding="utf-8").splitlines()
-    return tuple(line.strip() for line in lines if line.strip())
+    path = user_path(value)
+    with reading(f"class_names={path}", "give a list, or a text file in UTF-8 with one name a line"):
+        text = path.read_bytes()
+        lines = text.decode("utf-16" if text[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig")
+    names = [name.strip() for name in re.split("\r\n|\r|\n", lines.rstrip())]
+    if "" in names:
+        raise MisureError(f"class_names={path}: line {names.index('') + 1} is empty, and line 1 is the name of class 0")
+    return tuple(names)
 
 
 def _from_file(path: Path, cfg: DictConfig) -> SegmentationModel:
@@ -163,8 +169,8 @@ def _override(model: SegmentationModel, cfg: DictConfig) -> None:
     """Set what the user knows better than the network's file."""
     given: dict[str, Any] = {
         "class_names": class_names_of(cfg.class_names),
-        "mean": _numbers(cfg, "mean"),
-        "std": _numbers(cfg, "std"),
+        "mean": _numbers(cfg.mean),
+        "std": _numbers(cfg.std),
         "bottleneck": cfg.bottleneck,
         "in_channels": cfg.in_channels,
         "multi_label": True if cfg.multi_label else None,
@@ -172,15 +178,7 @@ def _override(model: SegmentationModel, cfg: DictConfig) -> None:
     for name, value in given.items():
         if value is not None:
             setattr(model, name, value)
-    if not all(model.std):
-        raise MisureError(f"std={list(model.std)} has a zero: images are divided by it")
 
 
-def _numbers(cfg: DictConfig, key: str) -> tuple[float, ...] | None:
-    value = cfg[key]
-    if value is None:
-        return None
-    values = list(value) if isinstance(value, ListConfig) else [value]
-    if not values or any(isinstance(v, bool) or not isinstance(v, int | float) for v in values):
-        raise MisureError(f"{key}={value} is not a number or a list of numbers, one for each channel")
-    return tuple(float(v) for v in values)
+def _numbers(value: Any) -> tuple[float, ...] | None:
+    return None if value is None else tuple(map(float, value if isinstance(value, ListConfig) else [value]))

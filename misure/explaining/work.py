@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from misure.api import EVERY_CLASS, explain
 from misure.config import build, compute_of
-from misure.errors import MisureError, did_you_mean
+from misure.errors import Failures, MisureError, did_you_mean, some
 from misure.evaluation.curves import explanation_curves
 from misure.explainers.base import Explainer
 from misure.explaining.bar import progress_bar
-from misure.explaining.network import NamedNetwork, named_network
+from misure.explaining.naming import image_names
+from misure.explaining.network import NamedNetwork, content_digest, named_network
+from misure.explaining.request import Request, plain_value
 from misure.explaining.writing import Output
 from misure.explanation import Explanation
-from misure.io.images import InputFormat, LoadedImage, find_images, image_name, read_image
+from misure.io.images import InputFormat, LoadedImage, find_images, read_image
+from misure.io.reading import user_path
 from misure.models.normalisation import normalised
 from misure.models.wrapper import frozen
 from misure.regions import resized
@@ -67,10 +67,17 @@ class Command:
 
     def check_target(self) -> None:
         """Raise a MisureError for a class the network does not have, before any image is read."""
-        target, names = self.cfg.target, self.network.model.class_names
-        if isinstance(target, str) and target != EVERY_CLASS and target not in (names or ()):
+        target, names = self.cfg.target, self.network.model.class_names or ()
+        of_that_name = [number for number, name in enumerate(names) if name == str(target)]
+        if isinstance(target, str) and target != EVERY_CLASS and not of_that_name:
             hint = did_you_mean(target, names) if names else "; it names no classes: give a number, or class_names=..."
             raise MisureError(f"target={target}: the network has no class of that name{hint}")
+        meant = {*of_that_name, target} if isinstance(target, int) else {*of_that_name}
+        if len(meant) > 1:
+            raise MisureError(
+                f"target={target} can mean the classes of number {some(list(map(str, sorted(meant))))}: "
+                "give other class_names=..., each once and not a number"
+            )
 
     def run(self, path: Path, name: str) -> list[Path]:
         """Explain one image file.
@@ -107,15 +114,18 @@ class Command:
         curve = explanation_curves(
             self.network.model, explanation, self.explainer.fill, compute_of(self.cfg), n_steps=1
         )
-        request = {key: _plain(self.cfg[key]) for key in _REQUEST}
+        request = {key: plain_value(self.cfg[key]) for key in _REQUEST}
         if request["region"]:
-            request["region"] = Path(request["region"]).name
+            region = user_path(request["region"])
+            request |= {"region": region.name, "region_sha256": content_digest(region)}
         output = Output(image, self.network, curve, request, versions())
-        folder = output.save(explanation, Path(self.cfg.output).expanduser() / output.folder_name(explanation))
+        folder = output.save(explanation, user_path(self.cfg.output))
         ratio, dice = explanation.perturbation_ratio, explanation.dice_explained
+        usual = output.folder_name(explanation)
+        beside = "" if folder.name == usual else f" ({usual} holds another explanation, which is kept)"
         print(
             f"{image.name}: {output.class_name(explanation)}, {self.explainer.title}: Dice explained {dice:.3f}, "
-            f"ratio {ratio:.2f}, {explanation.seconds:.1f} s -> {_short(folder)}",
+            f"ratio {ratio:.2f}, {explanation.seconds:.1f} s -> {_short(folder)}{beside}",
             flush=True,
         )
         return folder
@@ -127,7 +137,7 @@ class Command:
         images = pixels[None].to(model.device or pixels.device, model.dtype or pixels.dtype)
         try:
             with frozen(model, compute_of(self.cfg), images.device) as network:
-                logits = network(images)[0]
+                logits = network(images, unperturbed=True)[0]
         except _REFUSALS as error:
             shape, reason = " x ".join(map(str, pixels.shape)), " ".join(str(error).split())[:160]
             raise MisureError(
@@ -150,7 +160,7 @@ class Command:
         Raises:
             MisureError: If it is no point of the image.
         """
-        point, size = _plain(self.cfg.at), image.pixels.shape[1:]
+        point, size = plain_value(self.cfg.at), image.pixels.shape[1:]
         if point is None:
             return None
         fits = isinstance(point, list) and len(point) == len(size) and all(type(i) is int for i in point)
@@ -166,7 +176,7 @@ class Command:
         """
         if self.cfg.region is None:
             return None
-        path = Path(str(self.cfg.region)).expanduser()
+        path = user_path(self.cfg.region)
         mask = read_image(path, replace(self.reading, channels=1, window=(0.0, 1.0))).pixels > 0
         if mask.shape[1:] != image.pixels.shape[1:]:
             size, wanted = (" x ".join(map(str, p.shape[1:])) for p in (mask, image.pixels))
@@ -181,18 +191,9 @@ def reading_of(cfg: DictConfig, network: NamedNetwork) -> InputFormat:
     Raises:
         MisureError: If a key is out of range.
     """
-    window = _plain(cfg.window)
-    if window is not None and (not isinstance(window, list) or len(window) != 2):
-        raise MisureError(f"window={window} is not two values, such as [-125, 275]")
-    if cfg.slice is not None and type(cfg.slice) is not int:
-        raise MisureError(f"slice={cfg.slice} is not a whole number")
-    return InputFormat(
-        network.channels,
-        cfg.dimensions or network.dimensions,
-        cfg.slice,
-        None if window is None else (float(window[0]), float(window[1])),
-        cfg.axes,
-    )
+    window = plain_value(cfg.window)
+    dimensions = cfg.dimensions or network.dimensions
+    return InputFormat(network.channels, dimensions, cfg.slice, None if window is None else tuple(window), cfg.axes)
 
 
 def prepared(image: LoadedImage, network: NamedNetwork, cfg: DictConfig) -> Tensor:
@@ -205,7 +206,7 @@ def prepared(image: LoadedImage, network: NamedNetwork, cfg: DictConfig) -> Tens
         MisureError: If the size is none, or the normalisation is for other channels.
     """
     pixels = image.pixels
-    size = side_lengths(network.size if cfg.size is None else _plain(cfg.size), pixels.ndim - 1)
+    size = side_lengths(network.size if cfg.size is None else plain_value(cfg.size), pixels.ndim - 1)
     if size is not None and size != tuple(pixels.shape[1:]):
         pixels = resized(pixels[None], size, antialias=pixels.ndim == 3)[0].clamp(0, 1)
     return normalised(pixels, network.model.mean, network.model.std)
@@ -232,22 +233,22 @@ def explain_files(cfg: DictConfig) -> None:
     Raises:
         MisureError: If there is no image, or one of them failed; of several, each failure is a line on stderr.
     """
-    paths = find_images(str(cfg.image))
+    Request.of(cfg)
+    sources = [cfg.image] if isinstance(cfg.image, str) else list(cfg.image)
+    failures, found = Failures(), list[Path]()
+    for source in sources:
+        with failures.tolerated(source, alone=len(sources) == 1):
+            found += find_images(source)
+    paths = list({path.absolute(): path for path in found}.values())
+    n_images = len(paths) + len(failures.lines)
     if cfg.plan_only:
-        print(_plan(cfg, len(paths)))
+        print(_plan(cfg, n_images))
         return
     command = Command.of(cfg)
-    failed = 0
     for path, name in zip(paths, image_names(paths), strict=True):
-        try:
+        with failures.tolerated(str(path), alone=len(paths) == len(sources) == 1):
             command.run(path, name)
-        except MisureError as error:
-            if len(paths) == 1:
-                raise
-            failed += 1
-            print(f"misure: {path.name}: {error}", file=sys.stderr, flush=True)
-    if failed:
-        raise MisureError(f"{failed} of {len(paths)} images could not be explained, see above")
+    failures.check(n_images, "images could not be explained")
 
 
 def _plan(cfg: DictConfig, n_images: int) -> str:
@@ -257,17 +258,6 @@ def _plan(cfg: DictConfig, n_images: int) -> str:
     download = "" if cfg.model_file or "weights" not in cfg.model else build(cfg.model.weights).download
     fetched = f"; download: {download}" if download else ""
     return f"plan: {n_images} images, {method.title} ({forwards} each), a folder for each in {cfg.output}{fetched}"
-
-
-def image_names(paths: Sequence[Path]) -> list[str]:
-    """Names without endings, but with them where two images would share one."""
-    names = [image_name(path) for path in paths]
-    times = Counter(names)
-    return [name if times[name] == 1 else path.name for name, path in zip(names, paths, strict=True)]
-
-
-def _plain(value: Any) -> Any:
-    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
 def _short(folder: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,12 @@ from typing import Any
 import numpy as np
 
 from misure.evaluation.curves import Curve
+from misure.explaining.naming import part_name, place_of
 from misure.explaining.network import NamedNetwork, content_digest
 from misure.explaining.pictures import write_curve, write_overlays
 from misure.explanation import Explanation
 from misure.io.images import LoadedImage
 from misure.models.normalisation import without_normalisation
-
-_UNUSUAL = re.compile(r"[^\w.+-]+")
 
 
 @dataclass(frozen=True)
@@ -40,15 +38,20 @@ class Output:
     versions: Mapping[str, str]
 
     def save(self, explanation: Explanation, folder: Path) -> Path:
-        """Write everything, whole or not at all.
+        """Write everything into a folder of its own in ``folder``, whole or not at all.
 
         Besides what :meth:`misure.explanation.Explanation.save` writes: ``image.png``, ``target.png``,
         ``overlay.png``, ``curve.png`` and ``metrics.json``; for a scan ``saliency.nii.gz`` with the affine and the
         axes of its file (a single slice lies where it was in the scan; a map of a resized image is brought back).
 
+        Returns:
+            The folder, ``<image>-<target>-<method>``; with some digits more if that holds an explanation of another
+            image, network or request.
+
         Raises:
             MisureError: If the place cannot be written.
         """
+        record = self._record(explanation)
 
         def write(partial: Path) -> dict[str, Any]:
             model = self.network.model
@@ -58,9 +61,10 @@ class Output:
             (partial / "metrics.json").write_text(json.dumps(metrics, indent=2, allow_nan=False), encoding="utf-8")
             if self.image.grid is not None:
                 self._write_nifti(explanation, partial / "saliency.nii.gz")
-            return self._record(explanation)
+            return record
 
-        return explanation.save(folder, extra=write)
+        decided = {**explanation.summary(), **record}
+        return explanation.save(place_of(folder / self.folder_name(explanation), decided), extra=write)
 
     def class_name(self, explanation: Explanation) -> str:
         """The name of the explained class, or its number where it has none."""
@@ -71,14 +75,14 @@ class Output:
         image = self.image.name
         if self.image.slice_index is not None:
             image += f"-slice-{self.image.slice_index}"
-        target = self.class_name(explanation)
+        target = part_name(self.class_name(explanation))
         if self.request["at"]:
             target += "-at-" + "-".join(map(str, self.request["at"]))
         if self.request["border"]:
             target += f"-border-{self.request['border']}"
         if self.request["region"]:
-            target += f"-in-{Path(self.request['region']).stem}"
-        return "-".join(_UNUSUAL.sub("_", part) for part in (image, target, explanation.method))
+            target += f"-in-{part_name(Path(self.request['region']).stem)}"
+        return f"{image}-{target}-{part_name(explanation.method)}"
 
     def _metrics(self, explanation: Explanation) -> dict[str, Any]:
         summary = explanation.summary()

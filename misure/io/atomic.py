@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from misure.errors import MisureError, brief
+from misure.errors import UnwritableError, brief
 
 PARTIAL = ".part"
 """Ending of what is not written to its end, so that no reader's pattern matches what a kill leaves."""
@@ -35,18 +35,19 @@ _DEVICES = {"con", "prn", "aux", "nul", *(f"{kind}{number}" for kind in ("com", 
 """Names that Windows keeps for itself, with any ending."""
 
 
-def safe_name(text: str) -> str:
+def safe_name(text: str, longest: int = _LONGEST) -> str:
     """Return a text as the name of a file or folder, whatever it holds; different texts have different names.
 
     Args:
         text: Any, such as the name of a class in a record.
+        longest: Bytes of a name at most, 49 or more.
 
     Returns:
-        The text itself if it is a plain name: letters, digits and ``_.+-`` or spaces inside, at most 100 bytes, and
+        The text itself if it is a plain name: letters, digits and ``_.+-`` or spaces inside, not too long, and
         nothing that a system reads in its own way. Else what is plain of it, with 8 digits that tell it from others.
     """
     encoded = text.encode(errors="surrogatepass")
-    plain = _PLAIN.fullmatch(text) and len(encoded) <= _LONGEST
+    plain = _PLAIN.fullmatch(text) and len(encoded) <= longest
     if plain and text.partition(".")[0].casefold() not in _DEVICES:
         return text
     kept = re.sub(r"[^A-Za-z0-9]+", "_", text)[:40].strip("_") or "name"
@@ -73,7 +74,8 @@ def replacing(path: Path, *, hint: str = "") -> Iterator[Path]:
         yield partial
         partial.replace(path)
     except OSError as error:
-        raise MisureError(f"cannot write {path}: {brief(error)}; free space or choose another folder{hint}") from error
+        advice = f"free space or choose another folder{hint}"
+        raise UnwritableError(f"cannot write {path}: {brief(error)}; {advice}") from error
     finally:
         _remove(partial)
 

@@ -197,7 +197,7 @@ def test_one_failing_image_does_not_stop_the_others(lent, capsys):
         (["image=photo.png", "at=[40,2]"], ["at=[40, 2] is not a point of an image of 24 x 24"]),
         (["image=photo.png", "region=wide.png"], ["region=wide.png is 4 x 6, the image 24 x 24"]),
         (["image=photo.png", "mean=[0.5,0.5]"], ["mean=[0.5, 0.5]", "2 channels"]),
-        (["image=photo.png", "std=[0]"], ["std=[0.0] has a zero"]),
+        (["image=photo.png", "std=[0]"], ["std=[0] has a zero"]),
         (["image=photo.png", "class_names=nowhere.txt"], ["class_names=nowhere.txt cannot be read"]),
         (["image=photo.png", "in_channels=3"], ["does not take an image of 3 x 24 x 24"]),
         ([], ["no image is given"]),
