@@ -1,10 +1,11 @@
-"""Image files of any kind as tensors: photographs (PNG, JPEG, TIFF), scans (NIfTI, DICOM series), folders and globs."""
+"""Image files of any kind as tensors: photographs (PNG, JPEG, TIFF) and scans (NIfTI, DICOM series)."""
 
 from __future__ import annotations
 
-import glob
+import contextlib
 import importlib.util
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,18 +13,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from misure.errors import MisureError, did_you_mean
+from misure.errors import MisureError
 from misure.io.dicom import is_dicom, read_series
-from misure.io.pictures import PICTURES, is_picture, read_pages
-from misure.io.reading import ImageFileError, user_path
-from misure.io.volume import Grid, Volume
+from misure.io.finding import find_images, image_name, is_nifti
+from misure.io.masks import region_of, stored_numbers
+from misure.io.pictures import is_picture, read_pages
+from misure.io.reading import ImageFileError, reading
+from misure.io.volume import Grid, Volume, affine_difference, whole_numbers
 from misure.regions import resized
 
-__all__ = ["ImageFileError", "InputFormat", "LoadedImage", "find_images", "image_name", "read_image", "read_images"]
+__all__ = [
+    "ImageFileError",
+    "InputFormat",
+    "LoadedImage",
+    "find_images",
+    "image_name",
+    "is_nifti",
+    "read_image",
+    "read_images",
+    "read_mask",
+    "read_volume",
+    "scan_shape",
+]
 
 AXES = ("radiological", "ras")
-NIFTI = (".nii", ".nii.gz")
-ENDINGS = (*PICTURES, *NIFTI)
+_ADVICE = "copy or export it again"
 
 
 @dataclass(frozen=True)
@@ -50,8 +64,8 @@ class InputFormat:
             raise MisureError(f"dimensions={self.dimensions} is neither 2 nor 3")
         if self.axes not in AXES:
             raise MisureError(f"axes={self.axes} is not known: choose {' or '.join(AXES)}")
-        if self.window is not None and not self.window[0] < self.window[1]:
-            raise MisureError(f"window={list(self.window)} is empty: give its lower end first, such as [-125, 275]")
+        if self.window is not None and not (self.window[0] < self.window[1] and all(map(math.isfinite, self.window))):
+            raise MisureError(f"window={list(self.window)} is no two numbers, the lower one first, such as [-125, 275]")
         if self.slice_index is not None and self.dimensions == 3:
             raise MisureError("slice=... is for networks that take single slices; this one takes whole volumes")
 
@@ -136,10 +150,44 @@ def read_image(path: str | Path, wanted: InputFormat) -> LoadedImage:
         ImageFileError: If the file is missing, of another type, damaged, too large or does not fit the network.
     """
     path = Path(path)
-    if is_nifti(path) or path.is_dir():
-        return _read_scan(path, wanted)
-    pixels, page = read_pages(path, lambda n_pages: wanted.chosen(n_pages, f"{path} has pages"))
-    return _loaded(path, pixels, wanted, index=None if wanted.slice_index is None else page)
+    with reading(path, _ADVICE, ImageFileError):
+        if _is_scan(path):
+            return _read_scan(path, wanted)
+        pixels, page = read_pages(path, lambda n_pages: wanted.chosen(n_pages, f"{path} has pages"))
+        return _loaded(path, pixels, wanted, index=None if wanted.slice_index is None else page)
+
+
+def read_mask(path: str | Path, wanted: InputFormat, image: LoadedImage | None = None) -> Tensor:
+    """Read a mask by the numbers that are stored, not by their colours: everything but 0 is set.
+
+    Args:
+        path: A PNG, TIFF or NIfTI file: two numbers, one of them 0, or regions of whole numbers (instances, a
+            palette). Of a picture with transparency, what is not transparent, if that says more than its colours.
+        wanted: What the network takes: which slice, and how scans are laid out.
+        image: What the mask is for.
+
+    Returns:
+        bool, H x W or D x H x W.
+
+    Raises:
+        ImageFileError: If it cannot be read, its numbers are no mask (such as a JPEG's), or it does not fit the image.
+    """
+    path, grid = Path(path), None
+    with reading(path, _ADVICE, ImageFileError):
+        if _is_scan(path):
+            voxels, grid, _ = _laid_out(read_volume(path), wanted)
+            values = whole_numbers(voxels, str(path))[None]
+        else:
+            values, _ = read_pages(path, lambda n: wanted.chosen(n, f"{path} has pages"), stored_numbers)
+        mask = region_of(values, path)
+    if image is not None and mask.shape != tuple(image.pixels.shape[1:]):
+        size, needed = (" x ".join(map(str, shape)) for shape in (mask.shape, image.pixels.shape[1:]))
+        raise ImageFileError(f"{path} is {size}, the image {needed}")
+    if image is not None and image.grid and grid:
+        shape = mask.shape if wanted.axes == "ras" else mask.shape[::-1]
+        if difference := affine_difference(image.grid.affine, grid.affine, (*shape, 1)[:3]):
+            raise ImageFileError(f"{path}: {difference}")
+    return torch.from_numpy(mask)
 
 
 def read_volume(path: Path) -> Volume:
@@ -148,55 +196,36 @@ def read_volume(path: Path) -> Volume:
     Raises:
         ImageFileError: If it is missing, damaged or too large, or a package is missing.
     """
-    try:
+    with reading(path, _ADVICE, ImageFileError), _packages():
         if path.is_dir():
             return read_series(path)
         from misure.io.nifti import read_nifti
 
         return read_nifti(path)
+
+
+def scan_shape(path: Path) -> tuple[int, ...]:
+    """Return how many voxels a NIfTI file has along each axis, by its header alone.
+
+    Raises:
+        ImageFileError: If it is missing or its header is damaged, or a package is missing.
+    """
+    with _packages():
+        from misure.io.nifti import nifti_shape
+
+        return nifti_shape(path)
+
+
+@contextlib.contextmanager
+def _packages() -> Iterator[None]:
+    """Say in one line which package is missing."""
+    try:
+        yield
     except ImportError as error:
         for package in ("SimpleITK", "nibabel"):
             if importlib.util.find_spec(package) is None:
                 raise ImageFileError(f"reading scans needs {package}: pip install 'misure[images]'") from error
         raise
-
-
-def find_images(source: str | Path) -> list[Path]:
-    """List the images of a source, in the order of their names.
-
-    Args:
-        source: An image file, the folder of a DICOM series, a folder of images (not of folders) or a glob.
-
-    Returns:
-        Files, and folders of DICOM series.
-
-    Raises:
-        ImageFileError: If there is none.
-    """
-    path = user_path(source)
-    if path.is_dir():
-        files = (file for file in path.iterdir() if file.is_file() and _is_image(file))
-        images = [path] if _is_series(path) else sorted(files)
-    elif path.exists():
-        return [path]
-    elif glob.has_magic(str(path)):
-        images = sorted(match for match in map(Path, glob.glob(str(path), recursive=True)) if _is_image(match))  # noqa: PTH207
-    else:
-        raise ImageFileError(f"there is no image {path}{_others(path)}")
-    if not images:
-        raise ImageFileError(f"{path}: no image there; endings that are read: {', '.join(ENDINGS)}, or a DICOM series")
-    return images
-
-
-def image_name(path: Path) -> str:
-    """The name of an image without its ending."""
-    ending = next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), "")
-    return path.name[: len(path.name) - len(ending)] or path.name
-
-
-def is_nifti(path: Path) -> bool:
-    """Say whether a file has the ending of NIfTI."""
-    return path.name.lower().endswith(NIFTI)
 
 
 def in_channels(pixels: np.ndarray, channels: int | None, path: Path) -> np.ndarray:
@@ -214,24 +243,49 @@ def in_channels(pixels: np.ndarray, channels: int | None, path: Path) -> np.ndar
     raise ImageFileError(f"{path} has {len(pixels)} channels, the network takes {channels}")
 
 
-def _read_scan(path: Path, wanted: InputFormat) -> LoadedImage:
-    """A volume, or one of its axial slices, windowed and laid out as the network sees it."""
-    volume = read_volume(path)
-    if not np.isfinite(volume.voxels).all():
+def _is_scan(path: Path) -> bool:
+    """Say whether a path is read as a scan.
+
+    Raises:
+        ImageFileError: If it is a single file of a series.
+    """
+    if is_nifti(path) or path.is_dir():
+        return True
+    if path.is_file() and not is_picture(path) and is_dicom(path):
+        raise ImageFileError(f"{path} is one DICOM file: give the folder that holds its series, and nothing else")
+    return False
+
+
+def _laid_out(volume: Volume, wanted: InputFormat) -> tuple[np.ndarray, Grid, int | None]:
+    """A volume, or one of its axial slices, as the network sees it; where it lies; and which slice it is."""
+    voxels, affine, path = volume.voxels, volume.affine.copy(), volume.path
+    if not np.isfinite(voxels).all():
         raise ImageFileError(f"{path} has voxels that are not finite: clean it first")
-    index = wanted.chosen(volume.voxels.shape[2], f"{path} has axial slices")
-    voxels, affine = volume.voxels, volume.affine.copy()
+    index = wanted.chosen(voxels.shape[2], f"{path} has axial slices")
     if index is not None:
         voxels = voxels[:, :, index : index + 1]
         affine[:, 3] = volume.affine @ [0, 0, index, 1]
-    # without a window the range is the whole volume's, so that slices compare
-    low, high = wanted.window or (float(volume.voxels.min()), float(volume.voxels.max()))
-    scaled = (np.clip(voxels, low, high).astype(np.float32) - low) / np.float32((high - low) or 1)
     grid = Grid(affine, volume.stored, wanted.axes)
-    pixels = grid.from_voxels(scaled)
-    if wanted.dimensions == 3 and pixels.ndim == 2:
+    view = grid.from_voxels(voxels)
+    if wanted.dimensions == 3 and view.ndim == 2:
         raise ImageFileError(f"{path} is a single slice, the network takes volumes")
-    return _loaded(path, np.ascontiguousarray(pixels)[None], wanted, grid, index)
+    return view, grid, index
+
+
+def _read_scan(path: Path, wanted: InputFormat) -> LoadedImage:
+    """A volume, or one of its axial slices, windowed and laid out as the network sees it."""
+    volume = read_volume(path)
+    view, grid, index = _laid_out(volume, wanted)
+    # without a window the range is the whole volume's, so that slices compare
+    least, most = float(volume.voxels.min()), float(volume.voxels.max())
+    low, high = wanted.window or (least, most)
+    if low < 0 <= least and wanted.window and not path.is_dir():  # a series says itself that it is CT
+        raise ImageFileError(
+            f"{path} has no value below 0 (they are {least:g} to {most:g}), so window={[low, high]} of Hounsfield "
+            "units is not for it: window=null takes its own range, or give one that begins at 0 or above"
+        )
+    scaled = (np.clip(view, low, high).astype(np.float32) - low) / np.float32((high - low) or 1)
+    return _loaded(path, np.ascontiguousarray(scaled)[None], wanted, grid, index)
 
 
 def _loaded(
@@ -239,18 +293,3 @@ def _loaded(
 ) -> LoadedImage:
     channels = np.ascontiguousarray(in_channels(pixels, wanted.channels, path))
     return LoadedImage(image_name(path), torch.from_numpy(channels), path, grid, index)
-
-
-def _is_series(folder: Path) -> bool:
-    return any(path.is_file() and is_dicom(path) for path in sorted(folder.iterdir()))
-
-
-def _is_image(path: Path) -> bool:
-    hidden = path.name.startswith(".")
-    return not hidden and (is_picture(path) or is_nifti(path) or (path.is_dir() and _is_series(path)))
-
-
-def _others(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f": there is no folder {path.parent}"
-    return did_you_mean(path.name, [other.name for other in sorted(path.parent.iterdir()) if _is_image(other)])

@@ -49,7 +49,8 @@ def user_path(text: str | Path) -> Path:
 def check_file(path: Path, most_bytes: int) -> None:
     """Raise an ImageFileError unless a path is a file of at most ``most_bytes``, and not an empty one."""
     if not path.is_file():
-        raise ImageFileError(f"{path} does not exist, or is no file")
+        dangling = path.is_symlink() and not path.exists()
+        raise ImageFileError(f"{path} {'is a link to nothing' if dangling else 'does not exist, or is no file'}")
     size = path.stat().st_size
     if not size:
         raise ImageFileError(f"{path} is empty: copy it again")

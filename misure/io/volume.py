@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from misure.io.reading import ImageFileError
+
 MOST_BYTES = 2 * 1024**3
 """Larger files, and folders of a series, are refused."""
 
 GRID_TOLERANCE = 0.1
 """How far apart two grids may lie and still count as the same, in voxels."""
+
+LABEL_TOLERANCE = 0.01
+"""How far a label may lie from the whole number it stands for: 16 bits and a scale keep ids up to a thousand so."""
 
 
 @dataclass(frozen=True)
@@ -103,14 +109,41 @@ def compact(values: np.ndarray) -> np.ndarray:
     return values.astype(np.int16, copy=False) if fits and values.dtype.itemsize > 1 else values
 
 
+def whole_numbers(values: np.ndarray, what: str) -> np.ndarray:
+    """Round labels that were stored with a scale or as fractions (0.9999999) to the numbers that they stand for.
+
+    Args:
+        values: Of any shape.
+        what: What they are, for the error.
+
+    Returns:
+        The same as integers.
+
+    Raises:
+        ImageFileError: If some lie further from whole numbers than :data:`LABEL_TOLERANCE`, or are not finite.
+    """
+    if values.dtype.kind in "iub":
+        return values
+    rounded = np.rint(values)
+    wrong = ~(np.abs(values - rounded) <= LABEL_TOLERANCE)
+    if wrong.any():
+        raise ImageFileError(f"{what} has {wrong.sum()} values that are no whole numbers, such as {values[wrong][0]:g}")
+    return rounded.astype(np.int32)
+
+
 def grid_difference(image: Volume, label: Volume) -> str | None:
     """Say how two volumes in patient axes differ in shape or position, or None if they do not."""
     shape = image.voxels.shape
     if label.voxels.shape != shape:
         return f"image has {_times(shape)} voxels, label {_times(label.voxels.shape)}"
+    return affine_difference(image.affine, label.affine, shape)
+
+
+def affine_difference(image: np.ndarray, label: np.ndarray, shape: Sequence[int]) -> str | None:
+    """Say how far apart two grids of X x Y x Z voxels lie, given their affines, or None if they are the same."""
     corners = np.array([[*corner, 1] for corner in itertools.product(*((0, n - 1) for n in shape))])
-    apart = np.linalg.norm(((image.affine - label.affine) @ corners.T)[:3], axis=0).max()
-    if apart > GRID_TOLERANCE * min(image.spacing):
+    apart = np.linalg.norm(((image - label) @ corners.T)[:3], axis=0).max()
+    if apart > GRID_TOLERANCE * np.linalg.norm(image[:3, :3], axis=0).min():
         return f"image and label have different affines: they lie up to {apart:.3g} mm apart"
     return None
 

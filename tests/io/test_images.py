@@ -23,8 +23,10 @@ def test_files_folders_and_globs_list_their_images(tmp_path):
     (tmp_path / "notes.txt").write_text("no image")
     write_nifti(tmp_path / "c.nii.gz", scan())
     write_series(tmp_path / "series", scan())
-    assert [path.name for path in find_images(tmp_path)] == ["a.JPG", "b.png", "c.nii.gz"]
-    assert [path.name for path in find_images(str(tmp_path / "*"))] == ["a.JPG", "b.png", "c.nii.gz", "series"]
+    with pytest.warns(UserWarning, match=r"2 left out, as they are no images: notes\.txt; series$"):
+        assert [path.name for path in find_images(tmp_path)] == ["a.JPG", "b.png", "c.nii.gz"]
+    with pytest.warns(UserWarning, match=r"1 left out, as they are no images: notes\.txt$"):
+        assert [path.name for path in find_images(str(tmp_path / "*"))] == ["a.JPG", "b.png", "c.nii.gz", "series"]
     assert find_images(tmp_path / "series") == [tmp_path / "series"]
     pattern = tmp_path / "a[1].png"  # a file all the same
     Image.fromarray(random_rgb()).save(pattern)
