@@ -20,10 +20,14 @@ from torch import nn
 from misure.errors import MisureError, brief
 from misure.io.atomic import replacing
 from misure.io.download import file_digest
-from misure.io.reading import reading
+from misure.io.reading import check_size, reading
 from misure.models.wrapper import SegmentationModel
+from misure.validation import check_fields, shown
 
 FORMAT_VERSION = 1
+
+_MOST_BYTES = 16_000_000
+_MOST_CHANNELS = 65_536
 
 RANDOM = "random"
 """Name of the initial weights of a network that starts from none."""
@@ -87,7 +91,10 @@ def save_checkpoint(path: Path, network: nn.Module, info: CheckpointInfo) -> Che
     tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
     try:
         with replacing(path) as partial:
+            partial.touch()
+            mode = partial.stat().st_mode
             save_file(tensors, partial)
+            partial.chmod(mode)  # safetensors' files are for their owner alone, whatever the umask
             info = replace(info, weights=file_digest(partial))
     except SafetensorError as error:
         raise MisureError(f"cannot write {path}: {brief(error)}; free space or choose another folder") from error
@@ -106,16 +113,43 @@ def read_info(path: Path) -> CheckpointInfo:
     if not description.exists():
         raise MisureError(f"there is no checkpoint {path}: train it with scripts/train.py")
     with reading(description, "delete the checkpoint and train again"):
+        check_size(description, description.stat().st_size, _MOST_BYTES)
         raw = json.loads(description.read_text(encoding="utf-8"))
-        lists = {name: tuple(raw[name]) for name in ("class_names", "mean", "std") if name in raw}
-        info = CheckpointInfo(**{**raw, **lists, "network": _moved(dict(raw["network"]))})
-    if info.format_version != FORMAT_VERSION:
-        raise MisureError(f"{description} has format {info.format_version}, this version reads {FORMAT_VERSION}")
+        if raw.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
+            raise MisureError(
+                f"{description} has format {shown(raw['format_version'])}, this version reads {FORMAT_VERSION}"
+            )
+        lists = {name: tuple(raw[name]) for name in ("class_names", "mean", "std") if isinstance(raw.get(name), list)}
+        info = CheckpointInfo(**{**raw, **lists, "network": _moved(raw["network"])})
+        try:
+            _check(info)
+        except MisureError as error:
+            raise ValueError(str(error)) from error
     return info
+
+
+def _check(info: CheckpointInfo) -> None:
+    """Raise a MisureError where a field is of another kind than it says, or two contradict each other."""
+    check_fields(info)
+    if not all(isinstance(value, tuple) for value in (info.class_names, info.mean, info.std)):
+        raise MisureError("class_names, mean or std is not a list")
+    if not {len(info.mean), len(info.std)} <= {1, info.in_channels}:
+        raise MisureError(f"mean={shown(info.mean)} and std={shown(info.std)} are not for {info.in_channels} channels")
+    if not all(info.std):
+        raise MisureError(f"std={shown(info.std)} has a zero")
+    for name in ("in_channels", "classes"):
+        if (channels := info.network.get(name, 1)) not in range(1, _MOST_CHANNELS):
+            raise MisureError(f"network.{name}={shown(channels)} is not a number of channels")
+    if info.network.get("in_channels", info.in_channels) != info.in_channels:
+        raise MisureError(f"in_channels={info.in_channels} is not network.in_channels={info.network['in_channels']}")
+    if len(info.class_names) != max(2, info.network.get("classes", len(info.class_names))):  # 1 logit is for 2 classes
+        raise MisureError(f"class_names={shown(info.class_names)} are not one for each class of the network")
 
 
 def _moved(network: Mapping[str, Any]) -> dict[str, Any]:
     """Name the builder where it is now; checkpoints of versions before 0.2 have it in ``misure.networks``."""
+    if not isinstance(network, Mapping):
+        raise TypeError(f"network={shown(network)} is not a dictionary")
     target = network.get("_target_")
     renamed = {} if target is None else {"_target_": str(target).replace("misure.networks.", "misure.models.", 1)}
     return {**network, **renamed}
@@ -137,7 +171,7 @@ def load_checkpoint(path: Path | str, network: nn.Module | None = None) -> Segme
         raise MisureError(f"{path} is missing although its JSON exists: delete the JSON and train again")
     if file_digest(path) != info.weights:
         raise MisureError(f"{path} is truncated or was changed (its hash differs from its JSON's): train again")
-    network = network or _build(info)
+    network = network or _build(info, path.with_suffix(".json"))
     with reading(path, "train again"):
         tensors = load_file(path)
     try:
@@ -172,23 +206,21 @@ def architecture(network: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in network.items() if name != "pretrained"}
 
 
-def _build(info: CheckpointInfo) -> nn.Module:
+def _build(info: CheckpointInfo, path: Path) -> nn.Module:
     """Build the network a JSON describes; only builders of this package are called."""
     arguments = dict(info.network)
     module, _, name = str(arguments.pop("_target_", "")).rpartition(".")
     builder = vars(importlib.import_module(module)).get(name) if module in _BUILDER_MODULES else None
     if not inspect.isfunction(builder) or builder.__module__ != module or not name.startswith("build_"):
-        raise MisureError(
-            f"checkpoint {info.name} names the builder {module}.{name}, which is not one of misure.models"
-        )
+        raise MisureError(f"{path} names the builder {shown(f'{module}.{name}')}, which is not one of misure.models")
     arguments |= without_pretrained(arguments)
     try:
         with torch.random.fork_rng(devices=[]):
             network = builder(**arguments)
-    except TypeError as error:
-        raise MisureError(f"checkpoint {info.name} does not fit its builder {module}.{name}: {error}") from error
+    except Exception as error:
+        raise MisureError(f"{path} does not fit its builder {module}.{name}: {brief(error)}") from error
     if not isinstance(network, nn.Module):
-        raise MisureError(f"checkpoint {info.name}: {module}.{name} did not build a network")
+        raise MisureError(f"{path}: {module}.{name} did not build a network")
     return network
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -101,10 +102,23 @@ def rewrite(path, **changes) -> None:
     description.write_text(json.dumps(content))
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1, 2]", "null", '{"name": 1}', "\xff"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[1, 2]",
+        "null",
+        '{"name": 1}',
+        "\xff",
+        "[" * 100_000,
+        '{"in_channels": %s}' % ("9" * 5000),
+        " " * 17_000_000,
+    ],
+)
 def test_a_damaged_description_is_refused(saved, text):
     saved[0].with_suffix(".json").write_text(text, encoding="latin-1")
-    with pytest.raises(MisureError, match=r"cannot be read .*train again") as caught:
+    with pytest.raises(MisureError, match=r"small\.json (cannot be read .*train again|has 17 MB)") as caught:
         load_checkpoint(saved[0])
     assert "\n" not in str(caught.value)
 
@@ -125,6 +139,57 @@ def test_a_description_of_something_else_is_refused(saved, changes, message):
     rewrite(saved[0], **changes)
     with pytest.raises(MisureError, match=message):
         load_checkpoint(saved[0])
+
+
+WRONG = {
+    "name": [3, [], {}],
+    "network": [[], "unet", 3],
+    "bottleneck": [3, [], {"layer": 1}, float("nan"), True],
+    "class_names": ["ab", {"background": 0, "triangle": 1}, ["background"], ["a", "b", "c"], [0, 1], []],
+    "in_channels": ["1", 1.5, 3, True, [1]],
+    "data": [3, []],
+    "metrics": ["good", [0.5]],
+    "versions": [2],
+    "mean": ["0", [], [0.0, 0.0], [float("nan")], ["0"], {"red": 0}, 0.5],
+    "std": [[0.0], [float("inf")], [], [True]],
+    "weights": [3],
+    "initial_weights": [3],
+    "format_version": [True, "1"],
+    "unknown": [1],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in WRONG.items() for value in values])
+def test_a_description_of_other_types_names_its_file(saved, key, value):
+    rewrite(saved[0], **{key: value})
+    with pytest.raises(MisureError, match=r"small\.json (cannot be read .*|has format )") as caught:
+        load_checkpoint(saved[0])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"in_channels": wrong} for wrong in (-1, 0, "1", 3)),
+        *({"classes": wrong} for wrong in (0, -3, 2.5, float("nan"), 10**9)),
+        {"encoder": 3},
+        {"depth": 5},
+    ],
+)
+def test_arguments_that_build_nothing_name_the_file(saved, changes):
+    rewrite(saved[0], network={**NETWORK, **changes})
+    with pytest.raises(MisureError, match=r"small\.json (cannot be read|does not fit its builder)"):
+        load_checkpoint(saved[0])
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_files_may_be_read_by_whom_the_umask_lets(network, tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        save_checkpoint(tmp_path / "small.safetensors", network, INFO)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o666 & ~mask}
 
 
 @pytest.mark.parametrize(
