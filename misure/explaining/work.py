@@ -176,12 +176,8 @@ class Command:
         """
         if self.cfg.region is None:
             return None
-        path = user_path(self.cfg.region)
-        mask = read_image(path, replace(self.reading, channels=1, window=(0.0, 1.0))).pixels > 0
-        if mask.shape[1:] != image.pixels.shape[1:]:
-            size, wanted = (" x ".join(map(str, p.shape[1:])) for p in (mask, image.pixels))
-            raise MisureError(f"region={path} is {size}, the image {wanted}")
-        nearest: Tensor = interpolate(mask[None].float(), size=pixels.shape[1:], mode="nearest-exact")[0, 0] > 0
+        mask = read_mask(user_path(self.cfg.region), self.reading, image)[None, None]
+        nearest: Tensor = interpolate(mask.float(), size=pixels.shape[1:], mode="nearest-exact")[0, 0] > 0
         return nearest
 
 
