@@ -22,7 +22,8 @@ from misure.explaining.network import NamedNetwork, content_digest, named_networ
 from misure.explaining.request import Request, plain_value
 from misure.explaining.writing import Output
 from misure.explanation import Explanation
-from misure.io.images import InputFormat, LoadedImage, find_images, read_image
+from misure.io.finding import find_images
+from misure.io.images import InputFormat, LoadedImage, read_image, read_mask
 from misure.io.reading import user_path
 from misure.models.normalisation import normalised
 from misure.models.wrapper import frozen
