@@ -10,7 +10,8 @@ from misure.errors import MisureError
 from misure.explaining.network import named_network
 from misure.explaining.request import Request
 from misure.explaining.work import explain_files, prepared, reading_of, side_lengths
-from misure.io.images import find_images, read_image
+from misure.io.finding import find_images
+from misure.io.images import read_image
 
 _SIDES = {2: 224, 3: 64}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from misure.io.atomic import safe_name
-from misure.io.images import image_name
+from misure.io.finding import image_name
 
 _LONGEST = 50
 """Bytes of a part of a folder's name: all of them and what is added stay below the 255 of a file system."""
@@ -73,6 +73,8 @@ def place_of(folder: Path, manifest: Mapping[str, Any]) -> Path:
 
 
 def _identity(manifest: Mapping[str, Any]) -> str:
-    request = {key: value for key, value in manifest.get("request", {}).items() if key != "target"}  # class_id has it
+    request = manifest.get("request")
+    if isinstance(request, Mapping):
+        request = {key: value for key, value in request.items() if key != "target"}  # which class it is decides
     deciding = {key: manifest.get(key) for key in _DECIDING} | {"request": request}
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:8]
