@@ -104,7 +104,13 @@ def did_you_mean(name: str, known: Iterable[str], *, most: int = 3) -> str:
         The ending of an error message; the known names themselves where none is close.
     """
     candidates = list(known)
-    close = difflib.get_close_matches(name, candidates, n=most, cutoff=0.4)
+    simple = {_simple(candidate): candidate for candidate in candidates}
+    close = difflib.get_close_matches(_simple(name), simple, n=most, cutoff=0.4)
     if close:
-        return f"; close names: {', '.join(close)}"
+        return f"; close names: {', '.join(simple[found] for found in close)}"
     return f"; known names: {', '.join(candidates[:12])}" if candidates else ""
+
+
+def _simple(name: str) -> str:
+    """Return a name as others may write it: in small letters, its words joined by underscores."""
+    return re.sub(r"[\W_]+", "_", name.casefold()).strip("_")
