@@ -176,7 +176,7 @@ def read_mask(path: str | Path, wanted: InputFormat, image: LoadedImage | None =
     with reading(path, _ADVICE, ImageFileError):
         if _is_scan(path):
             voxels, grid, _ = _laid_out(read_volume(path), wanted)
-            values = whole_numbers(voxels, str(path))[None]
+            values = whole_numbers(voxels, f"{path}: ")[None]
         else:
             values, _ = read_pages(path, lambda n: wanted.chosen(n, f"{path} has pages"), stored_numbers)
         mask = region_of(values, path)

@@ -54,14 +54,14 @@ def region_of(values: np.ndarray, path: Path) -> np.ndarray:
             f"{path} has both colours and transparency, either of which may be the mask: save it as grey"
         )
     if len(colours) == 3 and not (colours == colours[:1]).all():
-        wide = whole_numbers(colours, str(path)).astype(np.int64)
+        wide = whole_numbers(colours, f"{path}: ").astype(np.int64)
         return _set((wide[0] << 32) + (wide[1] << 16) + wide[2], path)
     return _set(colours[0], path)
 
 
 def _set(values: np.ndarray, path: Path) -> np.ndarray:
     """Where numbers are not 0; those between 0 and the largest must fill regions, not stand alone as at soft edges."""
-    labels = whole_numbers(values, str(path))
+    labels = whole_numbers(values, f"{path}: ")
     least, most = labels.min(), labels.max()
     if least < 0 or 0 < least < most:
         raise ImageFileError(f"{path} is no mask: its numbers are {least:g} to {most:g}, and 0 means outside")

@@ -109,12 +109,12 @@ def compact(values: np.ndarray) -> np.ndarray:
     return values.astype(np.int16, copy=False) if fits and values.dtype.itemsize > 1 else values
 
 
-def whole_numbers(values: np.ndarray, what: str) -> np.ndarray:
+def whole_numbers(values: np.ndarray, place: str = "") -> np.ndarray:
     """Round labels that were stored with a scale or as fractions (0.9999999) to the numbers that they stand for.
 
     Args:
         values: Of any shape.
-        what: What they are, for the error.
+        place: What the error begins with, such as the file.
 
     Returns:
         The same as integers.
@@ -125,10 +125,15 @@ def whole_numbers(values: np.ndarray, what: str) -> np.ndarray:
     if values.dtype.kind in "iub":
         return values
     rounded = np.rint(values)
-    wrong = ~(np.abs(values - rounded) <= LABEL_TOLERANCE)
-    if wrong.any():
-        raise ImageFileError(f"{what} has {wrong.sum()} values that are no whole numbers, such as {values[wrong][0]:g}")
+    if not (right := np.abs(values - rounded) <= LABEL_TOLERANCE).all():
+        raise ImageFileError(f"{place}{unknown_labels(values[~right])}: labels are whole numbers")
     return rounded.astype(np.int32)
+
+
+def unknown_labels(values: np.ndarray) -> str:
+    """Name and count labels that nothing is known of."""
+    found = ", ".join(f"{value:g}" for value in np.unique(values)[:5])
+    return f"unknown label value {found} ({values.size} voxels)"
 
 
 def grid_difference(image: Volume, label: Volume) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +38,7 @@ from misure.datasets.synapse.protocol import (
 from misure.errors import MisureError
 from misure.io.images import read_volume
 from misure.io.reading import ImageFileError
-from misure.io.volume import Volume, grid_difference, radiological
+from misure.io.volume import Volume, grid_difference, radiological, unknown_labels, whole_numbers
 
 _NAME = re.compile(r"(img|label)(\d{4})\.nii\.gz")
 
@@ -130,7 +130,12 @@ def find_pairs(source: Path) -> list[CaseFiles]:
 
 
 def prepare(
-    pairs: Sequence[CaseFiles], target: Path, *, origin: str | None = None, label_map: Mapping[int, int] = LABEL_MAP
+    pairs: Sequence[CaseFiles],
+    target: Path,
+    *,
+    origin: str | None = None,
+    label_map: Mapping[int, int] = LABEL_MAP,
+    last_label_id: int = LAST_LABEL_ID,
 ) -> Preparation:
     """Turn volumes into slices; go on where an earlier call was interrupted.
 
@@ -141,8 +146,8 @@ def prepare(
         pairs: The files, at least one pair.
         target: Where ``train_npz``, ``test_vol_h5`` and ``manifest.json`` go.
         origin: What kind of volumes they are; by default what their ids say.
-        label_map: From label ids to classes. Ids that are not BTCV's are refused with BTCV's map and otherwise
-            become background.
+        label_map: From label ids to classes; the other ids that the numbering has become background.
+        last_label_id: The numbering's largest id: a volume with others is rejected.
 
     Raises:
         MisureError: If ``target`` was made from another kind of volumes, or the disk does
@@ -160,7 +165,7 @@ def prepare(
         for pair in tqdm(due, desc="preparing volumes", unit="volume", disable=None):
             _forget(pair.name, manifest, target)
             try:
-                manifest.cases[pair.name] = _prepared(pair, target, label_map)
+                manifest.cases[pair.name] = _prepared(pair, target, label_map, last_label_id)
             except ImageFileError as error:
                 manifest.rejected[pair.name] = RejectedCase(str(error), pair.files())
             manifest.save(target)
@@ -169,16 +174,16 @@ def prepare(
     return Preparation(target, manifest, sum(pair.name in manifest.cases for pair in due))
 
 
-def read_case(image: Path, label: Path, last_label_id: int | None = LAST_LABEL_ID) -> tuple[Volume, Volume]:
+def read_case(image: Path, label: Path, last_label_id: int = LAST_LABEL_ID) -> tuple[Volume, Volume]:
     """Read one case and check that it can be used.
 
     Args:
         image: A NIfTI file, or the folder of a DICOM series.
         label: A NIfTI file.
-        last_label_id: Largest label id there may be; None for any.
+        last_label_id: Largest label id there may be.
 
     Returns:
-        Scan in Hounsfield units and label ids, on the same grid.
+        Scan in Hounsfield units and label ids as integers, on the same grid.
 
     Raises:
         ImageFileError: If a file is damaged, the grids differ, or values are not Hounsfield units or label ids.
@@ -190,13 +195,12 @@ def read_case(image: Path, label: Path, last_label_id: int | None = LAST_LABEL_I
         raise ImageFileError("image has values that are not finite")
     if scan.voxels.min() >= 0:
         raise ImageFileError("image has no value below 0, so these are not Hounsfield units")
-    least, most = labels.voxels.min(), labels.voxels.max()
-    if least < 0 or (last_label_id is not None and most > last_label_id) or (labels.voxels % 1).any():
-        ids = np.unique(labels.voxels)
-        unknown = ids[(ids < 0) | (ids % 1 != 0) | (ids > (most if last_label_id is None else last_label_id))]
-        shown = ", ".join(f"{value:g}" for value in unknown[:5])
-        raise ImageFileError(f"unknown label value {shown}: ids are whole numbers, BTCV's from 0 to {LAST_LABEL_ID}")
-    return scan, labels
+    ids = whole_numbers(labels.voxels)
+    if (strange := (ids < 0) | (ids > last_label_id)).any():
+        raise ImageFileError(
+            f"{unknown_labels(ids[strange])}: ids are whole numbers, this numbering's 0 to {last_label_id}"
+        )
+    return scan, replace(labels, voxels=ids)
 
 
 def slices_of(scan: Volume, labels: Volume, label_map: Mapping[int, int] = LABEL_MAP) -> Iterator[Slice]:
@@ -206,7 +210,7 @@ def slices_of(scan: Volume, labels: Volume, label_map: Mapping[int, int] = LABEL
     class_of[list(label_map)] = list(label_map.values())
     for hu, ids in zip(radiological(scan.voxels), radiological(labels.voxels), strict=True):
         image = (np.clip(hu, low, high).astype(np.float32) - low) / (high - low)
-        yield image, class_of[ids.astype(np.int64)]
+        yield image, class_of[ids]
 
 
 def _earlier(target: Path, origin: str, label_map: Mapping[int, int]) -> Manifest:
@@ -236,14 +240,14 @@ def _is_current(pair: CaseFiles, manifest: Manifest, target: Path) -> bool:
     return isinstance(entry, RejectedCase) or entry.output_bytes == output_bytes(target, pair.name)
 
 
-def _prepared(pair: CaseFiles, target: Path, label_map: Mapping[int, int]) -> PreparedCase:
+def _prepared(pair: CaseFiles, target: Path, label_map: Mapping[int, int], last_label_id: int) -> PreparedCase:
     """Prepare one case.
 
     Raises:
         ImageFileError: If it cannot be.
     """
     split = split_of(pair.case)
-    scan, labels = read_case(*pair.only(), LAST_LABEL_ID if label_map is LABEL_MAP else None)
+    scan, labels = read_case(*pair.only(), last_label_id)
     shape = radiological(scan.voxels).shape
     if split == "train":
         write_slices(target, pair.name, slices_of(scan, labels, label_map))

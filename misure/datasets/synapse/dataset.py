@@ -22,6 +22,7 @@ from misure.datasets.synapse.source import PreparedFolder, locate
 from misure.datasets.synthetic.phantom import PhantomSpec
 from misure.errors import MisureError
 from misure.io.reading import reading
+from misure.io.volume import whole_numbers
 from misure.randomness import integers, uniform
 
 _SLICE_NAME = re.compile(r"(case\d{4})_slice(\d{3,})\.npz")
@@ -172,8 +173,10 @@ class SynapseDataset(Dataset[dict[str, Tensor]]):
             else:
                 with h5py.File(path, "r") as file:
                     image, label = file["image"][number], file["label"][number]
-        if label.max(initial=0) >= len(CLASS_NAMES):
-            raise MisureError(f"{path} has label {label.max():g}: the eight organs are 1 to {len(CLASS_NAMES) - 1}")
+        label = whole_numbers(label, f"{path}: ")
+        for value in (label.min(initial=0), label.max(initial=0)):
+            if not 0 <= value < len(CLASS_NAMES):
+                raise MisureError(f"{path} has label {value}: the eight organs are 1 to {len(CLASS_NAMES) - 1}")
         return image.astype(np.float32), label.astype(np.uint8)
 
     def _content(self) -> object:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from misure.datasets.synapse.btcv import CaseFiles
-from misure.datasets.synapse.protocol import LABEL_MAP, OWN_CASES
+from misure.datasets.synapse.protocol import LABEL_MAP, LAST_LABEL_ID, OWN_CASES
 from misure.errors import MisureError
 from misure.io.images import image_name, is_nifti
 
@@ -18,6 +18,9 @@ LABEL_MAPS: Mapping[str, Mapping[int, int]] = {
     "totalsegmentator": {given: LABEL_MAP[btcv] for given, btcv in _BTCV_OF_TOTALSEGMENTATOR.items()},
 }
 """From the ids in label files to classes, by the name of the numbering."""
+
+LAST_LABEL_IDS: Mapping[str, int] = {"btcv": LAST_LABEL_ID, "totalsegmentator": 117}
+"""The largest id of each numbering."""
 
 
 def own_pairs(source: Path) -> tuple[list[CaseFiles], dict[str, str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from misure.datasets.available import Available
 from misure.datasets.synapse.btcv import CaseFiles, Preparation, find_pairs, prepare
-from misure.datasets.synapse.own_ct import LABEL_MAPS, own_pairs
+from misure.datasets.synapse.own_ct import LABEL_MAPS, LAST_LABEL_IDS, own_pairs
 from misure.datasets.synapse.prepared import STAND_IN, Manifest, find_prepared
 from misure.datasets.synthetic.cache import generate_once, generator_id
 from misure.datasets.synthetic.phantom import VERSION, PhantomSpec, write_phantoms
@@ -120,7 +120,7 @@ def prepare_synapse(data_root: Path | str, source: Path | str | None = None, lab
             f"{root} holds {len(in_place)} official volumes: keep one kind, own scans in another data_root"
         )
     pairs, lonely = own_pairs(folder)
-    done = prepare(pairs, root / "prepared", label_map=LABEL_MAPS[labels])
+    done = prepare(pairs, root / "prepared", label_map=LABEL_MAPS[labels], last_label_id=LAST_LABEL_IDS[labels])
     cases = done.manifest.cases
     if not cases:
         raise MisureError(f"{folder}: no volume can be used; {done.summary}")

@@ -11,7 +11,7 @@ import pytest
 from ct_files import AFFINE, labels, own_folder, scan, write_nifti, write_series
 
 from misure.datasets.synapse.btcv import Preparation, prepare
-from misure.datasets.synapse.own_ct import LABEL_MAPS, case_ids, own_pairs
+from misure.datasets.synapse.own_ct import LABEL_MAPS, LAST_LABEL_IDS, case_ids, own_pairs
 from misure.datasets.synapse.protocol import CLASS_NAMES, LABEL_MAP, split_of
 from misure.errors import MisureError
 from misure.io.reading import ImageFileError
@@ -19,7 +19,9 @@ from misure.io.volume import radiological
 
 
 def prepared(source: Path, target: Path, numbering: str = "btcv") -> Preparation:
-    return prepare(own_pairs(source)[0], target, label_map=LABEL_MAPS[numbering])
+    return prepare(
+        own_pairs(source)[0], target, label_map=LABEL_MAPS[numbering], last_label_id=LAST_LABEL_IDS[numbering]
+    )
 
 
 def classes(folder: Path, case: int) -> np.ndarray:
