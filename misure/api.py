@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from numbers import Integral
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from misure.errors import MisureError
@@ -16,6 +16,7 @@ from misure.models.compute import Compute
 from misure.models.wrapper import FrozenNetwork, SegmentationModel, frozen
 from misure.progress import Watch
 from misure.target import Target, make_all_targets, make_targets
+from misure.validation import check_arguments, plain_tensor
 
 EVERY_CLASS = "all"
 """The target that stands for every predicted foreground class."""
@@ -25,12 +26,12 @@ Network = SegmentationModel | Callable[[Tensor], Any]
 
 def explain(
     model: Network,
-    image: Tensor,
-    target: int | str | Target | Sequence[Target] | None = None,
+    image: Tensor | NDArray[Any],
+    target: Any = None,
     method: str | Explainer = "msr",
     *,
-    region: Tensor | None = None,
-    at: Sequence[int] | None = None,
+    region: Any = None,
+    at: Any = None,
     border: int | None = None,
     precision: str = "auto",
     batch_size: int | str = "auto",
@@ -45,14 +46,15 @@ def explain(
         model: An ``nn.Module``, any callable that returns logits, or a :class:`SegmentationModel`. It is
             given back exactly as it was.
         image: float, C x H x W or N x C x H x W, normalised as the network expects. A network whose first
-            convolution is three-dimensional takes C x D x H x W or N x C x D x H x W.
-        target: A class index or name, or ready targets; None where a single foreground class is predicted, at
+            convolution is three-dimensional takes C x D x H x W or N x C x D x H x W. A NumPy array is copied.
+        target: A class index (also a whole float, or a scalar of NumPy or PyTorch) or name, or for a batch a list or
+            array of one for each image, or ready targets; None where a single foreground class is predicted, at
             ``at`` if that is given; ``"all"`` for every predicted foreground class.
         method: A name from ``misure.EXPLAINERS`` or an explainer.
-        region: bool, H x W or N x H x W: explain only this part of the predicted class, such as an instance's
-            or one's own mask.
-        at: A point (row, column), or (slice, row, column) in a volume: explain only the connected component there
-            (8 or 26 neighbours) of what ``region`` leaves.
+        region: H x W, N x H x W or N x 1 x H x W, truth values or numbers (not 0 is inside), tensor or array: explain
+            only this part of the predicted class, such as an instance's or one's own mask.
+        at: A point (row, column) of whole numbers, or (slice, row, column) in a volume: explain only the connected
+            component there (8 or 26 neighbours) of what ``region`` leaves.
         border: Explain only the inner rim of that many pixels of what ``region`` and ``at`` leave.
         precision: ``"32"``, ``"bf16"`` or ``"auto"``.
         batch_size: Perturbed images per forward pass, or ``"auto"``.
@@ -69,6 +71,7 @@ def explain(
     Raises:
         MisureError: On input that cannot be explained; the message says what to do.
     """
+    check_arguments(explain, {"watch": watch})
     if isinstance(method, Explainer):
         if parameters:
             raise MisureError(f"{', '.join(parameters)} given beside a ready explainer: set them when making it")
@@ -77,36 +80,41 @@ def explain(
         explainer = make_explainer(method, **parameters)
     wrapped = SegmentationModel.of(model)
     compute = Compute(precision, batch_size, allow_tf32, fold=fold)
-    single = isinstance(image, Tensor) and image.ndim == (4 if takes_volumes(wrapped) else 3)
-    images = check_images(image[None] if single else image, wrapped)
-    wanted: Any = int(target) if isinstance(target, Integral) else target  # NumPy's integers too
-    if wanted is None or isinstance(wanted, int | str):
-        with frozen(wrapped, compute, images.device) as network:
-            groups = _chosen_targets(network, images, wanted, region=region, at=at, border=border)
+    given = plain_tensor("the image", image)
+    single = given.ndim == (4 if takes_volumes(wrapped) else 3)
+    images = check_images(given[None] if single else given, wrapped)
+    every = isinstance(target, str) and target == EVERY_CLASS
+    ready = _ready_targets(target)
+    if not ready:
+        with frozen(wrapped, compute, images.device, seed=explainer.seed) as network:
+            groups = _chosen_targets(network, images, target, region=region, at=at, border=border)
     elif region is None and at is None and border is None:
-        groups = [[one] for one in ([wanted] if isinstance(wanted, Target) else wanted)]
+        groups = [[one] for one in ready]
     else:
         raise MisureError("region, at or border given beside a ready target: set them when making it")
-    if target == EVERY_CLASS:
+    if every:
         counts = torch.tensor([len(group) for group in groups], device=images.device)
         images = images.repeat_interleave(counts, 0)
     done = iter(explainer.explain(wrapped, images, [one for group in groups for one in group], compute, watch))
     explanations = [[next(done) for _ in group] for group in groups]
-    results = explanations if target == EVERY_CLASS else [one for (one,) in explanations]
+    results = explanations if every else [one for (one,) in explanations]
     return results[0] if single else results
 
 
+def _ready_targets(target: Any) -> list[Target]:
+    """Return what is ready of it: one target, all of a list, or nothing."""
+    each = [target] if isinstance(target, Target) else target if isinstance(target, list | tuple) else []
+    ready = [one for one in each if isinstance(one, Target)]
+    if ready and len(ready) != len(each):
+        raise MisureError("target mixes ready targets with others: make all of them, or none")
+    return ready
+
+
 def _chosen_targets(
-    network: FrozenNetwork,
-    images: Tensor,
-    target: int | str | None,
-    *,
-    region: Tensor | None,
-    at: Sequence[int] | None,
-    border: int | None,
+    network: FrozenNetwork, images: Tensor, target: Any, *, region: Any, at: Any, border: int | None
 ) -> list[list[Target]]:
     """Return the targets of every image."""
-    if target != EVERY_CLASS:
+    if not (isinstance(target, str) and target == EVERY_CLASS):
         return [[one] for one in make_targets(network, images, target, region, at=at, border=border)]
     if at is not None:
         raise MisureError("target='all' means every class, at=... one object: give one of them")

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import conv1d, pad
 
-from misure.errors import MisureError
 from misure.models.wrapper import FrozenNetwork
 from misure.target import TargetBatch
+from misure.validation import AtLeast, check_fields
 
 BlankingKind = Literal["zero", "black", "mean", "blur", "author_code"]
-_BLANKING_KINDS = ("zero", "black", "mean", "blur", "author_code")
 
 
 @dataclass(frozen=True)
@@ -29,11 +28,10 @@ class Blanking:
     """
 
     kind: BlankingKind = "zero"
-    sigma: float = 10.0
+    sigma: Annotated[float, AtLeast(0.1)] = 10.0
 
     def __post_init__(self) -> None:
-        if self.kind not in _BLANKING_KINDS:
-            raise MisureError(f"blanking={self.kind} is not known: choose {', '.join(_BLANKING_KINDS)}")
+        check_fields(self, {"kind": "blanking"})
 
     @property
     def of_dilation(self) -> Blanking:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from misure.errors import MisureError, did_you_mean
+from misure.errors import MisureError, brief
+from misure.models.compute import is_out_of_memory
+from misure.models.description import class_index
 from misure.models.wrapper import FrozenNetwork, SegmentationModel
-from misure.regions import border_of, component_at, point_within
+from misure.regions import as_region, border_of, component_at, point_within
+from misure.validation import check_arguments, is_real, plain, shown, whole
+
+Wanted = int | str | None
+"""A class by its number or name, or the only one that is predicted."""
 
 _Frozen = TypeVar("_Frozen")
 
@@ -50,9 +56,9 @@ class Target:
         cls,
         logits: Tensor,
         class_id: int,
-        region: Tensor | None = None,
+        region: Any = None,
         *,
-        at: Sequence[int] | None = None,
+        at: Any = None,
         border: int | None = None,
         multi_label: bool = False,
     ) -> Target:
@@ -61,8 +67,8 @@ class Target:
         Args:
             logits: L x H x W, on the unperturbed image.
             class_id: 0..L-1.
-            region: bool, H x W; None means the whole predicted class.
-            at: A point (row, column): keep only the connected component there.
+            region: bool, H x W, or what :func:`misure.regions.as_region` takes; None means the whole predicted class.
+            at: A point (row, column), of any numbers: keep only the connected component there.
             border: Keep only the inner rim of that many pixels of what is left.
             multi_label: Whether the logits are those of a multi-label sigmoid head.
 
@@ -70,18 +76,23 @@ class Target:
             EmptyTargetError: If no pixel is left to explain.
             MisureError: If there is no such class, the region has another shape or the point is not on it.
         """
+        check_arguments(cls.from_logits, {"logits": logits, "multi_label": multi_label})
+        number = whole(class_id)
+        if logits.ndim not in {3, 4} or not is_real(logits):
+            raise MisureError(f"logits are {logits.dtype}, {tuple(logits.shape)}: expected float, classes x H x W")
+        if number is None:
+            raise MisureError(f"class {shown(class_id)} is not the number of a class: give one, or a name")
+        class_id = number
         if not 0 <= class_id < len(logits):
-            raise MisureError(f"class {class_id} does not exist: the network has classes 0 to {len(logits) - 1}")
+            raise MisureError(f"class {shown(class_id)} does not exist: the network has classes 0 to {len(logits) - 1}")
         chosen = logits[class_id] > 0 if multi_label else logits.argmax(0) == class_id
         if not chosen.any():
             present = predicted_classes(logits, multi_label=multi_label)
             raise EmptyTargetError(f"class {class_id} was not predicted in this image; predicted classes: {present}")
-        if region is None:
-            region = chosen
-        elif region.shape != chosen.shape:
+        region = chosen if region is None else as_region(region)
+        if region.shape != chosen.shape:
             raise MisureError(f"the region has shape {tuple(region.shape)}, the image {tuple(chosen.shape)}")
-        else:
-            region = chosen & region.to(chosen.device, torch.bool)
+        region = chosen & region.to(chosen.device)
         if not region.any():
             raise EmptyTargetError(f"class {class_id} was not predicted inside the region: choose another region")
         if at is not None:
@@ -207,13 +218,42 @@ def _nothing_predicted(where: str) -> EmptyTargetError:
     return EmptyTargetError(f"only background was predicted{where}: there is no object to explain")
 
 
+def wanted_classes(target: Any, n_images: int) -> list[Wanted]:
+    """Return the class that is wanted in each image.
+
+    Args:
+        target: A number (also a whole float, or a scalar of NumPy or PyTorch), a name or None, for all images; or a
+            list or array of these, one an image.
+        n_images: How many images there are.
+
+    Raises:
+        MisureError: If it is anything else, or there is not one for each image.
+    """
+    given = plain(target)
+    if not isinstance(given, list | tuple):
+        return [_wanted(given)] * n_images
+    if len(given) != n_images:
+        raise MisureError(f"{n_images} images but {len(given)} targets: pass one target per image")
+    return [_wanted(one) for one in given]
+
+
+def _wanted(target: Any) -> Wanted:
+    number = whole(target)
+    if number is not None or target is None or isinstance(target, str):
+        return target if number is None else number
+    raise MisureError(
+        f"target={shown(target)} is a {type(target).__name__}, no class: give the number or name of one, or one for "
+        "each image"
+    )
+
+
 def make_targets(
     network: FrozenNetwork,
     images: Tensor,
-    target: int | str | None,
-    region: Tensor | None = None,
+    target: Any,
+    region: Any = None,
     *,
-    at: Sequence[int] | None = None,
+    at: Any = None,
     border: int | None = None,
 ) -> list[Target]:
     """Predict the unperturbed images and freeze one target each.
@@ -221,32 +261,34 @@ def make_targets(
     Args:
         network: The frozen network.
         images: N x C x H x W or N x C x D x H x W.
-        target: A class index, a class name, or None where a single foreground class is predicted (at the point,
-            if there is one).
-        region: bool, H x W or N x H x W; None means the whole predicted class.
+        target: See :func:`wanted_classes`; None where a single foreground class is predicted (at the point, if there
+            is one).
+        region: H x W, N x H x W or N x 1 x H x W, see :func:`misure.regions.as_region`; None means the whole predicted
+            class.
         at: A point, see :meth:`Target.from_logits`, which also names the errors.
         border: Width of a rim, likewise.
 
     Raises:
-        MisureError: If ``target`` is None and ambiguous.
+        MisureError: If ``target`` is None and ambiguous, or the network does not take the images.
     """
+    wanted = wanted_classes(target, len(images))
 
-    def freeze(logits: Tensor, inside: Tensor | None) -> Target:
-        class_id = _class_index(network.model, target, logits, at)
+    def freeze(logits: Tensor, inside: Tensor | None, i: int) -> Target:
+        class_id = _class_index(network.model, wanted[i], logits, at)
         return Target.from_logits(logits, class_id, inside, at=at, border=border, multi_label=network.model.multi_label)
 
     return _of_predictions(network, images, region, freeze)
 
 
 def make_all_targets(
-    network: FrozenNetwork, images: Tensor, region: Tensor | None = None, *, border: int | None = None
+    network: FrozenNetwork, images: Tensor, region: Any = None, *, border: int | None = None
 ) -> list[list[Target]]:
     """Freeze one target for every foreground class that is predicted, inside the region if there is one.
 
     Args:
         network: The frozen network.
         images: N x C x H x W or N x C x D x H x W.
-        region: bool, H x W or N x H x W.
+        region: As in :func:`make_targets`.
         border: See :meth:`Target.from_logits`.
 
     Returns:
@@ -254,10 +296,8 @@ def make_all_targets(
     """
     multi_label = network.model.multi_label
 
-    def freeze(logits: Tensor, inside: Tensor | None) -> list[Target]:
-        seen, where = logits, ""
-        if inside is not None and inside.shape == logits.shape[1:]:  # another shape is refused below
-            seen, where = logits[:, inside.to(logits.device, torch.bool)], " inside the region"
+    def freeze(logits: Tensor, inside: Tensor | None, _i: int) -> list[Target]:
+        seen, where = (logits, "") if inside is None else (logits[:, inside], " inside the region")
         foreground = _foreground(seen, multi_label=multi_label)
         if not foreground:
             raise _nothing_predicted(where)
@@ -267,30 +307,55 @@ def make_all_targets(
 
 
 def _of_predictions(
-    network: FrozenNetwork, images: Tensor, region: Tensor | None, freeze: Callable[[Tensor, Tensor | None], _Frozen]
+    network: FrozenNetwork, images: Tensor, region: Any, freeze: Callable[[Tensor, Tensor | None, int], _Frozen]
 ) -> list[_Frozen]:
-    """Call ``freeze`` with the logits and the region of every image."""
-    if region is not None and region.ndim == images.ndim - 2:
-        region = region.expand(len(images), *region.shape)
+    """Call ``freeze`` with the logits, the region and the number of every image."""
+    inside = None if region is None else _of_images(as_region(region), images)
 
     @torch.no_grad()
     def predict(part: slice) -> list[_Frozen]:
         return [
-            freeze(logits, None if region is None else region[part.start + i])
-            for i, logits in enumerate(network(images[part]))
+            freeze(logits, None if inside is None else inside[i], i)
+            for i, logits in enumerate(_prediction(network, images[part]), part.start)
         ]
 
     return network.map(predict, len(images), images[0])
 
 
-def _class_index(model: SegmentationModel, target: int | str | None, logits: Tensor, at: Sequence[int] | None) -> int:
+def _prediction(network: FrozenNetwork, images: Tensor) -> Tensor:
+    """Pass images through a network for the first time: what it raises becomes one line."""
+    try:
+        return network(images, unperturbed=True)
+    except MisureError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        shape = " x ".join(map(str, images.shape[1:]))
+        raise MisureError(
+            f"{network.model.title} does not take images of {shape} ({type(error).__name__}: {brief(error)}): "
+            "give channels, size and type that it was trained with"
+        ) from error
+
+
+def _of_images(region: Tensor, images: Tensor) -> Tensor:
+    """Return a region for each image, N x spatial, on the images' device."""
+    sides = images.shape[2:]
+    if region.ndim == images.ndim and region.shape[1] == 1:
+        region = region[:, 0]
+    each = region if region.ndim == images.ndim - 1 else region[None]
+    if each.shape[1:] != sides:
+        raise MisureError(f"the region has shape {tuple(region.shape)}, the image {tuple(sides)}")
+    if len(each) not in {1, len(images)}:
+        raise MisureError(f"{len(images)} images but {len(each)} regions: pass one for all, or one per image")
+    return each.expand(len(images), *sides).to(images.device)
+
+
+def _class_index(model: SegmentationModel, target: Wanted, logits: Tensor, at: Any) -> int:
     if isinstance(target, str):
-        names = model.class_names or ()
-        if target not in names:
-            raise MisureError(f"the network has no class named {target!r}{did_you_mean(target, names)}")
-        return names.index(target)
+        return class_index(model.class_names, target, len(logits))
     if target is not None:
-        return int(target)
+        return target
     where = ""
     if at is not None:
         place = point_within(at, logits.shape[1:])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from numbers import Integral, Real
@@ -48,8 +48,10 @@ def plain(value: Any) -> Any:
 def whole(value: Any) -> int | None:
     """Return what stands for a whole number (2, ``np.int64(2)``, ``torch.tensor(2)``, 2.0) as one; None for others."""
     value = plain(value)
+    if isinstance(value, bool):
+        return None
     if isinstance(value, Integral):
-        return None if isinstance(value, bool) else int(value)
+        return int(value)
     return int(value) if isinstance(value, float) and value.is_integer() else None
 
 
@@ -140,14 +142,17 @@ class Between:
 
 @dataclass(frozen=True)
 class Whole:
-    """Whole numbers of at least ``low``."""
+    """Whole numbers from ``low`` to ``high``."""
 
     low: int
+    high: int = LARGEST_WHOLE
 
     def __contains__(self, value: object) -> bool:
-        return isinstance(value, Integral) and _is_number(value, self.low, LARGEST_WHOLE)
+        return isinstance(value, Integral) and _is_number(value, self.low, self.high)
 
     def __str__(self) -> str:
+        if self.high < LARGEST_WHOLE:
+            return f"a whole number from {self.low} to {self.high}"
         return "a whole number" if self.low == -LARGEST_WHOLE else f"a whole number of at least {self.low}"
 
 
@@ -168,18 +173,18 @@ class OneOf:
 class Kind:
     """Values of a type."""
 
-    type: type
-    name: str
+    type: Any
 
     def __contains__(self, value: object) -> bool:
         return isinstance(value, self.type)
 
     def __str__(self) -> str:
-        return self.name
+        return f"a {_WORDS.get(self.type, self.type.__name__)}"
 
 
+_WORDS = {str: "text", Callable: "function", Mapping: "dictionary"}
 _KINDS: dict[Any, Rule] = {
-    str: Kind(str, "text"),
+    str: Kind(str),
     bool: OneOf((True, False)),
     int: Whole(-LARGEST_WHOLE),
     float: AtLeast(-sys.float_info.max),
@@ -207,8 +212,9 @@ def check(name: str, value: Any, rule: Rule) -> None:
 def check_fields(instance: DataclassInstance, names: Mapping[str, str] | None = None) -> None:
     """Check the fields of a dataclass against the rules in their type hints.
 
-    Rules are what ``Annotated`` adds to a type (``Annotated[int, Whole(1)]``), ``Literal`` and the plain types text,
-    truth value and number, also inside ``tuple[..., ...]`` and beside ``None``. Other hints say nothing.
+    Rules are what ``Annotated`` adds to a type (``Annotated[int, Whole(1)]``), ``Literal``, and types: text,
+    truth value, number, function, list, dictionary and other classes, also inside ``tuple[..., ...]`` and beside
+    ``None``. Other hints say nothing.
 
     Args:
         instance: The dataclass; a field of tuples may hold any other list of values.
@@ -223,12 +229,27 @@ def check_fields(instance: DataclassInstance, names: Mapping[str, str] | None = 
         _check_hint(name, getattr(instance, field.name), hints.get(field.name))
 
 
+def check_arguments(function: Callable[..., Any], values: Mapping[str, Any]) -> None:
+    """Check the arguments of a function against the rules in its type hints, as :func:`check_fields` does.
+
+    Args:
+        function: The function.
+        values: Arguments by name, such as ``locals()`` at its start; others count for nothing.
+
+    Raises:
+        MisureError: On the first argument whose value is not allowed.
+    """
+    for name, hint in _hints(function).items():
+        if name in values:
+            _check_hint(name, values[name], hint)
+
+
 @cache
-def _hints(cls: type) -> dict[str, Any]:
+def _hints(owner: Any) -> dict[str, Any]:
     try:
-        return get_type_hints(cls, include_extras=True)
+        return get_type_hints(owner, include_extras=True)
     except NameError:  # names a type that only type checkers import
-        return _hints(cls.__bases__[0])
+        return _hints(owner.__bases__[0])
 
 
 def _rules(hint: Any) -> tuple[Rule, ...]:
@@ -237,18 +258,30 @@ def _rules(hint: Any) -> tuple[Rule, ...]:
         return get_args(hint)[1:]
     if get_origin(hint) is Literal:
         return (OneOf(get_args(hint)),)
-    return (_KINDS[hint],) if hint in _KINDS else ()
+    if hint in _KINDS:
+        return (_KINDS[hint],)
+    kind = get_origin(hint) or hint
+    is_class = kind is hint and isinstance(kind, type) and not getattr(kind, "_is_protocol", kind is Any)
+    return (Kind(kind),) if is_class or kind in {Callable, Mapping} else ()
 
 
 def _check_hint(name: str, value: Any, hint: Any) -> None:
-    origin, arguments = get_origin(hint), get_args(hint)
     for rule in _rules(hint):
         check(name, value, rule)
+    for part, inner in _parts(name, value, hint):
+        _check_hint(name, part, inner)
+
+
+def _parts(name: str, value: Any, hint: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield what is inside a value with the hints for it."""
+    origin, arguments = get_origin(hint), get_args(hint)
     if origin in {Union, UnionType} and len(arguments) == 2 and type(None) in arguments:
         if value is not None:
-            _check_hint(name, value, next(argument for argument in arguments if argument is not type(None)))
-    elif origin is tuple and arguments[1:] == (...,):
-        if not isinstance(value, Collection) or isinstance(value, str):
+            yield value, next(argument for argument in arguments if argument is not type(None))
+    elif origin is Mapping:
+        for pair in value.items():
+            yield from zip(pair, arguments, strict=True)
+    elif origin is Sequence or (origin is tuple and arguments[1:] == (...,)):
+        if not isinstance(value, Collection) or isinstance(value, str | bytes):
             raise MisureError(f"{name}={shown(value)} is not a list")
-        for element in value:
-            _check_hint(name, element, arguments[0])
+        yield from ((element, arguments[0]) for element in value)

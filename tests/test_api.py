@@ -12,6 +12,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from oracles.toys import Convolutional, PerPixel
+from PIL import Image as Picture
 
 import misure
 from misure.explainers import MSR
@@ -178,14 +179,32 @@ def broken(value: float, *, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         (IMAGE[None, None, None], {}, r"images have shape \(1, 1, 1, 1, 3, 4\)"),
         (IMAGE[:, :0], {}, r"images have shape \(1, 1, 0, 4\)"),
         (IMAGE[None][:0], {}, r"images have shape \(0, 1, 3, 4\)"),
-        (IMAGE.numpy(), {}, "images have shape ndarray"),
-        (broken(1, dtype=torch.uint8), {}, "images have type torch.uint8: convert and normalise"),
+        (broken(1, dtype=torch.uint8), {}, r"images have type torch.uint8: convert and normalise .*image / 255"),
+        (IMAGE.numpy().astype(np.uint8), {}, "images have type torch.uint8: convert and normalise"),
+        (IMAGE.to(torch.float8_e4m3fn), {}, "images have type torch.float8_e4m3fn"),
+        (Picture.new("L", (4, 3)), {}, "the image is a PIL.Image.Image: give a tensor or a NumPy array"),
+        ([IMAGE, IMAGE], {}, "the image is a list: give a tensor or a NumPy array, several images stacked into one"),
+        (np.ma.masked_less(IMAGE.numpy(), 0), {}, "the image is an array with a mask: fill or convert"),
+        (torch.zeros(6, 7, 3), {}, r"images have shape \(1, 6, 7, 3\), channels last: move them"),
+        (np.zeros((2, 9, 9, 4)), {}, r"images have shape \(2, 9, 9, 4\), channels last"),
+        (torch.zeros(9, 9, 1), {}, "channels last"),
         (IMAGE.expand(3, -1, -1), {}, "images have 3 channels, the network takes 1"),
         (0 * IMAGE, {"target": 1}, r"class 1 was not predicted in this image; predicted classes: \[0\]"),
         (0 * IMAGE, {}, "only background was predicted"),
         (IMAGE, {"target": 2}, "class 2 does not exist: the network has classes 0 to 1"),
+        (IMAGE, {"target": -1}, "class -1 does not exist: the network has classes 0 to 1"),
+        (IMAGE, {"target": True}, "target=True is a bool, no class: give the number or name"),
+        (IMAGE, {"target": torch.tensor([True])}, "target=True is a bool"),
+        (IMAGE, {"target": 1.5}, "target=1.5 is a float"),
+        (IMAGE, {"target": [1, 1]}, "1 images but 2 targets: pass one target per image"),
+        (torch.stack([IMAGE] * 3), {"target": (1, 1)}, "3 images but 2 targets"),
+        (IMAGE, {"target": [[1]]}, r"target=\[1\] is a list, no class"),
+        (IMAGE, {"target": [*ready_targets(1), 1]}, "target mixes ready targets with others"),
         (IMAGE, {"target": "brigth"}, "no class named 'brigth'; close names: bright"),
         (IMAGE, {"region": torch.zeros(3, 4)}, "not predicted inside the region"),
+        (torch.stack([IMAGE] * 3), {"region": torch.ones(2, 3, 4)}, "3 images but 2 regions: pass one for all"),
+        (IMAGE, {"region": IMAGE[0]}, "region holds values between 0 and 1"),
+        (IMAGE, {"region": Picture.new("1", (4, 3))}, "region is a PIL.Image.Image: give a tensor or a NumPy array"),
         (IMAGE, {"region": torch.ones(4, 3)}, r"region has shape \(4, 3\), the image \(3, 4\)"),
         (IMAGE, {"at": (3, 0)}, r"the point \(3, 0\) lies outside the image of 3 x 4"),
         (IMAGE, {"at": (0, 1)}, r"only background was predicted at \(0, 1\)"),
@@ -201,6 +220,10 @@ def broken(value: float, *, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         (IMAGE, {"target": [replace(t, multi_label=True) for t in ready_targets(1)]}, "another kind of head"),
         (IMAGE, {"target": ready_targets(2)}, "1 images but 2 targets"),
         (torch.ones(1, 5, 5), {"target": ready_targets(1)}, r"another image size than \(5, 5\)"),
+        (IMAGE, {"method": "Grad-CAM"}, "no method 'Grad-CAM'; close names: .*seg_grad_cam"),
+        (IMAGE, {"method": " RISE "}, "no method ' RISE '; close names: rise"),
+        (IMAGE, {"method": None}, "method=None is no method: give a name, or an explainer such as MSR"),
+        (IMAGE, {"method": MSR}, "method=<class .*MSR'> is no method"),
         (IMAGE, {"method": "rize"}, "no method 'rize'; close names: rise"),
         (IMAGE, {"lamda": 0.1}, "msr has no parameter 'lamda'; close names: lam"),
         (IMAGE, {"lam": -1}, "lambda=-1 is not a number of at least 0"),

@@ -145,7 +145,7 @@ class Extended(Parameters):
         ("number", np.nan, "number=nan is not a finite number"),
         ("flag", 1, "flag=1 is not known: choose True or False"),
         ("flag", "false", "flag=false is not known: choose True or False"),
-        ("text", None, "text=None is not text"),
+        ("text", None, "text=None is not a text"),
         ("index", 1.5, "index=1.5 is not a whole number"),
     ],
 )

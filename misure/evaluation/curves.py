@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -16,13 +16,16 @@ from misure.metrics import Blanking, dice, keep
 from misure.models.compute import Compute
 from misure.models.wrapper import SegmentationModel, frozen
 from misure.target import TargetBatch
-from misure.validation import Whole, check
+from misure.validation import Whole, check_arguments
 
 SMALLEST_RATIO = 0.05
 """The threshold curve starts where a map may keep this many times the object's pixels."""
 
 Curve = Mapping[str, NDArray[Any]]
 """Arrays of one explanation by name, as :func:`explanation_curves` returns them."""
+
+_MOST_POINTS = 100_000
+"""Of a curve: more than distinct sets that images have, each of which takes a pass."""
 
 _CLOSENESS = 3
 """Insertion and deletion steps grow as this power: objects are small, so most happens where few pixels are changed."""
@@ -43,8 +46,8 @@ def explanation_curves(
     blanking: Blanking,
     compute: Compute,
     *,
-    n_levels: int = 16,
-    n_steps: int = 12,
+    n_levels: Annotated[int, Whole(2, _MOST_POINTS)] = 16,
+    n_steps: Annotated[int, Whole(1, _MOST_POINTS)] = 12,
 ) -> dict[str, NDArray[Any]]:
     """Measure what the network still finds of the object when more and more of a map's pixels are kept.
 
@@ -73,8 +76,7 @@ def explanation_curves(
     Raises:
         MisureError: If a number of points is too small, or a single image does not fit into the memory.
     """
-    check("n_levels", n_levels, Whole(2))
-    check("n_steps", n_steps, Whole(1))
+    check_arguments(explanation_curves, locals())
     is_mask = explanation.evaluations[0].threshold is None
     ranked = _ranked(explanation, is_mask=is_mask)
     allowed = np.geomspace(SMALLEST_RATIO, ranked.size / explanation.target.size, n_levels)

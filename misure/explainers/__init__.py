@@ -26,6 +26,7 @@ from misure.explainers.score_cam import ScoreCAM
 from misure.explainers.seg_grad_cam import SegGradCAM
 from misure.explainers.smooth_grad import SmoothGrad
 from misure.explainers.sufficient_region import SufficientRegion
+from misure.validation import shown
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
@@ -47,6 +48,8 @@ def make_explainer(method: str, **parameters: Any) -> Explainer:
     Raises:
         MisureError: If the method or a parameter does not exist, or a value is out of range.
     """
+    if not isinstance(method, str):
+        raise MisureError(f"method={shown(method)} is no method: give a name, or an explainer such as MSR()")
     if method not in EXPLAINERS:
         raise MisureError(f"there is no method {method!r}{did_you_mean(method, EXPLAINERS)}")
     cls = EXPLAINERS[method]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from misure.errors import MisureError
+from misure.validation import plain, shown
 
 MINIMUM_SAMPLES = 20
 """Five for each of the four numbers fitted (three slopes and the intercept)."""
@@ -33,6 +36,8 @@ def design(rows: pd.DataFrame, names: Sequence[str]) -> NDArray[np.float64]:
         MisureError: If a column is missing or holds something that is not a finite number, or if a
             ratio or size is negative.
     """
+    if not len(names):
+        raise MisureError("no features are named: give the columns that the classifier looks at")
     if missing := [name for name in names if name not in rows.columns]:
         raise MisureError(f"the samples lack the columns {', '.join(missing)}: pass records of method msr")
     values = numeric(rows, names)
@@ -47,9 +52,62 @@ def design(rows: pd.DataFrame, names: Sequence[str]) -> NDArray[np.float64]:
 
 
 def numeric(rows: pd.DataFrame, names: Sequence[str]) -> NDArray[np.float64]:
-    """Return columns as a new array, N x names; NaN where something is not a number."""
-    columns = [pd.to_numeric(rows[name], errors="coerce").to_numpy(dtype=np.float64) for name in names]
-    return np.stack(columns, axis=1)
+    """Return columns as a new array, N x names; NaN where something is neither a number nor one as text.
+
+    Raises:
+        MisureError: If several columns have one of the names.
+    """
+    return np.stack([_numbers(rows, name) for name in names], axis=1)
+
+
+def _numbers(rows: pd.DataFrame, name: str) -> NDArray[np.float64]:
+    column: Any = rows[name]
+    if isinstance(column, pd.DataFrame):
+        raise MisureError(f"the samples have {column.shape[1]} columns {name}: keep one of them")
+    if column.dtype.kind not in "biuf":
+        column = column.map(_number).astype(np.float64)
+    numbers: NDArray[np.float64] = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    return numbers
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value) if isinstance(value, Real | str) else math.nan
+    except (ValueError, OverflowError):
+        return math.nan
+
+
+def labels_of(values: Any) -> NDArray[np.bool_]:
+    """Return labels as truth values.
+
+    Args:
+        values: A list, an array or a column of truth values, of the numbers 0 and 1 or of the words true and false
+            (in letters of any size).
+
+    Raises:
+        MisureError: On anything else, which it names.
+    """
+    column = values if isinstance(values, pd.Series) else plain(values)
+    if not isinstance(column, pd.Series | list | tuple):
+        raise MisureError(
+            f"the labels are a {type(values).__name__}: give a list, an array or a column of truth values"
+        )
+    column = pd.Series(column, dtype=None if isinstance(column, pd.Series) else object)
+    if column.dtype != np.bool_:
+        for row, value in column.items():
+            if _label(value) is None:
+                raise MisureError(
+                    f"the label of row {row} is {shown(value)}: give True or False, or leave the sample out"
+                )
+        column = column.map(_label)
+    return column.to_numpy(dtype=np.bool_)
+
+
+def _label(value: Any) -> bool | None:
+    if isinstance(value, str):
+        return {"true": True, "false": False}.get(value.lower())
+    found = plain(value)
+    return bool(found) if isinstance(found, Real) and found in {0, 1} else None
 
 
 def obstacle(reliable: NDArray[np.bool_]) -> str:

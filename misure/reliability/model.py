@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,8 @@ from misure.errors import MisureError
 from misure.explanation import Explanation
 from misure.io.atomic import write_atomically
 from misure.io.reading import reading
-from misure.reliability.classifier import design, obstacle, pipeline
+from misure.reliability.classifier import design, labels_of, obstacle, pipeline
+from misure.validation import AtLeast, Count, OneOf, Share, check, check_arguments, check_fields, path_of, shown
 
 FEATURES = ("n_dilations", "dice_explained", "perturbation_ratio")
 """What the paper reads off an explanation (5.5)."""
@@ -80,16 +81,23 @@ class ReliabilityModel:
 
     class_name: str
     means: tuple[float, ...]
-    scales: tuple[float, ...]
+    scales: tuple[Annotated[float, AtLeast(1e-300)], ...]
     coefficients: tuple[float, ...]
     intercept: float
     label_threshold: float
-    n: int
-    prevalence: float
+    n: Count
+    prevalence: Share
     source: str
     versions: Mapping[str, str]
     features: tuple[str, ...] = FEATURES
     format_version: int = field(default=FORMAT_VERSION)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check("features", tuple(self.features), OneOf((FEATURES,)))
+        for name in ("means", "scales", "coefficients"):
+            if len(getattr(self, name)) != len(FEATURES):
+                raise MisureError(f"{name}={shown(getattr(self, name))} is not one number for each feature")
 
     def probabilities(self, rows: pd.DataFrame) -> NDArray[np.float64]:
         """Return one probability of being reliable per row.
@@ -128,7 +136,7 @@ class ReliabilityModel:
             MisureError: If the place cannot be written.
         """
         text = json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"
-        return write_atomically(Path(path), lambda partial: partial.write_text(text, encoding="utf-8"))
+        return write_atomically(path_of("path", path), lambda partial: partial.write_text(text, encoding="utf-8"))
 
     @classmethod
     def load(cls, path: Path | str) -> ReliabilityModel:
@@ -137,29 +145,33 @@ class ReliabilityModel:
         Raises:
             MisureError: If the file is missing, damaged or of another format.
         """
-        path = Path(path)
+        path = path_of("path", path)
         if not path.exists():
             raise MisureError(f"there is no reliability model {path}: fit one and save it there")
         with reading(path, "fit the reliability model again and save it there"):
             raw = json.loads(path.read_text(encoding="utf-8"))
-            _check(raw)
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
-        return cls(**values)
+            _check_keys(raw)
+            try:
+                values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+                return cls(**values)
+            except MisureError as error:
+                raise ValueError(f"unusable: {error}") from error
 
 
 def fit(
     features: pd.DataFrame,
-    reliable: pd.Series,
+    reliable: Any,
     *,
     class_name: str,
-    threshold: float = RELIABLE_FROM,
+    threshold: Share = RELIABLE_FROM,
     source: str = "",
 ) -> ReliabilityModel | NotFitted:
     """Fit a classifier to one class's samples.
 
     Args:
         features: One row per sample, with the columns :data:`FEATURES`.
-        reliable: Whether the sample's Dice with the ground truth reaches ``threshold``.
+        reliable: Whether each sample's Dice with the ground truth reaches ``threshold``: a column, list or array of
+            truth values, of 0 and 1, or of the words true and false.
         class_name: Of the samples, for the record.
         threshold: What ``reliable`` was decided with, for the record.
         source: Where the samples came from, for the record.
@@ -169,13 +181,12 @@ def fit(
         either label, which is too little to fit four numbers.
 
     Raises:
-        MisureError: If columns are missing, values are not finite or the lengths differ.
+        MisureError: If columns are missing, values are not finite, the lengths differ or a label is none.
     """
-    if len(features) != len(reliable):
-        raise MisureError(f"{len(features)} samples but {len(reliable)} labels: pass one label per sample")
-    if bool(reliable.isna().any()):
-        raise MisureError(f"{int(reliable.isna().sum())} samples have no label: leave those samples out")
-    labels = reliable.to_numpy(dtype=bool)
+    check_arguments(fit, locals())
+    labels = labels_of(reliable)
+    if len(features) != len(labels):
+        raise MisureError(f"{len(features)} samples but {len(labels)} labels: pass one label per sample")
     inputs = design(features, FEATURES)
     prevalence = float(labels.mean()) if len(labels) else math.nan
     if reason := obstacle(labels):
@@ -196,8 +207,8 @@ def fit(
     )
 
 
-def _check(raw: Any) -> None:
-    """Raise ValueError with the reason unless a JSON value holds a model."""
+def _check_keys(raw: Any) -> None:
+    """Raise ValueError with the reason unless a JSON value has a model's keys."""
     if not isinstance(raw, dict):
         raise ValueError("it is not a JSON object")  # noqa: TRY004 - one kind of damage among others
     if raw.get("format_version") != FORMAT_VERSION:
@@ -205,24 +216,3 @@ def _check(raw: Any) -> None:
     names = {single.name for single in fields(ReliabilityModel)}
     if differing := sorted(names ^ raw.keys()):
         raise ValueError(f"it lacks or has in excess: {', '.join(differing)}")
-    versions = raw["versions"]
-    suits = {
-        "features": raw["features"] == list(FEATURES),
-        **{name: _are_numbers(raw[name]) for name in ("means", "scales", "coefficients")},
-        **{name: _is_number(raw[name]) for name in ("intercept", "label_threshold", "prevalence")},
-        "n": type(raw["n"]) is int and raw["n"] > 0,
-        **{name: isinstance(raw[name], str) for name in ("class_name", "source")},
-        "versions": isinstance(versions, dict) and all(isinstance(version, str) for version in versions.values()),
-    }
-    suits["scales"] = suits["scales"] and min(raw["scales"]) > 0
-    if wrong := [f"{name} {raw[name]!r}" for name, fits in suits.items() if not fits]:
-        raise ValueError(f"unusable: {', '.join(wrong)}")
-
-
-def _are_numbers(value: Any) -> bool:
-    """Whether a JSON value is one finite number for each feature."""
-    return isinstance(value, list) and len(value) == len(FEATURES) and all(map(_is_number, value))
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in {int, float} and math.isfinite(value)

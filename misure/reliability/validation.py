@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from misure.errors import MisureError, did_you_mean
 from misure.reliability.classifier import design, need_scikit_learn, numeric, obstacle, pipeline
 from misure.reliability.model import FEATURES, RELIABLE_FROM
+from misure.validation import Share, Whole, check_arguments
 
 PROTOCOLS = ("paper", "honest")
 """``"paper"``: five stratified folds of slices, whatever volume they come from (assumed; the paper states no split).
@@ -21,6 +23,9 @@ FEATURE_SETS = {"explanation": FEATURES, "size": ("prediction_size",), "confiden
 """What a classifier may look at: the paper's three features, or one of two baselines that need no explanation."""
 
 N_FOLDS = 5
+
+Seed = Annotated[int, Whole(0, 2**32 - 1)]
+"""What scikit-learn takes as one."""
 
 _NEEDED = (*FEATURES, "truth_dice", "group")
 _EVENTS_PER_FEATURE = 10
@@ -35,7 +40,7 @@ class Samples:
         rows: The records, index 0..N-1.
         reliable: Whether their Dice with the ground truth reaches the threshold, N.
         groups: The volume each comes from, N.
-        n_left_out: Records without ground truth, volume or one of the paper's features.
+        n_left_out: Records without ground truth (a Dice from 0 to 1), volume or one of the paper's features.
     """
 
     rows: pd.DataFrame
@@ -80,7 +85,7 @@ class OutOfFold:
     notes: tuple[str, ...] = ()
 
 
-def usable_samples(rows: pd.DataFrame, threshold: float = RELIABLE_FROM) -> Samples:
+def usable_samples(rows: pd.DataFrame, threshold: Share = RELIABLE_FROM) -> Samples:
     """Label records and leave out those that cannot be used.
 
     Args:
@@ -91,10 +96,16 @@ def usable_samples(rows: pd.DataFrame, threshold: float = RELIABLE_FROM) -> Samp
     Raises:
         MisureError: If a column is missing.
     """
+    check_arguments(usable_samples, locals())
     if missing := [name for name in _NEEDED if name not in rows.columns]:
         raise MisureError(f"the records lack the columns {', '.join(missing)}: delete them and run MSR again")
     numbers = numeric(rows, [*FEATURES, "truth_dice"])
-    usable = np.isfinite(numbers).all(axis=1) & rows["group"].notna().to_numpy(dtype=bool)
+    usable = (
+        np.isfinite(numbers).all(axis=1)
+        & (numbers[:, -1] >= 0)
+        & (numbers[:, -1] <= 1)
+        & rows["group"].notna().to_numpy(dtype=bool)
+    )
     kept = rows[usable].reset_index(drop=True)
     return Samples(
         kept,
@@ -138,7 +149,7 @@ def fold_numbers(
     return folds
 
 
-def cross_validate(samples: Samples, protocol: str, features: Sequence[str] = FEATURES, *, seed: int = 0) -> OutOfFold:
+def cross_validate(samples: Samples, protocol: str, features: Sequence[str] = FEATURES, *, seed: Seed = 0) -> OutOfFold:
     """Predict every sample by a classifier fitted without its fold; scaling is fitted inside the fold as well.
 
     Where a fold's training samples hold a single label, their prevalence (0 or 1) is predicted, and said.
@@ -155,6 +166,7 @@ def cross_validate(samples: Samples, protocol: str, features: Sequence[str] = FE
     Raises:
         MisureError: If there is no such protocol, or scikit-learn is not installed.
     """
+    check_arguments(cross_validate, locals())
     reliable, groups = samples.reliable, samples.groups
     undefined = np.full(len(reliable), np.nan), np.full(len(reliable), -1, dtype=np.int64), reliable, groups
     if reason := _obstacle(samples, protocol, features):

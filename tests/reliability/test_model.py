@@ -119,9 +119,16 @@ DAMAGE = {
     "short": (_other(means=[1.0, 2.0]), "unusable: means"),
     "text": (_other(coefficients=["1", 2, 3]), "unusable: coefficients"),
     "infinite": (_other(intercept=math.inf), "unusable: intercept"),
-    "boolean and no samples": (_other(prevalence=True, n=0), "unusable: prevalence True, n 0"),
+    "boolean": (_other(prevalence=True), "unusable: prevalence=True"),
+    "no samples": (_other(n=0), "unusable: n=0"),
+    "beyond any float": (_other(intercept=10**400), "unusable: intercept=1000"),
+    "no number": (_other(means=[math.nan, 1.0, 2.0]), "unusable: means=nan"),
+    "deep": (lambda raw: b"[" * 100_000, "cannot be read"),
+    "nested": (_other(coefficients=[[1.0], 2.0, 3.0]), r"unusable: coefficients=\[1.0\]"),
+    "a text": (_other(scales="1,2,3"), "unusable: scales=1,2,3 is not a list"),
     "zero scale": (_other(scales=[1.0, 0.0, 1.0]), "unusable: scales"),
-    "no texts": (_other(class_name=None, versions={"numpy": 2}), "unusable: class_name None, versions"),
+    "no texts": (_other(class_name=None), "unusable: class_name=None"),
+    "versions": (_other(versions={"numpy": 2}), "unusable: versions=2"),
 }
 
 
@@ -170,8 +177,41 @@ def test_unusable_input_is_named() -> None:
             fit(rows.assign(perturbation_ratio=[bad] + [1.0] * 29), reliable, class_name="Liver")
     with pytest.raises(MisureError, match="30 samples but 29 labels"):
         fit(rows, reliable[1:], class_name="Liver")
-    with pytest.raises(MisureError, match="1 samples have no label"):
-        fit(rows, reliable.astype(object).where(reliable.index > 0, None), class_name="Liver")
+    with pytest.raises(MisureError, match="have 2 columns n_dilations: keep one"):
+        fit(pd.concat([rows, rows[["n_dilations"]]], axis=1), reliable, class_name="Liver")
+    for bad in ([1.0], {}, 10**400, 1j, b"1", pd.NaT):
+        with pytest.raises(MisureError, match="1 of 30 samples have no usable n_dilations"):
+            fit(rows.assign(n_dilations=pd.Series([bad] + [1] * 29, dtype=object)), reliable, class_name="Liver")
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        str,
+        lambda label: str(label).lower(),
+        int,
+        float,
+        np.bool_,
+        torch.tensor,
+    ],
+    ids=["words", "small words", "numbers", "floats", "NumPy", "PyTorch"],
+)
+@pytest.mark.parametrize("held", [list, np.array, pd.Series, lambda labels: pd.Series(labels, dtype=object)])
+def test_labels_of_every_kind_mean_the_same(read: Callable[[bool], Any], held: Callable[[list[Any]], Any]) -> None:
+    rows, reliable = toy(30)
+    found = fit(rows, held([read(bool(label)) for label in reliable]), class_name="Liver")
+    assert found == fit(rows, reliable, class_name="Liver")
+
+
+@pytest.mark.parametrize("label", [None, math.nan, pd.NA, "0", "no", "", 2, -1, 0.95, b"true", [True]], ids=repr)
+def test_a_label_that_is_none_is_named_with_its_row(label: Any) -> None:
+    """They all counted as reliable: what is not empty is true."""
+    rows, reliable = toy(30)
+    labels = reliable.astype(object).tolist()
+    labels[7] = label
+    with pytest.raises(MisureError, match=r"^the label of row 7 is .*: give True or False") as caught:
+        fit(rows, pd.Series(labels, dtype=object), class_name="Liver")
+    assert str(label) in str(caught.value)
 
 
 def test_without_scikit_learn_a_saved_model_still_predicts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

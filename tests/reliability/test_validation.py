@@ -133,3 +133,20 @@ def test_errors_name_what_is_missing() -> None:
         usable_samples(records(3, 1).drop(columns=["truth_dice", "group"]))
     with pytest.raises(MisureError, match="no protocol 'honset'; close names: honest"):
         cross_validate(usable_samples(records(40, 4)), "honset")
+
+
+@pytest.mark.parametrize("truth", [7.0, -0.1, math.nan, math.inf, None, "high"])
+def test_a_record_whose_dice_is_none_is_left_out_and_counted(truth: object) -> None:
+    rows = records(30, 6).astype({"truth_dice": object})
+    rows.loc[3, "truth_dice"] = truth
+    samples = usable_samples(rows)
+    assert (len(samples.rows), samples.n_left_out) == (29, 1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"threshold": "0.9"}, "threshold=0.9 is not a number from 0 to 1"), ({"threshold": math.nan}, "threshold=nan")],
+)
+def test_a_threshold_is_a_share(wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(MisureError, match=message):
+        usable_samples(records(30, 6), **wrong)

@@ -1,0 +1,146 @@
+"""Every public callable with arguments of every wrong type: a value or a one-line MisureError, nothing else."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from oracles.toys import Convolutional
+from reliability_records import records
+
+import misure
+from misure.evaluation.curves import explanation_curves
+from misure.metrics import Blanking
+from misure.models.compute import Compute
+from misure.reliability import ReliabilityModel, cross_validate, fit, score, usable_samples
+
+IMAGE = torch.tensor([[[0.9, 0.1, 0.8, 0.2], [0.7, 0.6, 0.1, 0.0], [0.0, 0.9, 0.1, 0.3]]])
+
+
+class Anything(dict[str, Any]):
+    """A class that can be called as any function can."""
+
+    def __init__(self, *_given: Any, **_named: Any) -> None:
+        super().__init__()
+
+
+ODD: dict[str, Any] = {
+    "none": None,
+    "true": True,
+    "text": "text",
+    "no text": "",
+    "number as text": "1",
+    "zero": 0,
+    "minus one": -1,
+    "half": 0.5,
+    "nan": float("nan"),
+    "infinity": float("inf"),
+    "huge": 10**30,
+    "huger": 10**400,
+    "list": [1, "a", None],
+    "no list": [],
+    "dictionary": {"a": 1},
+    "array": np.arange(6.0).reshape(2, 3),
+    "words": np.array(["a", "b"]),
+    "tensor": torch.arange(3),
+    "tensor of nan": torch.tensor([float("nan")]),
+    "type": Anything,
+    "object": object(),
+    "bytes": b"bytes",
+    "function": lambda *_given, **_named: {},
+}
+
+FEW = {"n_masks": 3, "n_samples": 2, "n_steps": 2, "n_iterations": 2, "mask_size": 4, "layer": "bottleneck"}
+
+
+def explain(method: str = "prediction", **changed: Any) -> Any:
+    arguments = {"model": Convolutional(seed=4), "image": IMAGE, "target": 1, "method": method} | changed
+    return misure.explain(**arguments)
+
+
+def explained_by(method: str, **changed: Any) -> Any:
+    few = {name: value for name, value in FEW.items() if name in misure.EXPLAINERS[method].parameter_names()}
+    return explain(misure.EXPLAINERS[method](**few | changed))
+
+
+EXPLANATION = explain()
+ROWS = records(30, 6, 0)
+
+
+def curves(**changed: Any) -> Any:
+    arguments = {
+        "model": Convolutional(seed=4),
+        "explanation": EXPLANATION,
+        "blanking": Blanking(),
+        "compute": Compute(),
+    }
+    return explanation_curves(**arguments | changed)
+
+
+def fitted(**changed: Any) -> Any:
+    arguments = {"features": ROWS, "reliable": ROWS["truth_dice"] >= 0.9, "class_name": "Liver"}
+    return fit(**arguments | changed)
+
+
+def validated(**changed: Any) -> Any:
+    arguments = {"samples": usable_samples(ROWS), "protocol": "honest"} | changed
+    return score(cross_validate(**arguments))
+
+
+def loaded(**changed: Any) -> Any:
+    torch.jit.script(torch.nn.Conv2d(1, 2, 1)).save("network.pt")
+    return misure.load_model(**{"source": "network.pt"} | changed)
+
+
+def predictions(**changed: Any) -> Any:
+    model = misure.SegmentationModel(**{"network": Convolutional(seed=4)} | changed)
+    return misure.explain(model, IMAGE, 1, "prediction", blanking="black")
+
+
+CALLS: dict[str, tuple[Callable[..., Any], list[str]]] = {
+    "explain": (explain, [name for name in inspect.signature(misure.explain).parameters if name != "parameters"]),
+    "SegmentationModel": (predictions, list(inspect.signature(misure.SegmentationModel).parameters)),
+    "load_model": (loaded, list(inspect.signature(misure.load_model).parameters)),
+    "Compute": (misure.Compute, [field.name for field in fields(misure.Compute)]),
+    "Blanking": (Blanking, ["kind", "sigma"]),
+    "Target.from_logits": (
+        partial(misure.Target.from_logits, logits=torch.eye(3)[:2, None], class_id=1),
+        ["logits", "class_id", "region", "at", "border", "multi_label"],
+    ),
+    "Explanation.save": (lambda folder="saved", extra=None: EXPLANATION.save(folder, extra=extra), ["folder", "extra"]),
+    "explanation_curves": (curves, list(inspect.signature(explanation_curves).parameters)),
+    "fit": (fitted, list(inspect.signature(fit).parameters)),
+    "usable_samples": (lambda rows=ROWS, threshold=0.9: usable_samples(rows, threshold), ["rows", "threshold"]),
+    "cross_validate": (validated, ["samples", "protocol", "features", "seed"]),
+    "ReliabilityModel.load": (ReliabilityModel.load, ["path"]),
+    **{name: (partial(explained_by, name), [f.name for f in fields(cls)]) for name, cls in misure.EXPLAINERS.items()},
+}
+
+
+def calls() -> Iterator[Any]:
+    for name, (call, parameters) in CALLS.items():
+        for parameter in parameters:
+            yield pytest.param(call, parameter, id=f"{name}-{parameter}")
+
+
+@pytest.mark.parametrize(("call", "parameter"), [*calls()])
+def test_a_value_or_one_line(call, parameter, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    faults = []
+    for kind, value in ODD.items():
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                call(**{parameter: value})
+        except misure.MisureError as error:
+            if "\n" in str(error) or len(str(error)) > 500:
+                faults.append(f"{kind}: several lines, {error}")
+        except Exception as error:  # noqa: BLE001 - what must not happen
+            faults.append(f"{kind}: {type(error).__name__}: {error}")
+    assert not faults, "\n".join(faults)
