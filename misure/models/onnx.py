@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from misure.errors import MisureError
+from misure.errors import MisureError, brief
 from misure.io.reading import reading
+from misure.models.logits import as_tensor
 
 Shape = Sequence[int | None]
 """N, C and the spatial sides that a network takes; None where any."""
 
 _TYPES = {"tensor(float)": torch.float32, "tensor(double)": torch.float64, "tensor(float16)": torch.float16}
+
+_NO_MEMORY = ("Failed to allocate memory", "bad_alloc", "bad allocation")
+"""What onnxruntime says then, in exceptions of its own."""
 
 
 class OnnxNetwork:
@@ -40,17 +45,38 @@ class OnnxNetwork:
         self.title = title
         self.shape: Shape = tuple(side if isinstance(side, int) else None for side in inputs[0].shape)
         self._input, self._type = inputs[0].name, _TYPES[inputs[0].type]
-        outputs = [o.name for o in session.get_outputs()]
-        self._output = next((name for name in ("logits", "out") if name in outputs), outputs[0])
+        self._output = _output_name([o.name for o in session.get_outputs()], title)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return the output named ``logits`` or ``out``, or the first, for N x C x spatial."""
+        """Return the output named ``logits`` or ``out``, or the first, for N x C x spatial; its type stays.
+
+        Raises:
+            MisureError: If the images have another size than the file takes, or onnxruntime fails on them.
+        """
         return in_pieces(self._run, images, self.shape, self.title)
 
     def _run(self, images: Tensor) -> Tensor:
         array = images.detach().to("cpu", self._type).contiguous().numpy()
-        (output,) = self.session.run([self._output], {self._input: array})
-        return torch.from_numpy(output).to(images.device, images.dtype)
+        try:
+            (output,) = self.session.run([self._output], {self._input: array})
+        except Exception as error:  # onnxruntime's own share no base
+            if any(word in str(error) for word in _NO_MEMORY):
+                raise MemoryError(brief(error)) from error
+            sides = " x ".join(map(str, images.shape))
+            raise MisureError(f"{self.title} fails on images of {sides} ({brief(error)}): resize them") from error
+        found = as_tensor(output, images)
+        return found.to(images.dtype) if found.is_floating_point() else found
+
+
+def _output_name(names: Sequence[str], title: str) -> str:
+    name = next((name for name in ("logits", "out") if name in names), names[0])
+    if len(names) > 1 and name == names[0] and name not in {"logits", "out"}:
+        warnings.warn(
+            f"{title} has {len(names)} outputs ({', '.join(names)}), of which the first is explained: export the one "
+            "that is meant alone, or name it logits",
+            stacklevel=6,
+        )
+    return name
 
 
 def open_onnx(path: Path, onnxruntime: Any) -> OnnxNetwork:
