@@ -78,6 +78,26 @@ def as_region(value: Any) -> Tensor:
     return region != 0
 
 
+def regions_of(value: Any, images: Tensor) -> Tensor:
+    """Return the region of interest of each image, bool, N x spatial, on the images' device.
+
+    Args:
+        value: Of spatial, N x spatial or N x 1 x spatial, what :func:`as_region` takes; one is for all images.
+        images: N x C x spatial.
+
+    Raises:
+        MisureError: If it has another shape, or there is not one for each image.
+    """
+    region, sides = as_region(value), images.shape[2:]
+    each = region[:, 0] if region.ndim == images.ndim and region.shape[1] == 1 else region
+    each = each if each.ndim == images.ndim - 1 else each[None]
+    if each.shape[1:] != sides:
+        raise MisureError(f"the region has shape {tuple(region.shape)}, the image {tuple(sides)}")
+    if len(each) not in {1, len(images)}:
+        raise MisureError(f"{len(images)} images but {len(each)} regions: pass one for all, or one per image")
+    return each.expand(len(images), *sides).to(images.device)
+
+
 def component_at(mask: Tensor, point: Any) -> Tensor:
     """Return the connected component of a mask at a point.
 

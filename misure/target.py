@@ -11,13 +11,10 @@ from torch import Tensor
 
 from misure.errors import MisureError, brief
 from misure.models.compute import is_out_of_memory
-from misure.models.description import class_index
+from misure.models.description import Wanted, class_index, wanted_classes
 from misure.models.wrapper import FrozenNetwork, SegmentationModel
-from misure.regions import as_region, border_of, component_at, point_within
-from misure.validation import check_arguments, is_real, plain, shown, whole
-
-Wanted = int | str | None
-"""A class by its number or name, or the only one that is predicted."""
+from misure.regions import as_region, border_of, component_at, point_within, regions_of
+from misure.validation import check_arguments, is_real, shown, whole
 
 _Frozen = TypeVar("_Frozen")
 
@@ -218,35 +215,6 @@ def _nothing_predicted(where: str) -> EmptyTargetError:
     return EmptyTargetError(f"only background was predicted{where}: there is no object to explain")
 
 
-def wanted_classes(target: Any, n_images: int) -> list[Wanted]:
-    """Return the class that is wanted in each image.
-
-    Args:
-        target: A number (also a whole float, or a scalar of NumPy or PyTorch), a name or None, for all images; or a
-            list or array of these, one an image.
-        n_images: How many images there are.
-
-    Raises:
-        MisureError: If it is anything else, or there is not one for each image.
-    """
-    given = plain(target)
-    if not isinstance(given, list | tuple):
-        return [_wanted(given)] * n_images
-    if len(given) != n_images:
-        raise MisureError(f"{n_images} images but {len(given)} targets: pass one target per image")
-    return [_wanted(one) for one in given]
-
-
-def _wanted(target: Any) -> Wanted:
-    number = whole(target)
-    if number is not None or target is None or isinstance(target, str):
-        return target if number is None else number
-    raise MisureError(
-        f"target={shown(target)} is a {type(target).__name__}, no class: give the number or name of one, or one for "
-        "each image"
-    )
-
-
 def make_targets(
     network: FrozenNetwork,
     images: Tensor,
@@ -261,8 +229,8 @@ def make_targets(
     Args:
         network: The frozen network.
         images: N x C x H x W or N x C x D x H x W.
-        target: See :func:`wanted_classes`; None where a single foreground class is predicted (at the point, if there
-            is one).
+        target: See :func:`misure.models.description.wanted_classes`; None where a single foreground class is
+            predicted (at the point, if there is one).
         region: H x W, N x H x W or N x 1 x H x W, see :func:`misure.regions.as_region`; None means the whole predicted
             class.
         at: A point, see :meth:`Target.from_logits`, which also names the errors.
@@ -310,7 +278,7 @@ def _of_predictions(
     network: FrozenNetwork, images: Tensor, region: Any, freeze: Callable[[Tensor, Tensor | None, int], _Frozen]
 ) -> list[_Frozen]:
     """Call ``freeze`` with the logits, the region and the number of every image."""
-    inside = None if region is None else _of_images(as_region(region), images)
+    inside = None if region is None else regions_of(region, images)
 
     @torch.no_grad()
     def predict(part: slice) -> list[_Frozen]:
@@ -336,19 +304,6 @@ def _prediction(network: FrozenNetwork, images: Tensor) -> Tensor:
             f"{network.model.title} does not take images of {shape} ({type(error).__name__}: {brief(error)}): "
             "give channels, size and type that it was trained with"
         ) from error
-
-
-def _of_images(region: Tensor, images: Tensor) -> Tensor:
-    """Return a region for each image, N x spatial, on the images' device."""
-    sides = images.shape[2:]
-    if region.ndim == images.ndim and region.shape[1] == 1:
-        region = region[:, 0]
-    each = region if region.ndim == images.ndim - 1 else region[None]
-    if each.shape[1:] != sides:
-        raise MisureError(f"the region has shape {tuple(region.shape)}, the image {tuple(sides)}")
-    if len(each) not in {1, len(images)}:
-        raise MisureError(f"{len(images)} images but {len(each)} regions: pass one for all, or one per image")
-    return each.expand(len(images), *sides).to(images.device)
 
 
 def _class_index(model: SegmentationModel, target: Wanted, logits: Tensor, at: Any) -> int:

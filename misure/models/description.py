@@ -1,4 +1,4 @@
-"""What is said about a network, checked and made plain: that it is one, its classes' names, its normalisation."""
+"""What is said about a network, checked and made plain: that it is one, its classes, its normalisation."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from torch import Tensor
 
 from misure.errors import MisureError, did_you_mean
 from misure.validation import AtLeast, Rule, Whole, check, plain, shown, whole
+
+Wanted = int | str | None
+"""A class by its number or name, or the only one that is predicted."""
 
 _MOST_CLASSES = 65_536
 """Labels are at most 16 bits in every format of masks."""
@@ -105,6 +108,35 @@ def class_index(names: tuple[str, ...] | None, name: str, n_classes: int) -> int
             "too, or give a dictionary {number: name}"
         )
     return known.index(name)
+
+
+def wanted_classes(target: Any, n_images: int) -> list[Wanted]:
+    """Return the class that is wanted in each image.
+
+    Args:
+        target: A number (also a whole float, or a scalar of NumPy or PyTorch), a name or None, for all images; or a
+            list or array of these, one an image.
+        n_images: How many images there are.
+
+    Raises:
+        MisureError: If it is anything else, or there is not one for each image.
+    """
+    given = plain(target)
+    if not isinstance(given, list | tuple):
+        return [_wanted(given)] * n_images
+    if len(given) != n_images:
+        raise MisureError(f"{n_images} images but {len(given)} targets: pass one target per image")
+    return [_wanted(one) for one in given]
+
+
+def _wanted(target: Any) -> Wanted:
+    number = whole(target)
+    if number is not None or target is None or isinstance(target, str):
+        return target if number is None else number
+    raise MisureError(
+        f"target={shown(target)} is a {type(target).__name__}, no class: give the number or name of one, or one for "
+        "each image"
+    )
 
 
 def normalisation_of(mean: Any, std: Any, in_channels: int | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
