@@ -91,8 +91,8 @@ def _matches(pattern: Path) -> list[Path]:
         ImageFileError: If it matches too much.
     """
     folder, parts = Path(pattern.anchor), pattern.parts[bool(pattern.anchor) :]
-    while parts[1:] and (folder / parts[0]).is_dir():
-        folder, parts = folder / parts[0], parts[1:]
+    while parts[1:] and (inner := user_path(folder / parts[0])).is_dir():
+        folder, parts = inner, parts[1:]
     matches = set(islice(_expanded(folder, parts), MOST_ENTRIES + 1))
     if len(matches) > MOST_ENTRIES:
         raise ImageFileError(f"{pattern} matches more than {MOST_ENTRIES} files: name fewer")

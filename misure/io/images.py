@@ -182,11 +182,11 @@ def read_mask(path: str | Path, wanted: InputFormat, image: LoadedImage | None =
         mask = region_of(values, path)
     if image is not None and mask.shape != tuple(image.pixels.shape[1:]):
         size, needed = (" x ".join(map(str, shape)) for shape in (mask.shape, image.pixels.shape[1:]))
-        raise ImageFileError(f"{path} is {size}, the image {needed}")
+        raise ImageFileError(f"region={path} is {size}, the image {needed}")
     if image is not None and image.grid and grid:
         shape = mask.shape if wanted.axes == "ras" else mask.shape[::-1]
         if difference := affine_difference(image.grid.affine, grid.affine, (*shape, 1)[:3]):
-            raise ImageFileError(f"{path}: {difference}")
+            raise ImageFileError(f"region={path}: {difference}")
     return torch.from_numpy(mask)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,9 +42,19 @@ def user_path(text: str | Path) -> Path:
     """Return the path that is meant: of that very name, of its other Unicode form, or below a home folder (``~``)."""
     path = Path(text)
     with contextlib.suppress(OSError, ValueError, RuntimeError):  # too long, a NUL character, nobody's home
-        forms = (path, *(Path(unicodedata.normalize(form, str(text))) for form in ("NFC", "NFD")))
-        return next((form for form in forms if form.exists()), path.expanduser())
+        if path.is_symlink() or path.exists():
+            return path
+        path = path.expanduser()
+        found = Path(path.anchor)
+        for part in path.parts[bool(path.anchor) :]:
+            same = [part] if (found / part).exists() or not found.is_dir() else os.listdir(found)  # noqa: PTH208
+            found /= next((name for name in same if _composed(name) == _composed(part)), part)
+        return found
     return path
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def check_file(path: Path, most_bytes: int) -> None:
