@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from misure.errors import MisureError
 from misure.io.reading import reading
-from misure.models.logits import to_logits
-from misure.models.onnx import Shape, in_pieces, open_onnx
+from misure.models.exported import open_exported
+from misure.models.logits import OutputKind
+from misure.models.onnx import open_onnx
 from misure.models.wrapper import SegmentationModel
+from misure.validation import path_of
 
 
 def load_model(
@@ -29,6 +31,7 @@ def load_model(
     std: Sequence[float] | None = None,
     bottleneck: str | None = None,
     multi_label: bool = False,
+    output: OutputKind = "auto",
     in_channels: int | None = None,
 ) -> SegmentationModel:
     """Load a network, on the CPU.
@@ -44,8 +47,11 @@ def load_model(
     ========================== ============================================================ =============
 
     A program or an ONNX file made for a fixed number of images gets them in such portions; layers can then be watched
-    for one image at a time (``batch_size=1``) if the number is one, and not at all if it is more. TorchScript and
-    exported programs are code: **load only files that you trust**. Pickled networks are never opened.
+    for one image at a time (``batch_size=1``) if the number is one, and not at all if it is more.
+
+    No pickle is opened and no Python code of a file is run: what an exported program would run besides PyTorch's
+    operations is refused (:mod:`misure.models.exported`). TorchScript is a language of its own that can read and write
+    files (``torch.save``, ``torch.from_file``): **load TorchScript only if you trust it**.
 
     Args:
         source: The file or folder.
@@ -54,12 +60,13 @@ def load_model(
         std: Per-channel divisor after that; likewise.
         bottleneck: Layer for CAM methods; see :meth:`misure.SegmentationModel.suggest_bottleneck`.
         multi_label: Whether each logit channel is a yes or no of its own.
+        output: What the network returns, see :class:`misure.SegmentationModel`.
         in_channels: Number of image channels, where the file does not say it.
 
     Raises:
         MisureError: If the source is missing, damaged or no network, or a package is missing.
     """
-    path = Path(source)
+    path = path_of("the model", source)
     if not path.exists():
         raise MisureError(f"there is no {path}: give a network's file or folder")
     reader = _hugging_face if path.is_dir() else _READERS.get(path.suffix.lower())
@@ -74,7 +81,7 @@ def load_model(
         "in_channels": in_channels,
     }
     options = description | {name: value for name, value in given.items() if value is not None}
-    return SegmentationModel(network, multi_label=multi_label, title=path.resolve().name, **options)
+    return SegmentationModel(network, multi_label=multi_label, output=output, title=path.resolve().name, **options)
 
 
 Loaded = tuple[Callable[[Tensor], Any], dict[str, Any]]
@@ -114,40 +121,8 @@ def _torchscript(path: Path) -> Loaded:
 
 
 def _exported(path: Path) -> Loaded:
-    with _reading(path, "exported program"):
-        program = torch.export.load(path)
-        module = torch.export.unflatten(program)  # keeps the layers' names, so that they can be watched
-    inputs = set(program.graph_signature.user_inputs)
-    values = [node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and node.name in inputs]
-    if len(values) != 1 or not isinstance(values[0], Tensor):
-        raise MisureError(f"{path.name} takes {len(values)} inputs: export a network that takes images alone")
-    sides: Sequence[Any] = values[0].shape  # symbols where the program takes any
-    shape = tuple(side if isinstance(side, int) else None for side in sides)
-    bound = shape[0] is not None or any(shape[2:])
-    return (Fixed(module, shape, path.name) if bound else module).eval(), {"in_channels": shape[1]}
-
-
-class Fixed(nn.Module):
-    """An exported program that takes a fixed number of images, or images of a fixed size.
-
-    Args:
-        network: The program.
-        shape: N, C and the spatial sides that it takes, None where any.
-        title: What messages call it.
-    """
-
-    def __init__(self, network: nn.Module, shape: Shape, title: str) -> None:
-        super().__init__()
-        self.network = network
-        self.shape = shape
-        self.title = title
-        self.one_piece = shape[0] not in {None, 1}  # portions are filled up with copies, which its layers see
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits for N x C x spatial, of the images' size."""
-        return in_pieces(
-            lambda part: to_logits(self.network(part), part, multi_label=True), images, self.shape, self.title
-        )
+    network, channels = open_exported(path)
+    return network, {"in_channels": channels}
 
 
 def _onnx(path: Path) -> Loaded:
