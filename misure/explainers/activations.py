@@ -42,9 +42,14 @@ def run_through(
         passed_on = change(activation)
         return (passed_on, *output[1:]) if isinstance(output, tuple) else passed_on
 
+    def run() -> Tensor:
+        nonlocal runs
+        runs = 0
+        return network.once(images)
+
     handle = module.register_forward_hook(replace)
     try:
-        logits = network(images)
+        logits = network.in_any_layout(run)
     finally:
         handle.remove()
     if runs != 1:
@@ -62,7 +67,7 @@ def activations(network: FrozenNetwork, images: Tensor, layer: str | None) -> Te
         return activation
 
     run_through(network, images, layer, capture)
-    return _feature_map(network, captured[0].to(images.dtype), images.ndim)
+    return _feature_map(network, captured[-1].to(images.dtype), images.ndim)
 
 
 def activations_and_gradients(
@@ -80,16 +85,16 @@ def activations_and_gradients(
 
     def capture(activation: Tensor) -> Tensor:
         captured.append(activation.detach().requires_grad_())
-        return captured[0].clone()  # the next layer may work in place
+        return captured[-1].clone()  # the next layer may work in place
 
     with torch.enable_grad():
         logits = run_through(network, images.detach(), layer, capture)
         score = (targets.scores(logits) * targets.regions).sum()
-    gradient = torch.autograd.grad(score, captured, allow_unused=True)[0] if score.requires_grad else None
+    gradient = torch.autograd.grad(score, captured[-1], allow_unused=True)[0] if score.requires_grad else None
     if gradient is None:
         raise no_influence(network, layer)
     activation, gradient = (
-        _feature_map(network, t.detach().to(images.dtype), images.ndim) for t in (captured[0], gradient)
+        _feature_map(network, t.detach().to(images.dtype), images.ndim) for t in (captured[-1], gradient)
     )
     return activation, gradient
 
@@ -122,7 +127,8 @@ def without_channels(network: FrozenNetwork, activation: Tensor, channels: Tenso
 @torch.no_grad()
 def influences(network: FrozenNetwork, image: Tensor, layer: str | None) -> bool:
     """Say whether a layer has any way to the logits of an image (C x spatial): whether NaN there is seen."""
-    logits = run_through(network, image[None], layer, lambda activation: torch.full_like(activation, torch.nan))
+    with network.expecting_nan():
+        logits = run_through(network, image[None], layer, lambda activation: torch.full_like(activation, torch.nan))
     return bool(logits.isnan().any())
 
 

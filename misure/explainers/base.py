@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import chain
 from typing import Annotated, Any, ClassVar
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from misure.errors import MisureError
 from misure.explanation import Explanation
 from misure.metrics import Blanking, BlankingKind, Evaluation, evaluate, min_max
 from misure.models.compute import Compute, now
+from misure.models.half import counted_in, is_half
 from misure.models.wrapper import FrozenNetwork, SegmentationModel, frozen
 from misure.progress import Watch
 from misure.target import Target, TargetBatch
-from misure.validation import AtLeast, Share, Whole, check_fields
+from misure.validation import AtLeast, Share, Whole, check_fields, check_memory, is_real, plain, plain_tensor
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,16 @@ class SaliencyMaps:
     def of_image(self, i: int) -> dict[str, Any]:
         """Return one image's share as fields of an explanation, on the CPU."""
         return {
-            "saliency": self.saliency[i].cpu(),
-            "sufficient_region": None if self.sufficient_region is None else self.sufficient_region[i].cpu(),
+            "saliency": of_its_own(self.saliency[i]),
+            "sufficient_region": None if self.sufficient_region is None else of_its_own(self.sufficient_region[i]),
             "n_dilations": None if self.n_dilations is None else int(self.n_dilations[i]),
             "curve": () if self.curves is None else tuple(self.curves[:, i].tolist()),
         }
+
+
+def of_its_own(tensor: Tensor) -> Tensor:
+    """Copy a tensor to the CPU, without the rest of what it is a part of."""
+    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +81,10 @@ class Explainer(ABC):
     seed: Annotated[int, Whole(0)] = 0
 
     def __post_init__(self) -> None:
+        for name in self.parameter_names():
+            object.__setattr__(self, name, plain(getattr(self, name)))
         check_fields(self, {"lam": "lambda"})  # the configuration's word, which Python reserves
-        object.__setattr__(self, "thresholds", tuple(self.thresholds))
+        object.__setattr__(self, "thresholds", tuple(plain(threshold) for threshold in self.thresholds))
 
     @classmethod
     def parameter_names(cls) -> tuple[str, ...]:
@@ -95,6 +105,10 @@ class Explainer(ABC):
     def passes(self) -> tuple[int, int]:
         """Typical cost per image: forward passes, and forward passes followed by a gradient."""
         return (0, 0)
+
+    def values_held(self, image: Tensor) -> Mapping[str, int]:  # noqa: ARG002
+        """Estimate how many values a method holds for one image (C x spatial), by the parameter that asks for them."""
+        return {}
 
     @abstractmethod
     def saliency_maps(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> SaliencyMaps:
@@ -132,10 +146,14 @@ class Explainer(ABC):
             raise MisureError(f"a target was made for another image size than {tuple(images.shape[2:])}: make it anew")
         if any(target.multi_label != model.multi_label for target in targets):
             raise MisureError("a target was made for another kind of head (softmax or multi-label): make it anew")
-        with frozen(model, compute or Compute(), images.device, watch) as network:
+        for name, n_values in self.values_held(images[0]).items():
+            check_memory(name, getattr(self, name), n_values * images.element_size())
+        with frozen(model, compute or Compute(), images.device, watch, self.seed) as network:
             network.settle(images[0])
             network.batches(images[0])
+            network.sources.seed(self.seed)  # whatever was measured before
             batch = TargetBatch.stack(targets, images.device)
+            batch = replace(batch, references=batch.references.to(images.dtype))
             network.tell("explaining", 0)
             started = now(images.device)
             maps = self.saliency_maps(network, images, batch)
@@ -153,7 +171,7 @@ class Explainer(ABC):
             }
         return [
             Explanation(
-                image=images[i].cpu(),
+                image=of_its_own(images[i]),
                 target=target.cpu(),
                 evaluations=tuple(rows[i] for rows in evaluations),
                 **maps.of_image(i),
@@ -194,31 +212,62 @@ def methods() -> Iterator[type[Explainer]]:
         left = subclass.__subclasses__() + left
 
 
-def check_images(images: Tensor, model: SegmentationModel) -> Tensor:
-    """Return a batch of valid images on the network's device and in its floating type.
+_COLOURS = (1, 3, 4)
+"""Channels of pictures: grey, colours, colours with transparency."""
+
+
+def check_images(images: Tensor | NDArray[Any], model: SegmentationModel) -> Tensor:
+    """Return a batch of valid images on the network's device and in its floating type, but at least float32.
 
     Raises:
-        MisureError: On a wrong rank, type or channel count, and on NaN or infinite pixels.
+        MisureError: On what is no tensor or array, a wrong rank, type or channel count, channels that come last, and
+            NaN or infinite pixels.
     """
-    if not isinstance(images, Tensor) or images.ndim not in {4, 5} or not images.numel():
-        shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-        raise MisureError(
-            f"images have shape {shape}: expected N x C x H x W (or C x H x W for one image), volumes N x C x D x H x W"
-        )
-    if not images.is_floating_point():
-        raise MisureError(f"images have type {images.dtype}: convert and normalise them as for the network's training")
-    if model.in_channels is not None and images.shape[1] != model.in_channels:
-        raise MisureError(f"images have {images.shape[1]} channels, the network takes {model.in_channels}")
-    if not bool(images.isfinite().all()):
-        bad = (~images.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+    given = plain_tensor("the image", images)
+    _check_layout(given, model)
+    if not bool(given.isfinite().all()):
+        bad = (~given.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
         raise MisureError(f"image {bad[0]} of the batch has NaN or infinite pixels: clean it before explaining")
     with torch.inference_mode(mode=False):
-        images = images.clone() if images.is_inference() else images
-    return images.detach().to(model.device or images.device, model.dtype or images.dtype)
+        own = given.clone() if given.is_inference() else given
+    if is_half(own.dtype) and model.dtype is None:
+        model.given_type = own.dtype
+    return own.detach().to(model.device or own.device, counted_in(model.dtype or own.dtype))
+
+
+def _check_layout(images: Tensor, model: SegmentationModel) -> None:
+    if images.ndim not in {4, 5} or not images.numel():
+        raise MisureError(
+            f"images have shape {tuple(images.shape)}: expected N x C x H x W (or C x H x W for one image), volumes "
+            "N x C x D x H x W"
+        )
+    if not is_real(images):
+        raise MisureError(
+            f"images have type {images.dtype}: convert and normalise them as for the network's training (bytes: "
+            "image / 255, then mean and standard deviation)"
+        )
+    wanted, found = model.in_channels or _first_channels(model), images.shape[1]
+    if found != wanted and images.shape[-1] in _COLOURS and min(images.shape[1:-1]) > max(_COLOURS):
+        raise MisureError(
+            f"images have shape {tuple(images.shape)}, channels last: move them before the sides, as in C x H x W "
+            "(numpy.moveaxis(image, -1, 0), image.movedim(-1, 0))"
+        )
+    if model.in_channels is not None and found != wanted:
+        raise MisureError(f"images have {found} channels, the network takes {wanted}")
+    if (normalised := max(len(model.mean), len(model.std))) not in {1, found}:
+        raise MisureError(f"images have {found} channels, the network's mean and std are for {normalised}")
 
 
 def takes_volumes(model: SegmentationModel) -> bool:
     """Say whether a network's first convolution is three-dimensional, so that one image is C x D x H x W."""
-    modules = model.module.modules() if model.module is not None else iter(())
-    first = next((m for m in modules if isinstance(m, nn.Conv2d | nn.Conv3d)), None)
-    return isinstance(first, nn.Conv3d)
+    return isinstance(_first_convolution(model), nn.Conv3d)
+
+
+def _first_channels(model: SegmentationModel) -> int | None:
+    first = _first_convolution(model)
+    return None if first is None else first.in_channels
+
+
+def _first_convolution(model: SegmentationModel) -> nn.Conv2d | nn.Conv3d | None:
+    layers = chain.from_iterable(module.modules() for module in model.modules)
+    return next((m for m in layers if isinstance(m, nn.Conv2d | nn.Conv3d)), None)

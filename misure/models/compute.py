@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 
 from misure.errors import MisureError
+from misure.validation import Whole, plain, shown
 
-Precision = Literal["32", "tf32", "bf16"]
-"""Of convolutions and matrix products; ``"tf32"`` is float32 whose products CUDA devices round to 10 bits."""
+Precision = Literal["32", "tf32", "bf16", "fp16"]
+"""Of convolutions and matrix products; ``"tf32"`` is float32 whose products CUDA devices round to 10 bits, ``"fp16"``
+that of float16 networks alone."""
 
 _Result = TypeVar("_Result")
 
@@ -48,7 +50,8 @@ class Compute:
         allow_tf32: Whether CUDA devices may round the factors of float32 products to TF32; set explicitly while a
             network is lent or trained, whatever the process has set, and given back.
         batch_size: Perturbed images per forward pass, or ``"auto"`` to choose by free memory.
-        channels_last: Lend the network channels-last weights while it explains (4-D weights only).
+        channels_last: Lend the network channels-last weights and images while it explains (4-D ones only). Where a
+            pass fails with them it is made again without, and so are all others of that network.
         fold: Whether methods of many passes may fold batch normalisation into the convolution before it.
     """
 
@@ -59,14 +62,15 @@ class Compute:
     fold: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("fold", "allow_tf32"):
+        for name in ("fold", "allow_tf32", "channels_last"):
             if not isinstance(getattr(self, name), bool):
-                raise MisureError(f"{name}={getattr(self, name)} is not known: choose true or false")
-        object.__setattr__(self, "precision", str(self.precision))
+                raise MisureError(f"{name}={shown(getattr(self, name))} is not known: choose true or false")
+        object.__setattr__(self, "precision", shown(self.precision))
         if self.precision not in {"32", "bf16", "auto"}:
             raise MisureError(f"precision={self.precision} is not known: choose 32, bf16 or auto")
-        if self.batch_size != "auto" and (not isinstance(self.batch_size, int) or self.batch_size < 1):
-            raise MisureError(f"batch_size={self.batch_size} is not a positive integer or auto")
+        object.__setattr__(self, "batch_size", plain(self.batch_size))
+        if self.batch_size != "auto" and self.batch_size not in Whole(1):
+            raise MisureError(f"batch_size={shown(self.batch_size)} is not a positive integer or auto")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -47,19 +47,19 @@ class _Uses(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 @torch.no_grad()
-def foldable_layers(module: nn.Module, run: Callable[[], Any]) -> list[Foldable]:
+def foldable_layers(modules: Sequence[nn.Module], run: Callable[[], Any]) -> list[Foldable]:
     """Find the convolutions whose output goes into a batch normalisation and nowhere else.
 
     Args:
-        module: The network, in evaluation mode.
+        modules: Those of the network, in evaluation mode.
         run: Makes one forward pass and returns its output.
 
     Returns:
         (convolution, normalisation), each called once in the pass and used in no other way (such as ``F.conv2d`` with
-        its weight), without hooks or shared weights. None in a compiled network, whose operations cannot be watched.
+        its weight), without hooks or shared weights.
     """
-    layers = list(module.modules())
-    if not any(type(layer) in _NORMALISATIONS for layer in layers) or any(_is_compiled(m) for m in layers):
+    layers = list(dict.fromkeys(layer for module in modules for layer in module.modules()))
+    if not any(type(layer) in _NORMALISATIONS for layer in layers):
         return []
     owners = Counter(p for m in layers for p in m.parameters(recurse=False))
     candidates = [m for m in layers if _is_plain(m) and all(owners[p] == 1 for p in m.parameters())]
@@ -76,10 +76,6 @@ def foldable_layers(module: nn.Module, run: Callable[[], Any]) -> list[Foldable]
         if key not in returned and len(readers := uses.readers[key]) == 1 and type(readers[0]) in _NORMALISATIONS
         if all(uses.operations[layer] == calls[layer] == 1 for layer in (convolution, readers[0]))
     ]
-
-
-def _is_compiled(layer: nn.Module) -> bool:
-    return any(name == "_orig_mod" for name, _ in layer.named_children())
 
 
 def _is_plain(layer: nn.Module) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from itertools import groupby
+from itertools import chain, groupby
 from math import prod
 from typing import Any
 
@@ -48,8 +48,13 @@ def watchable(module: nn.Module) -> dict[str, nn.Module]:
     """
     if getattr(module, "one_piece", False):
         return {}
-    named = module.named_modules(remove_duplicate=False)
+    named = [(_uncompiled(name), layer) for name, layer in module.named_modules(remove_duplicate=False)]
     return {name: layer for name, layer in named if name and not isinstance(layer, torch.jit.ScriptModule)}
+
+
+def _uncompiled(name: str) -> str:
+    """Return a layer's name without the parts that ``torch.compile`` adds to it."""
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
 def find_layer(module: nn.Module, name: str) -> nn.Module:
@@ -67,6 +72,7 @@ def find_layer(module: nn.Module, name: str) -> nn.Module:
             f"{type(module).__name__} runs as one piece, so it has no layers to explain at: "
             "use the network's Python code, or export it with torch.export"
         )
+    name = _uncompiled(name)
     if name in layers:
         return layers[name]
     matches = [other for other in layers if fnmatchcase(other, name)]
@@ -167,20 +173,23 @@ def _parts(layers: Sequence[Layer]) -> list[list[Layer]]:
     return [list(part) for _, part in groupby(layers, key=lambda layer: layer.name.split(".")[depth : depth + 1])]
 
 
-def activation_bytes(module: nn.Module, run: Callable[[], Any]) -> int:
-    """Measure what one image's activations take, in bytes; 0 where no layer can be watched.
+def activation_bytes(modules: Sequence[nn.Module], run: Callable[[], Any]) -> int:
+    """Measure what one image's activations take, in bytes; 0, without a pass, where no layer can be watched.
 
     Args:
-        module: The network.
+        modules: Those of the network.
         run: Does a forward pass, for one image.
     """
+    if not modules:
+        return 0
     total = 0
 
     def add(_module: nn.Module, _inputs: Any, output: Any) -> None:
         nonlocal total
         total += output.numel() * output.element_size() if isinstance(output, Tensor) else 0
 
-    leaves = {layer for layer in (*watchable(module).values(), module) if not any(layer.children())}
+    layers = chain.from_iterable((*watchable(module).values(), module) for module in modules)
+    leaves = {layer for layer in layers if next(layer.children(), None) is None}
     with ExitStack() as hooks, torch.no_grad():
         for leaf in leaves:
             if not isinstance(leaf, torch.jit.ScriptModule):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
+from itertools import chain
 from typing import Any, TypeVar
 
 import torch
@@ -21,14 +23,20 @@ from misure.models.compute import (
     PrecisionChoice,
     automatic_batch_size,
     choose_precision,
+    is_out_of_memory,
     joined,
     seconds_of,
     setting_of,
 )
+from misure.models.description import checked_network, names_of_classes, normalisation_of
+from misure.models.half import counted_in, is_half, precision_of, with_gradients_in_range
+from misure.models.hidden import found_in
 from misure.models.layers import Layer, activation_bytes, find_layer, list_layers, suggest
-from misure.models.lending import lent
-from misure.models.logits import to_logits
+from misure.models.lending import lent, own_copy, set_layout
+from misure.models.logits import OutputKind, OutputReading, located, unsound
+from misure.models.random_sources import RandomSources
 from misure.progress import Progress, Watch
+from misure.validation import Count, check_arguments
 
 Reshape = Callable[[Tensor], Tensor]
 """Turns a layer's tokens (N x T x C) into a feature map (N x C x H x W)."""
@@ -37,6 +45,9 @@ _Result = TypeVar("_Result")
 
 _TIMED_TOGETHER = {"cuda": 8}
 """Images of the pass that is timed to choose the precision: on a GPU a single one would be bound by launches."""
+
+_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""Of parameters that say which images a network takes; 8-bit weights do not."""
 
 _UNKNOWN_ACTIVATIONS = 400
 """Activations per input value assumed where no layer can be watched (a VGG-16 U-Net has about 350)."""
@@ -54,12 +65,15 @@ class SegmentationModel:
         network: An ``nn.Module`` or any callable; inputs are N x C x H x W or N x C x D x H x W.
         bottleneck: Name of the layer that CAM methods use unless told otherwise.
         reshape: Turns that layer's tokens into a feature map, for transformers.
-        class_names: Names by class index.
+        class_names: Names by class index, or a dictionary {number: name}, whose numbers may be text.
         in_channels: Number of image channels, checked when given.
-        mean: Per-channel mean that was subtracted from images in [0, 1].
-        std: Per-channel divisor applied after that.
+        mean: What was subtracted from images in [0, 1]: a number, or one a channel.
+        std: Divisor applied after that, likewise; above 0.
         multi_label: Each logit channel is a yes or no of its own: a class is predicted where its logit
             exceeds 0, classes overlap, there is no background channel, and a single channel stays one.
+        output: What the network returns: ``"logits"``, ``"probabilities"`` (after a softmax or sigmoid),
+            ``"class_numbers"``, or ``"auto"``: logits, unless the first image shows that it can only be another;
+            what could be several things is refused.
         differentiable: Whether gradients flow from the logits to the images.
         title: What messages call the network; by default the name of its class or function.
     """
@@ -70,24 +84,30 @@ class SegmentationModel:
         *,
         bottleneck: str | None = None,
         reshape: Reshape | None = None,
-        class_names: Sequence[str] | None = None,
-        in_channels: int | None = None,
-        mean: Sequence[float] = (0.0,),
-        std: Sequence[float] = (1.0,),
+        class_names: Iterable[str] | Mapping[Any, Any] | None = None,
+        in_channels: Count | None = None,
+        mean: float | Iterable[float] = (0.0,),
+        std: float | Iterable[float] = (1.0,),
         multi_label: bool = False,
+        output: OutputKind = "auto",
         differentiable: bool = True,
         title: str | None = None,
     ) -> None:
-        self.network = network
+        self.network = checked_network(network)
+        check_arguments(SegmentationModel.__init__, locals())
         self.bottleneck = bottleneck
         self.reshape = reshape
-        self.class_names = tuple(class_names) if class_names else None
+        self.class_names = names_of_classes(class_names)
         self.in_channels = in_channels
-        self.mean = tuple(mean)
-        self.std = tuple(std)
+        self.mean, self.std = normalisation_of(mean, std, in_channels)
         self.multi_label = multi_label
+        self.output = OutputReading(output)
         self.differentiable = differentiable
         self.title = title or str(getattr(network, "__name__", type(network).__name__))
+        self._found: tuple[Callable[[Tensor], Any], list[nn.Module]] | None = None
+        self.given_type: torch.dtype | None = None  # of half-precision images, for a network without parameters
+        self.takes_channels_last = True  # until a pass fails that works without
+        self.draws_from: list[str] | None = None  # packages whose random numbers it draws; None before a first pass
         self.activation_bytes: dict[torch.Size, int] = {}  # by image shape, measured when first needed
         self.precision_choices: dict[tuple[Any, ...], PrecisionChoice] = {}  # likewise
 
@@ -102,16 +122,27 @@ class SegmentationModel:
         return self.network if isinstance(self.network, nn.Module) else None
 
     @property
+    def modules(self) -> list[nn.Module]:
+        """The network itself, or the outermost modules that a callable hides."""
+        if isinstance(self.network, nn.Module):
+            return [self.network]
+        if self._found is None or self._found[0] is not self.network:
+            self._found = self.network, found_in(self.network)[0]
+        return self._found[1]
+
+    @property
     def device(self) -> torch.device | None:
         """The device of the network's parameters, or None if it has none."""
-        parameter = next(self.module.parameters(), None) if self.module else None
+        parameter = next(self._parameters(), None)
         return None if parameter is None else parameter.device
 
     @property
     def dtype(self) -> torch.dtype | None:
-        """The floating type of the network's parameters, or None if it has none."""
-        parameters = self.module.parameters() if self.module else iter(())
-        return next((p.dtype for p in parameters if p.is_floating_point()), None)
+        """The floating type of the network's parameters; of one without any that of half-precision images, or None."""
+        return next((p.dtype for p in self._parameters() if p.dtype in _TYPES), self.given_type)
+
+    def _parameters(self) -> Iterator[nn.Parameter]:
+        return chain.from_iterable(module.parameters() for module in self.modules)
 
     def class_label(self, class_id: int) -> str:
         """Return a class's name, or ``class_<number>`` where it has none."""
@@ -119,14 +150,27 @@ class SegmentationModel:
         return names[class_id] if class_id < len(names) else f"class_{class_id}"
 
     def to(self, device: torch.device) -> SegmentationModel:
-        """Move the network, if it is a module, and return the model."""
-        if self.module is not None:
-            self.module.to(device)
+        """Move the network's modules and return the model."""
+        for module in self.modules:
+            module.to(device)
         return self
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Return logits N x L x spatial for images N x C x spatial; L >= 2 unless the head is multi-label."""
-        return to_logits(self.network(images), images, multi_label=self.multi_label)
+    def __call__(self, images: Tensor, *, unperturbed: bool = True, channels_last: bool = False) -> Tensor:
+        """Return logits N x L x spatial for images N x C x spatial; L >= 2 unless the head is multi-label.
+
+        Args:
+            images: What the network is given: a copy, which it may write into, of its own type.
+            unperturbed: Whether the images are whole, so that the output's values show what it is.
+            channels_last: Whether the copy is channels-last.
+
+        Raises:
+            MisureError: If the output is none, see :mod:`misure.models.logits`.
+        """
+        found = located(self.network(own_copy(images, self.dtype, channels_last=channels_last)), images)
+        if unperturbed:
+            self.output.examine(found, multi_label=self.multi_label)
+        self.differentiable &= found.is_floating_point() and self.output.kind != "class_numbers"
+        return self.output.logits(found, images, multi_label=self.multi_label, n_names=len(self.class_names or ()))
 
     def layer(self, name: str | None = None) -> nn.Module:
         """Find a layer by its dotted name or a pattern (see :func:`misure.models.layers.find_layer`).
@@ -150,8 +194,8 @@ class SegmentationModel:
             MisureError: If the network is no module.
         """
         module = self._module_with_layers()
-        image = image.to(self.device or image.device, self.dtype or image.dtype)
-        with lent(module, Compute("32", channels_last=False), image.device):
+        image = image.to(self.device or image.device)
+        with lent(self.network, Compute("32", channels_last=False), image.device):
             listed = list_layers(module, lambda: self(image[None]))
         return [layer for layer in listed if fnmatchcase(layer.name, pattern)]
 
@@ -169,9 +213,9 @@ class SegmentationModel:
         return name
 
     def _module_with_layers(self) -> nn.Module:
-        if self.module is None:
+        if not self.modules:
             raise MisureError(f"{self.title} is a plain callable, not an nn.Module, so it has no layers to explain at")
-        return self.module
+        return self.modules[0] if len(self.modules) == 1 else nn.ModuleList(self.modules)
 
 
 class FrozenNetwork:
@@ -183,13 +227,21 @@ class FrozenNetwork:
     """
 
     def __init__(
-        self, model: SegmentationModel, compute: Compute, device: torch.device, watch: Watch | None = None
+        self,
+        model: SegmentationModel,
+        compute: Compute,
+        device: torch.device,
+        watch: Watch | None = None,
+        sources: RandomSources | None = None,
     ) -> None:
         self.model = model
         self.compute = compute
         self.device = device
         self.watch = watch
-        self._choice = choose_precision(compute, device)
+        self.sources = sources or RandomSources(device)
+        self._choice = precision_of(model.dtype) or choose_precision(compute, device)
+        self._is_contiguous = False
+        self._unsound: Tensor | None = None
         self._batches: Batches | None = None
 
     @property
@@ -211,17 +263,85 @@ class FrozenNetwork:
     @torch.no_grad()
     def _seconds_of_a_pass(self, image: Tensor, precision: Precision) -> float:
         images = image.expand(_TIMED_TOGETHER.get(image.device.type, 1), *image.shape)
-        network = FrozenNetwork(self.model, replace(self.compute, precision=setting_of(precision)), self.device)
+        compute = replace(self.compute, precision=setting_of(precision))
+        network = FrozenNetwork(self.model, compute, self.device, sources=self.sources)
         return seconds_of(lambda: network(images), self.device)
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Return logits, N x L x H x W, of the images' type."""
-        if self.compute.channels_last and images.ndim == 4:
-            images = images.contiguous(memory_format=torch.channels_last)
-        lowered = images.dtype == torch.float32 and self.settle(images[0]).precision == "bf16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=lowered):
-            logits = self.model(images)
-        return logits.to(images.dtype)
+    def __call__(self, images: Tensor, *, unperturbed: bool = False) -> Tensor:
+        """Return logits, N x L x H x W, of the images' type; the values for ``unperturbed`` images are examined."""
+        return self.in_any_layout(lambda: self.once(images, unperturbed=unperturbed))
+
+    def in_any_layout(self, work: Callable[[], _Result]) -> _Result:
+        """Do some work, and where it fails do it again without channels-last; what then works stays so for the model.
+
+        Args:
+            work: Makes passes or takes gradients; it must not change state outside itself.
+        """
+        try:
+            return work()
+        except (RuntimeError, ValueError, AssertionError) as error:
+            if not self.channels_last or is_out_of_memory(error):
+                raise
+        self._is_contiguous = True
+        for parameter in (p for module in self.model.modules for p in module.parameters()):
+            set_layout(parameter, torch.contiguous_format)
+        result = work()
+        self.model.takes_channels_last = False
+        return result
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether images and weights are channels-last."""
+        return self.compute.channels_last and self.model.takes_channels_last and not self._is_contiguous
+
+    def once(self, images: Tensor, *, unperturbed: bool = False) -> Tensor:
+        """Make a pass, in this memory layout alone."""
+        run = partial(self._pass, unperturbed=unperturbed)
+        if images.requires_grad and self.model.dtype == torch.float16:
+            return with_gradients_in_range(run, images)
+        return run(images)
+
+    def _pass(self, images: Tensor, *, unperturbed: bool) -> Tensor:
+        own = is_half(self.model.dtype)
+        lowered = not own and images.dtype == torch.float32 and self.settle(images[0]).precision == "bf16"
+        with self._watching_randomness(), torch.autocast(self.device.type, torch.bfloat16, enabled=lowered):
+            logits = self.model(images, unperturbed=unperturbed, channels_last=self.channels_last)
+        unsound_now = unsound(logits, multi_label=self.model.multi_label).any()
+        self._unsound = unsound_now if self._unsound is None else self._unsound | unsound_now
+        return logits.to(counted_in(images.dtype))
+
+    @contextmanager
+    def _watching_randomness(self) -> Iterator[None]:
+        """Notice at a model's first pass whether it draws random numbers."""
+        if self.model.draws_from is not None:
+            yield
+            return
+        before = self.sources.states()
+        yield
+        self.model.draws_from = self.sources.changed(before)
+        if self.model.draws_from:
+            warnings.warn(
+                f"{self.model.title} is random in evaluation mode (draws from {', '.join(self.model.draws_from)}): "
+                "its explanation is that of one draw, which seed=... chooses; switch that off, such as by "
+                "F.dropout(..., training=self.training)",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    @contextmanager
+    def expecting_nan(self) -> Iterator[None]:
+        """Make passes whose logits may be NaN without being remembered for it."""
+        before = self._unsound
+        yield
+        self._unsound = before
+
+    def check_sound(self) -> None:
+        """Raise a MisureError if NaN or infinity came back in any pass so far."""
+        if self._unsound is not None and bool(self._unsound):
+            raise MisureError(
+                f"{self.model.title} returned NaN or infinity for masked images, so that nothing measured on them "
+                "counts: choose another blanking=..., such as mean or blur, or mend the network"
+            )
 
     def tell(
         self, stage: str, done: int, total: int | None = None, masks: Tensor | None = None, start: int = 0
@@ -240,11 +360,10 @@ class FrozenNetwork:
         Args:
             image: One like those that follow, C x spatial.
         """
-        module = self.model.module
-        if module is None or not self.compute.fold or self.settle(image).precision == "bf16":
+        if not self.compute.fold or self.settle(image).precision in {"bf16", "fp16"}:
             yield
             return
-        with fusion.folded(fusion.foldable_layers(module, lambda: self(image[None]))):
+        with fusion.folded(fusion.foldable_layers(self.model.modules, lambda: self(image[None]))):
             yield
 
     @torch.no_grad()
@@ -268,7 +387,7 @@ class FrozenNetwork:
             MisureError: If a single item does not fit.
         """
         results = []
-        for part, result in self.batches(image).attempt(work, n_items):
+        for part, result in self.batches(image).attempt(lambda p: self.in_any_layout(partial(work, p)), n_items):
             results.append(result)
             if stage is not None:
                 self.tell(stage, part.stop, n_items)
@@ -288,14 +407,13 @@ class FrozenNetwork:
 
     def _activation_bytes(self, image: Tensor) -> int:
         """Measure what a forward and backward pass of one image keeps, or assume it where nothing can be watched."""
-        module = self.model.module
-        measured = 0 if module is None else activation_bytes(module, lambda: self(image[None]))
+        measured = activation_bytes(self.model.modules, lambda: self(image[None]))
         return 2 * measured or image.numel() * image.element_size() * _UNKNOWN_ACTIVATIONS
 
 
 @contextmanager
 def frozen(
-    model: SegmentationModel, compute: Compute, device: torch.device, watch: Watch | None = None
+    model: SegmentationModel, compute: Compute, device: torch.device, watch: Watch | None = None, seed: int = 0
 ) -> Iterator[FrozenNetwork]:
     """Lend a network for explanation and give it back exactly as it was, by :func:`misure.models.lending.lent`.
 
@@ -304,6 +422,10 @@ def frozen(
         compute: Precision and batch size.
         device: Where the images are.
         watch: Sees every step of the explanation and can stop it.
+        seed: Of the random numbers that the network draws.
     """
-    with lent(model.module, compute, device):
-        yield FrozenNetwork(model, compute, device, watch)
+    lowest = replace(compute, channels_last=compute.channels_last and model.takes_channels_last)
+    with lent(model.network, lowest, device, seed) as sources:
+        network = FrozenNetwork(model, compute, device, watch, sources)
+        yield network
+        network.check_sound()

@@ -182,8 +182,16 @@ def test_neither_repeating_nor_batches_nor_memory_layouts_change_a_map(case, met
 
 
 def test_layers_of_a_plain_callable():
+    case = make_case("callable", 1, SIZES[0])
+    within, direct = (
+        explain(case, "seg_grad_cam", layer="bottleneck"),
+        explain(make_case("tensor", 1, SIZES[0]), "seg_grad_cam"),
+    )
+    for one, other in zip(within, direct, strict=True):
+        assert_same(one, other)
+    case.model = misure.SegmentationModel(lambda images: torch.cat([-images, images, images], 1))
     with pytest.raises(misure.MisureError, match=r"plain callable, not an nn\.Module, so it has no layers"):
-        explain(make_case("callable", 1, SIZES[0]), "seg_grad_cam")
+        explain(case, "seg_grad_cam")
 
 
 def test_the_network_comes_back_after_a_failure_inside_it(method):
@@ -192,7 +200,7 @@ def test_the_network_comes_back_after_a_failure_inside_it(method):
 
     def fail(*_):
         calls.append(1)
-        if len(calls) == 2:
+        if len(calls) == N_IMAGES + 1:  # the first after the reference predictions
             raise ArithmeticError("the network broke")
 
     handle = case.module.bottleneck.register_forward_pre_hook(fail)

@@ -49,7 +49,7 @@ def case(request):
 
 def test_only_convolutions_read_by_a_normalisation_alone_are_found(case):
     network, x = case
-    assert foldable_layers(network, lambda: network(x)) == [(network.a, network.norm_a), (network.b, network.norm_b)]
+    assert foldable_layers([network], lambda: network(x)) == [(network.a, network.norm_a), (network.b, network.norm_b)]
 
 
 @pytest.mark.parametrize("obstacle", ["hook", "training", "shared"])
@@ -64,7 +64,7 @@ def test_layers_that_must_stay_as_they_are_are_left_alone(case, obstacle):
         network.d.bias = None
         network.other = nn.Conv2d(1, 1, 1)
         network.other.weight = network.a.weight
-    assert foldable_layers(network, lambda: network(x)) == [(network.b, network.norm_b)]
+    assert foldable_layers([network], lambda: network(x)) == [(network.b, network.norm_b)]
 
 
 def test_a_weight_that_is_read_elsewhere_too_is_left_alone():
@@ -73,7 +73,7 @@ def test_a_weight_that_is_read_elsewhere_too_is_left_alone():
             return super().forward(x) + nn.functional.conv2d(x, self[0].weight)
 
     network = Reader(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)).eval()
-    assert foldable_layers(network, lambda: network(torch.rand(1, 1, 2, 2))) == []
+    assert foldable_layers([network], lambda: network(torch.rand(1, 1, 2, 2))) == []
 
 
 def test_an_identity_that_is_used_again_makes_no_pair():
@@ -83,7 +83,7 @@ def test_an_identity_that_is_used_again_makes_no_pair():
     for block in blocks[::2]:
         block[0].register_forward_hook(lambda *_: None)
     network = nn.Sequential(*blocks).eval()
-    found = foldable_layers(network, lambda: network(torch.rand(1, 1, 2, 2)))
+    found = foldable_layers([network], lambda: network(torch.rand(1, 1, 2, 2)))
     assert found == [(block[0], block[1]) for block in blocks[1::2]]
 
 
@@ -92,7 +92,7 @@ def test_results_and_gradients_agree(case):
     x.requires_grad_()
     plain = network(x)["out"]
     (gradient,) = torch.autograd.grad(plain.square().sum(), x)
-    with folded(foldable_layers(network, lambda: network(x))):
+    with folded(foldable_layers([network], lambda: network(x))):
         called = []
         handle = network.norm_a.register_forward_hook(lambda _m, given, out: called.append(given[0] is out))
         quick = network(x)["out"]
@@ -107,9 +107,9 @@ def test_given_back_bit_by_bit_after_an_exception(case):
     network, x = case
     before, parameters = copy.deepcopy(network.state_dict()), dict(network.named_parameters())
     storage = {name: p.data_ptr() for name, p in parameters.items()}
-    with folded(foldable_layers(network, lambda: network(x))):
+    with folded(foldable_layers([network], lambda: network(x))):
         assert not torch.equal(network.a.weight, before["a.weight"])
-    with pytest.raises(ZeroDivisionError), folded(foldable_layers(network, lambda: network(x))):
+    with pytest.raises(ZeroDivisionError), folded(foldable_layers([network], lambda: network(x))):
         1 / 0  # noqa: B018
     after = network.state_dict()
     assert list(after) == list(before)
@@ -137,18 +137,20 @@ def test_a_frozen_network_folds_where_the_setting_and_the_precision_allow_it(pre
 
 
 def test_without_normalisation_no_pass_is_spent():
-    assert foldable_layers(nn.Conv2d(1, 1, 3), lambda: pytest.fail("a pass was made")) == []
+    assert foldable_layers([nn.Conv2d(1, 1, 3)], lambda: pytest.fail("a pass was made")) == []
 
 
-def test_a_compiled_network_is_left_alone():
-    network = torch.compile(Branches().eval(), backend="eager")
-    assert foldable_layers(network, lambda: pytest.fail("a pass was made")) == []
+@pytest.mark.parametrize("wrap", [lambda n: torch.compile(n, backend="eager"), lambda n: n.forward, nn.DataParallel])
+def test_a_wrapped_network_folds_as_it_does_alone(wrap):
+    network, image = Branches(), torch.rand(1, 1, 6, 6)
+    with frozen(SegmentationModel(wrap(network)), Compute("32"), torch.device("cpu")) as lent, lent.folded(image[0]):
+        assert "forward" in vars(network.norm_a)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace:FutureWarning")  # to make the file that users bring
 def test_torchscript_runs_as_one_piece():
     network = torch.jit.trace(nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)).eval(), torch.rand(1, 1, 4, 4))
-    assert foldable_layers(network, lambda: network(torch.rand(1, 1, 4, 4))) == []
+    assert foldable_layers([network], lambda: network(torch.rand(1, 1, 4, 4))) == []
 
 
 @pytest.mark.parametrize(
@@ -200,5 +202,5 @@ class ByFunction(nn.Module):
 def test_layers_used_by_a_function_of_their_tensors_are_left_alone():
     torch.manual_seed(0)
     network = ByFunction().eval()
-    assert foldable_layers(network, lambda: network(torch.rand(1, 1, 8, 8))) == []
+    assert foldable_layers([network], lambda: network(torch.rand(1, 1, 8, 8))) == []
     assert not any(module._forward_hooks for module in network.modules())
