@@ -31,13 +31,14 @@ def own_pairs(source: Path) -> tuple[list[CaseFiles], dict[str, str]]:
             (NIfTI files of the same names, on the same grid; axes may be permuted or flipped).
 
     Returns:
-        Image and label of each case, and the names that have only one of them with the reason.
+        Image and label of each case; and the names that have only one of them, or are something else, with the reason.
 
     Raises:
         MisureError: If the folders are missing or no image has a label.
     """
-    images, labels = (_entries(source / part) for part in ("images", "labels"))
-    lonely = dict.fromkeys(labels.keys() - images.keys(), "missing partner: no image")
+    strange: dict[str, str] = {}
+    images, labels = (_entries(source / part, strange) for part in ("images", "labels"))
+    lonely = strange | dict.fromkeys(labels.keys() - images.keys(), "missing partner: no image")
     lonely |= dict.fromkeys(images.keys() - labels.keys(), "missing partner: no label")
     names = sorted(images.keys() & labels.keys())
     if not names:
@@ -55,8 +56,8 @@ def case_ids(n: int) -> list[int]:
     return [*ids[:-1], OWN_CASES + 3] if 0 < n < 3 else ids
 
 
-def _entries(folder: Path) -> dict[str, Path]:
-    """NIfTI files and sub-folders by name, without endings."""
+def _entries(folder: Path, strange: dict[str, str]) -> dict[str, Path]:
+    """NIfTI files and sub-folders by name, without endings; others go to ``strange``."""
     if not folder.is_dir():
         raise MisureError(
             f"{folder} is not a folder: a source has either the official img????.nii.gz and label????.nii.gz, "
@@ -64,7 +65,11 @@ def _entries(folder: Path) -> dict[str, Path]:
         )
     entries: dict[str, Path] = {}
     for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
-        if path.is_dir() or is_nifti(path):
+        if not path.exists():
+            strange[f"{folder.name}/{path.name}"] = "a link to nothing"
+        elif not path.is_dir() and not is_nifti(path):
+            strange[f"{folder.name}/{path.name}"] = "neither NIfTI (.nii, .nii.gz) nor the folder of a DICOM series"
+        else:
             name = path.name if path.is_dir() else image_name(path)
             if name in entries:
                 raise MisureError(f"{folder} has {entries[name].name} and {path.name}: keep one of them")

@@ -86,7 +86,9 @@ def available(
     return Available("stand-in", _phantom_origin(phantom), {} if ready else None, to_write=size)
 
 
-def prepare_synapse(data_root: Path | str, source: Path | str | None = None, labels: str = "btcv") -> str:
+def prepare_synapse(
+    data_root: Path | str, source: Path | str | None = None, labels: str = "btcv", *, strict: bool = False
+) -> str:
     """Prepare official or own volumes into ``<data_root>/synapse/prepared``.
 
     Args:
@@ -94,12 +96,13 @@ def prepare_synapse(data_root: Path | str, source: Path | str | None = None, lab
         source: Where the volumes are; None means under ``<data_root>/synapse``. Official file names are
             taken as they are, otherwise see :func:`misure.datasets.synapse.own_ct.own_pairs`.
         labels: How own labels are numbered: ``btcv`` or ``totalsegmentator``.
+        strict: Whether a volume that is rejected is an error, raised when the others are prepared.
 
     Returns:
         What came out, in a few lines.
 
     Raises:
-        MisureError: If there are no volumes, or the disk does not take the slices.
+        MisureError: If there are no volumes, or the disk does not take the slices, or some were rejected.
     """
     if labels not in LABEL_MAPS:
         raise MisureError(f"labels={labels} is not known{did_you_mean(labels, LABEL_MAPS)}")
@@ -110,7 +113,8 @@ def prepare_synapse(data_root: Path | str, source: Path | str | None = None, lab
     if not folder.is_dir():
         raise MisureError(f"source={source} is not a folder: name the unpacked archive or a folder of your own scans")
     if pairs := find_pairs(folder):
-        return prepare(pairs, root / "prepared").summary
+        official = prepare(pairs, root / "prepared")
+        return _told(official.summary, len(official.lost), strict)
     if (root / "own").is_dir():
         raise MisureError(
             f"{root} has own scans that an earlier version prepared: remove its folders own and prepared first"
@@ -125,7 +129,14 @@ def prepare_synapse(data_root: Path | str, source: Path | str | None = None, lab
     if not cases:
         raise MisureError(f"{folder}: no volume can be used; {done.summary}")
     used = [f"{image_name(Path(case.files[0].name))} is {name}, {case.split}" for name, case in sorted(cases.items())]
-    return "\n".join([done.summary, *used, *(f"rejected: {name}: {lonely[name]}" for name in sorted(lonely))])
+    text = "\n".join([done.summary, *used, *(f"rejected: {name}: {lonely[name]}" for name in sorted(lonely))])
+    return _told(text, len(done.lost) + len(lonely), strict)
+
+
+def _told(text: str, n_lost: int, strict: bool) -> str:
+    if strict and n_lost:
+        raise MisureError(f"{text}\nvolumes that are not used: {n_lost}, the others are prepared")
+    return text
 
 
 def _sources(root: Path) -> tuple[list[Path], list[CaseFiles]]:
