@@ -14,6 +14,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
@@ -84,6 +85,14 @@ def plain_tensor(name: str, value: Any) -> Tensor:
 def is_real(values: Tensor) -> bool:
     """Say whether a tensor has a floating type that networks calculate in."""
     return values.dtype in _FLOATS
+
+
+def check_memory(name: str, value: int, n_bytes: int) -> None:
+    """Raise a MisureError if a number asks for more than the free memory: a system would kill rather than refuse."""
+    free = psutil.virtual_memory().available
+    if n_bytes > free:
+        needed = f"{n_bytes / 1e9:.3g} GB of memory, {free / 1e9:.1f} GB are free"
+        raise MisureError(f"{name}={shown(value)} takes about {needed}: choose a smaller number")
 
 
 def path_of(name: str, value: Any) -> Path:

@@ -16,7 +16,8 @@ HOUSE = Path(misure.__file__).parent
 
 FLOORS = (
     ("errors", "randomness", "plotting"),
-    ("progress", "validation", "regions"),
+    ("progress", "validation"),
+    ("regions",),
     ("io",),
     ("datasets",),
     ("models",),

@@ -144,3 +144,41 @@ def test_a_value_or_one_line(call, parameter, tmp_path, monkeypatch):
         except Exception as error:  # noqa: BLE001 - what must not happen
             faults.append(f"{kind}: {type(error).__name__}: {error}")
     assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "value"),
+    [
+        ("msr", "mask_size", 10**6),
+        ("extremal_perturbation", "mask_size", 10**7),
+        ("grid_saliency", "grid", 10**6),
+        ("meaningful_perturbation", "grid", 10**9),
+        ("rise", "grid", 10**6),
+        ("smooth_grad", "n_samples", 10**11),
+        ("integrated_gradients", "n_steps", 10**7),
+        ("msr", "mask_size", 2**63 - 1),
+    ],
+)
+def test_more_than_the_memory_is_refused_before_it_is_taken(method, name, value):
+    """Such numbers were allocated, and the process killed."""
+    with pytest.raises(misure.MisureError, match=rf"^{name}={value} takes about \S+ GB of memory, .* choose a smaller"):
+        explained_by(method, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("method", "counts"),
+    [
+        ("rise", {"n_masks": 10**12}),
+        ("rise", {"n_masks": 10**12, "tolerance": 0.0}),
+        ("msr", {"n_iterations": 10**12}),
+        ("meaningful_perturbation", {"n_iterations": 10**12, "grid": 3}),
+        ("occlusion", {"window": 10**12, "stride": 10**12}),
+    ],
+)
+def test_counts_without_end_take_no_memory_and_can_be_ended(method, counts):
+    def watch(progress: misure.Progress) -> None:
+        if progress.done:
+            raise misure.CancelledError("enough")
+
+    with pytest.raises(misure.CancelledError, match="enough"):
+        explain(misure.EXPLAINERS[method](**counts), watch=watch)

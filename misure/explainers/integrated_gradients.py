@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -50,6 +51,10 @@ class IntegratedGradients(CaptumExplainer):
     def passes(self) -> tuple[int, int]:
         """One gradient per step."""
         return (0, self.n_steps)
+
+    def values_held(self, image: Tensor) -> Mapping[str, int]:
+        """All points on the way with their gradients, and the matrix whose eigenvalues are Gauss's points."""
+        return {"n_steps": 4 * self.n_steps * image.numel() + 4 * self.n_steps**2 * (self.rule == "gausslegendre")}
 
     def attributions(self, captum: Any, network: FrozenNetwork, image: Tensor, score: Score) -> Tensor:
         """Return the map of one image: >= 0 unless signed, not scaled."""

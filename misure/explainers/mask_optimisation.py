@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -20,6 +20,9 @@ from misure.validation import Count, Share, Weight
 
 _DICE_EPSILON = 1e-7
 """The epsilon of equation 1, which the paper leaves open; 1e-7 is negligible beside one pixel."""
+
+COPIES = 7
+"""Of a mask while it is optimised: itself, gradient, two moments, before the step, chosen, a difference."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,10 @@ class OptimisedMask(Explainer):
         """One gradient per iteration."""
         return (0, self.n_iterations)
 
+    def values_held(self, image: Tensor) -> Mapping[str, int]:
+        """The mask, its gradient, the optimiser's moments and copies."""
+        return {"grid": COPIES * self.grid ** (image.ndim - 1)}
+
     @abstractmethod
     def problem(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> MaskProblem:
         """Say what is minimised for a batch."""
@@ -221,6 +228,10 @@ class PrunedRegion(SufficientRegion):
     def descent(self) -> Descent:
         """The optimiser's settings."""
         return Descent(lr=self.lr, n_iterations=self.n_iterations)
+
+    def values_held(self, image: Tensor) -> Mapping[str, int]:
+        """The mask, its gradient, the optimiser's moments and copies."""
+        return {"mask_size": COPIES * self.mask_size ** (image.ndim - 1)}
 
     @abstractmethod
     def problem(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch, regions: Tensor) -> MaskProblem:

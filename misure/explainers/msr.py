@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -10,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from misure.explainers.mask_optimisation import (
+    COPIES,
     Descent,
     MaskProblem,
     PrunedRegion,
@@ -99,6 +102,10 @@ class MSR(PrunedRegion):
             clamp_start=self.clamp_start,
             returned=self.returned,
         )
+
+    def values_held(self, image: Tensor) -> Mapping[str, int]:
+        """As many as any pruned region's, of the mask's own shape."""
+        return {"mask_size": COPIES * math.prod(mask_shape(self.mask_size, image.shape[1:]))}
 
     def problem(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch, regions: Tensor) -> MaskProblem:
         """Equation 1 for a batch."""

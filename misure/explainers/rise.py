@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -78,6 +78,10 @@ class RISE(Explainer):
     def passes(self) -> tuple[int, int]:
         """One forward pass per mask."""
         return (self.n_masks, 0)
+
+    def values_held(self, image: Tensor) -> Mapping[str, int]:
+        """The draws of one mask's cells, in 64 bits, with those that share their strata."""
+        return {"grid": 4 * (BLOCK if self.stratified else 1) * self.grid ** (image.ndim - 1)}
 
     @torch.no_grad()
     def saliency_maps(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> SaliencyMaps:

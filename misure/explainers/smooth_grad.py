@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -45,6 +46,10 @@ class SmoothGrad(CaptumExplainer):
     def passes(self) -> tuple[int, int]:
         """One gradient per noisy copy."""
         return (0, self.n_samples)
+
+    def values_held(self, image: Tensor) -> Mapping[str, int]:
+        """All noisy copies, their noise and their gradients."""
+        return {"n_samples": 4 * self.n_samples * image.numel()}
 
     def attributions(self, captum: Any, network: FrozenNetwork, image: Tensor, score: Score) -> Tensor:
         """Return the map of one image: >= 0, not scaled."""
