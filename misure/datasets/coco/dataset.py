@@ -26,6 +26,7 @@ from misure.datasets.coco.protocol import (
     read_annotations,
 )
 from misure.datasets.coco.source import CocoFiles, locate
+from misure.datasets.coco.values import Identity
 from misure.datasets.credit import OWN_LICENCE, Credit
 from misure.datasets.synthetic.scenes import SceneSpec
 from misure.errors import MisureError, some
@@ -153,15 +154,15 @@ class CocoDataset(Dataset[dict[str, Tensor]]):
         scale = NATIVE_SIDE / min(width, height)
         return round(height * scale), round(width * scale)
 
-    def _path(self, image_id: int) -> Path:
+    def _path(self, image_id: Identity) -> Path:
         return self.files.images / str(self._coco.imgs[image_id]["file_name"])
 
-    def _digest(self, image_id: int) -> str:
+    def _digest(self, image_id: Identity) -> str:
         path = self._path(image_id)
         with reading(path, "it was there before: put it back, or run this again"):
             return file_digest(path)
 
-    def _fault(self, image_id: int) -> str | None:
+    def _fault(self, image_id: Identity) -> str | None:
         """Say why an image cannot be used, if so."""
         entry = self._coco.imgs[image_id]
         height, width = self._size(entry["width"], entry["height"])

@@ -51,6 +51,7 @@ class CocoDownload:
         fetched: Those that were downloaded, by file name.
         not_served: Those that the server does not have: its answer by file name.
         damaged: Those that came damaged at every attempt: the reason by file name.
+        left_out: Reasons for entries of the annotation file that cannot be used.
     """
 
     folder: Path
@@ -59,13 +60,17 @@ class CocoDownload:
     fetched: dict[str, FileRecord] = field(default_factory=dict)
     not_served: dict[str, str] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         megabytes = sum(record.bytes for record in self.fetched.values()) / 1e6
         here = f"{self.there + len(self.fetched)} of {self.needed} images are in {self.folder / IMAGES}"
         how = f"{len(self.fetched)} downloaded ({megabytes:.1f} MB), {self.there} skipped because they were there"
         lacking = f"{len(self.not_served)} not on the server: {_named(self.not_served)}" if self.not_served else ""
-        return "\n".join(line for line in (f"COCO-2017: {here}: {how}", lacking) if line)
+        unread = (
+            f"{len(self.left_out)} entries of {ANNOTATIONS} left out: {some(self.left_out)}" if self.left_out else ""
+        )
+        return "\n".join(line for line in (f"COCO-2017: {here}: {how}", lacking, unread) if line)
 
 
 def download_coco(
@@ -86,7 +91,7 @@ def download_coco(
     done = CocoDownload(Path(data_root) / "coco")
     labels = class_ids(classes)
     with _kept_records(done.folder / RECORDS) as records:
-        coco = _annotations(done.folder, server, records)
+        coco, done.left_out = _annotations(done.folder, server, records)
         entries = [coco.imgs[image] for image in choose_images(coco, labels, images_per_class, seed)]
         missing = [
             entry
@@ -118,21 +123,20 @@ def _kept_records(path: Path) -> Iterator[_Records]:
             write_records(path, records)
 
 
-def _annotations(folder: Path, server: CocoServer, records: _Records) -> COCO:
+def _annotations(folder: Path, server: CocoServer, records: _Records) -> tuple[COCO, list[str]]:
     """Read the annotation file, downloaded if it is missing or damaged."""
     path = folder / ANNOTATIONS
     try:
-        coco, _ = read_annotations(path)
+        read = read_annotations(path)
     except MisureError:
-        coco = None
-    if coco is None:
         _fetch_annotations(folder, server)
-        coco, _ = read_annotations(path)
+        read = read_annotations(path)
         records[ANNOTATIONS] = FileRecord.of(path, server.archive)
-    elif ANNOTATIONS in records and records[ANNOTATIONS].sha256 != file_digest(path):
-        advice = f"delete it (for a new one) or {RECORDS} (to keep it)"
-        raise MisureError(f"{path} has changed since {RECORDS} was written: {advice}")
-    return coco
+    else:
+        if ANNOTATIONS in records and records[ANNOTATIONS].sha256 != file_digest(path):
+            advice = f"delete it (for a new one) or {RECORDS} (to keep it)"
+            raise MisureError(f"{path} has changed since {RECORDS} was written: {advice}")
+    return read
 
 
 def _fetch_annotations(folder: Path, server: CocoServer) -> None:

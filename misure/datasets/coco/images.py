@@ -16,6 +16,7 @@ from torchvision.transforms.functional import InterpolationMode, resize
 
 from misure.datasets.coco.protocol import COCO_IDS, CROWD
 from misure.datasets.coco.shapes import drawn
+from misure.datasets.coco.values import Identity
 from misure.io.images import in_channels
 from misure.io.pictures import check_pixels, fractions, opened
 from misure.io.reading import ImageFileError
@@ -72,7 +73,7 @@ def _opened(path: Path, size: tuple[int, int]) -> Iterator[Image.Image]:
         yield image
 
 
-def label_map(coco: COCO, image_id: int) -> NDArray[np.uint8]:
+def label_map(coco: COCO, image_id: Identity) -> NDArray[np.uint8]:
     """Draw an image's annotations: VOC labels, :data:`UNLABELLED` where objects overlap and on crowds.
 
     Categories without a VOC label count as background.

@@ -12,10 +12,12 @@ from typing import Any
 from pycocotools.coco import COCO
 
 from misure.datasets.coco.shapes import sound
+from misure.datasets.coco.values import Identity, file_name_of, flag_of, identity_of, whole_number, whole_of
 from misure.datasets.credit import LICENCE_TEXTS, UNKNOWN_LICENCE, Credit
 from misure.errors import MisureError
 from misure.io.reading import reading
 from misure.randomness import permutation
+from misure.validation import shown
 
 _VOC = """background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person
     pottedplant sheep sofa train tvmonitor"""
@@ -49,12 +51,13 @@ def read_annotations(path: Path) -> tuple[COCO, list[str]]:
         MisureError: If it is missing, damaged or something else.
     """
     with reading(path, "place COCO's annotation file there"):
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_bytes())
     _check_kind(path, content)
-    images, faults = _without_faults("image", content["images"], _image_fault)
+    images, faults = _without_faults("image", content["images"], _read_image)
+    images, ambiguous = _of_one_identity(images)
     sizes = {image["id"]: (image["height"], image["width"]) for image in images}
-    annotations, more = _without_faults("annotation", content["annotations"], lambda a: _annotation_fault(a, sizes))
-    faults += more
+    annotations, more = _without_faults("annotation", content["annotations"], lambda a: _read_annotation(a, sizes))
+    faults += ambiguous + more
     if not annotations:
         raise MisureError(f"{path} has no annotation that can be used: {'; '.join(faults[:1]) or 'the list is empty'}")
     coco = COCO()
@@ -76,13 +79,13 @@ def class_ids(names: Sequence[str]) -> tuple[int, ...]:
     return tuple(VOC_NAMES.index(name) for name in names)
 
 
-def annotated_classes(coco: COCO, image_id: int) -> set[int]:
+def annotated_classes(coco: COCO, image_id: Identity) -> set[int]:
     """Return the VOC labels with at least one object of their own in an image (a crowd is not one)."""
     categories = {a["category_id"] for a in coco.imgToAnns[image_id] if not a.get(CROWD)}
     return {label for label, category in enumerate(COCO_IDS) if label and category in categories}
 
 
-def choose_images(coco: COCO, classes: Sequence[int], per_class: int, seed: int) -> list[int]:
+def choose_images(coco: COCO, classes: Sequence[int], per_class: int, seed: int) -> list[Identity]:
     """Draw the images that the protocol needs, from annotations alone.
 
     For every class at most ``per_class`` images in which it is annotated, in an order keyed by (seed, class).
@@ -96,13 +99,17 @@ def choose_images(coco: COCO, classes: Sequence[int], per_class: int, seed: int)
     Returns:
         Ids of the images, sorted, each once.
     """
-    chosen: set[int] = set()
-    annotated = {image: annotated_classes(coco, image) for image in sorted(coco.imgs)}
+    chosen: set[Identity] = set()
+    annotated = {image: annotated_classes(coco, image) for image in sorted(coco.imgs, key=_numbers_first)}
     for label in classes:
         images = [image for image, labels in annotated.items() if label in labels]
         order = permutation(len(images), seed, _CLASS_KEY, label)
         chosen.update(images[i] for i in order[:per_class])
-    return sorted(chosen)
+    return sorted(chosen, key=_numbers_first)
+
+
+def _numbers_first(identity: Identity) -> tuple[bool, Identity]:
+    return isinstance(identity, str), identity
 
 
 def credit_of(coco: COCO, image: Mapping[str, Any]) -> Credit:
@@ -136,43 +143,56 @@ def _check_kind(path: Path, content: Any) -> None:
 
 def _categories(content: dict[str, Any]) -> list[dict[str, Any]]:
     listed = [category for category in content["categories"] if isinstance(category, dict)]
-    return [category for category in listed if isinstance(category.get("id"), int)]
+    numbers = [whole_number(category.get("id")) for category in listed]
+    return [category | {"id": n} for category, n in zip(listed, numbers, strict=True) if n is not None]
 
 
 def _without_faults(
-    kind: str, entries: list[Any], fault: Callable[[dict[str, Any]], str | None]
+    kind: str, entries: list[Any], read: Callable[[dict[str, Any]], None]
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the entries without a fault, and the faults of the others."""
+    """Return the entries that can be read, and the faults of the others."""
     sound, faults = [], []
     for place, entry in enumerate(entries):
-        reason = fault(entry) if isinstance(entry, dict) else "it is no list of properties"
-        if reason is None:
-            sound.append(entry)
+        name = entry.get("id") if isinstance(entry, dict) else None
+        called = f"{kind} {f'at place {place}' if name is None else shown(name)}"
+        if not isinstance(entry, dict):
+            faults.append(f"{called}: it is no list of properties")
+            continue
+        try:
+            read(entry)
+        except ValueError as error:
+            faults.append(f"{called}: {error}")
         else:
-            number = entry.get("id") if isinstance(entry, dict) else None
-            faults.append(f"{kind} {f'at place {place}' if number is None else number}: {reason}")
+            sound.append(entry)
     return sound, faults
 
 
-def _lacking(entry: Mapping[str, Any], **kinds: type) -> str | None:
-    return next((f"it has no {key}" for key, kind in kinds.items() if not isinstance(entry.get(key), kind)), None)
+def _read_image(image: dict[str, Any]) -> None:
+    """Put plain values into an image's entry, or raise a ValueError that says what is wrong with it."""
+    image["file_name"] = file_name_of(image, "file_name")
+    image["id"] = identity_of(image, "id")
+    image |= {side: whole_of(image, side) for side in ("height", "width")}
+    if min(image["height"], image["width"]) < 1:
+        raise ValueError("it has no pixels")
 
 
-def _image_fault(image: dict[str, Any]) -> str | None:
-    if lacking := _lacking(image, file_name=str, id=int, height=int, width=int):
-        return lacking
-    return None if min(image["height"], image["width"]) > 0 else "it has no pixels"
+def _of_one_identity(images: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return images each once, without those that share their identity with another, and the faults of these."""
+    by_identity: dict[Identity, list[dict[str, Any]]] = {}
+    for image in images:
+        by_identity.setdefault(image["id"], []).append(image)
+    names = {identity: {image["file_name"] for image in same} for identity, same in by_identity.items()}
+    faults = [f"image {identity}: {len(of)} images have this id" for identity, of in names.items() if len(of) > 1]
+    return [same[0] for identity, same in by_identity.items() if len(names[identity]) == 1], faults
 
 
-def _annotation_fault(annotation: dict[str, Any], sizes: Mapping[int, tuple[int, int]]) -> str | None:
-    """Say why an annotation cannot be used; of one that can, what cannot be drawn is removed."""
-    if lacking := _lacking(annotation, id=int, image_id=int, category_id=int):
-        return lacking
+def _read_annotation(annotation: dict[str, Any], sizes: Mapping[Identity, tuple[int, int]]) -> None:
+    """Put plain values into an annotation, without what cannot be drawn, or raise a ValueError that says why."""
+    annotation["id"] = identity_of(annotation, "id")
+    annotation["image_id"] = identity_of(annotation, "image_id")
+    annotation["category_id"] = whole_of(annotation, "category_id")
+    annotation[CROWD] = int(flag_of(annotation, CROWD))
     if annotation["image_id"] not in sizes:
-        return f"image {annotation['image_id']} is not listed"
+        raise ValueError(f"image {annotation['image_id']} is not listed")
     if annotation["category_id"] in COCO_IDS[1:]:  # others are never drawn
-        try:
-            annotation["segmentation"] = sound(annotation.get("segmentation"), *sizes[annotation["image_id"]])
-        except ValueError as error:
-            return str(error)
-    return None
+        annotation["segmentation"] = sound(annotation.get("segmentation"), *sizes[annotation["image_id"]])

@@ -159,7 +159,8 @@ def test_an_archive_that_is_something_else_is_refused(server, tmp_path, body, di
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"file_name": "../../outside.jpg"}, "no plain file name"),
+        ({"file_name": "../../outside.jpg"}, "no file of the folder"),
+        ({"file_name": "folder/outside.jpg"}, "no plain file name"),
         ({"coco_url": "file:///etc/passwd"}, "file:///etc/passwd cannot be reached"),
     ],
 )

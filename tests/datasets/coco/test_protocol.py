@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
+import time
+import warnings
 from itertools import pairwise
 
 import numpy as np
+import pycocotools.mask
 import pytest
 from coco_files import LICENCES, VOC_CLASSES, CocoFolder, box, picture, run_lengths
 from hypothesis import given
@@ -23,7 +26,7 @@ from misure.datasets.coco.protocol import (
     credit_of,
     read_annotations,
 )
-from misure.datasets.coco.shapes import sound
+from misure.datasets.coco.shapes import drawn, sound
 from misure.datasets.credit import UNKNOWN_LICENCE
 from misure.errors import MisureError
 
@@ -157,17 +160,24 @@ MANY = 18 * 24
     [
         (None, "it has no segmentation"),
         ([], "its segmentation is empty"),
-        ([2, 2, 9, 2, 9, 9], "none of its polygons covers anything"),
+        (float("nan"), "it has no segmentation but nan"),
+        ("[[2, 2, 9, 2, 9, 9]]", r"it has no segmentation but '[[2, 2, 9, 2, 9, 9]]'"),
         ([[2, 2, 9, 9]], "none of its polygons covers anything"),
-        ([list("229299")], "none of its polygons covers anything"),
+        ([[*POINTS, "x", "y"]], "a coordinate of its polygons is 'x', no number"),
+        ([POINTS, [*POINTS[:5], None]], "a coordinate of its polygons is None, no number"),
+        ([POINTS, None], "its polygons hold None"),
         ([[3, 3] * 3], "none of its polygons covers anything"),
         ([[x + 24 for x in POINTS]], "none of its polygons covers anything"),
-        ([[*POINTS[:5], float("nan")]], "none of its polygons covers anything"),
+        ([[*POINTS[:5], float("nan")]], "a coordinate of its polygons is nan, no number"),
         ([[*POINTS[:5], -1e9]], "none of its polygons covers anything"),
         ({"counts": [10, MANY - 10], "size": [24, 18]}, "its run lengths are not of the image's size"),
         ({"size": [18, 24]}, "its run lengths are no list of whole numbers"),
         ({"counts": [10, -10, MANY], "size": [18, 24]}, "its run lengths are no list of whole numbers"),
-        ({"counts": "[26<0000000[8", "size": [18, 24]}, "its run lengths are no list of whole numbers"),
+        ({"counts": "[26<0000000[8\0", "size": [18, 24]}, "its run lengths are no list of whole numbers"),
+        ({"counts": "[26<0000000[8"[:-1] + "o", "size": [18, 24]}, "its run lengths are no list of whole numbers"),
+        ({"counts": "o" * 10**6 + "1", "size": [18, 24]}, "its run lengths are no list of whole numbers"),  # linear
+        ({"counts": "ooooooo0", "size": [18, 24]}, "its run lengths are no list of whole numbers"),
+        ({"counts": [10, "many"], "size": [18, 24]}, "its run lengths are no list of whole numbers"),
         ({"counts": [10, 20], "size": [18, 24]}, "its run lengths do not fill the image"),
         ({"counts": [MANY], "size": [18, 24]}, "it covers nothing"),
     ],
@@ -176,7 +186,9 @@ def test_shapes_that_cannot_be_drawn(tmp_path, segmentation, reason):
     folder = CocoFolder(tmp_path)
     folder.add([(3, segmentation), (1, [POINTS])])
     folder.write()
+    start = time.process_time()
     coco, faults = read_annotations(folder.annotations)
+    assert time.process_time() - start < 5
     assert faults == [f"annotation 1: {reason}"]
     assert annotated_classes(coco, 1) == {15}
 
@@ -184,6 +196,153 @@ def test_shapes_that_cannot_be_drawn(tmp_path, segmentation, reason):
 def test_sound_parts_of_a_polygon_remain():
     assert sound([[1, 1], POINTS, [2, 2, 9, 9]], 18, 24) == [POINTS]
     assert sound([[-240, 0, 240, 0, 0, 240]], 18, 24) == [[-240, 0, 240, 0, 0, 240]]
+
+
+def masks_of_pycocotools(content):
+    """What pycocotools draws of each annotation, with plain numbers."""
+    coco = COCO()
+    coco.dataset = content
+    coco.createIndex()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
+        return [coco.annToMask(annotation) for annotation in content["annotations"]]
+
+
+MASK = picture()[..., 0] > 128
+PACKED = pycocotools.mask.encode(np.asfortranarray(MASK, np.uint8))["counts"].decode()
+OTHER_TYPES = {
+    "as they are": lambda content: content,
+    "40.0": lambda content: retyped(content, float),
+    "text": lambda content: retyped(content, str),
+    "40.0 as text": lambda content: retyped(content, lambda n: f" {float(n)} "),
+    "UTF-16": lambda content: content,
+    "images by number, annotations by text": lambda content: (
+        content | {"annotations": retyped(content, str)["annotations"]}
+    ),
+}
+
+
+def retyped(value, kind, key=""):
+    if isinstance(value, dict):
+        return {k: retyped(v, kind, k) for k, v in value.items()}
+    if isinstance(value, list):
+        return [retyped(v, kind, key) for v in value]
+    return kind(value) if isinstance(value, int | float) and key != "license" else value
+
+
+@pytest.mark.parametrize("types", OTHER_TYPES)
+def test_numbers_of_other_types_are_the_same_numbers(tmp_path, types):
+    shapes = [[POINTS], [POINTS, [12.5, 1, 20, 3.25, 15, 14]], run_lengths(MASK)]
+    folder = CocoFolder(tmp_path)
+    folder.add([(3, shape) for shape in shapes])
+    folder.add([(1, [POINTS])], crowds=[(17, run_lengths(MASK))])
+    expected = masks_of_pycocotools(copy.deepcopy(folder.content))
+    text = json.dumps(OTHER_TYPES[types](folder.content))
+    folder.annotations.write_bytes(text.encode("utf-16" if "UTF-16" in types else "utf-8-sig"))
+    coco, faults = read_annotations(folder.annotations)
+    assert faults == []
+    assert sorted(coco.imgs) == [1, 2]
+    assert [(image["height"], image["width"]) for image in coco.imgs.values()] == [(18, 24), (18, 24)]
+    found = [annotation for image in (1, 2) for annotation in coco.imgToAnns[image]]
+    assert [a["iscrowd"] for a in found] == [0, 0, 0, 0, 1]
+    assert [a["category_id"] for a in found] == [3, 3, 3, 1, 17]
+    for annotation, mask in zip(found, expected, strict=True):
+        assert np.array_equal(drawn(annotation["segmentation"], 18, 24), mask)
+    assert annotated_classes(coco, 1) == {7}
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "same"),
+    [
+        ({"counts": PACKED, "size": [18, 24]}, run_lengths(MASK)),
+        ({"counts": PACKED, "size": ["18", 24.0]}, run_lengths(MASK)),
+        ({"counts": [str(n) for n in run_lengths(MASK)["counts"]], "size": [18, 24]}, run_lengths(MASK)),
+        (POINTS, [POINTS]),
+        ([[f"{n:.1f}" for n in POINTS]], [POINTS]),
+        ([["2", 2, "9", 2.0, "9e0", "+9"]], [POINTS]),
+    ],
+)
+def test_shapes_as_tools_write_them(segmentation, same):
+    assert np.array_equal(drawn(sound(segmentation, 18, 24), 18, 24), drawn(sound(same, 18, 24), 18, 24))
+
+
+@given(
+    lengths=st.lists(st.integers(0, 40), min_size=2, max_size=60).filter(lambda n: sum(n[1::2]) > 0),
+    big=st.integers(0, 10**6),
+)
+def test_packed_run_lengths_are_those_of_pycocotools(lengths, big):
+    lengths = [*lengths, big]
+    height, width = sum(lengths), 1
+    packed = pycocotools.mask.frPyObjects({"counts": lengths, "size": [height, width]}, height, width)
+    assert sound({"counts": packed["counts"].decode(), "size": [height, width]}, height, width)["counts"] == lengths
+
+
+@pytest.mark.parametrize(
+    ("crowd", "expected"),
+    [
+        *((crowd, 1) for crowd in (True, "1", 1.0, "true")),
+        *((crowd, 0) for crowd in (False, "0", "False", None, float("nan"))),
+        ("maybe", "its iscrowd is 'maybe', neither 0 nor 1"),
+        (2, "its iscrowd is 2, neither 0 nor 1"),
+    ],
+)
+def test_crowds_as_tools_write_them(tmp_path, crowd, expected):
+    folder = CocoFolder(tmp_path)
+    folder.add([(3, [POINTS]), (1, [POINTS])])
+    folder.content["annotations"][0]["iscrowd"] = crowd
+    del folder.content["annotations"][1]["iscrowd"]
+    folder.write()
+    coco, faults = read_annotations(folder.annotations)
+    if isinstance(expected, str):
+        assert faults == [f"annotation 1: {expected}"]
+    else:
+        assert (faults, [a["iscrowd"] for a in coco.imgToAnns[1]]) == ([], [expected, 0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"height": "tall"}, "its height is 'tall', no whole number"),
+        ({"height": 40.5}, "its height is 40.5, no whole number"),
+        ({"height": None}, "its height is null"),
+        ({"width": True}, "its width is True, no whole number"),
+        ({"width": float("nan")}, "its width is nan, no whole number"),
+        ({"width": "9" * 5000}, "its width is '99999"),
+        ({"width": -24}, "it has no pixels"),
+        ({"id": [1]}, "its id is [1], neither a whole number nor text"),
+        ({"id": ""}, "its id is '', neither a whole number nor text"),
+        ({"file_name": 12}, "its file_name is 12, no name"),
+        ({"file_name": "../outside.jpg"}, "its file_name is '../outside.jpg', which is no file of the folder"),
+        ({"file_name": "/etc/passwd"}, "its file_name is '/etc/passwd', which is no file of the folder"),
+        ({"file_name": "a\0b.jpg"}, r"its file_name is 'a\x00b.jpg', which is no file of the folder"),
+    ],
+)
+def test_what_is_wrong_with_a_value_is_said(tmp_path, changes, reason):
+    folder = CocoFolder(tmp_path)
+    folder.add([(3, [POINTS])])
+    folder.add([(3, [POINTS])])
+    folder.content["images"][0] |= changes
+    folder.write()
+    coco, (fault, follows) = read_annotations(folder.annotations)
+    assert list(coco.imgs) == [2]
+    assert reason in fault
+    assert follows == "annotation 1: image 1 is not listed"
+
+
+def test_identities(tmp_path):
+    """Text is an identity as well; one that two files share is none; the same image twice is one."""
+    folder = CocoFolder(tmp_path)
+    for _ in range(4):
+        folder.add([(3, [POINTS])])
+    images, annotations = folder.content["images"], folder.content["annotations"]
+    images[0]["id"] = annotations[0]["image_id"] = "street_1"
+    images[2]["id"] = 2
+    images.append(dict(images[3]))
+    folder.write()
+    coco, faults = read_annotations(folder.annotations)
+    assert list(coco.imgs) == ["street_1", 4]
+    assert choose_images(coco, LABELS, 9, 0) == [4, "street_1"]
+    assert faults == ["image 2: 2 images have this id"] + [f"annotation {n}: image {n} is not listed" for n in (2, 3)]
 
 
 def test_entries_that_belong_nowhere(tmp_path):
