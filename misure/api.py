@@ -37,14 +37,19 @@ def explain(
     batch_size: int | str = "auto",
     allow_tf32: bool = False,
     fold: bool = True,
+    channels_last: bool = True,
     watch: Watch | None = None,
     **parameters: Any,
 ) -> Any:
     """Explain why a network segments an object in one image or a batch.
 
     Args:
-        model: An ``nn.Module``, any callable that returns logits, or a :class:`SegmentationModel`. It is
-            given back exactly as it was.
+        model: An ``nn.Module``, any callable that returns logits, or a :class:`SegmentationModel`. It runs on copies of
+            the images, in evaluation mode, and is given back exactly as it was; so is a module that a callable hides
+            in its closure, object, arguments or globals. Of what is hidden elsewhere (a network that the callable
+            loads, or one in another process) nothing is promised: it runs in the mode that it is in. A compiled
+            network runs as what it was compiled from. One that stays random in evaluation mode is seeded by the
+            method's ``seed``, with a warning.
         image: float, C x H x W or N x C x H x W, normalised as the network expects. A network whose first
             convolution is three-dimensional takes C x D x H x W or N x C x D x H x W. A NumPy array is copied.
         target: A class index (also a whole float, or a scalar of NumPy or PyTorch) or name, or for a batch a list or
@@ -60,6 +65,7 @@ def explain(
         batch_size: Perturbed images per forward pass, or ``"auto"``.
         allow_tf32: See :class:`misure.models.compute.Compute`.
         fold: Likewise.
+        channels_last: Likewise; only a network that reckons with strides itself (``as_strided``) needs it false.
         watch: Called between the method's steps with a :class:`misure.progress.Progress`; whatever it raises, such as
             :class:`misure.progress.CancelledError`, ends the explanation.
         **parameters: The method's parameters, such as ``lr`` and ``lam`` of MSR.
@@ -79,7 +85,7 @@ def explain(
     else:
         explainer = make_explainer(method, **parameters)
     wrapped = SegmentationModel.of(model)
-    compute = Compute(precision, batch_size, allow_tf32, fold=fold)
+    compute = Compute(precision, batch_size, allow_tf32, channels_last, fold)
     given = plain_tensor("the image", image)
     single = given.ndim == (4 if takes_volumes(wrapped) else 3)
     images = check_images(given[None] if single else given, wrapped)
