@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import math
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
 import nibabel
 import numpy as np
+from nibabel.imageglobals import LoggingOutputSuppressor
 
 from misure.io.atomic import replacing
 from misure.io.reading import ImageFileError, check_file, reading
@@ -38,7 +41,7 @@ def read_nifti(path: Path) -> Volume:
         ImageFileError: If it is missing, truncated, damaged, too large or not one volume of numbers.
     """
     check_file(path, MOST_BYTES)
-    with reading(path, _ADVICE, ImageFileError), _opened(path) as stream, np.errstate(over="ignore", invalid="ignore"):
+    with _read(path) as stream, np.errstate(over="ignore", invalid="ignore"):
         image = _unpacked(stream, path)
         voxels = _numbers(image)
         affine = image.affine
@@ -62,7 +65,7 @@ def nifti_shape(path: Path) -> tuple[int, ...]:
         ImageFileError: If it is missing or its header is damaged.
     """
     check_file(path, MOST_BYTES)
-    with reading(path, _ADVICE, ImageFileError), _opened(path) as stream:
+    with _read(path) as stream:
         shape: tuple[int, ...] = _header(stream, path)[1].get_data_shape()
     return shape
 
@@ -79,11 +82,14 @@ def write_nifti(path: Path, voxels: np.ndarray, affine: np.ndarray) -> None:
         partial.write_bytes(gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
 
 
-def _opened(path: Path) -> IO[bytes]:
-    """Open a file, compressed or not, as its first two bytes say."""
-    with path.open("rb") as stream:
-        compressed = stream.read(2) == _GZIP
-    return cast("IO[bytes]", gzip.open(path) if compressed else path.open("rb"))
+@contextlib.contextmanager
+def _read(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file, compressed or not, as its first two bytes say; nibabel's log keeps silent, the error says it all."""
+    with reading(path, _ADVICE, ImageFileError), LoggingOutputSuppressor():
+        with path.open("rb") as stream:
+            compressed = stream.read(2) == _GZIP
+        with cast("IO[bytes]", gzip.open(path) if compressed else path.open("rb")) as stream:
+            yield stream
 
 
 def _header(stream: IO[bytes], path: Path) -> tuple[bytes, Any]:
