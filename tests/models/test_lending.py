@@ -10,7 +10,9 @@ import pytest
 import torch
 from oracles.toys import Convolutional
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
+import misure
 from misure.models.compute import Compute
 from misure.models.wrapper import SegmentationModel, frozen
 
@@ -58,12 +60,12 @@ def disturb(network) -> None:
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("error", [None, KeyError()])
+@pytest.mark.parametrize("error", [None, KeyError(), KeyboardInterrupt()])
 def test_a_lent_network_comes_back_exactly_as_it_was(channels_last, error):
     toy = lived_in()
     before = snapshot(toy)
     with (
-        contextlib.suppress(KeyError),
+        contextlib.suppress(KeyError, KeyboardInterrupt),
         frozen(SegmentationModel(toy), Compute("32", channels_last=channels_last), CPU) as network,
     ):
         weight = toy.features[0].weight
@@ -82,3 +84,122 @@ def test_training_goes_on_where_it_was():
         pass
     optimiser.step()
     torch.testing.assert_close(toy.features[0].weight, before - 0.1 * toy.features[0].weight.grad)
+
+
+class Overriding(Convolutional):
+    """A module whose ``eval`` does something of its own."""
+
+    def __init__(self, own):
+        super().__init__()
+        self.own = own
+
+    def eval(self):
+        return self.own(super().eval())
+
+
+def raising(error):
+    def own(_network):
+        raise error
+
+    return own
+
+
+@pytest.mark.parametrize("error", [KeyError("none"), KeyboardInterrupt(), RuntimeError("no evaluation mode")])
+def test_a_network_that_fails_while_it_is_lent_comes_back(error):
+    network = Overriding(raising(error)).train()
+    before = snapshot(network)
+    with pytest.raises(type(error)), frozen(SegmentationModel(network), Compute("32"), CPU):
+        pass
+    assert snapshot(network) == before
+
+
+def test_one_part_that_cannot_be_given_back_does_not_keep_the_others():
+    class Stuck(nn.Conv2d):
+        def __setattr__(self, name, value):
+            if name == "training" and value and self.__dict__.get("stuck"):
+                raise AttributeError("stuck")
+            super().__setattr__(name, value)
+
+    toy = lived_in()
+    toy.head.__class__ = Stuck
+    before = snapshot(toy)
+    toy.head.stuck = True
+    with pytest.raises(AttributeError, match="stuck"), frozen(SegmentationModel(toy), Compute("32"), CPU):
+        pass
+    toy.head.stuck = False
+    toy.head.training = True
+    assert snapshot(toy) == before
+
+
+def test_a_network_without_modes_is_lent_as_it_is():
+    toy = Convolutional().eval()
+    program = torch.export.export(toy, (torch.zeros(2, 1, 9, 9),)).module()  # its eval() is not implemented
+    with frozen(SegmentationModel(program), Compute("32"), CPU) as network:
+        torch.testing.assert_close(network(torch.ones(2, 1, 9, 9)), toy(torch.ones(2, 1, 9, 9)).detach())
+
+
+def statistics(network):
+    return {name: value.clone() for name, value in network.named_buffers()}
+
+
+@pytest.mark.parametrize("wrap", [lambda n: n, lambda n: n.forward, lambda n: lambda x: n(x)])  # noqa: PLW0108
+def test_statistics_that_a_network_changes_by_itself_are_given_back(wrap):
+    class Stubborn(Convolutional):
+        def forward(self, x):
+            self.features[1].train()
+            return super().forward(x)
+
+    toy = Stubborn()
+    model = SegmentationModel(wrap(toy))
+    before, identities = statistics(toy), [id(buffer) for buffer in toy.buffers()]
+    with frozen(model, Compute("32"), CPU) as network:
+        network(torch.rand(2, 1, 9, 9))
+        assert not torch.equal(toy.features[1].running_mean, before["features.1.running_mean"])
+    assert all(torch.equal(value, before[name]) for name, value in toy.named_buffers())
+    assert [id(buffer) for buffer in toy.buffers()] == identities
+
+
+def test_a_network_made_in_inference_mode_gives_gradients():
+    with torch.inference_mode():
+        toy = Convolutional()
+    tensors = {name: id(tensor) for name, tensor in (*toy.named_parameters(), *toy.named_buffers())}
+    images = torch.rand(1, 1, 9, 9).requires_grad_()
+    with frozen(SegmentationModel(toy), Compute("32"), CPU) as network:
+        (gradient,) = torch.autograd.grad(network(images).sum(), images)
+    assert gradient.abs().sum() > 0
+    assert {name: id(tensor) for name, tensor in (*toy.named_parameters(), *toy.named_buffers())} == tensors
+
+
+@pytest.mark.parametrize("parametrise", [weight_norm, spectral_norm])
+def test_parametrised_and_shared_weights_come_back(parametrise):
+    toy = lived_in()
+    parametrise(toy.bottleneck)
+    toy.again = nn.Conv2d(6, 5, 3)
+    toy.again.weight = toy.features[0].weight
+    before = snapshot(toy)
+    with frozen(SegmentationModel(toy), Compute("32"), CPU) as network:
+        disturb(network)
+    assert snapshot(toy) == before
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (nn.Sequential(nn.LazyConv2d(2, 1)), "a lazy layer of the network has no weights yet: run it once on an image"),
+        (nn.Sequential(nn.Conv2d(1, 2, 1), nn.LazyBatchNorm2d()), "a lazy layer of the network has no weights yet"),
+        (nn.Conv2d(1, 2, 1, device="meta"), "the network is on the meta device, without weights"),
+        (nn.BatchNorm2d(1, affine=False, device="meta"), "the network is on the meta device, without weights"),
+    ],
+)
+def test_a_network_without_weights_is_one_line(network, message):
+    for given in (network, network.forward):
+        with pytest.raises(misure.MisureError, match=message):
+            misure.explain(given, torch.zeros(1, 8, 8), 1, "rise", n_masks=2)
+
+
+def test_weights_that_cannot_be_channels_last_stay_as_they_are():
+    toy = Convolutional()
+    toy.table = nn.Parameter(torch.zeros(2, 2, 2, 2).to_sparse(), requires_grad=False)
+    with frozen(SegmentationModel(toy), Compute("32"), CPU):
+        assert toy.table.is_sparse
+        assert toy.features[0].weight.is_contiguous(memory_format=torch.channels_last)
