@@ -74,14 +74,14 @@ def test_a_saturated_float16_network_is_explained_as_in_float32():
             self.conv = nn.Conv2d(1, 2, 1)
             nn.init.constant_(self.conv.bias, 0)
             with torch.no_grad():
-                self.conv.weight[:, 0, 0, 0], self.conv.bias[1] = torch.tensor([0.0, 18.0]), -9
+                self.conv.weight[:, 0, 0, 0], self.conv.bias[1] = torch.tensor([0.0, 22.0]), -11
 
         def forward(self, x):
             return self.conv(x)
 
     image = torch.zeros(1, 96, 96)
     image[:, 4:90, 4:90] = 1
-    options = {"n_iterations": 3, "mask_size": 96, "lam": 0.0, "precision": "32"}
+    options = {"n_iterations": 3, "mask_size": 96, "lam": 1e-4, "clamp_low": 0, "precision": "32"}
     full, half = (misure.explain(net, image, 1, "msr", **options) for net in (Sure(), Sure().half()))
     torch.testing.assert_close(half.saliency, full.saliency, rtol=0, atol=1e-2)
     torch.testing.assert_close(half.curve, full.curve, rtol=0, atol=1e-3)
