@@ -7,6 +7,7 @@ import importlib.util
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -178,7 +179,7 @@ def read_mask(path: str | Path, wanted: InputFormat, image: LoadedImage | None =
             voxels, grid, _ = _laid_out(read_volume(path), wanted)
             values = whole_numbers(voxels, f"{path}: ")[None]
         else:
-            values, _ = read_pages(path, lambda n: wanted.chosen(n, f"{path} has pages"), stored_numbers)
+            values, _ = read_pages(path, lambda n: wanted.chosen(n, f"{path} has pages"), partial(stored_numbers, path))
         mask = region_of(values, path)
     if image is not None and mask.shape != tuple(image.pixels.shape[1:]):
         size, needed = (" x ".join(map(str, shape)) for shape in (mask.shape, image.pixels.shape[1:]))

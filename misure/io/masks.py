@@ -12,8 +12,12 @@ from misure.io.reading import ImageFileError
 from misure.io.volume import whole_numbers
 
 
-def stored_numbers(image: Image.Image) -> np.ndarray:
-    """Decode the numbers of a mask that Pillow opened.
+def stored_numbers(path: Path, image: Image.Image) -> np.ndarray:
+    """Decode the numbers of a mask.
+
+    Args:
+        path: For errors.
+        image: As Pillow opened it.
 
     Returns:
         C x H x W, alpha last if there is one.
@@ -23,11 +27,9 @@ def stored_numbers(image: Image.Image) -> np.ndarray:
     """
     compression = str(image.info.get("compression", image.format)).lower()
     if image.format not in ("PNG", "TIFF") or "jpeg" in compression:
-        raise ImageFileError(
-            f"{_name(image)} is compressed as JPEG, which changes the numbers of a mask: save it as PNG"
-        )
+        raise ImageFileError(f"{path} is compressed as JPEG, which changes the numbers of a mask: save it as PNG")
     if image.mode in ("CMYK", "YCbCr", "LAB"):
-        raise ImageFileError(f"{_name(image)} has {image.mode} colours, which are no mask: save it as grey")
+        raise ImageFileError(f"{path} has {image.mode} colours, which are no mask: save it as grey")
     return numbers(image)
 
 
@@ -79,7 +81,3 @@ def _set(values: np.ndarray, path: Path) -> np.ndarray:
         )
     region: np.ndarray = labels != 0
     return region
-
-
-def _name(image: Image.Image) -> str:
-    return str(getattr(image, "filename", "the mask"))

@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -83,13 +84,13 @@ def opened(path: Path) -> Iterator[Image.Image]:
         ImageFileError: If it is missing, empty, too large or no such image, or if decoding it in the block fails.
     """
     check_file(path, MOST_BYTES)
-    with reading(path, "copy it again", ImageFileError):
-        try:
+    with reading(path, "copy it again", ImageFileError), path.open("rb") as stream:  # a path would be mapped: Pillow
+        try:  # confuses width and height of such a TIFF that is turned
             with _quietly():
-                image = Image.open(path, formats=_DECODERS)
+                image = Image.open(stream, formats=_DECODERS)
         except UnidentifiedImageError as error:
-            with path.open("rb") as stream:
-                is_tiff = stream.read(4) in _TIFF
+            stream.seek(0)
+            is_tiff = stream.read(4) in _TIFF
             what = "is a TIFF of a kind that is not read: save it with 8 or 16 bits, grey or RGB"
             raise ImageFileError(
                 f"{path} {what if is_tiff else 'holds no PNG, JPEG or TIFF image, whatever its name says'}"
@@ -174,16 +175,19 @@ def _planes(image: Image.Image) -> np.ndarray:
     return values.transpose(2, 0, 1) if values.ndim == 3 else values[None]
 
 
-def _sixteen_bits(image: Image.Image) -> np.ndarray:
-    """Decode a PNG with several channels of 16 bits, of which Pillow keeps 8."""
-    import torch
-    from torchvision.io import ImageReadMode, decode_image
-
-    content = Path(str(image.filename)).read_bytes()  # type: ignore[attr-defined]
-    planes: np.ndarray = decode_image(
-        torch.frombuffer(bytearray(content), dtype=torch.uint8), ImageReadMode.UNCHANGED
-    ).numpy()
-    return planes
+def _sixteen_bits(image: Any) -> np.ndarray:
+    """Decode a PNG whose colours have 16 bits, of which Pillow keeps the upper 8: twice, once for the others."""
+    stored, stream = _raw_mode(image), image.fp
+    if not stored.startswith("RGB"):
+        raise ValueError("it has 16 bits of grey with transparency: save it without")
+    upper = _planes(image).astype(np.uint16)
+    stream.seek(0)
+    with _quietly():
+        again: Any = Image.open(stream, formats=("PNG",))
+    again.tile = [(*tile[:3], stored[:-1] + "L") for tile in again.tile]
+    upper <<= 8
+    upper |= _planes(again)
+    return upper
 
 
 def _upright(planes: np.ndarray, image: Image.Image) -> np.ndarray:
@@ -230,7 +234,7 @@ def _check_kind(path: Path, image: Image.Image) -> None:
         )
 
 
-def _raw_mode(image: Image.Image) -> str:
+def _raw_mode(image: Any) -> str:
     """How the file holds its pixels, in Pillow's words, such as RGB;16B; empty once it is decoded."""
     arguments = image.tile[0][3] if image.tile else ""
     return str(arguments[0] if isinstance(arguments, tuple) else arguments)

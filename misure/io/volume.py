@@ -127,7 +127,8 @@ def whole_numbers(values: np.ndarray, place: str = "") -> np.ndarray:
     rounded = np.rint(values)
     if not (right := np.abs(values - rounded) <= LABEL_TOLERANCE).all():
         raise ImageFileError(f"{place}{unknown_labels(values[~right])}: labels are whole numbers")
-    return rounded.astype(np.int32)
+    whole: np.ndarray = rounded.astype(np.int32)
+    return whole
 
 
 def unknown_labels(values: np.ndarray) -> str:
