@@ -1,4 +1,4 @@
-"""Explain image files: ``python scripts/explain.py image=photo.jpg model=deeplabv3_mobilenetv2 target=dog``."""
+"""Explain image files: ``python scripts/explain.py photo.jpg --model deeplabv3_mobilenetv2 --target dog``."""
 
 from misure.cli.commands import explain
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from misure.cli.entry import entry_point
-from misure.errors import MisureError
 from misure.explaining.network import named_network
 from misure.explaining.request import Request
 from misure.explaining.work import explain_files, prepared, reading_of, side_lengths
@@ -19,22 +18,20 @@ _SIDES = {2: 224, 3: 64}
 @entry_point("explain")
 def explain(cfg: DictConfig) -> None:
     """Explain image files and write a folder for each explanation."""
-    if OmegaConf.is_missing(cfg, "image"):
-        raise MisureError("no image is given: misure explain <file, folder or glob>, see misure explain --help")
     explain_files(cfg)
 
 
 @entry_point("layers", "explain")
 def layers(cfg: DictConfig) -> None:
     """Print a network's layers with the shapes of their outputs, and a suggestion for the bottleneck."""
-    Request.of(cfg)
+    images = Request.of(cfg).image
     network = named_network(cfg)
     reading = reading_of(cfg, network)
-    if OmegaConf.is_missing(cfg, "image"):
+    if not images:
         sides = side_lengths(cfg.size or network.size or _SIDES[reading.dimensions], reading.dimensions)
         image = torch.zeros(network.channels or 3, *(sides or ()))
     else:
-        image = prepared(read_image(find_images(cfg.image)[0], reading), network, cfg)
+        image = prepared(read_image(find_images(images[0])[0], reading), network, cfg)
     image = image.to(network.model.device or image.device)
     listed = network.model.layers(image)
     name_width = max((len(layer.name) for layer in listed), default=0)

@@ -12,8 +12,8 @@ from misure.errors import MisureError, did_you_mean
 from misure.explanation import package_version
 
 _COMMANDS = {
-    "explain": "explain what a network segments in image files: misure explain image=photo.jpg model=... target=dog",
-    "layers": "list a network's layers and the shapes of their outputs: misure layers model=...",
+    "explain": "explain what a network segments in image files: misure explain photo.jpg --model ... --target dog",
+    "layers": "list a network's layers and the shapes of their outputs: misure layers <network>",
     "app": "explain images in the browser",
 }
 

@@ -109,7 +109,7 @@ def _methods(cfg: DictConfig, _given: Sequence[str]) -> Iterable[list[str]]:
 
 
 def _layers(cfg: DictConfig) -> list[str]:
-    given = ("model_file", "multi_label", "image", "size", "slice", "window", "axes", "dimensions")
+    given = ("model_file", "multi_label", "network_output", "image", "size", "slice", "window", "axes", "dimensions")
     return [*_network(cfg), *given, "class_names", "mean", "std", "bottleneck", "in_channels", "checkpoint", "outputs"]
 
 

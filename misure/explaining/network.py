@@ -19,6 +19,7 @@ from misure.io.download import file_digest
 from misure.io.reading import reading, user_path
 from misure.models.checkpoint import fingerprint, load_checkpoint, read_info
 from misure.models.compute import default_device
+from misure.models.logits import OutputReading
 from misure.models.pretrained import PublishedWeights
 from misure.models.wrapper import SegmentationModel
 
@@ -121,7 +122,9 @@ def class_names_of(value: Any) -> tuple[str, ...] | None:
 def _from_file(path: Path, cfg: DictConfig) -> SegmentationModel:
     from misure.models.loading import load_model
 
-    if not path.exists():
+    with reading(f"model_file={path}", "give a network's file or folder"):
+        there = path.exists()
+    if not there:
         raise MisureError(f"model_file={path} does not exist")
     return load_model(path, multi_label=bool(cfg.multi_label))
 
@@ -174,6 +177,7 @@ def _override(model: SegmentationModel, cfg: DictConfig) -> None:
         "bottleneck": cfg.bottleneck,
         "in_channels": cfg.in_channels,
         "multi_label": True if cfg.multi_label else None,
+        "output": None if cfg.network_output == "auto" else OutputReading(cfg.network_output),
     }
     for name, value in given.items():
         if value is not None:

@@ -10,18 +10,22 @@ from omegaconf import DictConfig, OmegaConf
 
 from misure.errors import MisureError
 from misure.io.pictures import MOST_PIXELS
-from misure.validation import Count, Whole, check_fields, shown
+from misure.models.logits import OutputKind
+from misure.validation import Count, Whole, check_fields, path_of, shown
 
 Index = Annotated[int, Whole(0)]
 """A place, counted from 0."""
 
-_SINGLE = ("size", "mean", "std")  # which may be one number instead of a list
+_SINGLE = {"image": str, "class_names": str, "size": int, "mean": int | float, "std": int | float}
+"""Keys that may have one value of a type instead of a list."""
 
 
 @dataclass(frozen=True)
 class Request:
     """Keys of ``misure explain`` and ``misure layers``; ``configs/explain.yaml`` says what each means."""
 
+    image: tuple[str, ...] | None
+    class_names: tuple[str, ...] | None
     at: tuple[Index, ...] | None
     border: Count | None
     region: str | None
@@ -32,6 +36,7 @@ class Request:
     std: tuple[float, ...] | None
     bottleneck: str | None
     multi_label: bool
+    network_output: OutputKind
     in_channels: Count | None
     dimensions: Literal[2, 3] | None
     size: tuple[Count, ...] | None
@@ -41,6 +46,11 @@ class Request:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        for key in ("output", "model_file", "region", "checkpoint"):
+            if getattr(self, key) is not None:
+                path_of(key, getattr(self, key))
+        for path in self.image or ():
+            path_of("image", path)
         if self.window is not None and not (len(self.window) == 2 and self.window[0] < self.window[1]):
             raise MisureError(f"window={list(self.window)} is not two rising values, such as [-125, 275]")
         if self.std is not None and not all(self.std):
@@ -58,10 +68,16 @@ class Request:
         Raises:
             MisureError: On the first value that is not allowed.
         """
-        values = {field.name: plain_value(cfg[field.name]) for field in fields(cls)}
-        for key in _SINGLE:
-            if isinstance(values[key], int | float) and not isinstance(values[key], bool):
+        values = {field.name: plain_value(cfg[field.name]) for field in fields(cls) if field.name != "image"}
+        values["image"] = None if OmegaConf.is_missing(cfg, "image") else plain_value(cfg.image)
+        for key, kind in _SINGLE.items():
+            if isinstance(values[key], kind) and not isinstance(values[key], bool):
                 values[key] = [values[key]]
+        for key, value in values.items():
+            if isinstance(value, dict):
+                raise MisureError(f"{key}={shown(value)} has names in it: give a value or a list")
+        if isinstance(values["class_names"], list):
+            values["class_names"] = [str(name) if type(name) is int else name for name in values["class_names"]]
         return cls(**values)
 
 

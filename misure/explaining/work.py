@@ -230,14 +230,15 @@ def explain_files(cfg: DictConfig) -> None:
     Raises:
         MisureError: If there is no image, or one of them failed; of several, each failure is a line on stderr.
     """
-    Request.of(cfg)
-    sources = [cfg.image] if isinstance(cfg.image, str) else list(cfg.image)
+    sources = Request.of(cfg).image or ()
     failures, found = Failures(), list[Path]()
     for source in sources:
         with failures.tolerated(source, alone=len(sources) == 1):
             found += find_images(source)
     paths = list({path.absolute(): path for path in found}.values())
     n_images = len(paths) + len(failures.lines)
+    if not n_images:
+        raise MisureError("no image is given: misure explain <file, folder or glob>, see misure explain --help")
     if cfg.plan_only:
         print(_plan(cfg, n_images))
         return

@@ -126,6 +126,7 @@ class Output:
                 "std": list(model.std),
                 "bottleneck": model.bottleneck,
                 "multi_label": model.multi_label,
+                "output": model.output.kind,
             },
             "class": self.class_name(explanation),
             "shape": list(explanation.image.shape),

@@ -18,6 +18,9 @@ from PIL import Image
 
 import misure
 from misure.cli import console as cli
+from misure.errors import MisureError
+from misure.explaining import work
+from misure.explaining.network import class_names_of
 from misure.io.download import file_digest
 from misure.models.wrapper import SegmentationModel
 
@@ -180,7 +183,8 @@ def test_one_failing_image_does_not_stop_the_others(lent, capsys):
         write_png(Path(name), bright_square())
     Path("b.png").write_text("no image")
     write_png(Path("d.png"), torch.zeros(1, 8, 8))
-    message = failing(capsys, *lent(), "image=.", "target=bright")
+    with pytest.warns(UserWarning, match=r"1 left out, as they are no images: network\.pt"):
+        message = failing(capsys, *lent(), "image=.", "target=bright")
     assert "2 of 4 images could not be explained" in message
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("misure: ")]
     assert [line.split(":")[1].strip() for line in lines] == ["b.png", "d.png"]
@@ -237,6 +241,165 @@ def test_a_trained_network_is_found_by_its_name(capsys):
     network = read(written[0], "manifest.json")["network"]
     assert network["source"] == "triangle-unet_resnet34-smoke.safetensors"
     assert network["sha256"] == file_digest(Path("outputs/checkpoints/triangle-unet_resnet34-smoke.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("files", "source"),
+    [
+        (["patients/s0/ct.png", "patients/s1/ct.png", "patients/s2/ct.png"], "patients/*/ct.png"),
+        (["own/slice 1.png", "own/slice_1.png", "own/slice(1).png"], "own"),
+        (["own/Scan.png", "own/scan.png", "own/scan.PNG"], "own"),
+        (["own/a.png", "own/a.tiff", "own/b.png"], "own"),
+        (["s0/a.png", "s1/a.png"], "[s0/a.png,s1/a.png,./s0/a.png]"),
+    ],
+)
+def test_every_image_keeps_an_explanation_of_its_own(lent, files, source):
+    for number, file in enumerate(files):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        write_png(Path(file), bright_square() * (1 - number / 20))
+    command(*lent(), f"image={source}")
+    first = folders()
+    kept = [read(name, "manifest.json")["input"]["sha256"] for name in first]
+    assert sorted(kept) == sorted(file_digest(Path(file)) for file in files)
+    command(*lent(), f"image={source}")
+    assert folders() == first  # the same request replaces its own
+
+
+def test_another_request_does_not_replace_an_explanation(lent, capsys):
+    for folder in ("one", "two"):
+        Path(folder).mkdir()
+    write_png(Path("one/photo.png"), bright_square())
+    write_png(Path("two/photo.png"), bright_square() * 0.9)
+    mask = torch.zeros(1, 24, 24)
+    mask[:, :, :12] = 1
+    write_png(Path("one/mask.png"), mask)
+    write_png(Path("two/mask.png"), 1 - mask)
+    model = lent()
+    command(*model, "image=one/photo.png")
+    command(*model, "image=two/photo.png")
+    assert "photo-bright-sufficient_region holds another explanation" in capsys.readouterr().out
+    command(*model, "image=one/photo.png", "mean=[0.01]")
+    command(*model, "image=one/photo.png", "explainer.tau=0.8")
+    for folder in ("one", "two"):
+        command(*model, "image=one/photo.png", f"region={folder}/mask.png")
+    Path("network.pt").write_bytes(b"other weights")
+    command("model_file=network.pt", "image=one/photo.png")
+    assert len(folders()) == 7
+    assert all(name.startswith("photo-bright-") for name in folders())
+    command("model_file=network.pt", "image=one/photo.png")
+    assert len(folders()) == 7
+
+
+def test_classes_of_alike_names_have_folders_of_their_own(lent):
+    network = Bright()
+    with torch.no_grad():
+        network.mean.bias[2], network.mean.bias[0] = 0.45, 0.6
+        network.mean.weight[0] = -network.mean.weight[1]
+    pixels = torch.cat([torch.full((1, 12, 8), v) for v in (0.0, 0.3, 1.0)], 2)
+    write_png(Path("photo.png"), pixels)
+    for names in (("", "class a/b", "class a_b"), ("", "../..", "..\\.."), ("", "Liver", "liver"), ("", "x", "x")):
+        before = len(folders())
+        command(*lent(network, class_names=names), "image=photo.png", "target=all")
+        assert len(folders()) == before + 2
+    assert sorted(path.name for path in Path().iterdir()) == ["network.pt", "outputs", "photo.png"]
+
+
+class Fussy(Bright):
+    """Raises on images that are brighter than usual."""
+
+    error: BaseException
+
+    def forward(self, images):
+        if images[0, 0, 0, 0] > 0.2:
+            raise self.error
+        return super().forward(images)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(ValueError("size"), KeyError("window"), AssertionError(), RecursionError("deep"), MemoryError()),
+        *(UnicodeDecodeError("utf-8", b"x", 0, 1, "bad"), torch.OutOfMemoryError("CUDA out of memory"), OSError("odd")),
+        *(AttributeError("none"), StopIteration(), EOFError(), Exception("onnxruntime")),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_a_network_raises_is_its_image_s_line(lent, capsys, error):
+    network = Fussy()
+    network.error = error
+    for name, offset in (("a", 0.0), ("b", 0.3), ("c", 0.0)):
+        write_png(Path(f"{name}.png"), (bright_square() + offset).clamp(0, 1))
+    message = failing(capsys, *lent(network), "a.png", "b.png", "nowhere.png", "c.png")
+    assert message == "misure: 2 of 4 images could not be explained, see above: nowhere.png; b.png"
+    assert folders() == ["a-bright-sufficient_region", "c-bright-sufficient_region"]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("misure: b.png: ")]
+    assert len(lines) == 1
+    assert failing(capsys, *lent(network), "b.png").startswith("misure: ")  # alone it is one line as well
+
+
+@pytest.mark.parametrize("reader", ["read_image", "explanation_curves"])
+def test_a_reader_or_a_measure_that_fails_ends_nothing(lent, capsys, monkeypatch, reader):
+    right = getattr(work, reader)
+    calls = iter([True, False, True])
+    monkeypatch.setattr(work, reader, lambda *a, **k: right(*a, **k) if next(calls) else 1 / 0)
+    for name in "abc":
+        write_png(Path(f"{name}.png"), bright_square())
+    assert "1 of 3 images could not be explained, see above: b.png" in failing(
+        capsys, *lent(), "a.png", "b.png", "c.png"
+    )
+    assert len(folders()) == 2
+
+
+def test_nothing_goes_on_where_nothing_can_be_kept(lent, capsys):
+    for name in "ab":
+        write_png(Path(f"{name}.png"), bright_square())
+    Path("taken").write_text("a file")
+    message = failing(capsys, *lent(), "a.png", "b.png", "--output", "taken")
+    assert "cannot write" in message
+    assert "images could not be explained" not in message
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ("Schädel\nLeber".encode("utf-8-sig"), ("Schädel", "Leber")),
+        (b"a\r\nb\r\n\r\n", ("a", "b")),
+        ("a\nb".encode("utf-16"), ("a", "b")),
+        (b"1\n2\n 007 \n", ("1", "2", "007")),
+        ("a\u2028b\nc".encode(), ("a\u2028b", "c")),
+        ("Schädel".encode("latin-1"), "classes.txt cannot be read"),
+        (b"a\n\nb\n", "line 2 is empty"),
+        (b"", "line 1 is empty"),
+    ],
+)
+def test_class_files_as_editors_write_them(content, names):
+    Path("classes.txt").write_bytes(content)
+    if isinstance(names, tuple):
+        assert class_names_of("classes.txt") == names
+        return
+    with pytest.raises(MisureError, match=names) as error:
+        class_names_of("classes.txt")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "target", "class_id"),
+    [
+        (["1", "2", "3"], "2", "classes of number 1; 2"),
+        (["0", "1", "2"], "1", 1),
+        (["a", "x", "x"], "x", "classes of number 1; 2"),
+        (["a", "null", "b"], "'null'", 1),
+        (["a", "Leber (rechts), groß", "b"], "Leber (rechts), groß", 1),
+    ],
+)
+def test_a_target_means_one_class_or_is_refused(lent, capsys, names, target, class_id):
+    model = lent(class_names=names)
+    write_png(Path("photo.png"), bright_square())
+    if isinstance(class_id, str):
+        assert class_id in failing(capsys, *model, "photo.png", "--target", target)
+        return
+    command(*model, "photo.png", "--target", target)
+    assert read(folders()[0], "manifest.json")["class_id"] == class_id
 
 
 def test_layers_are_listed_with_their_shapes(lent, capsys):
