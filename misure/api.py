@@ -16,7 +16,7 @@ from misure.models.compute import Compute
 from misure.models.wrapper import FrozenNetwork, SegmentationModel, frozen
 from misure.progress import Watch
 from misure.target import Target, make_all_targets, make_targets
-from misure.validation import check_arguments, plain_tensor
+from misure.validation import check_arguments, plain, plain_tensor
 
 EVERY_CLASS = "all"
 """The target that stands for every predicted foreground class."""
@@ -89,6 +89,7 @@ def explain(
     given = plain_tensor("the image", image)
     single = given.ndim == (4 if takes_volumes(wrapped) else 3)
     images = check_images(given[None] if single else given, wrapped)
+    target = plain(target)
     every = isinstance(target, str) and target == EVERY_CLASS
     ready = _ready_targets(target)
     if not ready:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from misure.errors import MisureError, brief
-from misure.models.compute import is_out_of_memory
 from misure.models.description import Wanted, class_index, wanted_classes
 from misure.models.wrapper import FrozenNetwork, SegmentationModel
 from misure.regions import as_region, border_of, component_at, point_within, regions_of
@@ -277,28 +276,21 @@ def make_all_targets(
 def _of_predictions(
     network: FrozenNetwork, images: Tensor, region: Any, freeze: Callable[[Tensor, Tensor | None, int], _Frozen]
 ) -> list[_Frozen]:
-    """Call ``freeze`` with the logits, the region and the number of every image."""
+    """Call ``freeze`` with the logits, the region and the number of every image; what a network raises is one line."""
     inside = None if region is None else regions_of(region, images)
 
     @torch.no_grad()
     def predict(part: slice) -> list[_Frozen]:
         return [
             freeze(logits, None if inside is None else inside[i], i)
-            for i, logits in enumerate(_prediction(network, images[part]), part.start)
+            for i, logits in enumerate(network(images[part], unperturbed=True), part.start)
         ]
 
-    return network.map(predict, len(images), images[0])
-
-
-def _prediction(network: FrozenNetwork, images: Tensor) -> Tensor:
-    """Pass images through a network for the first time: what it raises becomes one line."""
     try:
-        return network(images, unperturbed=True)
+        return network.map(predict, len(images), images[0])
     except MisureError:
         raise
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
+    except Exception as error:  # the first pass of a network on these images
         shape = " x ".join(map(str, images.shape[1:]))
         raise MisureError(
             f"{network.model.title} does not take images of {shape} ({type(error).__name__}: {brief(error)}): "

@@ -40,15 +40,14 @@ def shown(value: object) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return scalars of NumPy and PyTorch, also arrays of one value, as Python's own, and other arrays as lists."""
-    if not isinstance(value, np.ndarray | np.generic | Tensor):
-        return value
-    return value.item() if math.prod(value.shape) == 1 else value.tolist()
+    """Return scalars of NumPy and PyTorch as Python's own, and their arrays as lists."""
+    return value.tolist() if isinstance(value, np.ndarray | np.generic | Tensor) else value
 
 
 def whole(value: Any) -> int | None:
-    """Return what stands for a whole number (2, ``np.int64(2)``, ``torch.tensor(2)``, 2.0) as one; None for others."""
-    value = plain(value)
+    """Return what stands for a whole number (2, 2.0, ``np.int64(2)``, ``torch.tensor([2])``) as one, or None."""
+    if isinstance(value, np.ndarray | np.generic | Tensor):
+        value = value.item() if math.prod(value.shape) == 1 else None
     if isinstance(value, bool):
         return None
     if isinstance(value, Integral):

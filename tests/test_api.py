@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from matplotlib.figure import Figure
 from oracles.toys import Convolutional, PerPixel
 from PIL import Image as Picture
+from torchvision import tv_tensors
 
 import misure
 from misure.explainers import MSR
@@ -199,6 +201,7 @@ def broken(value: float, *, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         (IMAGE, {"target": [1, 1]}, "1 images but 2 targets: pass one target per image"),
         (torch.stack([IMAGE] * 3), {"target": (1, 1)}, "3 images but 2 targets"),
         (IMAGE, {"target": [[1]]}, r"target=\[1\] is a list, no class"),
+        (IMAGE, {"target": {1}}, r"target=\{1\} is a set, no class"),
         (IMAGE, {"target": [*ready_targets(1), 1]}, "target mixes ready targets with others"),
         (IMAGE, {"target": "brigth"}, "no class named 'brigth'; close names: bright"),
         (IMAGE, {"region": torch.zeros(3, 4)}, "not predicted inside the region"),
@@ -235,6 +238,65 @@ def test_bad_input_is_one_line_that_says_what_to_do(image, options, message):
     with pytest.raises(misure.MisureError, match=message) as caught:
         misure.explain(model, image, **options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("network", "reason"),
+    [
+        (torch.nn.Conv2d(3, 2, 1), r"Conv2d does not take images of 1 x 3 x 4 \(RuntimeError: .*to have 3 channels"),
+        (torch.nn.Conv2d(1, 2, 9), r"Conv2d does not take images of 1 x 3 x 4 \(RuntimeError: .*[Kk]ernel size"),
+        (torch.nn.Conv2d(1, 2, 1, dtype=torch.cfloat), r"does not take images of 1 x 3 x 4 \(.*Error: "),
+        (lambda images: images["pixels"], r"<lambda> does not take images of 1 x 3 x 4 \(IndexError: "),
+        (lambda images: 1 / 0, r"\(ZeroDivisionError: division by zero\): give channels, size and type"),
+    ],
+)
+def test_a_network_that_does_not_take_the_image_says_so_in_one_line(network, reason):
+    with pytest.raises(misure.MisureError, match=reason) as caught:
+        misure.explain(network, IMAGE, 1, "prediction")
+    assert "\n" not in str(caught.value)
+    assert caught.value.__cause__ is not None
+
+
+def same(image: Any, **options: Any) -> bool:
+    found = misure.explain(PerPixel(), image, 1, "rise", n_masks=4, **options)
+    found = found[-1] if isinstance(found, list) else found
+    return torch.equal(found.saliency, misure.explain(PerPixel(), IMAGE, 1, "rise", n_masks=4).saliency)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        IMAGE.numpy(),
+        IMAGE.flip(1).numpy()[:, ::-1],
+        np.broadcast_to(IMAGE.numpy(), (2, 1, 3, 4)),
+        IMAGE.numpy().astype(">f4"),
+        torch.nn.Parameter(IMAGE),
+        tv_tensors.Image(IMAGE),
+        IMAGE.mT.contiguous().mT,
+        torch.inference_mode()(lambda: IMAGE + 0)(),
+    ],
+    ids=["array", "flipped", "read-only", "byte order", "parameter", "subclass", "not contiguous", "inference"],
+)
+def test_images_of_every_kind_are_explained_alike(image):
+    assert same(image)
+    assert same(image, region=np.ones((1, 3, 4), np.uint8))
+    assert same(image, region=tv_tensors.Mask(torch.ones(1, 1, 3, 4)))
+
+
+def test_each_image_of_a_batch_has_its_own_target():
+    batch = BRIGHT.expand(2, -1, -1, -1)
+    for target in ([1, 2], torch.tensor([1, 2]), np.array([1.0, 2.0]), range(1, 3)):
+        found = misure.explain(shapes, batch, target, "prediction")
+        assert [(one.target.class_id, one.target.size) for one in found] == [(1, 13), (2, 1)]
+
+
+def test_numbers_of_numpy_are_saved_as_plain_ones(tmp_path):
+    explanation = misure.explain(
+        PerPixel(), IMAGE, 1, "rise", n_masks=np.int64(4), thresholds=np.array([0.5]), batch_size=np.int32(2)
+    )
+    manifest = json.loads((explanation.save(tmp_path / "x") / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["parameters"]["n_masks"] == 4
+    assert manifest["parameters"]["thresholds"] == [0.5]
 
 
 def test_a_network_that_returns_nan_is_named():

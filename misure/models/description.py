@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -100,7 +100,8 @@ def class_index(names: tuple[str, ...] | None, name: str, n_classes: int) -> int
     known = names or ()
     if known.count(name) != 1:
         problem = "several classes" if name in known else "no class"
-        hint = "; give its number" if name in known or not known else did_you_mean(name, known)
+        hint = "; give its number" if name in known else did_you_mean(name, known)
+        hint = hint if known else ": it names none, give a number, or SegmentationModel(class_names=...)"
         raise MisureError(f"the network has {problem} named {name!r}{hint}")
     if not isinstance(known, PartialNames) and len(known) != n_classes:
         raise MisureError(
@@ -121,9 +122,9 @@ def wanted_classes(target: Any, n_images: int) -> list[Wanted]:
     Raises:
         MisureError: If it is anything else, or there is not one for each image.
     """
-    given = plain(target)
-    if not isinstance(given, list | tuple):
-        return [_wanted(given)] * n_images
+    number, given = whole(target), plain(target)
+    if number is not None or isinstance(given, str) or not isinstance(given, Sequence):
+        return [_wanted(given if number is None else number)] * n_images
     if len(given) != n_images:
         raise MisureError(f"{n_images} images but {len(given)} targets: pass one target per image")
     return [_wanted(one) for one in given]

@@ -89,6 +89,7 @@ def test_a_name_that_is_not_that_of_one_class(name, message):
         (np.array(["cyst", "organ"]), ["cyst", "organ"]),
         (["organ", None], ["organ", None]),
         (None, [None, None]),
+        (range(1, 3), [1, 2]),
     ],
     ids=repr,
 )
