@@ -127,12 +127,12 @@ class OutputReading:
         if self.kind == "auto":
             self.kind = _recognised(values, low, high, seen, multi_label=multi_label)
         if self.kind == "probabilities" and not (low >= 0 and high <= 1 + _tolerance(values)):
-            raise MisureError(f"the network returned {seen}, which are no probabilities: give another output=...")
+            raise MisureError(f"the network returned {seen}, which are no probabilities: {_give()}")
         if self.kind == "class_numbers":
             if multi_label or not single or low < 0 or high >= _MOST_CLASSES or not _are_whole(values):
                 raise MisureError(
                     f"the network returned {seen}, which are no class numbers, 0 to {_MOST_CLASSES - 1} in one channel "
-                    "without multi_label: let it return logits, N x classes x H x W"
+                    f"without multi_label: {_give()}"
                 )
             self.n_numbers = max(self.n_numbers, int(high) + 1)
 
@@ -180,27 +180,25 @@ def _recognised(values: Tensor, low: float, high: float, seen: str, *, multi_lab
     if not values.is_floating_point():
         if single and not multi_label:
             return "class_numbers"
-        raise MisureError(f"the network returned {seen}, neither logits nor class numbers: give output=... or floats")
+        raise MisureError(f"the network returned {seen}, neither logits nor class numbers: {_give()}")
     if low < 0 or high == 0:
         return "logits" if low < 0 else "auto"
     shares = high <= 1 + _tolerance(values)
     if (single or multi_label) and shares:
         raise MisureError(
-            f"the network returned {seen}, logits of objects everywhere or probabilities, after a sigmoid: give "
-            "output='probabilities' or output='logits'"
+            f"the network returned {seen}, which are probabilities (after a sigmoid) or logits of objects everywhere: "
+            f"{_give('probabilities', 'logits')}"
         )
     if single and not multi_label and _are_whole(values):
-        raise MisureError(
-            f"the network returned {seen}, all whole: give output='class_numbers' if that is what they are, or 'logits'"
-        )
+        raise MisureError(f"the network returned {seen}, all whole: {_give('class_numbers', 'logits')}")
     if not shares or single:
         return "logits"
     if bool(((values.sum(1, dtype=torch.float32) - 1).abs() <= _tolerance(values)).all()):
         return "probabilities"
     if low < _CONFIDENT < 1 - _CONFIDENT < high:
         warnings.warn(
-            f"the network returned {seen}, taken for logits: if they are probabilities, give output='probabilities', "
-            "and multi_label=True if classes overlap",
+            f"the network returned {seen}, taken for logits: {_give('probabilities', 'logits')}, and multi_label=True "
+            "if classes overlap",
             stacklevel=2,
         )
     return "logits"
@@ -296,6 +294,12 @@ def _are_whole(values: Tensor) -> bool:
 def _tolerance(values: Tensor) -> float:
     """Rounding of sums of probabilities in the type of an output."""
     return max(1e-3, 8 * torch.finfo(values.dtype).eps) if values.is_floating_point() else 0.0
+
+
+def _give(*kinds: str) -> str:
+    """Say how to tell what a network returns."""
+    names = " or ".join(f"output='{kind}'" for kind in kinds) or "another output=..."
+    return f"give SegmentationModel {names} (on the command line, network_output=)"
 
 
 def _described(found: Tensor) -> str:

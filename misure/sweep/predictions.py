@@ -100,7 +100,7 @@ def predict_all(model: SegmentationModel, dataset: SegmentationDataset, compute:
         def look(part: slice) -> tuple[list[Tensor], list[Tensor]]:
             predictions, counts = [], []
             for images, masks in stacks(dataset[i] for i in range(len(dataset))[part]):
-                logits = network(images.to(device))
+                logits = network(images.to(device), unperturbed=True)
                 labels = logits.argmax(1)
                 counts.append(_class_counts(labels, masks.to(device), logits.shape[1]).cpu())
                 predictions += [labels.to("cpu", torch.uint8)] if volumes else []
