@@ -151,7 +151,6 @@ class Explainer(ABC):
         with frozen(model, compute or Compute(), images.device, watch, self.seed) as network:
             network.settle(images[0])
             network.batches(images[0])
-            network.sources.seed(self.seed)  # whatever was measured before
             batch = TargetBatch.stack(targets, images.device)
             batch = replace(batch, references=batch.references.to(images.dtype))
             network.tell("explaining", 0)

@@ -49,7 +49,7 @@ def lent(network: Callable[..., Any], compute: Compute, device: torch.device, se
             undo.enter_context(tf32(allowed=compute.allow_tf32))
         if is_compiled(network, parts):
             undo.enter_context(torch.compiler.set_stance("force_eager"))
-        undo.callback(sources.restore, sources.states())
+        undo.enter_context(sources.kept())
         for part in parts:
             _lend_tensors(part, undo)
             undo.callback(setattr, part, "training", part.training)

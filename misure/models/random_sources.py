@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,15 @@ class RandomSources:
         """Set the states."""
         for generator, state in zip(self.generators, states, strict=True):
             _set_state(generator, state)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Give the states back afterwards."""
+        states = self.states()
+        try:
+            yield
+        finally:
+            self.restore(states)
 
     def seed(self, seed: int) -> None:
         """Set all of them by one number."""

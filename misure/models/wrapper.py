@@ -265,7 +265,8 @@ class FrozenNetwork:
         images = image.expand(_TIMED_TOGETHER.get(image.device.type, 1), *image.shape)
         compute = replace(self.compute, precision=setting_of(precision))
         network = FrozenNetwork(self.model, compute, self.device, sources=self.sources)
-        return seconds_of(lambda: network(images), self.device)
+        with self.sources.kept():
+            return seconds_of(lambda: network(images), self.device)
 
     def __call__(self, images: Tensor, *, unperturbed: bool = False) -> Tensor:
         """Return logits, N x L x H x W, of the images' type; the values for ``unperturbed`` images are examined."""
@@ -407,7 +408,8 @@ class FrozenNetwork:
 
     def _activation_bytes(self, image: Tensor) -> int:
         """Measure what a forward and backward pass of one image keeps, or assume it where nothing can be watched."""
-        measured = activation_bytes(self.model.modules, lambda: self(image[None]))
+        with self.sources.kept():
+            measured = activation_bytes(self.model.modules, lambda: self(image[None]))
         return 2 * measured or image.numel() * image.element_size() * _UNKNOWN_ACTIVATIONS
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import get_type_hints
 
+import numpy as np
 import pytest
 import torch
 from models.test_lending import snapshot
@@ -225,6 +226,38 @@ def test_running_out_of_memory_changes_nothing_but_the_batch(method):
     handle.remove()
     for one, other in zip(explanations, expected, strict=True):
         assert_same(one, other, exactly=False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_network_of_another_type_is_explained_as_in_float32(method, dtype, tmp_path):
+    """By the float32 network's targets: pixels on the border of classes are predicted otherwise with fewer digits."""
+    full, case = make_case("tensor", 1, SIZES[0]), make_case("tensor", 1, SIZES[0])
+    full.module.float()
+    case.module.to(dtype)
+    expected = explain(full, method, case.images.float())
+    explainer, targets = make_explainer(method, **PARAMETERS[method]), [e.target for e in expected]
+    for one, other in zip(explainer.explain(case.model, case.images.to(dtype), targets), expected, strict=True):
+        assert one.saliency.dtype == one.image.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+        assert one.saliency.isfinite().all()
+        if method in {"msr", "extremal_perturbation"}:
+            assert abs(one.dice_explained - other.dice_explained) < 0.1
+        elif method in CAPTUM:
+            both = torch.stack([one.saliency.flatten().double(), other.saliency.flatten().double()])
+            assert both.corrcoef()[0, 1] > 0.95
+        else:
+            scale = float(other.saliency.max())
+            torch.testing.assert_close(one.saliency.float() / scale, other.saliency / scale, rtol=0, atol=0.1)
+    one.save(tmp_path / "saved")
+    assert np.array_equal(np.load(tmp_path / "saved" / "saliency.npy"), one.saliency.numpy())
+
+
+def test_an_explanation_keeps_its_own_numbers_alone(method):
+    """Neither the batch nor a graph stays alive behind one image's share."""
+    for explanation in explain(make_case("tensor", 3, SIZES[0]), method):
+        tensors = [*vars(explanation).values(), *vars(explanation.target).values()]
+        for tensor in (t for t in tensors if isinstance(t, Tensor)):
+            assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+            assert tensor.grad_fn is None
 
 
 def test_bfloat16_gives_nearly_the_same_map(method):
