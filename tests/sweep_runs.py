@@ -67,5 +67,6 @@ def make_runner(folder: Path, deadline: float = math.inf, **of_setup: Any) -> Ru
 def plain(name: str, n: int, noise: float = 0.0, **parameters: Any) -> Experiment:
     """An experiment that can be planned and not run."""
     explainer = SimpleNamespace(name=name, parameters=parameters)
-    cfg = SimpleNamespace(dataset=SimpleNamespace(name="d"), model=SimpleNamespace(name="m"))
+    counts = SimpleNamespace(saved_maps=0, stability_samples=0, sanity_samples=0)
+    cfg = SimpleNamespace(dataset=SimpleNamespace(name="d", counts=counts), model=SimpleNamespace(name="m"))
     return Experiment(cfg, explainer, n, EveryImage(), noise)

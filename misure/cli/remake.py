@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from misure.errors import MisureError
-from misure.paper.profiles import serving
+from misure.paper.profiles import in_use, serving
 from misure.paper.tables.console import console_table
 from misure.paper.write import write_all
 from misure.report import write_report
@@ -30,10 +30,11 @@ def write_outputs(cfg: DictConfig) -> None:
         print(f"plan: tables, figures, claims and report from {count} records of all profiles, into {outputs}/")
         return
     with journal.stage(profile, "tables and figures"):
-        records = serving(store.load(), profile, store.serving(profile))
+        stored, damaged = store.load_and_tell()
+        records = in_use(serving(stored, profile, store.serving(profile)), journal.used(profile))
         if records.empty:
             raise MisureError(f"{store.folder} has no records of profile {profile}: run make reproduce first")
-        written = write_all(records, outputs, profile, failures=journal.failures(profile))
+        written = write_all(records, outputs, profile, failures=journal.failures(profile) | damaged)
     stages = journal.stages()
     with journal.stage(profile, "report"):
         made_from = write_provenance(outputs, written.material.run, stages)

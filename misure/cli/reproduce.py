@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from omegaconf import DictConfig
 
 from misure.cli.remake import write_outputs
 from misure.errors import MisureError
+from misure.io.atomic import remove_all_abandoned
 from misure.paper.tables.console import experiment_summary
 from misure.sweep.announcement import announced
 from misure.sweep.availability import NetworkChoice, fitted
@@ -40,7 +40,7 @@ def reproduce(cfg: DictConfig) -> None:
     started, journal = time.monotonic(), Journal(Path(cfg.outputs))
     failures = Failures(journal, cfg.profile.name, kept=not cfg.plan_only)
     if not cfg.plan_only:
-        check_writable(journal.folder)
+        _begin(journal.folder)
     requested = _requested(cfg, HydraConfig.get().overrides.task, failures)
     paces = _paces(requested, failures)
     plan = Plan.of(requested, paces, list(failures.left_out), limited=True)
@@ -71,7 +71,7 @@ def run_one(cfg: DictConfig) -> None:
     cfg = fitted(cfg, "run", HydraConfig.get().overrides.task)
     experiment, journal = Experiment.of(cfg), Journal(Path(cfg.outputs))
     if not cfg.plan_only:
-        check_writable(journal.folder)
+        _begin(journal.folder)
     plan = Plan.of([("", experiment)], {experiment.setup: settled_pace(cfg)})
     print(*announced(plan, cfg), sep="\n", flush=True)
     if cfg.plan_only:
@@ -86,19 +86,23 @@ def run_one(cfg: DictConfig) -> None:
     _raise_if_failed(recorder.counts, {})
 
 
+def _begin(outputs: Path) -> None:
+    """Check the outputs folder and remove what ended processes left half-written in it."""
+    check_writable(outputs)
+    remove_all_abandoned(outputs)
+    RecordStore(outputs / "records").remove_abandoned_claims()
+
+
 def check_writable(folder: Path) -> None:
     """Raise a MisureError unless files can be made in a folder; it is made when missing."""
-    probe = folder / f".probe-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"0" * 4096)
+        with tempfile.TemporaryFile(dir=folder) as probe:  # which has no name that a kill could leave
+            probe.write(b"0" * 4096)
     except OSError as error:
         raise MisureError(
             f"cannot write {folder}: {error.strerror}; free space or set outputs=<another folder>"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            probe.unlink(missing_ok=True)
 
 
 def _requested(cfg: DictConfig, given: Sequence[str], failures: Failures) -> Requested:
@@ -124,6 +128,8 @@ def _prepared(plan: SetupPlan, journal: Journal) -> Setup:
     kind = "loading" if needs_no_training(plan.cfg) else "training"
     with journal.stage(plan.profile, kind, plan.name):
         setup = prepare(plan.cfg)
+    names = (plan.cfg.dataset.name, plan.cfg.model.name)
+    journal.use(plan.profile, *names, setup.info.fingerprint, setup.dataset.fingerprint)
     print(f"{setup.name}: {setup.quality}, images from {setup.dataset.source}", flush=True)
     with journal.stage(plan.profile, "survey", plan.name):
         _say_what_is_drawn(plan.experiments[0], setup)

@@ -9,6 +9,10 @@ from typing import Any, Literal
 from misure.errors import AbsentError
 
 
+class NoImagesError(AbsentError):
+    """The images of a dataset are not here, whatever the network."""
+
+
 @dataclass(frozen=True)
 class Available:
     """What a dataset's images will be taken from; finding that out changes nothing.
@@ -29,6 +33,6 @@ class Available:
     to_write: int = 0
 
     def require(self) -> None:
-        """Raise an AbsentError that says what to do, if the images cannot be had."""
+        """Raise a NoImagesError that says what to do, if the images cannot be had."""
         if self.state == "absent":
-            raise AbsentError(self.source)
+            raise NoImagesError(self.source)

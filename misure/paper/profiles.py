@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import pandas as pd
 
@@ -32,3 +32,18 @@ def serving(records: pd.DataFrame, profile: str, served: Collection[str]) -> pd.
         raise MisureError(f"the records lack the columns {', '.join(missing)}: they were not written by this version")
     counts = records["profile"].eq(profile) | records["unit"].isin(served)
     return records[counts].assign(profile=profile)
+
+
+def in_use(records: pd.DataFrame, used: Mapping[tuple[str, str], tuple[str, str]]) -> pd.DataFrame:
+    """Keep, of each dataset and network, the records of the weights and images that its last run took.
+
+    Args:
+        records: As :func:`serving` returns them.
+        used: See :meth:`misure.sweep.journal.Journal.used`; where it says nothing, all records stay, and those of the
+            newest weights are shown.
+    """
+    if records.empty:
+        return records
+    made_with = zip(records["weights"], records["dataset_fingerprint"], strict=True)
+    pairs = zip(records["dataset"], records["model"], strict=True)
+    return records[[used.get(pair, made) == made for pair, made in zip(pairs, made_with, strict=True)]]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from misure.io.atomic import safe_name
 from misure.paper.material import Material
 from misure.paper.prose import prose
 from misure.paper.provenance import head_note
@@ -84,7 +85,8 @@ def save_models(run: pd.DataFrame, pair: Pair, folder: Path) -> list[Path]:
     source = f"{pair.label}, {Origin.of(of_pair(run, pair)).label}"
     written = []
     for organ, samples in samples_by_organ(run, pair).items():
-        path = folder / f"{pair.dataset}-{pair.model}" / f"{organ.casefold().replace(' ', '_')}.json"
+        name = safe_name(organ.casefold().replace(" ", "_"))
+        path = folder / safe_name(f"{pair.dataset}-{pair.model}") / f"{name}.json"
         model = fit(samples.rows, pd.Series(samples.reliable), class_name=organ, source=source)
         if isinstance(model, ReliabilityModel):
             written.append(model.save(path))

@@ -70,6 +70,10 @@ def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
+def _no_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
+
+
 @dataclass(frozen=True)
 class Column:
     """One column that a table shows.
@@ -201,6 +205,15 @@ class Table:
         values = {word: distinct(self.frame[word]) for word in PROVENANCE if word in self.frame}
         notes = [f"{word.capitalize()}: {text}." for word, text in values.items() if text]
         return latex_table(self.name, self.title, cells, numeric, [prose("intervals.md.j2"), *notes])
+
+    def csv(self) -> str:
+        """Lay out all numbers; text that a spreadsheet would take for a formula begins with an apostrophe."""
+        frame = self.frame.copy()
+        for name, values in frame.items():
+            if not pd.api.types.is_numeric_dtype(values):
+                frame[name] = pd.Series(map(_no_formula, values), values.index, object)
+        text: str = frame.to_csv(index=False)
+        return text
 
     def html(self) -> str:
         """Lay out a ``<table>``; each cell has its raw value as ``data-value`` and its difference from the paper."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from misure.paper.claims import (
     inconsistencies,
     inconsistencies_table,
 )
+from misure.paper.maps import damaged_units
 from misure.paper.material import Material
 from misure.paper.provenance import head_note
 from misure.paper.query import further_pairs, latest_run, shown_pairs
@@ -29,6 +31,8 @@ from misure.paper.table import Table
 from misure.paper.tables.volumes import read_all
 
 _DPI = 150
+_MOST_NAMED = 30
+_ELEMENT = re.compile(r"<(?=[A-Za-z/!?])(?!https?://)")
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,8 @@ def write_all(
     material = Material(
         run, profile, maps_folder or outputs / "records" / "maps", volumes, shown_pairs(run), further_pairs(run)
     )
-    note = _failure_note(failures or {})
     made = [table for tables in TABLES for table in tables(material)]
+    note = _note(failures or {}, material.maps_folder)
     files = [path for table in made for path in _write_table(outputs / "tables", table, note)]
     pictures = [
         path
@@ -84,22 +88,29 @@ def write_all(
         for path in _write_figure(outputs / "figures", name, figure)
     ]
     files += pictures
-    files += [_write_text(outputs / "figures" / f"{name}.md", text) for name, text in attributions(material)]
+    files += [_write_markdown(outputs / "figures" / f"{name}.md", text) for name, text in attributions(material)]
     for pair in material.judged:
         files += save_models(run, pair, outputs / "reliability")
-    verdicts, contradictions, written = _write_claims(material, outputs, note)
+    verdicts, contradictions, written = _write_claims(material, outputs, failures or {})
     shown = [path for path in pictures if path.suffix == ".png"]
     return Written(material, [*made, contradictions], verdicts, shown, [*files, *written])
 
 
-def _failure_note(failures: Mapping[str, str]) -> str:
-    lines = "\n".join(f"- {subject}: {reason}" for subject, reason in failures.items())
+def _note(failures: Mapping[str, str], maps_folder: Path) -> str:
+    """Say what failed or is damaged; maps are found to be so when they are used."""
+    reasons = [f"{subject}: {reason}" for subject, reason in failures.items()]
+    reasons += [f"maps of {unit}: damaged" for unit in damaged_units(maps_folder)]
+    more = [f"and {len(reasons) - _MOST_NAMED} more"] if len(reasons) > _MOST_NAMED else []
+    lines = "\n".join(f"- {' '.join(reason.split())}" for reason in [*reasons[:_MOST_NAMED], *more])
     return f"\nFailed, so what needs it is missing:\n\n{lines}\n" if lines else ""
 
 
-def _write_claims(material: Material, outputs: Path, note: str) -> tuple[pd.DataFrame, Table, list[Path]]:
+def _write_claims(
+    material: Material, outputs: Path, failures: Mapping[str, str]
+) -> tuple[pd.DataFrame, Table, list[Path]]:
     """Judge the claims once, and write them and what the paper contradicts itself in."""
     judged, contradictions = claims(material), inconsistencies(material)
+    note = _note(failures, material.maps_folder)
     head = head_note(material.run, material.profile, material.pairs)
     shown, table = claims_table(judged, head), inconsistencies_table(contradictions, head)
     content = json.dumps(claims_json(judged), indent=1, allow_nan=False) + "\n"
@@ -110,7 +121,7 @@ def _write_claims(material: Material, outputs: Path, note: str) -> tuple[pd.Data
             *_write_table(outputs / "tables", table, note),
             *_write_numbers(outputs / "tables", shown),
             _write_text(outputs / "claims.json", content),
-            _write_text(outputs / "claims.md", claims_document(judged, contradictions, head) + note),
+            _write_markdown(outputs / "claims.md", claims_document(judged, contradictions, head) + note),
         ],
     )
 
@@ -119,13 +130,18 @@ def _write_text(path: Path, text: str) -> Path:
     return write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
+def _write_markdown(path: Path, text: str) -> Path:
+    """Write a document in which no text from data is an HTML element; addresses in angle brackets stay links."""
+    return _write_text(path, _ELEMENT.sub("&lt;", text))
+
+
 def _write_table(folder: Path, table: Table, note: str) -> list[Path]:
-    return [_write_text(folder / f"{table.name}.md", table.markdown() + note), *_write_numbers(folder, table)]
+    return [_write_markdown(folder / f"{table.name}.md", table.markdown() + note), *_write_numbers(folder, table)]
 
 
 def _write_numbers(folder: Path, table: Table) -> list[Path]:
     return [
-        write_atomically(folder / f"{table.name}.csv", lambda path: table.frame.to_csv(path, index=False)),
+        _write_text(folder / f"{table.name}.csv", table.csv()),
         _write_text(folder / f"{table.name}.tex", table.latex()),
     ]
 

@@ -83,9 +83,9 @@ def _environment() -> Environment:
     return made
 
 
-def _csv_uri(frame: pd.DataFrame) -> str:
+def _csv_uri(table: Table) -> str:
     """Return all numbers of a table as a ``data:`` address."""
-    return data_uri(frame.to_csv(index=False).encode(), "text/csv;charset=utf-8")
+    return data_uri(table.csv().encode(), "text/csv;charset=utf-8")
 
 
 def _page(

@@ -128,6 +128,16 @@ class Experiment:
         )
 
     @property
+    def n_maps(self) -> int:
+        """How many of its first samples have their maps saved."""
+        counts = self.cfg.dataset.counts
+        return max(map(int, (counts.saved_maps, counts.stability_samples, counts.sanity_samples)))
+
+    def maps_in(self, rank: int) -> str:
+        """Name the profile whose runs save the maps of the sample of a rank; empty where none are saved."""
+        return str(self.cfg.profile.name) if rank < self.n_maps else ""
+
+    @property
     def records_key(self) -> str:
         """The identity of its records but for their samples: experiments of one key share those of common samples."""
         parameters, changed = self.explainer.parameters, self.intervention.text

@@ -16,13 +16,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from misure.datasets.available import NoImagesError
 from misure.errors import AbsentError, MisureError, without_folders
 
 _log = logging.getLogger(__name__)
 
-Event = Literal["stage", "failed", "succeeded", "precision", "served"]
+Event = Literal["stage", "failed", "succeeded", "precision", "served", "used"]
 """Kinds of events: a stage ended; a dataset or network failed, or no longer does; a precision was measured; a record
-of another profile was found to serve this one."""
+of another profile was found to serve this one; a run took some weights and images."""
+
+Used = dict[tuple[str, str], tuple[str, str]]
+"""Fingerprints of weights and of images by dataset and model."""
 
 _NAME = "journal.ndjson"  # records/*.jsonl are records
 
@@ -39,6 +43,7 @@ _KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "failed": {"subject": str, "profile": str, "reason": str},
     "succeeded": {"subject": str, "profile": str},
     "served": {"unit": str},
+    "used": dict.fromkeys(("profile", "dataset", "model", "weights", "images"), str),
 }
 """What readers of an event rely on, with its types."""
 
@@ -141,6 +146,21 @@ class Journal:
         """
         return [{k: v for k, v in entry.items() if k != "event"} for entry in self.read("stage")]
 
+    def use(self, profile: str, dataset: str, model: str, weights: str, images: str) -> None:
+        """Note which weights and images a run of a profile takes, unless the one before it took the same.
+
+        Raises:
+            CannotWriteError: If the place cannot be written.
+        """
+        entry = {"profile": profile, "dataset": dataset, "model": model, "weights": weights, "images": images}
+        if self.used(profile).get((dataset, model)) != (weights, images):
+            self.note(("used", entry))
+
+    def used(self, profile: str) -> Used:
+        """Return what the last runs of a profile took: the order of the notes counts, and no clock."""
+        found = [entry for entry in self.read("used") if entry["profile"] == profile]
+        return {(entry["dataset"], entry["model"]): (entry["weights"], entry["images"]) for entry in found}
+
     def failures(self, profile: str) -> dict[str, str]:
         """Return why setups, or whole datasets, of a profile have no results: the last reasons by name."""
         reasons: dict[str, str] = {}
@@ -177,15 +197,15 @@ class Failures:
         return self.absent | self.reasons
 
     @contextmanager
-    def noted(self, name: str) -> Iterator[None]:
-        """Keep the reason of whatever goes wrong inside, instead of ending the run.
+    def noted(self, name: str, *, but: type[Exception] = CannotWriteError) -> Iterator[None]:
+        """Keep the reason of whatever goes wrong inside, except for one kind, instead of ending the run.
 
         Raises:
             CannotWriteError: If the outputs folder cannot be written.
         """
         try:
             yield
-        except CannotWriteError:
+        except (CannotWriteError, but):
             raise
         except AbsentError as error:
             self.absent[name] = " ".join(str(error).split())
@@ -196,13 +216,15 @@ class Failures:
             self._remember(name, f"{name} failed, the others go on: {self.reasons[name]}", self.reasons[name])
 
     def tolerant(self, choose: Callable[[str, Sequence[str]], list[str]]) -> Callable[[str, Sequence[str]], list[str]]:
-        """Return a choice of a setup's overrides that notes a dataset for which there is none to be made."""
+        """Return a choice of a setup's overrides that notes the networks, or whole datasets, that cannot be had."""
 
         def chosen(dataset: str, networks: Sequence[str]) -> list[str]:
-            if dataset not in self.left_out:
-                with self.noted(dataset):
+            name = "-".join([dataset, *networks[:1]])
+            if not {dataset, name} & self.left_out.keys():
+                with self.noted(dataset), self.noted(name, but=NoImagesError):
                     overrides = choose(dataset, networks)
                     self.forget(dataset)
+                    self.forget(name)
                     return overrides
             return []
 

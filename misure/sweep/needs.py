@@ -77,8 +77,7 @@ def bytes_of(experiment: Experiment, explanations: int) -> int:
         experiment: What is run.
         explanations: How many it has to make.
     """
-    counts = experiment.cfg.dataset.counts
-    with_maps = min(explanations, max(map(int, (counts.saved_maps, counts.stability_samples, counts.sanity_samples))))
+    with_maps = min(explanations, experiment.n_maps)
     maps = _HALF * (int(experiment.cfg.dataset.in_channels) + 1) * side_of(experiment.cfg) ** 2
     return explanations * _ROW * max(1, len(experiment.explainer.thresholds)) + with_maps * maps
 

@@ -197,9 +197,9 @@ def outlooks_of(experiments: Sequence[Experiment], setup: Setup | None, store: R
             continue
         fingerprints = setup.dataset.fingerprint, setup.info.fingerprint
         units = [experiment.unit(sample, *fingerprints) for sample in order[: experiment.n_samples]]
-        fresh = {unit.id: unit for unit in units if unit.id not in counted}
+        fresh = {unit.id: (unit, rank) for rank, unit in enumerate(units) if unit.id not in counted}
         counted.update(fresh)
-        outcomes = [store.outcome(unit) for unit in fresh.values()]
+        outcomes = [store.outcome(unit, experiment.maps_in(rank)) for unit, rank in fresh.values()]
         status = Counter(outcome.status for outcome in outcomes)
         yield Outlook(
             experiment,

@@ -180,10 +180,8 @@ class Recorder:
             **self._circumstances(experiment, sample),
         }
         rows = [{**asdict(evaluation), **shared} for evaluation in explanation.evaluations]
-        counts = experiment.cfg.dataset.counts
-        with_maps = max(counts.saved_maps, counts.stability_samples, counts.sanity_samples)
         maps = None
-        if sample in self.samples(experiment)[:with_maps]:
+        if sample in self.samples(experiment)[: experiment.n_maps]:
             maps = _maps(explanation) | {"truth": truth.numpy()} | self._curves(experiment, sample, explanation)
         self.store.write(self.unit(experiment, sample), rows, maps)
         self.counts.done += 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,12 +21,17 @@ import pandas as pd
 
 from misure.errors import MisureError, some, without_folders
 from misure.io.atomic import safe_name, write_atomically
+from misure.io.locks import Lock
 from misure.io.reading import check_size, reading
 from misure.sweep.journal import CannotWriteError, Journal
 from misure.sweep.schema import check_record
 
 _HINT = " (outputs=<another folder>); records written so far are intact"
 
+DAMAGED = ".damaged"
+"""Ending of maps that could not be read and were put aside."""
+
+_CLAIMS = ".claims"
 _MOST_BYTES = 50_000_000
 _MOST_NAMED = 20
 
@@ -125,19 +131,40 @@ class RecordStore:
         """Where a unit's record lies."""
         return self.folder / safe_name(f"{unit.dataset}-{unit.model}") / safe_name(unit.explainer) / f"{unit.id}.jsonl"
 
+    def maps_path(self, unit: Unit) -> Path:
+        """Where a unit's maps lie, if they were saved."""
+        return self.maps_folder / f"{unit.id}.npz"
+
+    def claim(self, unit: Unit) -> Lock:
+        """The lock of the process that works on a unit."""
+        return Lock(self.folder / _CLAIMS / unit.id)
+
+    def remove_abandoned_claims(self) -> None:
+        """Remove the locks of processes that ended without giving them back; those that are held stay."""
+        for path in (self.folder / _CLAIMS).glob("*"):
+            if (lock := Lock(path)).take():
+                lock.release()
+
     def has(self, unit: Unit) -> bool:
         """Say whether a unit needs no work; one that failed is to be tried again."""
         return self.outcome(unit).complete
 
-    def outcome(self, unit: Unit) -> Outcome:
-        """Return how a unit ended; an empty outcome where no record can be read."""
+    def outcome(self, unit: Unit, maps_in: str = "") -> Outcome:
+        """Return how a unit ended; an empty outcome where no record can be read.
+
+        Args:
+            unit: An explanation.
+            maps_in: A profile that saves its maps: a record of this profile whose maps are lost counts as none.
+        """
         try:
             first = _read(self.path(unit))[0]
         except MisureError:
             return Outcome()
         if first.get("precision", unit.precision) != unit.precision:
             return Outcome()  # of a version whose identities did not tell precisions apart
-        return Outcome(str(first["status"]), str(first.get("reason") or ""), str(first.get("profile", "")))
+        outcome = Outcome(first["status"], first.get("reason") or "", first["profile"])
+        saved = outcome.status == "done" and outcome.profile == maps_in
+        return Outcome() if saved and not zipfile.is_zipfile(self.maps_path(unit)) else outcome
 
     def serve(self, profile: str, units: Sequence[Unit]) -> None:
         """Let units that another profile made count in a profile's tables, because it would make the same.
@@ -165,7 +192,8 @@ class RecordStore:
         lines = "".join(json.dumps({**unit.columns(), **row}, allow_nan=False) + "\n" for row in rows)
         try:
             if maps is not None:
-                write_atomically(self.maps_folder / f"{unit.id}.npz", lambda path: _save_maps(path, maps), hint=_HINT)
+                path = write_atomically(self.maps_path(unit), lambda path: _save_maps(path, maps), hint=_HINT)
+                path.with_name(path.name + DAMAGED).unlink(missing_ok=True)
             write_atomically(self.path(unit), lambda path: path.write_text(lines, encoding="utf-8"), hint=_HINT)
         except MisureError as error:
             raise CannotWriteError(str(error)) from error

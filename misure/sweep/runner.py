@@ -18,6 +18,8 @@ from misure.sweep.sampling import Sample
 
 _ENOUGH_TO_JUDGE = 5.0  # seconds of estimated work after which estimates are corrected by what it really took
 
+_PAUSE = 0.2  # seconds between looks at what another process works on
+
 
 @dataclass
 class Runner:
@@ -53,6 +55,7 @@ class Runner:
         started, correction, spent_estimate = time.monotonic(), 1.0, 0.0
         bar_format = "{desc}: {percentage:3.0f}%|{bar:24}| {elapsed} spent, {remaining} left"
         total = max(min(sum(estimates), self.deadline - started), 1e-9)
+        of_others: list[tuple[Experiment, list[int]]] = []
         with tqdm(total=total, bar_format=bar_format, desc="explaining") as bar:
             fits = True
             for (experiment, pending), estimate in zip(work, estimates, strict=True):
@@ -63,28 +66,51 @@ class Runner:
                     counts.left += len(pending)
                     continue
                 bar.set_description_str(experiment.label)
-                self.recorder.explain(
-                    experiment, [s for s in pending if not store.has(self.recorder.unit(experiment, s))]
-                )
+                taken = self._explain(experiment, pending)
+                of_others.append((experiment, taken))
                 bar.update(estimate)
-                spent_estimate += estimate
+                spent_estimate += estimate * (1 - len(taken) / len(pending))
                 if spent_estimate >= _ENOUGH_TO_JUDGE:
                     correction = (time.monotonic() - started) / spent_estimate
+        for experiment, taken in of_others:
+            self._wait_for(experiment, taken)
 
     def _samples(self, experiment: Experiment, ranks: range) -> list[Sample]:
         return self.recorder.samples(experiment)[ranks.start : ranks.stop]
 
-    def _pending(self, experiment: Experiment, ranks: range) -> list[Sample]:
-        """Choose the samples that need work, and note which of the others another profile made."""
+    def _pending(self, experiment: Experiment, ranks: range) -> list[int]:
+        """Choose the ranks that need work, and note which of the others another profile made."""
         pending = []
-        for sample in self._samples(experiment, ranks):
+        for rank, sample in enumerate(self._samples(experiment, ranks), ranks.start):
             unit = self.recorder.unit(experiment, sample)
-            outcome = self.recorder.store.outcome(unit)
+            outcome = self.recorder.store.outcome(unit, experiment.maps_in(rank))
             if not outcome.complete:
-                pending.append(sample)
+                pending.append(rank)
             elif outcome.profile != (profile := experiment.cfg.profile.name):
                 self._from_others.setdefault(profile, []).append(unit)
         return pending
+
+    def _explain(self, experiment: Experiment, ranks: Sequence[int]) -> list[int]:
+        """Explain the samples that no other process works on or has explained since; return the ranks of the others."""
+        samples, store = self.recorder.samples(experiment), self.recorder.store
+        units = {rank: self.recorder.unit(experiment, samples[rank]) for rank in ranks}
+        claims = {rank: claim for rank, unit in units.items() if (claim := store.claim(unit)).take()}
+        try:
+            open_ = [rank for rank in claims if not store.outcome(units[rank], experiment.maps_in(rank)).complete]
+            self.recorder.counts.present += len(claims) - len(open_)
+            self.recorder.explain(experiment, [samples[rank] for rank in open_])
+        finally:
+            for claim in claims.values():
+                claim.release()
+        return [rank for rank in ranks if rank not in claims]
+
+    def _wait_for(self, experiment: Experiment, ranks: Sequence[int]) -> None:
+        """Wait until other processes have explained samples, and explain those that they leave."""
+        while ranks and (ranks := self._explain(experiment, ranks)):
+            if time.monotonic() > self.deadline:
+                self.recorder.counts.left += len(ranks)
+                return
+            time.sleep(_PAUSE)
 
 
 def rounds(experiments: Sequence[Experiment], step: int) -> list[tuple[Experiment, range]]:

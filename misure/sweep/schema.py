@@ -17,6 +17,7 @@ _ROUNDING = 1e-6
 _NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Characters that are no text in one line, and halves of characters, which cannot be written."""
 
+_UNIT = re.compile(r"[0-9a-f]{20}")
 _TIME = re.compile(r"(19[7-9]\d|20\d\d|21\d\d)-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?")
 
 
@@ -119,7 +120,6 @@ _OTHERS = {
 
 _DONE = _ALWAYS | _IF_DONE
 _COLUMNS = _DONE | _OTHERS
-_UNIT = re.compile(r"[0-9a-f]{20}")
 
 
 def check_record(unit: str, rows: Sequence[Mapping[str, Any]]) -> None:

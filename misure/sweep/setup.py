@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -19,6 +20,8 @@ from misure.datasets.datamodule import SegmentationData, SegmentationDataset, St
 from misure.errors import MisureError
 from misure.evaluation.volumes import VolumeDataset, score_volumes
 from misure.explanation import package_version
+from misure.io.atomic import safe_name
+from misure.io.locks import alone
 from misure.models.checkpoint import (
     CheckpointInfo,
     architecture,
@@ -31,10 +34,11 @@ from misure.models.pretrained import PublishedWeights
 from misure.models.wrapper import SegmentationModel, frozen
 from misure.sweep.predictions import Predictions, predict_all
 from misure.sweep.sampling import Sample, Sampling
-from misure.sweep.volume_scores import write_volumes
+from misure.sweep.volume_scores import read_volumes, write_volumes
 from misure.training.config import Recipe
 from misure.training.module import train
 
+_LONGEST = 200  # bytes of the name of what is kept
 _PREDICTIONS = "surveys"  # the folder's name in the outputs of earlier versions, which stay of use
 
 
@@ -72,13 +76,22 @@ class Setup:
 
     def predictions(self, compute: Compute) -> Predictions:
         """Return what the network predicts in all validation images, from a file where it was done before."""
-        path = self.folder / f"{self.identity(compute)}.npz" if self.folder else None
-        predictions = Predictions.load(path) if path else None
-        if predictions is None:
-            predictions = predict_all(self.model, self.dataset, compute)
-            if path:
-                predictions.save(path)
-        return predictions
+        if self.folder is None:
+            return predict_all(self.model, self.dataset, compute)
+        path = self.folder / f"{safe_name(self.identity(compute), _LONGEST)}.npz"
+        if (kept := self._kept(path)) is not None:
+            return kept
+        model = self.model  # before anything is written: a plan has none
+        with alone(path.with_suffix(".lock"), lambda: print(f"{self.name}: another process predicts", flush=True)):
+            if (kept := self._kept(path)) is None:
+                kept = predict_all(model, self.dataset, compute)
+                kept.save(path)
+        return kept
+
+    def _kept(self, path: Path) -> Predictions | None:
+        """Read predictions in all images; None where there are none, or damaged ones."""
+        found = Predictions.load(path)
+        return found if found is not None and len(found.groups) == len(self.dataset) else None
 
     def identity(self, compute: Compute) -> str:
         """Name the predictions by network, weights, images and, unless it is float32, precision."""
@@ -286,8 +299,9 @@ def keep_volume_scores(cfg: DictConfig, setup: Setup) -> None:
         return
     convention = "original" if cfg.dataset.empty_truth_counts else "strict"
     compute = compute_of(cfg)
-    path = Path(cfg.outputs, "volumes") / f"{setup.identity(compute)}-{convention}.json"
-    if path.exists():
+    path = Path(cfg.outputs, "volumes") / f"{safe_name(setup.identity(compute), _LONGEST)}-{convention}.json"
+    with suppress(MisureError):  # there is none, or a damaged one
+        read_volumes(path)
         return
     predictions = setup.predictions(compute)
     scores = score_volumes(predictions.of_group, volumes, empty_truth_counts=bool(cfg.dataset.empty_truth_counts))

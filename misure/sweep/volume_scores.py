@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -59,6 +60,8 @@ def read_volumes(path: Path) -> pd.DataFrame:
     with reading(path, "delete it and evaluate the network again"):
         content = json.loads(path.read_text(encoding="utf-8"))
         frame = pd.DataFrame(content["scores"]).assign(**content["meta"])
+        if not (frame["dice"].dropna().between(0, 1).all() and frame["hd95"].dropna().between(0, sys.maxsize).all()):
+            raise ValueError("a Dice is not from 0 to 1, or an HD95 is negative or not finite")
         frame["precision"] = frame.get("precision", "32")  # older evaluations had no other
         others = [name for name in frame if name not in _COLUMNS]
         return frame[[*_COLUMNS, *others]].astype({"dice": float, "hd95": float})

@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from misure.datasets.available import NoImagesError
 from misure.errors import AbsentError, MisureError
 from misure.sweep.journal import Failures, Journal, reason_of
 from misure.sweep.records import RecordStore
@@ -55,20 +56,47 @@ def test_a_failure_that_cannot_be_kept_ends_the_run(tmp_path):
         raise RuntimeError("no space")
 
 
-def test_a_dataset_without_a_network_is_noted_once(tmp_path):
+@pytest.mark.parametrize(
+    ("raised", "made", "left_out"),
+    [
+        (AbsentError("no weights"), [[], ["model=b"], []], ["coco-a"]),
+        (MisureError("weights that do not fit"), [[], ["model=b"], []], ["coco-a"]),
+        (OSError("cannot connect"), [[], ["model=b"], []], ["coco-a"]),
+        (NoImagesError("no images"), [[], [], []], ["coco"]),
+    ],
+)
+def test_what_cannot_be_had_is_noted_once_and_the_other_networks_go_on(tmp_path, raised, made, left_out):
     asked = []
 
     def choose(dataset, networks):
-        asked.append(dataset)
-        if dataset == "coco":
-            raise MisureError("no network")
+        asked.append((dataset, *networks))
+        if (dataset, *networks) == ("coco", "a", "c"):
+            raise raised
         return [f"model={networks[0]}"]
 
     failures = Failures(Journal(tmp_path), "quick")
     chosen = failures.tolerant(choose)
-    assert [chosen(dataset, ["x"]) for dataset in ("coco", "coco", "synapse")] == [[], [], ["model=x"]]
-    assert asked == ["coco", "synapse"]
-    assert failures.reasons == {"coco": "no network"}
+    assert [chosen("coco", networks) for networks in (["a", "c"], ["b"], ["a", "c"])] == made
+    assert chosen("synapse", ["a"]) == ["model=a"]
+    assert [*failures.left_out] == [*Journal(tmp_path).failures("quick")] == left_out
+    assert asked.count(("coco", "a", "c")) == 1
+    again = Failures(Journal(tmp_path), "quick").tolerant(lambda _, networks: networks)
+    assert again("coco", ["a", "c"]) == ["a", "c"]
+    assert Journal(tmp_path).failures("quick") == {}
+
+
+def test_what_runs_use_is_told_by_order_and_not_by_a_clock(tmp_path):
+    journal = Journal(tmp_path)
+    for weights in ("first", "second", "second", "first"):
+        journal.use("quick", "coco", "net", weights, "images")
+    journal.use("quick", "coco", "other", "w", "images")
+    journal.use("paper", "coco", "net", "large", "images")
+    assert journal.used("quick") == {("coco", "net"): ("first", "images"), ("coco", "other"): ("w", "images")}
+    assert len(journal.read("used")) == 5
+    with journal.path.open("a") as stream:
+        stream.write('{"event": "used", "profile": "quick", "dataset": "coco", "model": ["net"]}\n')
+    with pytest.warns(UserWarning, match="line 6 is damaged"):
+        assert journal.used("quick")["coco", "net"] == ("first", "images")
 
 
 OLDER = {
@@ -96,7 +124,14 @@ def test_what_earlier_versions_kept_comes_first(tmp_path):
         assert journal.failures("quick") == {}
 
 
-@pytest.mark.parametrize("damage", ['{"event": "sta', "5", "[]", '{"stage": "x"}'])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *('{"event": "sta', "5", "[]", '{"stage": "x"}', '{"event": 5}', '{"event": ["served"]}', "[" * 100_000),
+        *('{"event": "served"}', '{"event": "served", "unit": ["x"]}'),
+        '{"event": "stage", "stage": "x", "seconds": "long"}',
+    ],
+)
 def test_a_damaged_line_is_named_and_the_next_one_is_whole(tmp_path, damage):
     journal = Journal(tmp_path)
     journal.note(("served", {"unit": "first"}))

@@ -171,7 +171,8 @@ def run_with_time(monkeypatch, costs: list[float], sizes: list[int], budget: flo
     clock, done = [0.0], [0] * len(costs)
     planned = [plain(str(i), n) for i, n in enumerate(sizes)]
     pace = SimpleNamespace(explaining=lambda e: costs[int(e.explainer.name)])
-    store = SimpleNamespace(has=lambda _: False, outcome=lambda _: Outcome())
+    claim = SimpleNamespace(take=lambda: True, release=lambda: None)
+    store = SimpleNamespace(claim=lambda _: claim, outcome=lambda *_: Outcome())
     recorder = SimpleNamespace(store=store, counts=RunCounts(), unit=lambda _, sample: sample)
     recorder.samples = lambda experiment: list(range(experiment.n_samples))
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from misure.errors import MisureError
 from misure.io.atomic import remove_abandoned, replacing
+from misure.io.locks import alone
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -44,10 +45,8 @@ def generate_once(home: Path, write: Callable[[Path], object]) -> Path:
     if home.is_dir():
         return home
     remove_abandoned(home)
-    try:
-        with replacing(home) as unfinished:
-            write(unfinished)
-    except MisureError:
-        if not home.is_dir():  # otherwise another process was first
-            raise
+    with alone(home.with_name(f".{home.name}.lock"), lambda: print(f"{home.name}: another process generates it")):
+        if not home.is_dir():
+            with replacing(home) as unfinished:
+                write(unfinished)
     return home

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,17 @@ def read_all(folder: Path, run: pd.DataFrame) -> pd.DataFrame:
         folder: Holds files of :func:`write_volumes`; may be missing.
         run: As :func:`misure.paper.query.latest_run` returns it.
 
-    Raises:
-        MisureError: If a file is damaged.
+    A damaged file is named in a warning and left out; a run makes it anew.
     """
     images = ["dataset_fingerprint", "weights"]
     most = run.assign(precision=run["precision"].fillna("32")).groupby(images)["precision"].agg(lambda p: p.mode()[0])
     current = set(most.reset_index()[[*images, "precision"]].itertuples(index=False, name=None))
-    frames = [read_volumes(path) for path in sorted(folder.glob("*.json"))]
+    frames = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            frames.append(read_volumes(path))
+        except MisureError as error:
+            warnings.warn(f"damaged volume scores are left out: {error}", stacklevel=2)
     kept = [f for f in frames if tuple(f[[*images, "precision"]].iloc[0]) in current]
     return pd.concat(kept, ignore_index=True) if kept else pd.DataFrame()
 
