@@ -125,7 +125,9 @@ def whole_numbers(values: np.ndarray, place: str = "") -> np.ndarray:
     if values.dtype.kind in "iub":
         return values
     rounded = np.rint(values)
-    if not (right := np.abs(values - rounded) <= LABEL_TOLERANCE).all():
+    with np.errstate(invalid="ignore"):  # infinite ones, which are refused
+        right = np.abs(values - rounded) <= LABEL_TOLERANCE
+    if not right.all():
         raise ImageFileError(f"{place}{unknown_labels(values[~right])}: labels are whole numbers")
     whole: np.ndarray = rounded.astype(np.int32)
     return whole

@@ -5,11 +5,13 @@ from __future__ import annotations
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from ct_files import AFFINE, scan, write_nifti, write_series
 from image_files import random_rgb
 from PIL import Image
 
 from misure.errors import MisureError
+from misure.io import images
 from misure.io.images import ImageFileError, InputFormat, find_images, read_images
 from misure.io.volume import radiological
 
@@ -80,6 +82,9 @@ def test_what_cannot_be_read_is_named_in_one_line(tmp_path, name, content, kept,
         ({"dimensions": 4}, "neither 2 nor 3"),
         ({"axes": "lps"}, "axes=lps"),
         ({"window": (3.0, 3.0)}, "window"),
+        ({"window": (-np.inf, np.inf)}, "window=(-inf|nan|inf) is not a finite number"),
+        ({"window": (np.nan, 1.0)}, "window=(-inf|nan|inf) is not a finite number"),
+        ({"window": (0.0, np.inf)}, "window=(-inf|nan|inf) is not a finite number"),
         ({"dimensions": 3, "slice_index": 1}, "whole volumes"),
     ],
 )
@@ -140,3 +145,46 @@ def test_a_dicom_series_is_the_scan(tmp_path):
     expected = (values - values.min()) / np.ptp(values)
     np.testing.assert_array_equal(image.pixels[0].numpy(), radiological(expected)[1])
     np.testing.assert_allclose(image.affine, AFFINE)
+
+
+@pytest.mark.parametrize("values", [scan() % 256, scan() % 2, np.abs(scan()) * np.float32(1e-4), scan() + 2000])
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_a_window_of_hounsfield_units_is_for_ct(tmp_path, values):
+    """A photograph, an MR image or fractions would all be grey."""
+    path = write_nifti(tmp_path / "a.nii.gz", values)
+    with pytest.raises(ImageFileError, match=r"no value below 0 .*window=\[-125\.0, 275\.0\] .*window=null takes"):
+        read_images(path, dimensions=3, window=WINDOW)
+    least, most = float(values.min()), float(values.max())
+    own = read_images(path, dimensions=3)[0].pixels
+    given = read_images(path, dimensions=3, window=(least, most))[0].pixels
+    assert torch.equal(own, given)
+    np.testing.assert_allclose(own[0].numpy(), radiological((values - least) / (most - least)), atol=1e-6)
+    Image.fromarray(random_rgb()).save(tmp_path / "photo.png")
+    assert torch.equal(
+        read_images(tmp_path / "photo.png", window=WINDOW)[0].pixels, read_images(tmp_path / "photo.png")[0].pixels
+    )
+
+
+def test_a_series_says_itself_that_it_is_ct(tmp_path):
+    folder = write_series(tmp_path / "series", scan() + 2000)
+    pixels = read_images(folder, dimensions=3, window=(-125.0, 2000.0))[0].pixels
+    expected = (np.clip(scan() + 2000, -125, 2000).astype(np.float32) + 125) / 2125
+    np.testing.assert_array_equal(pixels[0].numpy(), radiological(expected))
+    with pytest.raises(ImageFileError, match="Modality is MR"):
+        read_images(write_series(tmp_path / "mr", scan(), Modality="MR"), dimensions=3, window=WINDOW)
+
+
+@pytest.mark.parametrize("raised", [RuntimeError("ITK"), KeyError("tag"), MemoryError(), ZeroDivisionError()])
+@pytest.mark.parametrize("reader", ["read_series", "read_pages"])
+def test_foreign_errors_are_one_line_for_the_image(tmp_path, monkeypatch, raised, reader):
+    def failing(*_):
+        raise raised
+
+    monkeypatch.setattr(images, reader, failing)
+    path = tmp_path / ("a" if reader == "read_series" else "a.png")
+    path.mkdir()
+    if reader == "read_pages":
+        path.rmdir()
+    with pytest.raises(ImageFileError, match=rf"{path.name} cannot be read \(") as caught:
+        images.read_image(path, InputFormat())
+    assert caught.value.__cause__ is raised

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 
-from misure.io.volume import Grid, Volume, from_radiological, grid_difference, radiological
+from misure.io.reading import ImageFileError
+from misure.io.volume import Grid, Volume, from_radiological, grid_difference, radiological, whole_numbers
 
 
 def test_radiological_view():
@@ -62,3 +63,15 @@ def test_maps_of_any_orientation_keep_their_place(pairs, flips, shape):
     world = AFFINE @ place
     there = np.rint(np.linalg.inv(affine) @ world).astype(int)[:3]
     assert back[tuple(there)] == values[1, 0, 1]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float16, np.float32, np.float64])
+def test_whole_numbers(dtype):
+    ids = np.arange(118).astype(dtype)
+    np.testing.assert_array_equal(whole_numbers(ids), np.arange(118))
+    if ids.dtype.kind == "f":
+        np.testing.assert_array_equal(whole_numbers((ids * dtype(1.00005)).astype(dtype)), np.arange(118))
+        with pytest.raises(
+            ImageFileError, match=r"^a: unknown label value 0\.5, inf, nan \(4 voxels\): labels are whole"
+        ):
+            whole_numbers(np.array([1, 0.5, np.nan, np.inf, 0.5], dtype), "a: ")

@@ -97,6 +97,20 @@ def test_the_fingerprint_is_that_of_the_files(tmp_path):
     assert theirs != SynapseDataset("train", tmp_path / "theirs", size=8).fingerprint
 
 
+@pytest.mark.parametrize("factor", [1, 0.9999999, 1.00005])
+def test_labels_nearly_whole_keep_every_organ(tmp_path, factor):
+    """Cut off after the point, 0.9999999 would be background."""
+    transunet(tmp_path)
+    path = next(tmp_path.rglob("case0005_slice001.npz"))
+    label = np.arange(64).reshape(8, 8) % 9
+    np.savez(path, image=np.zeros((8, 8), np.float32), label=(label * factor).astype(np.float32))
+    np.testing.assert_array_equal(SynapseDataset("train", tmp_path, size=8)[1]["mask"].numpy(), label)
+    for wrong in (label - 1, label * 0.5, np.where(label, label, np.nan)):
+        np.savez(path, image=np.zeros((8, 8), np.float32), label=wrong)
+        with pytest.raises(MisureError, match=r"case0005_slice001\.npz.*(has label -1|unknown label value)"):
+            SynapseDataset("train", tmp_path, size=8)[1]
+
+
 def test_damaged_and_foreign_files_are_named(tmp_path):
     transunet(tmp_path)
     folder = tmp_path / "synapse" / "project_TransUNet" / "Synapse"

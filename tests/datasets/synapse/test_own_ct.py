@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import h5py
+import nibabel as nib
 import numpy as np
 import pytest
 from ct_files import AFFINE, labels, own_folder, scan, write_nifti, write_series
@@ -113,3 +114,78 @@ def test_folders_that_are_no_source(tmp_path):
     (tmp_path / "images" / "a.nii").touch()
     with pytest.raises(MisureError, match=r"has a\.nii and a\.nii\.gz: keep one"):
         own_pairs(tmp_path)
+
+
+def whole(ids, path):
+    nib.Nifti1Image(ids.astype(np.uint8), AFFINE).to_filename(path)
+
+
+def nearly(ids, path):
+    nib.Nifti1Image(ids.astype(np.float32) * np.float32(0.9999999), AFFINE).to_filename(path)
+
+
+def above(ids, path):
+    nib.Nifti1Image(ids * 1.00005, AFFINE).to_filename(path)
+
+
+def scaled(ids, path):
+    """What nibabel does with floating labels in an integer file: a scale factor."""
+    image = nib.Nifti1Image(ids.astype(np.float64), AFFINE)
+    image.set_data_dtype(np.int16)
+    image.to_filename(path)
+
+
+def sloped(ids, path):
+    """A slope that float32 does not hold exactly."""
+    content = bytearray(nib.Nifti1Image((ids * 10).astype(np.int16), AFFINE).to_bytes())
+    content[112:120] = np.array([0.1, 0], "<f4").tobytes()
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("write", [whole, nearly, above, scaled, sloped])
+@pytest.mark.parametrize("numbering", LABEL_MAPS)
+def test_every_organ_is_counted_however_its_label_is_stored(tmp_path, write, numbering):
+    ids = np.array([0, *LABEL_MAPS[numbering], LAST_LABEL_IDS[numbering]])
+    voxels = np.random.default_rng(0).choice(ids, (7, 6, 5))
+    write_nifti(tmp_path / "images" / "a.nii.gz", scan(), axes="RAS")
+    (tmp_path / "labels").mkdir()
+    write(voxels, tmp_path / "labels" / "a.nii")
+    found = classes(prepared(tmp_path, tmp_path / "out", numbering).folder, 1003)
+    expected = {number: int((voxels == given).sum()) for given, number in LABEL_MAPS[numbering].items()}
+    assert dict(enumerate(np.bincount(found.ravel(), minlength=9)[1:].tolist(), start=1)) == expected
+    assert min(expected.values()) > 5
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (
+            lambda ids: ids * np.float32(0.97),
+            "unknown label value 0.97, 1.94, 2.91, 3.88, 4.85 (202 voxels): labels are",
+        ),
+        (lambda ids: np.where(ids == 1, np.nan, ids), "unknown label value nan"),
+        (lambda ids: ids + 113, "unknown label value 118, 119, 120, 121, 122"),
+        (lambda ids: ids - 1.0, "unknown label value -1 ("),
+        (lambda ids: np.stack([ids == n for n in range(14)], axis=-1).astype(np.uint8), "not one 3-D volume"),
+        (lambda ids: ids[:-1], "image has 7 x 6 x 5 voxels, label 6 x 6 x 5"),
+    ],
+)
+def test_labels_that_are_none_are_counted_and_never_background(tmp_path, change, reason):
+    write_nifti(tmp_path / "images" / "a.nii.gz", scan(), axes="RAS")
+    (tmp_path / "labels").mkdir()
+    nib.Nifti1Image(change(labels()), AFFINE).to_filename(tmp_path / "labels" / "a.nii")
+    done = prepared(tmp_path, tmp_path / "out", "totalsegmentator")
+    assert reason in done.manifest.rejected["case1003"].reason
+    assert not done.manifest.cases
+
+
+def test_entries_that_are_no_scans_are_named(tmp_path):
+    source = own_folder(tmp_path, "ab")
+    for name in ("images/c.nrrd", "labels/c.mha", "images/d.txt"):
+        (source / name).write_bytes(b"something")
+    (source / "images" / "e.nii.gz").symlink_to("nowhere")
+    pairs, lonely = own_pairs(source)
+    assert [pair.images[0].name for pair in pairs] == ["a.nii.gz", "b.nii.gz"]
+    assert lonely.pop("images/e.nii.gz") == "a link to nothing"
+    assert lonely.keys() == {"images/c.nrrd", "labels/c.mha", "images/d.txt"}
+    assert set(lonely.values()) == {"neither NIfTI (.nii, .nii.gz) nor the folder of a DICOM series"}

@@ -101,6 +101,11 @@ def test_sources(tmp_path):
         "rejected: lonely: missing partner: no image",
     ]
     assert SynapseDataset("val", tmp_path / "c", size=8).source == "2 own CT volumes"
+    done = run_script("prepare_data.py", [f"data_root={tmp_path / 'e'}", f"source={source}"], tmp_path)
+    assert done.code == 1
+    assert "rejected: lonely: missing partner: no image" in done.err
+    assert "volumes that are not used: 1, the others are prepared" in done.err
+    assert SynapseDataset("val", tmp_path / "e", size=8).source == "2 own CT volumes"
     assert prepare_synapse(transunet(tmp_path / "d")).startswith("nothing to prepare: TransUNet")
 
 
