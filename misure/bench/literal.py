@@ -93,7 +93,7 @@ def literal_msr(
         terms.append((alpha_background, 0, target.background.to(x.dtype)))
     for _ in range(n_iterations):
         upsampled = interpolate(mask, size=size, mode="bilinear", align_corners=False)
-        probabilities = model(sufficient * upsampled).softmax(1)[0]
+        probabilities = model(sufficient * upsampled, unperturbed=False).softmax(1)[0]
         loss = lam * upsampled.abs().mean() + 1
         for alpha, class_id, reference in terms:
             probability = probabilities[class_id] * counted
@@ -160,7 +160,7 @@ def literal_seg_grad_cam(
 
 def literal_prediction(model: SegmentationModel, x: Tensor, target: Target) -> Tensor:
     """Say where one image (1 x C x H x W) is predicted as the target's class: bool, H x W."""
-    return (model(x).argmax(1)[0] == target.class_id) & ~target.ignored
+    return (model(x, unperturbed=False).argmax(1)[0] == target.class_id) & ~target.ignored
 
 
 def literal_dice(first: Tensor, second: Tensor) -> float:

@@ -23,7 +23,7 @@ def explain(
     """Explain one image (C x H x W): attributions summed over channels, those below zero cut as ours does."""
 
     def score(images: Tensor) -> Tensor:
-        return (model(images)[:, target.class_id] * target.region).flatten(1).sum(1)
+        return (model(images, unperturbed=False)[:, target.class_id] * target.region).flatten(1).sum(1)
 
     method = IntegratedGradients(score)
     attributions = method.attribute(

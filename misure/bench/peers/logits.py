@@ -24,4 +24,4 @@ class Logits(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, N x L x H x W."""
-        return self.to_logits(images)
+        return self.to_logits(images, unperturbed=False)
