@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +11,7 @@ from torch import Tensor
 
 from misure.app.sharing import SharedNetwork
 from misure.errors import MisureError
-from misure.io.images import is_nifti, read_images
-from misure.io.reading import reading
+from misure.io.images import InputFormat, is_nifti, read_image, scan_shape
 from misure.models.compute import Compute
 from misure.models.normalisation import normalised
 from misure.models.wrapper import SegmentationModel, frozen
@@ -89,26 +87,14 @@ def look(network: SharedNetwork, path: Path, cut: Cut) -> Scene:
 def _read(path: Path, channels: int, cut: Cut) -> tuple[Tensor, int, int]:
     """Decode a picture, or one slice of a scan: C x H x W in [0, 1], the slice's index and how many there are."""
     if not is_nifti(path):
-        return read_images(path, channels=channels)[0].pixels, 0, 1
-    _check_scan(path)
-    volume = read_images(path, channels=channels, dimensions=3, window=cut.window)[0].pixels
+        return read_image(path, InputFormat(channels)).pixels, 0, 1
+    shape = scan_shape(path)
+    if len(shape) != 3 or math.prod(shape) > MOST_VOXELS:
+        raise MisureError(f"{path.name} has shape {shape}: expected three axes and at most {MOST_VOXELS:,} voxels")
+    volume = read_image(path, InputFormat(channels, dimensions=3, window=cut.window)).pixels
     count = volume.shape[1]
     index = count // 2 if cut.index is None else min(cut.index, count - 1)
     return volume[:, index].clone(), index, count
-
-
-def _check_scan(path: Path) -> None:
-    """Refuse a scan that is too large, or single slices, by its header alone."""
-    try:
-        import nibabel
-    except ImportError as error:
-        raise MisureError("reading scans needs nibabel: pip install 'misure[images]'") from error
-    with reading(path.name, "it is not a complete NIfTI file"):
-        shape: Sequence[int] = nibabel.load(path).shape  # type: ignore[attr-defined]
-    if len(shape) != 3 or math.prod(shape) > MOST_VOXELS:
-        raise MisureError(
-            f"{path.name} has shape {tuple(shape)}: expected three axes and at most {MOST_VOXELS:,} voxels"
-        )
 
 
 def _fitted(pixels: Tensor, size: int | None) -> Tensor:
@@ -124,7 +110,7 @@ def predict(model: SegmentationModel, image: Tensor) -> Tensor:
     """Return the class shown at every pixel of C x H x W; of several at one pixel (multi-label) the surest."""
     images = image[None].to(model.device or image.device, model.dtype or image.dtype)
     with frozen(model, Compute(), images.device) as network:
-        logits = network(images)[0]
+        logits = network(images, unperturbed=True)[0]
     surest, labels = logits.max(0)
     objects = surest > 0 if model.multi_label else labels > 0
     return torch.where(objects, labels, NOTHING).cpu()
