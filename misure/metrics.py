@@ -101,10 +101,10 @@ def perturbation_ratio(maps: Tensor, regions: Tensor) -> Tensor:
 
 
 def min_max(maps: Tensor) -> Tensor:
-    """Scale each map to [0, 1]; a map that is zero everywhere stays zero, another constant becomes one."""
+    """Scale each map to [0, 1]; a map that is zero everywhere stays zero, another constant becomes one, NaN stays."""
     axes = tuple(range(1, maps.ndim))
     low, high = maps.amin(axes, keepdim=True), maps.amax(axes, keepdim=True)
-    flat = torch.where(high != 0, torch.ones_like(high), torch.zeros_like(high))
+    flat = (high != 0).to(maps.dtype) + 0 * high  # NaN stays what it is
     return torch.where(high > low, (maps - low) / (high - low), flat)
 
 

@@ -11,6 +11,8 @@ from hypothesis.extra.numpy import arrays
 from oracles import metrics as oracle
 from oracles.toys import Convolutional, as_numpy_predict
 
+from misure.api import explain
+from misure.errors import MisureError
 from misure.metrics import Blanking, dice, evaluate, keep, min_max, perturbation_ratio
 from misure.models.compute import Compute
 from misure.models.wrapper import SegmentationModel, frozen
@@ -104,3 +106,22 @@ def test_evaluation_equals_the_oracle(kind, make_images):
         row = got[i]
         assert [row.dice_explained, row.perturbation_ratio, row.region_ratio, row.binary_dice_explained] == expected
         assert expected[2] < expected[1]
+
+
+def test_scaling_a_map_keeps_nan() -> None:
+    maps = torch.tensor([[[0.0, 2.0]], [[torch.nan, 2.0]], [[0.0, 0.0]], [[3.0, 3.0]]])
+    expected = torch.tensor([[[0.0, 1.0]], [[torch.nan, torch.nan]], [[0.0, 0.0]], [[1.0, 1.0]]])
+    assert torch.equal(min_max(maps).nan_to_num(9), expected.nan_to_num(9))
+
+
+@pytest.mark.parametrize("method", ["prediction", "sufficient_region", "msr", "occlusion"])
+def test_a_network_that_gives_nan_for_masked_images_has_no_score(method: str) -> None:
+    """It was scored as if the object had not been found."""
+
+    def network(images: torch.Tensor) -> torch.Tensor:
+        score = images[:, 0] - 0.5
+        return torch.stack([-score, torch.where((images == 0).any(), torch.nan, score)], 1)
+
+    image = torch.rand(1, 6, 7) + 0.1
+    with pytest.raises(MisureError, match="NaN"):
+        explain(network, image, 1, method)

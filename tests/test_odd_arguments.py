@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 import torch
 from oracles.toys import Convolutional
+from PIL import Image as Picture
 from reliability_records import records
 
 import misure
 from misure.evaluation.curves import explanation_curves
+from misure.io.images import read_images
 from misure.metrics import Blanking
 from misure.models.compute import Compute
 from misure.reliability import ReliabilityModel, cross_validate, fit, score, usable_samples
@@ -99,6 +101,11 @@ def loaded(**changed: Any) -> Any:
     return misure.load_model(**{"source": "network.pt"} | changed)
 
 
+def pictured(**changed: Any) -> Any:
+    Picture.new("RGB", (4, 3)).save("picture.png")
+    return read_images(**{"source": "picture.png"} | changed)
+
+
 def predictions(**changed: Any) -> Any:
     model = misure.SegmentationModel(**{"network": Convolutional(seed=4)} | changed)
     return misure.explain(model, IMAGE, 1, "prediction", blanking="black")
@@ -119,6 +126,7 @@ CALLS: dict[str, tuple[Callable[..., Any], list[str]]] = {
     "fit": (fitted, list(inspect.signature(fit).parameters)),
     "usable_samples": (lambda rows=ROWS, threshold=0.9: usable_samples(rows, threshold), ["rows", "threshold"]),
     "cross_validate": (validated, ["samples", "protocol", "features", "seed"]),
+    "read_images": (pictured, list(inspect.signature(read_images).parameters)),
     "ReliabilityModel.load": (ReliabilityModel.load, ["path"]),
     **{name: (partial(explained_by, name), [f.name for f in fields(cls)]) for name, cls in misure.EXPLAINERS.items()},
 }

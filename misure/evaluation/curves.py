@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from misure.errors import MisureError
 from misure.explainers.base import Explainer
 from misure.explanation import Explanation
 from misure.metrics import Blanking, dice, keep
@@ -74,7 +75,8 @@ def explanation_curves(
         (share of all pixels that really was inserted or deleted, 0..1), ``insertion_dice`` and ``deletion_dice``.
 
     Raises:
-        MisureError: If a number of points is too small, or a single image does not fit into the memory.
+        MisureError: If a number of points is too small or too large, the map or what the network returns for masked
+            images is not finite, or a single image does not fit into the memory.
     """
     check_arguments(explanation_curves, locals())
     is_mask = explanation.evaluations[0].threshold is None
@@ -148,6 +150,8 @@ def _ranked(explanation: Explanation, *, is_mask: bool) -> NDArray[np.floating]:
     values: NDArray[np.floating] = explanation.saliency.numpy()
     if is_mask and explanation.sufficient_region is not None:
         values = np.where(explanation.sufficient_region.numpy(), values, values.dtype.type(0))
+    if not np.isfinite(values).all():
+        raise MisureError("the map has NaN or infinite values, so its pixels have no order: explain the image again")
     return values
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +21,7 @@ from misure.io.pictures import is_picture, read_pages
 from misure.io.reading import ImageFileError, reading
 from misure.io.volume import Grid, Volume, affine_difference, whole_numbers
 from misure.regions import resized
+from misure.validation import Count, check_fields, path_of, plain
 
 __all__ = [
     "ImageFileError",
@@ -54,18 +54,19 @@ class InputFormat:
             patient's right to left) or ``ras`` (to the patient's right, front and head, as MONAI has them).
     """
 
-    channels: int | None = None
+    channels: Count | None = None
     dimensions: int = 2
     slice_index: int | None = None
-    window: tuple[float, float] | None = None
+    window: tuple[float, ...] | None = None
     axes: str = "radiological"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.dimensions not in (2, 3):
             raise MisureError(f"dimensions={self.dimensions} is neither 2 nor 3")
         if self.axes not in AXES:
             raise MisureError(f"axes={self.axes} is not known: choose {' or '.join(AXES)}")
-        if self.window is not None and not (self.window[0] < self.window[1] and all(map(math.isfinite, self.window))):
+        if self.window is not None and not (len(self.window) == 2 and self.window[0] < self.window[1]):
             raise MisureError(f"window={list(self.window)} is no two numbers, the lower one first, such as [-125, 275]")
         if self.slice_index is not None and self.dimensions == 3:
             raise MisureError("slice=... is for networks that take single slices; this one takes whole volumes")
@@ -135,9 +136,10 @@ def read_images(
     Raises:
         ImageFileError: If there is none, or one of them cannot be used.
     """
-    bounds = None if window is None else (window[0], window[1])
+    given = plain(window)
+    bounds = tuple(given) if isinstance(given, list | tuple) else given
     wanted = InputFormat(channels, dimensions, slice_index, bounds, axes)
-    return [read_image(path, wanted) for path in find_images(source)]
+    return [read_image(path, wanted) for path in find_images(path_of("source", source))]
 
 
 def read_image(path: str | Path, wanted: InputFormat) -> LoadedImage:

@@ -215,3 +215,18 @@ def test_a_run_saves_the_first_samples_curves_of_plain_methods(tmp_path: Path) -
     assert len(saved) == 6
     assert [unit for unit, has_curves in saved.items() if has_curves] == [first]
     assert not saved[second]
+
+
+def test_what_is_not_finite_is_no_dice_of_zero() -> None:
+    """A network that returns NaN for masked images was scored as if it had not found the object."""
+    image = torch.rand(1, *SHAPE) + 0.1
+    _, explanation = explained(PerPixel(), image, image[0].numpy())
+    broken = SegmentationModel(lambda x: PerPixel()(x) + torch.where((x == 0).any(), torch.nan, 0.0))
+    with pytest.raises(MisureError, match="returned NaN or infinity for masked images"):
+        explanation_curves(broken, explanation, ZERO, EXACT)
+    saliency = image[0].numpy().copy()
+    for value in (np.nan, np.inf):
+        saliency[2, 3] = value
+        model, explanation = explained(PerPixel(), image, saliency)
+        with pytest.raises(MisureError, match="the map has NaN or infinite values"):
+            explanation_curves(model, explanation, ZERO, EXACT)
