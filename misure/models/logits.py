@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -100,10 +100,6 @@ class OutputReading:
 
     kind: OutputKind = "auto"
     n_numbers: int = 0
-
-    def __post_init__(self) -> None:
-        if self.kind not in get_args(OutputKind):
-            raise MisureError(f"output={self.kind} is not known: choose {', '.join(get_args(OutputKind))}")
 
     def examine(self, found: Tensor, *, multi_label: bool) -> None:
         """Look at the values for unperturbed images, and learn from them what was not told.

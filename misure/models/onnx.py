@@ -45,7 +45,7 @@ class OnnxNetwork:
         self.title = title
         self.shape: Shape = tuple(side if isinstance(side, int) else None for side in inputs[0].shape)
         self._input, self._type = inputs[0].name, _TYPES[inputs[0].type]
-        self._output = _output_name([o.name for o in session.get_outputs()], title)
+        self._output = _output_name([o.name for o in session.get_outputs() if o.type.startswith("tensor(")], title)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the output named ``logits`` or ``out``, or the first, for N x C x spatial; its type stays.
@@ -69,6 +69,8 @@ class OnnxNetwork:
 
 
 def _output_name(names: Sequence[str], title: str) -> str:
+    if not names:
+        raise MisureError(f"{title} returns no tensor: export a network that returns logits")
     name = next((name for name in ("logits", "out") if name in names), names[0])
     if len(names) > 1 and name == names[0] and name not in {"logits", "out"}:
         warnings.warn(
