@@ -126,7 +126,7 @@ def _from_file(path: Path, cfg: DictConfig) -> SegmentationModel:
         there = path.exists()
     if not there:
         raise MisureError(f"model_file={path} does not exist")
-    return load_model(path, multi_label=bool(cfg.multi_label))
+    return load_model(path, multi_label=bool(cfg.multi_label), mean=_numbers(cfg.mean), std=_numbers(cfg.std))
 
 
 def _published(cfg: DictConfig) -> NamedNetwork:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import json
 import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from misure.errors import MisureError
 from misure.io.reading import reading
 from misure.models.exported import open_exported
+from misure.models.huggingface import open_folder
 from misure.models.logits import OutputKind
 from misure.models.onnx import open_onnx
 from misure.models.wrapper import SegmentationModel
@@ -49,6 +50,11 @@ def load_model(
     A program or an ONNX file made for a fixed number of images gets them in such portions; layers can then be watched
     for one image at a time (``batch_size=1``) if the number is one, and not at all if it is more.
 
+    A Hugging Face folder's image processor says how pixels are normalised and in which order channels come; a way that
+    ``mean`` and ``std`` cannot reproduce is refused. Its resizing and cropping are not done: the network runs at the
+    size of the images it is given. Other files say nothing: give the training's ``mean`` and ``std``, such as those of
+    ``weights.transforms()`` (torchvision), ``pretrained_cfg`` (timm) or ``get_preprocessing_params`` (smp).
+
     No pickle is opened and no Python code of a file is run: what an exported program would run besides PyTorch's
     operations is refused (:mod:`misure.models.exported`). TorchScript is a language of its own that can read and write
     files (``torch.save``, ``torch.from_file``): **load TorchScript only if you trust it**.
@@ -69,7 +75,8 @@ def load_model(
     path = path_of("the model", source)
     if not path.exists():
         raise MisureError(f"there is no {path}: give a network's file or folder")
-    reader = _hugging_face if path.is_dir() else _READERS.get(path.suffix.lower())
+    told = mean is not None and std is not None
+    reader = partial(_hugging_face, told=told) if path.is_dir() else _READERS.get(path.suffix.lower())
     if reader is None:
         raise MisureError(f"{path.name} is no network file: expected {', '.join(_READERS)} or a Hugging Face folder")
     network, description = reader(path)
@@ -131,37 +138,12 @@ def _onnx(path: Path) -> Loaded:
     return network, {"in_channels": network.shape[1], "differentiable": False}
 
 
-def _hugging_face(folder: Path) -> Loaded:
-    if not (folder / "config.json").is_file():
-        raise MisureError(f"{folder} has no config.json: give a folder that save_pretrained wrote, or a network's file")
-    if not any(folder.glob("*.safetensors")):
-        raise MisureError(f"{folder} has no .safetensors file: save the network anew with save_pretrained")
-    transformers = _package("transformers", "huggingface")
-    with _reading(folder, "Hugging Face model for semantic segmentation"):
-        network, report = transformers.AutoModelForSemanticSegmentation.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-        )
-        options = _preprocessing(folder / "preprocessor_config.json")
-    if absent := sorted(report["missing_keys"]):
-        raise MisureError(f"{folder} lacks {len(absent)} weights of its network, such as {absent[0]}: it is incomplete")
-    names = [str(network.config.id2label[i]) for i in sorted(network.config.id2label)]
-    if len(names) == 1:
-        names = ["background", *names]  # a sigmoid head becomes two logits
-    return network.eval(), {
-        "class_names": names,
-        "in_channels": getattr(network.config, "num_channels", None),
-        **options,
-    }
-
-
-def _preprocessing(path: Path) -> dict[str, Any]:
-    """Read how images in [0, 1] were normalised, where the folder says it."""
-    if not path.is_file():
-        return {}
-    described = json.loads(path.read_text(encoding="utf-8"))
-    if not described.get("do_normalize", True) or "image_mean" not in described:
-        return {}
-    return {"mean": tuple(described["image_mean"]), "std": tuple(described["image_std"])}
+def _hugging_face(folder: Path, *, told: bool) -> Loaded:
+    for needed in ("config.json", "*.safetensors"):
+        if not any(folder.glob(needed)):
+            name = needed.removeprefix("*")
+            raise MisureError(f"{folder} has no {name} file: give a folder that save_pretrained wrote, or a network's")
+    return open_folder(folder, _package("transformers", "huggingface"), told=told)
 
 
 def _package(name: str, extra: str) -> Any:
