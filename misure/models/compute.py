@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
-from typing import Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import psutil
 import torch
 from torch import Tensor
 
 from misure.errors import MisureError
-from misure.validation import Whole, plain, shown
+from misure.validation import OneOf, Whole, plain, shown
 
 Precision = Literal["32", "tf32", "bf16", "fp16"]
 """Of convolutions and matrix products; ``"tf32"`` is float32 whose products CUDA devices round to 10 bits, ``"fp16"``
@@ -55,7 +55,7 @@ class Compute:
         fold: Whether methods of many passes may fold batch normalisation into the convolution before it.
     """
 
-    precision: str = "auto"
+    precision: Annotated[str, OneOf(("32", "bf16", "auto", 32))] = "auto"  # YAML reads 32 as a number
     batch_size: int | str = "auto"
     allow_tf32: bool = False
     channels_last: bool = True
