@@ -431,3 +431,23 @@ def test_a_real_photograph():
     for name in folders():
         assert read(name, "metrics.json")["prediction_size"] > 0
         assert not name.startswith(f"{photographs[0].stem}-background")
+
+
+def test_what_a_network_returns_is_refused_by_name_or_told(lent, capsys):
+    bright = Bright()
+
+    def probability(images):
+        return (9 * bright(images)[:, 1:2] - 4.5).sigmoid()
+
+    pixels = bright_square()
+    image = f"image={write_png(Path('photo.png'), pixels)}"
+    message = failing(capsys, *lent(probability), image)
+    assert "which are probabilities (after a sigmoid) or logits" in message
+    assert "network_output=" in message
+    command(*lent(probability), image, "network_output=probabilities")
+    assert read("photo-bright-sufficient_region", "metrics.json")["prediction_size"] == int(
+        (bright(pixels[None]).argmax(1) == 1).sum()
+    )
+    assert read("photo-bright-sufficient_region", "manifest.json")["network"]["output"] == "probabilities"
+    assert "boxes or queries" in failing(capsys, *lent(lambda x: x.new_zeros(len(x), 37, 8400)), image)
+    assert "NaN or infinity for the image itself" in failing(capsys, *lent(lambda x: x / 0 * 0), image)

@@ -8,7 +8,9 @@ import pytest
 import torch
 from oracles.resizing import bilinear
 from oracles.toys import Convolutional
+from torch import nn
 
+import misure
 from misure.models.compute import Compute
 from misure.models.wrapper import SegmentationModel, frozen
 
@@ -54,3 +56,31 @@ def test_a_model_has_a_title_and_gradients_unless_told_otherwise(network, given,
     model = SegmentationModel(network, title=given)
     assert (model.title, model.differentiable) == (title, True)
     assert not SegmentationModel(network, differentiable=False).differentiable
+
+
+class Relative(nn.Module):
+    """A network that scales each image by its brightest pixel, which gives NaN for black ones."""
+
+    def forward(self, images):
+        z = 8 * images / images.amax((1, 2, 3), keepdim=True) - 4
+        return torch.cat([-z, z], 1)
+
+
+@pytest.mark.parametrize("method", ["rise", "occlusion", "score_cam", "integrated_gradients"])
+def test_nan_on_masked_images_ends_an_explanation_instead_of_counting(method):
+    image = torch.zeros(1, 12, 12)
+    image[:, 4:8, 4:8] = 1
+    parameters = {"rise": {"n_masks": 20, "grid": 3}, "occlusion": {"window": 12, "stride": 12}}.get(method, {})
+    model = SegmentationModel(nn.Sequential(Relative(), nn.Identity()), bottleneck="1")
+    with pytest.raises(misure.MisureError, match="NaN or infinity"):
+        misure.explain(model, image, 1, method, **parameters)
+
+
+def test_a_blanking_on_which_a_network_is_finite_explains_it():
+    image = torch.zeros(1, 12, 12)
+    image[:, 4:8, 4:8] = 1
+    with pytest.raises(misure.MisureError, match=r"for masked images, .*: choose another blanking"):
+        misure.explain(Relative(), image, 1, "occlusion", window=12, stride=12)
+    found = misure.explain(Relative(), image, 1, "occlusion", window=12, stride=12, blanking="mean")
+    assert found.target.size == 16
+    assert 0 <= found.dice_explained <= 1
