@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from misure.errors import MisureError, brief
-from misure.models.description import Wanted, class_index, wanted_classes
+from misure.errors import MisureError
+from misure.models.description import Wanted, class_index, first_pass, wanted_classes
 from misure.models.wrapper import FrozenNetwork, SegmentationModel
 from misure.regions import as_region, border_of, component_at, point_within, regions_of
 from misure.validation import check_arguments, is_real, shown, whole
@@ -286,16 +286,8 @@ def _of_predictions(
             for i, logits in enumerate(network(images[part], unperturbed=True), part.start)
         ]
 
-    try:
+    with first_pass(network.model.title, images.shape[1:]):
         return network.map(predict, len(images), images[0])
-    except MisureError:
-        raise
-    except Exception as error:  # the first pass of a network on these images
-        shape = " x ".join(map(str, images.shape[1:]))
-        raise MisureError(
-            f"{network.model.title} does not take images of {shape} ({type(error).__name__}: {brief(error)}): "
-            "give channels, size and type that it was trained with"
-        ) from error
 
 
 def _class_index(model: SegmentationModel, target: Wanted, logits: Tensor, at: Any) -> int:

@@ -73,6 +73,7 @@ def explained_by(method: str, **changed: Any) -> Any:
 
 
 EXPLANATION = explain()
+MODEL = misure.SegmentationModel(Convolutional(seed=4))
 ROWS = records(30, 6, 0)
 
 
@@ -117,6 +118,9 @@ CALLS: dict[str, tuple[Callable[..., Any], list[str]]] = {
     "load_model": (loaded, list(inspect.signature(misure.load_model).parameters)),
     "Compute": (misure.Compute, [field.name for field in fields(misure.Compute)]),
     "Blanking": (Blanking, ["kind", "sigma"]),
+    "SegmentationModel.layers": (partial(MODEL.layers, image=IMAGE), ["image", "pattern"]),
+    "SegmentationModel.layer": (MODEL.layer, ["name"]),
+    "SegmentationModel.suggest_bottleneck": (MODEL.suggest_bottleneck, ["image"]),
     "Target.from_logits": (
         partial(misure.Target.from_logits, logits=torch.eye(3)[:2, None], class_id=1),
         ["logits", "class_id", "region", "at", "border", "multi_label"],

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
 
-from misure.errors import MisureError, did_you_mean
+from misure.errors import MisureError, brief, did_you_mean
 from misure.validation import AtLeast, Rule, Whole, check, plain, shown, whole
 
 Wanted = int | str | None
@@ -42,6 +43,28 @@ def checked_network(network: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]
     if not callable(network):
         raise MisureError(f"the model is a {type(network).__name__}: give an nn.Module, or a function of images")
     return network
+
+
+@contextmanager
+def first_pass(title: str, shape: Sequence[int]) -> Iterator[None]:
+    """Turn whatever a network raises for images that it is given for the first time into one line.
+
+    Args:
+        title: What the line calls the network.
+        shape: Of one image, C x spatial.
+
+    Raises:
+        MisureError: The network, the shape and the reason.
+    """
+    try:
+        yield
+    except MisureError:
+        raise
+    except Exception as error:
+        raise MisureError(
+            f"{title} does not take images of {' x '.join(map(str, shape))} ({type(error).__name__}: {brief(error)}): "
+            "give channels, size and type that it was trained with"
+        ) from error
 
 
 def names_of_classes(value: Any) -> tuple[str, ...] | None:

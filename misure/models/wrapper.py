@@ -28,7 +28,7 @@ from misure.models.compute import (
     seconds_of,
     setting_of,
 )
-from misure.models.description import checked_network, names_of_classes, normalisation_of
+from misure.models.description import checked_network, first_pass, names_of_classes, normalisation_of
 from misure.models.half import counted_in, is_half, precision_of, with_gradients_in_range
 from misure.models.hidden import found_in
 from misure.models.layers import Layer, activation_bytes, find_layer, list_layers, suggest
@@ -36,7 +36,7 @@ from misure.models.lending import lent, own_copy, set_layout
 from misure.models.logits import OutputKind, OutputReading, located, unsound
 from misure.models.random_sources import RandomSources
 from misure.progress import Progress, Watch
-from misure.validation import Count, check_arguments
+from misure.validation import Count, check_arguments, plain_tensor
 
 Reshape = Callable[[Tensor], Tensor]
 """Turns a layer's tokens (N x T x C) into a feature map (N x C x H x W)."""
@@ -181,6 +181,7 @@ class SegmentationModel:
         Raises:
             MisureError: If the network is no module, no name is known, or not one layer has it.
         """
+        check_arguments(SegmentationModel.layer, {"name": name})
         name = name or self.bottleneck
         module = self._module_with_layers()
         if name is None:
@@ -191,12 +192,16 @@ class SegmentationModel:
         """List the layers whose name fits a pattern, with what each gives for an image (C x spatial), in forward order.
 
         Raises:
-            MisureError: If the network is no module.
+            MisureError: If the network is no module, or does not take the image.
         """
-        module = self._module_with_layers()
-        image = image.to(self.device or image.device)
-        with lent(self.network, Compute("32", channels_last=False), image.device):
-            listed = list_layers(module, lambda: self(image[None]))
+        check_arguments(SegmentationModel.layers, {"pattern": pattern})
+        module, pixels = self._module_with_layers(), plain_tensor("the image", image)
+        pixels = pixels.to(self.device or pixels.device)
+        with (
+            first_pass(self.title, pixels.shape),
+            lent(self.network, Compute("32", channels_last=False), pixels.device),
+        ):
+            listed = list_layers(module, lambda: self(pixels[None]))
         return [layer for layer in listed if fnmatchcase(layer.name, pattern)]
 
     def suggest_bottleneck(self, image: Tensor) -> str:
