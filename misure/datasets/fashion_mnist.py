@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ _STEMS: dict[Split, tuple[str, str]] = {
     "val": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 _IDX_UBYTE = 0x08
+_SIDE = 28
+_MOST_BYTES = 100_000_000  # twice the largest official file, unpacked
 _DOWNLOAD = "Fashion-MNIST, 31 MB, if a mirror answers"
 
 
@@ -62,14 +65,15 @@ def read_idx(path: Path) -> np.ndarray:
     Raises:
         MisureError: If the file is truncated, not gzip or not IDX.
     """
-    with reading(path, "delete it or replace it with the official file"):
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    opened = gzip.open if path.suffix == ".gz" else open
+    with reading(path, "delete it or replace it with the official file"), opened(path, "rb") as stream:
+        raw = stream.read(_MOST_BYTES)
     n_dims = raw[3] if len(raw) > 3 else 0
     header = 4 + 4 * n_dims
     if raw[:3] != bytes([0, 0, _IDX_UBYTE]) or len(raw) < header:
         raise MisureError(f"{path} is not an IDX file of unsigned bytes: replace it with the official file")
     shape = struct.unpack(f">{n_dims}I", raw[4:header])
-    expected = header + int(np.prod(shape))
+    expected = header + math.prod(shape)
     if len(raw) != expected:
         raise MisureError(
             f"{path} is truncated ({len(raw)} of {expected} bytes): delete it or replace it with the official file"
@@ -134,7 +138,12 @@ def load_items(split: Split, classes: Sequence[int], data_root: Path, *, downloa
     """
     folder, source = find_folder(data_root, download=download)
     images, labels = (read_idx(_find(folder, stem)) for stem in _STEMS[split])
-    if images.ndim != 3 or len(images) != len(labels):
+    if images.shape[1:] != (_SIDE, _SIDE) or labels.ndim != 1:
+        shapes = " and ".join(str(array.shape) for array in (images, labels))
+        raise MisureError(
+            f"{folder}: images and labels have shapes {shapes}, not (N, 28, 28) and (N,); replace both files"
+        )
+    if len(images) != len(labels):
         raise MisureError(f"{folder}: {len(images)} images but {len(labels)} labels; replace both files")
     kept = images[np.isin(labels, list(classes))]
     if not len(kept):

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from tqdm import tqdm
@@ -22,6 +23,9 @@ CONNECT_TIMEOUT = 4.0
 LONGEST_PAUSE = 60.0
 """Seconds between two attempts at most."""
 
+MOST_BYTES = 4_000_000_000
+"""Of a file whose size is not known better; the largest that this package fetches has 0.5 GB."""
+
 _BLOCK = 1 << 16
 _REQUEST_TIMEOUT, _TOO_MANY, _SERVER_FAULTS = 408, 429, 500
 
@@ -32,6 +36,10 @@ class NotServedError(MisureError):
 
 class DamagedError(MisureError):
     """A file arrived cut short, or is not what was announced."""
+
+
+class TooLargeError(DamagedError):
+    """A server sends more than the file can have."""
 
 
 class UnreachableError(MisureError):
@@ -51,6 +59,18 @@ class Patience:
     attempts: int = 5
     wait: float = 1.0
     timeout: float = 15.0
+
+
+def file_name_of(url: str) -> str:
+    """Return the last part of an address, which names a file of one folder.
+
+    Raises:
+        MisureError: If it has none.
+    """
+    name = PurePosixPath(urlsplit(url).path).name
+    if name in {"", ".."} or not name.isprintable() or "\\" in name:
+        raise MisureError(f"{url} names no file: give the address of one")
+    return name
 
 
 def file_digest(path: Path, algorithm: str = "sha256") -> str:
@@ -80,6 +100,7 @@ def fetch(
     patience: Patience | None = None,
     stop: threading.Event | None = None,
     progress: bool = True,
+    most_bytes: int = MOST_BYTES,
 ) -> Path:
     """Download one file unless it is already there with the right digest.
 
@@ -97,6 +118,7 @@ def fetch(
         patience: How long the server is waited for.
         stop: Set by another thread when further attempts are no use any more.
         progress: Whether a bar is shown.
+        most_bytes: How large the file can be; what is larger is not fetched to its end.
 
     Returns:
         ``path``.
@@ -104,7 +126,7 @@ def fetch(
     Raises:
         UnreachableError: If the server gives no whole answer in time.
         NotServedError: At once, if it does not have the file.
-        DamagedError: If the digest differs, or every attempt failed its check.
+        DamagedError: If the digest differs, every attempt failed its check, or the file is too large.
         MisureError: If the disk does not take the file.
     """
     if digest is not None and path.is_file() and _starts(file_digest(path, algorithm), digest):
@@ -112,7 +134,8 @@ def fetch(
     patience = patience or Patience()
 
     def download(partial: Path) -> None:
-        announced = _download(url, partial, patience.timeout, progress=progress)
+        with partial.open("wb") as stream:
+            announced = _download(url, _Bounded(stream, url, most_bytes), patience.timeout, progress=progress)
         if announced is not None:
             _check_digest(url, partial, announced, "md5")
         if check is not None:
@@ -131,6 +154,8 @@ def _patiently(task: Callable[[], object], patience: Patience, stop: threading.E
     for attempt in range(1, patience.attempts):
         try:
             task()
+        except TooLargeError:
+            raise
         except (DamagedError, UnreachableError):
             if stop.wait(min(patience.wait * 2 ** (attempt - 1), LONGEST_PAUSE)):
                 raise
@@ -139,14 +164,29 @@ def _patiently(task: Callable[[], object], patience: Patience, stop: threading.E
     task()
 
 
-def _download(url: str, partial: Path, timeout: float, *, progress: bool) -> str | None:
+class _Bounded:
+    """A file that takes so many bytes and no more, however many a server sends or a packed answer unfolds to."""
+
+    def __init__(self, stream: BinaryIO, url: str, most_bytes: int) -> None:
+        self.stream = stream
+        self.url = url
+        self.most_bytes = most_bytes
+        self.flush = stream.flush
+
+    def write(self, chunk: bytes) -> None:
+        if self.stream.tell() + len(chunk) > self.most_bytes:
+            raise TooLargeError(f"{self.url} has more than {self.most_bytes / 1e6:.0f} MB: it is another file")
+        self.stream.write(chunk)
+
+
+def _download(url: str, target: _Bounded, timeout: float, *, progress: bool) -> str | None:
     """Ask once for a file; return the MD5 that Amazon S3 announces, if it is S3 that answers."""
     import pooch
     import requests
 
     answers: list[requests.Response] = []  # of redirections, and the last one
     handled = sys.exception()
-    name = PurePosixPath(urlsplit(url).path).name
+    name = PurePosixPath(urlsplit(url).path).name  # of the bar
     # pooch asks whether there is a bar, which one without a total does not answer
     with tqdm(total=1, unit="B", unit_scale=True, desc=name, leave=False, disable=not progress) as bar:
         downloader = pooch.HTTPDownloader(
@@ -157,7 +197,7 @@ def _download(url: str, partial: Path, timeout: float, *, progress: bool) -> str
             hooks={"response": lambda answer, **_: answers.append(answer)},
         )
         try:
-            downloader(url, str(partial), None)
+            downloader(url, target, None)
         except requests.HTTPError as error:
             status = answers[-1].status_code
             passing = status in {_REQUEST_TIMEOUT, _TOO_MANY} or status >= _SERVER_FAULTS

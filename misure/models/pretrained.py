@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from misure.errors import MisureError, brief
-from misure.io.download import fetch, file_digest, is_reachable
+from misure.io.download import fetch, file_digest, file_name_of, is_reachable
 from misure.io.reading import reading
 
 HUB = "https://huggingface.co"
@@ -79,7 +79,7 @@ class TorchvisionWeights:
             return ""
         parts = urlsplit(self.url)
         size = f", {self.megabytes} MB" if self.megabytes else ""
-        return f"{Path(parts.path).name}{size}, from {parts.netloc}"
+        return f"{file_name_of(self.url)}{size}, from {parts.netloc}"
 
     def load_into(self, network: nn.Module) -> None:
         """Fill a network from the local file, the cache or the server."""
@@ -91,7 +91,7 @@ class TorchvisionWeights:
             raise MisureError(f"{path} does not fit the network of this configuration: {brief(error)}") from error
 
     def _places(self) -> tuple[Path, Path]:
-        file_name = Path(urlsplit(self.url).path).name
+        file_name = file_name_of(self.url)
         return Path(self.folder, file_name), Path(torch.hub.get_dir(), "checkpoints", file_name)
 
     def _file(self) -> Path:

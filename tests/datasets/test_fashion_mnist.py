@@ -69,6 +69,9 @@ def test_what_is_written_is_read(tmp_path_factory, data, zipped):
         (False, lambda content: b"\0\0\x0b" + content[3:], "not an IDX"),
         (False, lambda content: content[:6], "not an IDX"),
         (False, lambda _: b"", "not an IDX"),
+        (False, lambda _: bytes([0, 0, 8, 3, 1, 0, 0, 0] * 2), "truncated"),  # 2**56 bytes, says its header
+        (False, lambda _: bytes([0, 0, 8, 4] + [0x80, 0, 0, 0] * 4), "truncated"),  # 2**124
+        (True, lambda _: gzip.compress(bytes(110_000_000)), "not an IDX"),  # 0.1 MB
     ],
 )
 def test_a_damaged_file_gets_one_line(tmp_path, zipped, damage, message):
@@ -139,6 +142,9 @@ def test_the_shipped_subset_has_disjoint_splits_of_1500_and_300(tmp_path):
 def test_items_that_are_not_there_or_do_not_belong_together_are_refused(offline):
     write_idx(make_source(offline / "fashion-mnist", 7) / f"{STEMS[1]}.gz", np.zeros(3))
     with pytest.raises(MisureError, match="4 images but 3 labels"):
+        load_items("train", [0], offline)
+    write_idx(offline / "fashion-mnist" / f"{STEMS[1]}.gz", np.zeros((4, 1)))
+    with pytest.raises(MisureError, match=r"shapes \(4, 28, 28\) and \(4, 1\), not"):
         load_items("train", [0], offline)
     with pytest.raises(MisureError, match=r"no val item of classes \[7\]"):
         load_items("val", [7], offline)

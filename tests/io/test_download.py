@@ -19,9 +19,11 @@ from misure.io.download import (
     DamagedError,
     NotServedError,
     Patience,
+    TooLargeError,
     UnreachableError,
     fetch,
     file_digest,
+    file_name_of,
     is_reachable,
 )
 
@@ -183,3 +185,29 @@ def test_a_killed_download_leaves_no_file_and_the_next_one_cleans_up(server, url
     fetch(url, path, digest=DIGEST)
     assert [left.name for left in tmp_path.iterdir()] == ["file"]
     assert path.read_bytes() == BODY
+
+
+@pytest.mark.parametrize("most", [0, 1, len(BODY) - 1])
+def test_a_server_that_sends_more_than_a_file_can_have_is_stopped(server, url, tmp_path, most):
+    with pytest.raises(TooLargeError, match=f"{url} has more than"):
+        fetch(url, tmp_path / "file", digest=DIGEST, patience=QUICK, most_bytes=most)
+    assert server.asked == ["/file"]
+    assert not any(tmp_path.iterdir())
+    assert fetch(url, tmp_path / "file", digest=DIGEST, most_bytes=len(BODY)).read_bytes() == BODY
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://example.org/a/weights-1234.pth", "weights-1234.pth"),
+        ("https://example.org/weights.pth?x=/../../y#z", "weights.pth"),
+        ("https://example.org/a/%2e%2e%2fb", "%2e%2e%2fb"),
+        *((f"https://example.org{path}", None) for path in ("", "/", "/a/..", "/a/b%5c".replace("%5c", "\\"))),
+    ],
+)
+def test_the_last_part_of_an_address_names_a_file(url, name):
+    if name is None:
+        with pytest.raises(MisureError, match="names no file"):
+            file_name_of(url)
+    else:
+        assert file_name_of(url) == name

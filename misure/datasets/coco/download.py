@@ -27,11 +27,14 @@ from misure.datasets.coco.server import CocoServer, FileRecord, read_records, wr
 from misure.errors import MisureError, some
 from misure.io.atomic import remove_abandoned, replacing
 from misure.io.download import DamagedError, NotServedError, UnreachableError, fetch, file_digest, is_reachable
-from misure.io.reading import ImageFileError, reading
+from misure.io.reading import ImageFileError, check_size, reading
 
 ANNOTATIONS = "annotations/instances_val2017.json"
 IMAGES = "val2017"
 RECORDS = "downloads.json"
+
+_MOST_BYTES = 2_000_000_000
+"""Of an annotation file that is unpacked; COCO's have up to 0.5 GB."""
 
 _NAMED = 5
 """How many files a message names."""
@@ -157,6 +160,7 @@ def _fetch_annotations(folder: Path, server: CocoServer) -> None:
             replacing(path) as partial,
             partial.open("wb") as out,
         ):
+            check_size(path, members.getinfo(ANNOTATIONS).file_size, _MOST_BYTES)
             shutil.copyfileobj(source, out)
     finally:
         archive.unlink(missing_ok=True)

@@ -22,6 +22,9 @@ from misure.validation import Between, Count, check_fields
 COCO_HOST = "http://images.cocodataset.org"
 """How every ``coco_url`` begins (over https the host's certificate is for another name)."""
 
+_MOST_BYTES = 100_000_000
+"""Of an image; COCO's largest has 0.8 MB."""
+
 _Seconds = Annotated[float, Between(0.001, 86400)]
 
 
@@ -104,7 +107,16 @@ class CocoServer:
             except ImageFileError as error:
                 raise DamagedError(str(error).replace(str(partial), url)) from error
 
-        fetch(url, path, digest=None, check=check, patience=self.patience, stop=stop, progress=False)
+        fetch(
+            url,
+            path,
+            digest=None,
+            check=check,
+            patience=self.patience,
+            stop=stop,
+            progress=False,
+            most_bytes=_MOST_BYTES,
+        )
         return FileRecord.of(path, url)
 
 
