@@ -58,23 +58,24 @@ def point_within(point: Any, size: Sequence[int]) -> tuple[int, ...]:
     return found
 
 
-def as_region(value: Any) -> Tensor:
+def as_region(value: Any, name: str = "region") -> Tensor:
     """Return a region of interest as truth values: what is not zero is inside.
 
     Args:
         value: A tensor or an array of truth values or numbers, or nested lists of them.
+        name: What an error calls it.
 
     Raises:
         MisureError: If it is anything else, or holds values between 0 and 1, below 0 or NaN, so that it is no mask.
     """
     try:
-        region = plain_tensor("region", np.array(value) if isinstance(value, list | tuple) else value)
+        region = plain_tensor(name, np.array(value) if isinstance(value, list | tuple) else value)
     except ValueError as error:
-        raise MisureError("region is a list of rows of different lengths: give an array") from error
+        raise MisureError(f"{name} is a list of rows of different lengths: give an array") from error
     if region.dtype == torch.bool:
         return region
     if region.is_complex() or not bool(((region == 0) | (region >= 1)).all()):
-        raise MisureError("region holds values between 0 and 1, below 0 or NaN: make it a mask, such as region > 0.5")
+        raise MisureError(f"{name} holds values between 0 and 1, below 0 or NaN: make it a mask, such as {name} > 0.5")
     return region != 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
@@ -17,11 +17,20 @@ from PIL import Image as Picture
 from reliability_records import records
 
 import misure
+from misure.evaluation import volumes
 from misure.evaluation.curves import explanation_curves
 from misure.io.images import read_images
 from misure.metrics import Blanking
 from misure.models.compute import Compute
-from misure.reliability import ReliabilityModel, cross_validate, fit, score, usable_samples
+from misure.reliability import (
+    ReliabilityModel,
+    area_under_curve,
+    cross_validate,
+    fit,
+    roc_curve,
+    score,
+    usable_samples,
+)
 
 IMAGE = torch.tensor([[[0.9, 0.1, 0.8, 0.2], [0.7, 0.6, 0.1, 0.0], [0.0, 0.9, 0.1, 0.3]]])
 
@@ -112,6 +121,10 @@ def predictions(**changed: Any) -> Any:
     return misure.explain(model, IMAGE, 1, "prediction", blanking="black")
 
 
+OUT = cross_validate(usable_samples(ROWS), "honest")
+FITTED = fitted()
+MASK = np.ones((2, 3, 4), bool)
+
 CALLS: dict[str, tuple[Callable[..., Any], list[str]]] = {
     "explain": (explain, [name for name in inspect.signature(misure.explain).parameters if name != "parameters"]),
     "SegmentationModel": (predictions, list(inspect.signature(misure.SegmentationModel).parameters)),
@@ -130,6 +143,14 @@ CALLS: dict[str, tuple[Callable[..., Any], list[str]]] = {
     "fit": (fitted, list(inspect.signature(fit).parameters)),
     "usable_samples": (lambda rows=ROWS, threshold=0.9: usable_samples(rows, threshold), ["rows", "threshold"]),
     "cross_validate": (validated, ["samples", "protocol", "features", "seed"]),
+    "score": (partial(score, out=OUT), ["out", "seed"]),
+    "roc_curve": (roc_curve, ["out"]),
+    "area_under_curve": (area_under_curve, ["out"]),
+    "ReliabilityModel.predict": (FITTED.predict, ["explanation"]),
+    "ReliabilityModel.probabilities": (FITTED.probabilities, ["rows"]),
+    "ReliabilityModel.save": (FITTED.save, ["path"]),
+    "ReliabilityModel": (partial(replace, FITTED), [field.name for field in fields(ReliabilityModel)]),
+    "volume score": (partial(volumes.score, predicted=MASK, true=MASK), ["predicted", "true"]),
     "read_images": (pictured, list(inspect.signature(read_images).parameters)),
     "ReliabilityModel.load": (ReliabilityModel.load, ["path"]),
     **{name: (partial(explained_by, name), [f.name for f in fields(cls)]) for name, cls in misure.EXPLAINERS.items()},

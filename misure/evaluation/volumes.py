@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from misure.errors import MisureError
+from misure.regions import as_region
 
 Mask = NDArray[np.bool_]
 
@@ -103,10 +104,16 @@ def score(predicted: Mask, true: Mask, *, empty_truth_counts: bool = False) -> t
     """Return Dice and HD95 of one organ; see the table above for empty masks.
 
     Args:
-        predicted: Z x H x W.
+        predicted: Z x H x W, truth values or numbers, of which 0 is outside.
         true: Of the same shape.
         empty_truth_counts: Score empty masks as TransUNet's code does.
+
+    Raises:
+        MisureError: If one is no mask, or the shapes differ.
     """
+    predicted, true = (as_region(mask, name).cpu().numpy() for name, mask in (("predicted", predicted), ("true", true)))
+    if predicted.shape != true.shape:
+        raise MisureError(f"the prediction has shape {predicted.shape}, the truth {true.shape}: zoom one to the other")
     n_predicted, n_true = int(predicted.sum()), int(true.sum())
     if n_predicted and n_true:
         return 2 * int((predicted & true).sum()) / (n_predicted + n_true), hd95(predicted, true)

@@ -108,6 +108,7 @@ class ReliabilityModel:
         Raises:
             MisureError: If a column is missing or a value is not usable.
         """
+        check_arguments(ReliabilityModel.probabilities, locals())
         scaled = (design(rows, self.features) - self.means) / self.scales
         log_odds = scaled @ np.array(self.coefficients) + self.intercept
         return np.asarray(np.exp(-np.logaddexp(0, -log_odds)))
@@ -121,6 +122,7 @@ class ReliabilityModel:
         Raises:
             MisureError: If it comes from another method.
         """
+        check_arguments(ReliabilityModel.predict, locals())
         if explanation.method != "msr" or explanation.n_dilations is None:
             raise MisureError(
                 f"an explanation by {explanation.method} lacks the features ({', '.join(self.features)}) "

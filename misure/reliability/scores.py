@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from misure.errors import MisureError
 from misure.evaluation.bootstrap import group_weights, limits
-from misure.reliability.validation import OutOfFold
+from misure.reliability.validation import OutOfFold, Seed
+from misure.validation import check_arguments
 
 N_RESAMPLES = 2_000
 
@@ -69,7 +71,7 @@ UNDEFINED = Scores(*(Estimate(float("nan")),) * 5, float("nan"))
 """The scores where nothing could be fitted."""
 
 
-def score(out: OutOfFold, seed: int = 0) -> Scores:
+def score(out: OutOfFold, seed: Seed = 0) -> Scores:
     """Score out-of-fold probabilities.
 
     Args:
@@ -81,6 +83,7 @@ def score(out: OutOfFold, seed: int = 0) -> Scores:
         an interval. Intervals need four volumes; resamples where a score is undefined do not count, and
         where most are so there is no interval.
     """
+    check_arguments(score, locals())
     if out.reason:
         return UNDEFINED
     resamples = _volume_weights(out.groups, seed)
@@ -102,6 +105,7 @@ def score(out: OutOfFold, seed: int = 0) -> Scores:
 
 def area_under_curve(out: OutOfFold) -> float:
     """Return :class:`Scores`' AUROC without its interval; NaN where it is undefined."""
+    check_arguments(area_under_curve, locals())
     return float("nan") if out.reason else float(auroc(out, np.ones(len(out.reliable))))
 
 
@@ -135,12 +139,18 @@ def roc_curve(out: OutOfFold) -> tuple[_Floats, _Floats]:
 
     Returns:
         False and true positive rates from (0, 0) to (1, 1); a vertical step is two points.
+
+    Raises:
+        MisureError: If no fold has both labels.
     """
+    check_arguments(roc_curve, locals())
     curves, pairs = [], []
     for positive, negative in _by_fold(out, np.ones(len(out.reliable))):
         if positive.sum() and negative.sum():
             curves.append([np.concatenate([[0.0], side.cumsum() / side.sum()]) for side in (negative, positive)])
             pairs.append(positive.sum() * negative.sum())
+    if not curves:
+        raise MisureError(f"there is no ROC curve: {out.reason or 'no fold tests both labels'}")
     rates = np.unique(np.concatenate([false for false, _ in curves]))
     limits = [_either_side(rates, false, true) for false, true in curves]
     return np.repeat(rates, 2), np.average(np.stack(limits), axis=0, weights=pairs)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -196,3 +197,31 @@ def test_a_missing_library_is_noticed_before_reading(monkeypatch: pytest.MonkeyP
     with pytest.raises(MisureError, match=r"needs medpy.*misure\[synapse\]"):
         score_volumes(dataset.truths.__getitem__, dataset)
     assert dataset.read == []
+
+
+@pytest.mark.parametrize(
+    ("predicted", "true"),
+    [
+        (np.eye(4, dtype=np.uint8) * 255, np.eye(4, dtype=bool)),
+        (np.eye(4).tolist(), np.eye(4, dtype=">i2")),
+        (torch.eye(4), torch.eye(4, dtype=torch.bool)),
+    ],
+    ids=["bytes", "lists", "tensors"],
+)
+def test_masks_of_any_numbers_are_masks(predicted, true):
+    assert score(predicted, true)[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("predicted", "message"),
+    [
+        (np.ones((1, 4), bool), r"the prediction has shape \(1, 4\), the truth \(4, 4\)"),
+        (np.full((4, 4), 0.5), "predicted holds values between 0 and 1"),
+        (np.full((4, 4), np.nan), "predicted holds values between 0 and 1, below 0 or NaN"),
+        (None, "predicted is a NoneType"),
+    ],
+)
+def test_what_is_no_mask_has_no_score(predicted, message):
+    """A single slice was taken for every slice."""
+    with pytest.raises(MisureError, match=message):
+        score(predicted, np.eye(4, dtype=bool))
