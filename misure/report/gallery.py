@@ -14,7 +14,7 @@ from misure.explainers import EXPLAINERS
 from misure.metrics import min_max
 from misure.paper.credits import credits_document
 from misure.paper.figures.maps import Row
-from misure.paper.maps import load_maps, saved_units
+from misure.paper.maps import damaged_units, load_maps, saved_units
 from misure.paper.material import Material
 from misure.paper.published import Pair
 from misure.paper.query import at_parameters, of_pair, undisturbed
@@ -32,7 +32,8 @@ def gallery(material: Material) -> dict[str, Any]:
 
     Returns:
         ``cards`` (plain values and a :class:`misure.report.pictures.Picture`, at most
-        :data:`misure.report.choice.MOST_CARDS`) and ``n_saved`` (explanations with saved maps).
+        :data:`misure.report.choice.MOST_CARDS`), ``n_saved`` (explanations with saved maps) and ``damaged`` (units
+        whose maps are left out).
     """
     units = saved_explanations(material)
     chosen = first_samples(units[units["usual"]], MOST_CARDS).head(MOST_CARDS)
@@ -46,7 +47,7 @@ def gallery(material: Material) -> dict[str, Any]:
         maps = load_maps(material.maps_folder, str(record["unit"]))
         if maps is not None:
             cards.append(_card(by_unit[str(record["unit"])], pairs[record["dataset"], record["model"]], maps))
-    return {"cards": cards, "n_saved": len(units)}
+    return {"cards": cards, "n_saved": len(units), "damaged": damaged_units(material.maps_folder)}
 
 
 def saved_explanations(material: Material) -> pd.DataFrame:

@@ -17,6 +17,7 @@ _ROUNDING = 1e-6
 _NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Characters that are no text in one line, and halves of characters, which cannot be written."""
 
+_DECIMAL = re.compile(r"\d*\.?\d+(e-\d+)?")
 _UNIT = re.compile(r"[0-9a-f]{20}")
 _TIME = re.compile(r"(19[7-9]\d|20\d\d|21\d\d)-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?")
 
@@ -64,6 +65,13 @@ def _is_plain(value: Any) -> bool:
     return _is_text(value) or isinstance(value, bool) or _ANY_NUMBER.fits(value)
 
 
+def _is_change(value: Any) -> bool:
+    share = value.removeprefix("randomised_") if isinstance(value, str) else value
+    if share == value:
+        return value in ("", "none", "other_target")
+    return bool(_DECIMAL.fullmatch(share)) and 0 < float(share) <= 1
+
+
 def _are_thresholds(value: Any) -> bool:
     try:
         return all(map(_SHARE.fits, json.loads(value))) and len(value) <= _LONGEST
@@ -102,9 +110,7 @@ _IF_DONE = {"dice_explained": _SHARE, "perturbation_ratio": _SIZE}
 _OTHERS = {
     **dict.fromkeys(("binary_dice_explained", "truth_dice", "confidence", "val_dice"), _SHARE),
     "class_name": _NAME,
-    **dict.fromkeys(
-        ("group", "reason", "intervention", "substitution", "network_source", "initial_weights", "device"), _TEXT
-    ),
+    **dict.fromkeys(("group", "reason", "substitution", "network_source", "initial_weights", "device"), _TEXT),
     **dict.fromkeys(("code_version", "precision_reason"), _TEXT),
     **dict.fromkeys(("credit_licence_name", "credit_licence_url", "credit_url"), _TEXT),
     **dict.fromkeys(("prediction_size", "n_dilations", "explained_class", "draw", "drawn"), _COUNT),
@@ -112,6 +118,7 @@ _OTHERS = {
     **dict.fromkeys(("batch_size", "param_n_masks"), _ORDINAL),
     "param_seed": _number(-(2**64), 2**64, whole=True),
     "param_thresholds": _Kind("a list of numbers from 0 to 1 as text", _are_thresholds),
+    "intervention": _Kind("a known change", _is_change),
     "precision": _one_of("32", "tf32", "bf16"),
     **dict.fromkeys(("region_ratio", "seconds"), _SIZE),
     "threshold": _SHARE,

@@ -63,6 +63,7 @@ WRONG = {
     "param_seed": ["0", 0.5],
     "param_n_masks": [0, "many"],
     "param_thresholds": ["[0.2]", "abc", "5", '["a"]', "[" * 2000, [0.2, 0.4]],
+    "intervention": ["randomised", "randomised_2", "randomised_0", "weights", 0.5],
     "further": [[1], {"a": 1}, "a\0b", float("nan")],
 }
 
