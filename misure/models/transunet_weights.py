@@ -16,12 +16,14 @@ import torch
 from torch import nn
 
 from misure.errors import MisureError
-from misure.io.reading import reading
+from misure.io.reading import check_size, reading
 
 _POSITIONS = "Transformer/posembed_input/pos_embedding"
 
 _CLASSIFIER = ("head/", "pre_logits/")
 """Arrays of the classifier, which no encoder needs."""
+
+_MOST_BYTES = 4_000_000_000  # of arrays; Google's have 0.5 GB
 
 _STEM = "patch_embed.backbone.stem.conv.weight"
 
@@ -112,6 +114,7 @@ def _sizes_in(path: Path) -> dict[str, int]:
         path.open("rb") as stream,
         np.load(stream, allow_pickle=False) as archive,
     ):
+        check_size(path, sum(member.file_size for member in archive.zip.infolist()), _MOST_BYTES)
         return {name: archive[name].size for name in archive.files}
 
 

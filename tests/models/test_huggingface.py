@@ -79,7 +79,13 @@ def spread_apart(model, network, own) -> float:
         ("SegformerImageProcessor", {"do_rescale": False, "do_normalize": False}),
         ("SegformerImageProcessor", {"rescale_factor": 1 / 127.5, "image_mean": [1.0] * 3, "image_std": [1.0] * 3}),
         ("SegformerImageProcessor", {"image_mean": 0.5, "image_std": 0.25}),
-        ("SegformerFeatureExtractor", {}),  # as folders of 2022 have it
+        (
+            "SegformerFeatureExtractor",
+            {"size": 512, "reduce_labels": True, "resample": 2},
+        ),  # as folders of 2022 have it
+        ("MobileViTFeatureExtractor", {"size": 544, "crop_size": 512, "do_flip_channel_order": True}),
+        ("BeitFeatureExtractor", {"size": 640, "crop_size": 640, "do_center_crop": False, "reduce_labels": True}),
+        ("DPTFeatureExtractor", {"size": 384, "ensure_multiple_of": 32, "keep_aspect_ratio": True}),
         ("MobileViTImageProcessor", {}),
         ("MobileViTImageProcessor", {"do_flip_channel_order": False}),
         ("MobileViTImageProcessor", {"do_rescale": False}),
