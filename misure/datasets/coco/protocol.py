@@ -181,9 +181,10 @@ def _of_one_identity(images: list[dict[str, Any]]) -> tuple[list[dict[str, Any]]
     by_identity: dict[Identity, list[dict[str, Any]]] = {}
     for image in images:
         by_identity.setdefault(image["id"], []).append(image)
-    names = {identity: {image["file_name"] for image in same} for identity, same in by_identity.items()}
-    faults = [f"image {identity}: {len(of)} images have this id" for identity, of in names.items() if len(of) > 1]
-    return [same[0] for identity, same in by_identity.items() if len(names[identity]) == 1], faults
+    what = ("file_name", "height", "width")
+    kinds = {identity: {tuple(map(image.get, what)) for image in same} for identity, same in by_identity.items()}
+    faults = [f"image {identity}: {len(of)} images have this id" for identity, of in kinds.items() if len(of) > 1]
+    return [same[0] for identity, same in by_identity.items() if len(kinds[identity]) == 1], faults
 
 
 def _read_annotation(annotation: dict[str, Any], sizes: Mapping[Identity, tuple[int, int]]) -> None:
