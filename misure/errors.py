@@ -30,7 +30,7 @@ class UnwritableError(MisureError):
     """Nothing can be kept at a place, so whatever else was meant for it would be lost as well."""
 
 
-class Failures:
+class FailedItems:
     """Items of a long run that failed, each with its reason; the others go on.
 
     Attributes:
@@ -69,10 +69,8 @@ class Failures:
 
 
 def told(error: BaseException) -> str:
-    """Return any error as one line: a MisureError's own, else also its type and how to see where it came from."""
-    if isinstance(error, MisureError):
-        return str(error)
-    return f"{type(error).__name__}: {brief(error)} (HYDRA_FULL_ERROR=1 and that one alone show where)"
+    """Return any error as one line: a MisureError's own, and what others say with their type before it."""
+    return str(error) if isinstance(error, MisureError) else f"{type(error).__name__}: {brief(error)}"
 
 
 def brief(error: BaseException, most: int = 200) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from misure.errors import MisureError
+from misure.validation import path_of
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -40,7 +41,9 @@ def build_app(
     from misure.app.layout import build_page
     from misure.app.networks import Shelf, offers_at_hand
 
-    data_root, outputs = Path(data_root), Path(outputs)
+    data_root, outputs = (
+        path_of(name, place) for name, place in {"--data-root": data_root, "--outputs": outputs}.items()
+    )
     shelf = Shelf(offers_at_hand(models, data_root, outputs), outputs)
     return build_page(shelf, example_images(data_root))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from misure.app.sharing import SharedNetwork
 from misure.config import CONFIG_FOLDER, build
 from misure.errors import MisureError, did_you_mean
 from misure.explaining.network import NamedNetwork, named_network, trained_network
+from misure.io.reading import user_path
 from misure.models.compute import default_device
 from misure.models.loading import load_model
 from misure.models.pretrained import OperatorListWeights
@@ -100,7 +102,11 @@ def offers_at_hand(models: Iterable[str], data_root: Path, outputs: Path) -> lis
         MisureError: If something named is neither a file nor a published network at hand.
     """
     published = {offer.name: offer for offer in _published(data_root)}
-    named = [_named(model, published) for model in models]
+    given = {user_path(model).absolute(): model for model in models}  # each once
+    titles = [path.name for path in given]
+    named = [
+        _named(model, path.name if titles.count(path.name) == 1 else model, published) for path, model in given.items()
+    ]
     trained = [
         Offer(path.stem, partial(trained_network, path), path.stem.rpartition("-")[0])
         for path in sorted((outputs / "checkpoints").glob("*.safetensors"))
@@ -111,15 +117,15 @@ def offers_at_hand(models: Iterable[str], data_root: Path, outputs: Path) -> lis
     return list(unique.values())
 
 
-def _named(model: str, published: dict[str, Offer]) -> Offer:
+def _named(model: str, title: str, published: dict[str, Offer]) -> Offer:
     if model in published:
         return published[model]
-    path = Path(model)
-    if not path.exists():
+    path = user_path(model)
+    if not model or not os.path.exists(path):  # noqa: PTH110 - which takes names of any length
         hint = did_you_mean(model, published)
         raise MisureError(f"--model {model} is neither a file nor a published network at hand{hint}")
     load = trained_network if path.with_suffix(".json").exists() else _file
-    return Offer(path.name, partial(load, path), path.stem.rpartition("-")[0])
+    return Offer(title, partial(load, path), path.stem.rpartition("-")[0])
 
 
 def _published(data_root: Path) -> list[Offer]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from misure.api import explain
 from misure.app.sharing import SharedNetwork
-from misure.errors import MisureError
+from misure.errors import told
 from misure.explainers.base import Explainer
 from misure.explanation import Explanation
 from misure.progress import CancelledError, Progress
@@ -145,8 +145,8 @@ class Run:
             made = explain(self.network.model, self.image, self.target, explainer, watch=_Watcher(self, place))
         except CancelledError:
             raise
-        except MisureError as error:
-            self.failures[explainer.name] = str(error)
+        except Exception as error:  # noqa: BLE001 - the other methods may still be able to explain
+            self.failures[explainer.name] = told(error)
         else:
             self.results.append(made)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice, repeat
@@ -15,6 +17,7 @@ from misure.io.finding import image_name
 
 _LONGEST = 50
 """Bytes of a part of a folder's name: all of them and what is added stay below the 255 of a file system."""
+_UNUSUAL = re.compile(r"[^\w.+-]+")
 _DECIDING = ("method", "parameters", "class_id", "precision", "input", "network", "shape")
 
 
@@ -50,8 +53,8 @@ def _candidates(path: Path) -> Iterator[str]:
 
 
 def part_name(text: str) -> str:
-    """Return a text as a part of a folder's name: without spaces and bounded, otherwise as ``safe_name``."""
-    return safe_name(text.replace(" ", "_"), _LONGEST)
+    """Return a text as a part of a folder's name: letters, digits and ``_.+-``, bounded, and no name of a device."""
+    return safe_name(_UNUSUAL.sub("_", unicodedata.normalize("NFC", text)).strip("_.+-"), _LONGEST)
 
 
 def place_of(folder: Path, manifest: Mapping[str, Any]) -> Path:

@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 
 from misure.api import EVERY_CLASS, explain
 from misure.config import build, compute_of
-from misure.errors import Failures, MisureError, did_you_mean, some
+from misure.errors import FailedItems, MisureError, did_you_mean, some
 from misure.evaluation.curves import explanation_curves
 from misure.explainers.base import Explainer
 from misure.explaining.bar import progress_bar
@@ -125,7 +125,7 @@ class Command:
         usual = output.folder_name(explanation)
         beside = "" if folder.name == usual else f" ({usual} holds another explanation, which is kept)"
         print(
-            f"{image.name}: {output.class_name(explanation)}, {self.explainer.title}: Dice explained {dice:.3f}, "
+            f"{image.path}: {output.class_name(explanation)}, {self.explainer.title}: Dice explained {dice:.3f}, "
             f"ratio {ratio:.2f}, {explanation.seconds:.1f} s -> {_short(folder)}{beside}",
             flush=True,
         )
@@ -231,7 +231,7 @@ def explain_files(cfg: DictConfig) -> None:
         MisureError: If there is no image, or one of them failed; of several, each failure is a line on stderr.
     """
     sources = Request.of(cfg).image or ()
-    failures, found = Failures(), list[Path]()
+    failures, found = FailedItems(), list[Path]()
     for source in sources:
         with failures.tolerated(source, alone=len(sources) == 1):
             found += find_images(source)

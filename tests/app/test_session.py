@@ -114,3 +114,14 @@ def test_one_failing_method_leaves_the_others(opened) -> None:
     finish(opened, run)
     assert list(opened.explanations) == ["prediction"]
     assert "nowhere" in opened.failures["seg_grad_cam"]
+
+
+def test_a_method_that_raises_whatever_it_likes_leaves_the_others(opened, monkeypatch) -> None:
+    def faulty(*_: object) -> None:
+        raise KeyError("window")
+
+    monkeypatch.setattr("misure.explainers.baselines.RandomMap.saliency_maps", faulty)
+    run = opened.begin([make_explainer("random_map"), make_explainer("prediction")])
+    finish(opened, run)
+    assert list(opened.explanations) == ["prediction"]
+    assert opened.failures["random_map"] == "KeyError: 'window'"

@@ -15,6 +15,7 @@ from misure.explaining.naming import image_names, part_name, place_of
     ("files", "names"),
     [
         (["a.png", "b.png"], ["a", "b"]),
+        (["photo (1).png", "Schädel & Söhne.png", "epoch=1.png"], ["photo_1", "Schädel_Söhne", "epoch_1"]),
         (["p/s0000/ct.nii.gz", "p/s0001/ct.nii.gz"], ["s0000_ct", "s0001_ct"]),
         (["s0/x/ct.png", "s1/x/ct.png", "z.png"], ["s0_x_ct", "s1_x_ct", "z"]),
         (["a.png", "a.tiff"], ["a.png", "a.tiff"]),

@@ -79,7 +79,7 @@ def test_a_photograph_gets_a_folder_with_everything(lent, capsys):
     assert written == sorted([*pictures, "arrays.npz", "manifest.json", "metrics.json", "saliency.npy"])
 
     expected = misure.explain(Bright(), read_back(path), 1, "sufficient_region")
-    assert f"photo: bright, SR: Dice explained {expected.dice_explained:.3f}" in capsys.readouterr().out
+    assert f"photo.png: bright, SR: Dice explained {expected.dice_explained:.3f}" in capsys.readouterr().out
     saliency = np.load(Path("outputs/explanations", name, "saliency.npy"), allow_pickle=False)
     np.testing.assert_array_equal(saliency, expected.saliency.numpy())
     metrics, manifest = read(name, "metrics.json"), read(name, "manifest.json")
@@ -318,9 +318,9 @@ class Fussy(Bright):
 @pytest.mark.parametrize(
     "error",
     [
-        *(ValueError("size"), KeyError("window"), AssertionError(), RecursionError("deep"), MemoryError()),
-        *(UnicodeDecodeError("utf-8", b"x", 0, 1, "bad"), torch.OutOfMemoryError("CUDA out of memory"), OSError("odd")),
-        *(AttributeError("none"), StopIteration(), EOFError(), Exception("onnxruntime")),
+        *(KeyError("window"), AssertionError(), RecursionError("deep"), MemoryError(), OSError("odd")),
+        *(UnicodeDecodeError("utf-8", b"x", 0, 1, "bad"), torch.OutOfMemoryError("CUDA out of memory")),
+        *(StopIteration(), Exception("onnxruntime")),
     ],
     ids=lambda error: type(error).__name__,
 )
