@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
+from functools import partial
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
 from hydra import compose
+from hydra._internal.utils import _locate
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from misure.errors import MisureError, did_you_mean
 from misure.models.compute import Compute
+from misure.validation import check_arguments
 
 _HERE = Path(__file__).resolve().parent
 _PACKED = _HERE / "_configs"
@@ -25,42 +28,73 @@ CONFIG_FOLDER = str(_PACKED if _PACKED.is_dir() else _HERE.parent / "configs")
 
 
 def build(node: DictConfig | Mapping[str, Any], **extra: Any) -> Any:
-    """Instantiate a config node; a MisureError inside it comes out as itself.
+    """Instantiate a config node after a check of its values; a MisureError inside it comes out as itself.
 
     Raises:
-        MisureError: If the node cannot be resolved or its constructor refuses it.
+        MisureError: If the node cannot be resolved, or what it builds has no such parameter or refuses its value.
     """
     try:
+        check_node({**plain(node), **extra}, str)
         return instantiate(node, _convert_="all", **extra)
     except (HydraException, OmegaConfBaseException, TypeError) as error:
         if isinstance(error.__cause__, MisureError):
             raise error.__cause__ from None
-        if isinstance(error.__cause__, TypeError):
-            _check_keys(node)
         raise MisureError(f"configuration error: {' '.join(str(error).split())}") from error
 
 
-def _check_keys(node: DictConfig | Mapping[str, Any]) -> None:
-    """Raise a MisureError that names the first key which what a node builds does not take."""
-    target = get_object(str(node["_target_"]))
-    parameters = signature(target).parameters
-    if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return
-    for key in map(str, node):
-        if not key.startswith("_") and key not in parameters:
-            raise MisureError(f"{target.__name__} has no parameter {key!r}{did_you_mean(key, parameters)}")
+def check_node(node: Mapping[str, Any], called: Callable[[str], str], prefix: str = "") -> None:
+    """Check what a node builds from, and the nodes in it, against the signature of what is built.
 
-
-def number(cfg: DictConfig, key: str, low: float = 0.0) -> float:
-    """Read a number of at least ``low``, such as ``lambda``, which YAML would also accept as text.
+    Args:
+        node: Its values, resolved.
+        called: What an error calls a key.
+        prefix: Of its keys.
 
     Raises:
-        MisureError: If it is anything else.
+        MisureError: On the first key that is no parameter, or whose value its type hint does not allow.
     """
-    value = cfg[key]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < low:
-        raise MisureError(f"{key}={value} is not a number of at least {low:g}: for example {key}={low or 0.01:g}")
-    return float(value)
+    if "_target_" in node:
+        try:
+            target = _locate(str(node["_target_"]))
+            parameters = signature(target).parameters
+        except Exception as error:  # whatever the import of a module raises
+            reason = " ".join(str(error).split())
+            raise MisureError(f"{called(prefix + '_target_')}={node['_target_']} cannot be built: {reason}") from error
+        takes_any = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values())
+        is_plain_class = isinstance(target, type) and not is_dataclass(target)
+        hinted: Any = vars(target).get("__init__") if is_plain_class else target
+        for key, value in ((k, v) for k, v in node.items() if not k.startswith("_")):
+            if key not in parameters and not takes_any:
+                raise MisureError(f"{target.__name__} has no parameter {key!r}{did_you_mean(key, parameters)}")
+            is_built = isinstance(value, Mapping) and "_target_" in value
+            if str(target.__module__).startswith("misure.") and not is_built:
+                check_argument(hinted, key, value, partial(called, prefix + key))
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            check_node(value, called, f"{prefix}{key}.")
+
+
+def check_argument(function: Callable[..., Any], key: str, value: Any, called: Callable[[], str]) -> None:
+    """Check one argument against its type hint.
+
+    Args:
+        function: What takes it.
+        key: The parameter.
+        value: Its value.
+        called: What an error calls it.
+
+    Raises:
+        MisureError: If the hint does not allow the value.
+    """
+    try:
+        check_arguments(function, {key: value})
+    except MisureError as error:
+        raise MisureError(called() + str(error).removeprefix(key)) from None
+
+
+def plain(node: Any) -> Any:
+    """Return a node of a configuration as dictionaries, lists and values, with what it interpolates."""
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 
 def setup_name(cfg: DictConfig) -> str:

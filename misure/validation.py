@@ -202,6 +202,12 @@ _KINDS: dict[Any, Rule] = {
 Count = Annotated[int, Whole(1)]
 """A number of things, at least one."""
 
+Ordinal = Annotated[int, Whole(0)]
+"""A number of things, possibly none, or the key of random numbers."""
+
+Side = Annotated[int, Whole(1, 2**14)]
+"""Pixels of an image's side."""
+
 Weight = Annotated[float, AtLeast(0)]
 """A finite number that is not negative."""
 

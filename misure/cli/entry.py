@@ -20,8 +20,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from misure.cli.arguments import hydra_arguments
 from misure.cli.overrides import check_overrides
+from misure.cli.reads import READS
 from misure.config import CONFIG_FOLDER
 from misure.errors import MisureError
+from misure.sweep.keys import check_configuration
 
 _CHATTY_LOGGERS = ("pytorch_lightning", "fontTools", "matplotlib", "httpx")
 """Packages that report tips, devices and font tables at the level of information."""
@@ -50,6 +52,7 @@ def entry_point(name: str, config_name: str = "") -> Callable[[Callable[[DictCon
             for chatty in _CHATTY_LOGGERS:
                 logging.getLogger(chatty).setLevel(logging.ERROR)
             try:
+                _check_job(name, cfg)
                 task(cfg)
             except MisureError as error:
                 if traceback_wanted or HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -76,6 +79,12 @@ def entry_point(name: str, config_name: str = "") -> Callable[[Callable[[DictCon
         return main
 
     return decorate
+
+
+def _check_job(name: str, cfg: DictConfig) -> None:
+    """Check the configuration of a job of several; that of a single run was checked with its overrides."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        check_configuration(cfg, READS[name].keys(cfg))
 
 
 def _check_arguments(name: str, config_name: str) -> None:

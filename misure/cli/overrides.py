@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from misure.cli.reads import READS, Reads, covering
 from misure.config import CONFIG_FOLDER, config_groups, leaves, sweep_grid
 from misure.errors import MisureError, did_you_mean
+from misure.sweep.keys import check_configuration
 
 _UNKNOWN = re.compile(r"Could not override '([^']+)'")
 _OTHER = "<another value>"
@@ -59,6 +60,7 @@ def check_overrides(name: str, config: str, given: Sequence[str], *, multirun: b
         single = [line for o in overrides if (line := str(o.input_line)) and not (multirun and o.is_sweep_override())]
         first = next(covering(axes), [])
         cfg = _composed(READS[name], name, config, [*first, *single])
+        check_configuration(cfg, READS[name].keys(cfg))
         left = [o for o in overrides if _is_checked(o)]
         for chosen in covering(axes) if axes else [[]]:
             for variant in READS[name].variants(cfg, given):

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch.utils.data import Dataset
 from misure.datasets.fashion_mnist import Items, Split, load_items
 from misure.errors import MisureError
 from misure.randomness import integers, normal, uniform
+from misure.validation import Ordinal, Side, Weight, Whole, check_fields
 
 CLASS_NAMES = ("background", "triangle")
 _SPLIT_KEY: dict[Split, int] = {"train": 0, "val": 1}
@@ -42,17 +44,18 @@ class TriangleLayout:
         noise: Standard deviation of the half-normal noise on black pixels, for values in [0, 1].
     """
 
-    canvas: int = 224
-    item: int = 28
-    side: int = 100
-    anchor_low: int = 28
-    anchor_high: int = 96
-    distractors: int = 5
-    classes: tuple[int, ...] = (0, 1, 2)
-    jitter: int = 0
-    noise: float = 0.0
+    canvas: Side = 224
+    item: Side = 28
+    side: Side = 100
+    anchor_low: Ordinal = 28
+    anchor_high: Ordinal = 96
+    distractors: Annotated[int, Whole(0, 1000)] = 5
+    classes: tuple[Annotated[int, Whole(0, 9)], ...] = (0, 1, 2)
+    jitter: Ordinal = 0
+    noise: Weight = 0.0
 
     def __post_init__(self) -> None:
+        check_fields(self, {name: f"layout.{name}" for name in self.__dataclass_fields__})
         object.__setattr__(self, "classes", tuple(self.classes))
         before, after = self.item // 2 + self.jitter, self.item - self.item // 2 + self.jitter
         if self.anchor_low < before or self.anchor_high + self.side + after > self.canvas:
@@ -61,9 +64,6 @@ class TriangleLayout:
             )
         if self.anchor_low > self.anchor_high:
             raise MisureError(f"anchor_low={self.anchor_low} is above anchor_high={self.anchor_high}: swap them")
-        for name, low in (("item", 1), ("distractors", 0), ("jitter", 0), ("noise", 0)):
-            if getattr(self, name) < low:
-                raise MisureError(f"layout.{name}={getattr(self, name)} is not a number of at least {low}")
         if not self.classes:
             raise MisureError("layout.classes is empty: name at least one Fashion-MNIST class, 0 to 9")
 
@@ -89,10 +89,10 @@ class TriangleDataset(Dataset[dict[str, Tensor]]):
     def __init__(
         self,
         split: Split,
-        size: int,
+        size: Annotated[int, Whole(1, 10**9)],
         data_root: Path | str,
         layout: TriangleLayout | None = None,
-        seed: int = 0,
+        seed: Ordinal = 0,
         *,
         download: bool = True,
     ) -> None:

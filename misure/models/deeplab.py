@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,8 @@ from torch.nn.functional import conv2d, interpolate, pad
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead, DeepLabV3
+
+from misure.validation import Count, Side, Whole
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -31,7 +33,9 @@ _STAGES = (  # expansion, output channels, stride of the first block, dilation o
 _FEATURES = 256
 
 
-def build_deeplab_resnet50(classes: int, *, blocks: Sequence[int] = _RESNET50) -> nn.Module:
+def build_deeplab_resnet50(
+    classes: Count, *, blocks: Sequence[Annotated[int, Whole(1, 1000)]] = _RESNET50
+) -> nn.Module:
     """Build torchvision's DeepLabV3 on a ResNet of bottleneck blocks, output stride 8.
 
     The auxiliary head, which only training uses and which costs 6 % of a forward pass, is left out.
@@ -50,11 +54,11 @@ def build_deeplab_resnet50(classes: int, *, blocks: Sequence[int] = _RESNET50) -
 
 
 def build_deeplab_mobilenetv2(
-    classes: int,
+    classes: Count,
     *,
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
-    input_size: int | None = 513,
+    input_size: Side | None = 513,
 ) -> nn.Module:
     """Build DeepLabV3 on MobileNetV2; see :class:`DeepLabV3MobileNetV2`."""
     return DeepLabV3MobileNetV2(classes, mean=mean, std=std, input_size=input_size)

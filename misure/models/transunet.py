@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import timm
 import torch
@@ -16,6 +16,7 @@ from misure.errors import MisureError, did_you_mean
 from misure.models.checkpoint import RANDOM
 from misure.models.pretrained import built_from_hub, is_cached
 from misure.models.transunet_weights import load_google_weights
+from misure.validation import Count, Share, Side, Whole
 
 _ENCODER = "vit_base_r50_s16_224"
 
@@ -32,15 +33,15 @@ _SKIP_CHANNELS = (512, 256, 64)
 
 
 def build_transunet(
-    in_channels: int,
-    classes: int,
+    in_channels: Count,
+    classes: Count,
     *,
-    image_size: int = 224,
+    image_size: Side = 224,
     pretrained: str | None = "imagenet21k",
-    skips: int = 3,
-    depth: int = 12,
-    width: int = 768,
-    dropout: float = 0.1,
+    skips: Annotated[int, Whole(0, 3)] = 3,
+    depth: Annotated[int, Whole(1, 1000)] = 12,
+    width: Annotated[int, Whole(1, 2**16)] = 768,
+    dropout: Share = 0.1,
 ) -> nn.Module:
     """Build a TransUNet, with pre-trained encoder weights where they can be had.
 

@@ -12,9 +12,10 @@ from torch import nn
 from misure.errors import MisureError, did_you_mean
 from misure.models.checkpoint import RANDOM
 from misure.models.pretrained import built_from_hub, is_cached
+from misure.validation import Count
 
 
-def build_unet(encoder: str, in_channels: int, classes: int, *, pretrained: str | None = "imagenet") -> nn.Module:
+def build_unet(encoder: str, in_channels: Count, classes: Count, *, pretrained: str | None = "imagenet") -> nn.Module:
     """Build a U-Net, with pre-trained encoder weights where they can be had.
 
     Args:

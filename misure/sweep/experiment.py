@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from misure.config import build, compute_of, number, setup_name
+from misure.config import build, compute_of, setup_name
 from misure.errors import MisureError, did_you_mean
 from misure.explainers.base import Explainer
 from misure.models.compute import (
@@ -22,6 +22,7 @@ from misure.models.compute import (
     default_device,
 )
 from misure.sweep.interventions import NOTHING, Intervention
+from misure.sweep.keys import check_keys
 from misure.sweep.records import Unit
 
 if TYPE_CHECKING:  # tables read sweeps without what training needs
@@ -59,14 +60,13 @@ class Experiment:
         Raises:
             MisureError: If a value is out of range.
         """
-        for key, low in (("lr", 0), ("lambda", 0), ("input_noise", 0), ("mask_size", 1)):
-            number(cfg, key, low)
+        check_keys(cfg)
         explainer = build(cfg.explainer, **_reading(cfg))
         if cfg.n_samples is None:
             counts = cfg.dataset.counts
             n_samples = int(counts.n_samples.get(explainer.name, counts.sweep_samples))
         else:
-            n_samples = int(number(cfg, "n_samples", 1))
+            n_samples = int(cfg.n_samples)
         return cls(
             cfg,
             explainer,
@@ -74,7 +74,7 @@ class Experiment:
             build(cfg.dataset.sampling),
             float(cfg.input_noise),
             Intervention.of(cfg.intervention),
-            min(number(cfg, "after"), 1.0),
+            min(float(cfg.after), 1.0),
         )
 
     @property

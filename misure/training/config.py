@@ -5,15 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from misure.validation import OneOf, check
+from misure.errors import MisureError
+from misure.validation import Between, Count, OneOf, Weight, Whole, check_fields
 
 _MOMENTUM = 0.9
 _POLYNOMIAL_POWER = 0.9
+
+PRECISION = OneOf(("32", "bf16", "auto", 32))
+"""Names of precisions; YAML reads one of them as a number."""
+
+MINUTES = Between(1e-6, math.inf)
+"""Time limits."""
 
 
 @dataclass(frozen=True)
@@ -42,29 +50,33 @@ class Recipe:
         workers: Data-loading processes.
     """
 
-    batch_size: int = 4
-    lr: float = 5e-4
-    lr_batch_size: int = 0
-    optimiser: str = "adamw"
-    schedule: str = "cosine"
-    loss: str = "cross_entropy_plus_dice"
-    weight_decay: float = 0.01
-    warmup: float = 0.05
-    max_epochs: int = 40
-    max_minutes: float = math.inf
-    samples_per_epoch: int = 140
-    validate_every: int = 1
-    validation_samples: int = 60
-    gradient_clip: float = 1.0
-    precision: str = "auto"
+    batch_size: Count = 4
+    lr: Weight = 5e-4
+    lr_batch_size: Annotated[int, Whole(0)] = 0
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    schedule: Literal["cosine", "polynomial"] = "cosine"
+    loss: Literal["cross_entropy_plus_dice", "half_cross_entropy_half_dice"] = "cross_entropy_plus_dice"
+    weight_decay: Weight = 0.01
+    warmup: Annotated[float, Between(0, 0.99)] = 0.05
+    max_epochs: Count = 40
+    max_minutes: Annotated[float, MINUTES] = math.inf
+    samples_per_epoch: Annotated[int, Whole(1, 10**9)] = 140
+    validate_every: Count = 1
+    validation_samples: Count = 60
+    gradient_clip: Weight = 1.0
+    precision: Annotated[str | int, PRECISION] = "auto"
     allow_tf32: bool = False
-    seed: int = 0
-    workers: int = 0
+    seed: Annotated[int, Whole(0)] = 0
+    workers: Annotated[int, Whole(0, 1024)] = 0
 
     def __post_init__(self) -> None:
-        check("training.optimiser", self.optimiser, OneOf(tuple(OPTIMISERS)))
-        check("training.schedule", self.schedule, OneOf(tuple(SCHEDULES)))
-        check("training.loss", self.loss, OneOf(tuple(LOSSES)))
+        check_fields(self, {name: f"training.{name}" for name in self.__dataclass_fields__})
+        object.__setattr__(self, "precision", str(self.precision))
+        if self.samples_per_epoch < self.batch_size:
+            raise MisureError(
+                f"training.samples_per_epoch={self.samples_per_epoch} is less than one batch "
+                f"(training.batch_size={self.batch_size}): raise it, or take smaller batches"
+            )
 
     @property
     def peak_lr(self) -> float:

@@ -210,7 +210,7 @@ def settled(recipe: Recipe, network: nn.Module, image: Tensor, device: torch.dev
         The recipe with the precision that is taken, and that precision.
     """
     network.to(device)
-    compute = Compute(recipe.precision, allow_tf32=recipe.allow_tf32)
+    compute = Compute(str(recipe.precision), allow_tf32=recipe.allow_tf32)
     with frozen(SegmentationModel(network), compute, device) as lent:
         choice = lent.settle(image.to(device))
     why = f": {choice.reason}" if recipe.precision == "auto" else ""  # else whoever chose it has said why

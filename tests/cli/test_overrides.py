@@ -67,7 +67,6 @@ def test_what_changes_nothing_is_refused_with_what_does(command, named):
         "run lr=0.1",  # the default, but of a key that counts
         "run -m explainer=msr,rise lr=0.1,0.01",
         "run -m sweep=table3 n_samples=2",
-        "run +explainer.lamda=1",  # the explainer refuses it
         "run dataset=coco resize=native blanking=black",
         "run hydra.verbose=true explainer.tau=0.8",
         "run dataset=synapse model=transunet stand_in=true explainer=msr",

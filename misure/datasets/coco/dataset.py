@@ -32,7 +32,7 @@ from misure.datasets.synthetic.scenes import SceneSpec
 from misure.errors import MisureError, some
 from misure.io.download import file_digest
 from misure.io.reading import ImageFileError, reading
-from misure.validation import Whole, check
+from misure.validation import Count, Ordinal, Whole, check
 
 Split = Literal["train", "val"]
 
@@ -75,12 +75,12 @@ class CocoDataset(Dataset[dict[str, Tensor]]):
         split: Split,
         data_root: Path | str,
         classes: Sequence[str],
-        images_per_class: int,
+        images_per_class: Count,
         resize: int | str = 224,
         *,
         mean: Sequence[float] = (0.0, 0.0, 0.0),
         std: Sequence[float] = (1.0, 1.0, 1.0),
-        seed: int = 0,
+        seed: Ordinal = 0,
         scenes: SceneSpec | None = None,
         stand_in: Path | str | None = None,
     ) -> None:

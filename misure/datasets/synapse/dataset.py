@@ -24,6 +24,7 @@ from misure.errors import MisureError
 from misure.io.reading import reading
 from misure.io.volume import whole_numbers
 from misure.randomness import integers, uniform
+from misure.validation import Ordinal, Side
 
 _SLICE_NAME = re.compile(r"(case\d{4})_slice(\d{3,})\.npz")
 _VOLUME_NAME = re.compile(r"(case\d{4})\.npy\.h5")
@@ -64,11 +65,11 @@ class SynapseDataset(Dataset[dict[str, Tensor]]):
         split: Split,
         data_root: Path | str,
         stand_in: Path | str | None = None,
-        size: int = 224,
+        size: Side = 224,
         *,
         allow_stand_in: bool = True,
         augment: bool = False,
-        seed: int = 0,
+        seed: Ordinal = 0,
         phantom: PhantomSpec | None = None,
     ) -> None:
         self.split = split
