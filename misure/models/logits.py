@@ -54,7 +54,8 @@ def located(output: Any, images: Tensor) -> Tensor:
 
     Args:
         output: A tensor or array; a mapping or object with ``out`` or ``logits``; a sequence that begins with one of
-            these, or whose tensors differ in size alone (deep supervision), of which the largest counts.
+            these, or whose tensors differ in size alone (deep supervision), of which the largest counts; a list with
+            classes x spatial for each image.
         images: N x C x spatial, what it was given.
 
     Returns:
@@ -211,9 +212,12 @@ def _find(output: Any, images: Tensor) -> Tensor:
     if key and (key == "out" or not objects):
         return _find(parts[key], images)
     if not parts and isinstance(output, Sequence) and output and not isinstance(output, str | bytes):
-        maps = [o for o in output if isinstance(o, Tensor) and o.ndim == images.ndim]
-        if len(maps) == len(output) and len({o.shape[:2] for o in maps}) == 1:
-            return max(maps, key=Tensor.numel)
+        maps = [o for o in output if isinstance(o, Tensor) and o.ndim in (images.ndim - 1, images.ndim)]
+        if len(maps) == len(output) and len({(o.ndim, o.shape[:2]) for o in maps}) == 1:
+            if maps[0].ndim == images.ndim:
+                return max(maps, key=Tensor.numel)
+            if isinstance(output, list) and len(maps) == len(images) and len({o.shape for o in maps}) == 1:
+                return torch.stack(maps)
         return _find(output[0], images)
     keys = f" with keys {sorted(map(str, parts))}" if parts else ""
     raise MisureError(

@@ -69,11 +69,18 @@ def test_logits_are_found_in_every_kind_of_output(output):
     "output",
     [
         LOGITS.movedim(1, -1),
+        list(LOGITS),
         LOGITS.numpy(),
         LOGITS.movedim(1, -1).numpy()[:, ::-1][:, ::-1],
         SimpleNamespace(__array__=LOGITS.numpy().__array__, shape=LOGITS.shape),
     ],
-    ids=["channels last", "array", "view of an array, channels last", "array of another package"],
+    ids=[
+        "channels last",
+        "a tensor for each image",
+        "array",
+        "view of an array, channels last",
+        "array of another package",
+    ],
 )
 def test_arrays_and_channels_at_the_end_are_understood(output):
     assert torch.equal(to_logits(output, IMAGES), LOGITS)
