@@ -7,7 +7,7 @@ import pytest
 from paper_records import photo
 
 from misure.errors import MisureError
-from misure.paper.profiles import serving
+from misure.paper.profiles import in_use, serving
 from misure.paper.query import latest_run, select
 
 
@@ -36,3 +36,19 @@ def test_no_records_and_foreign_ones():
     assert serving(pd.DataFrame(), "paper", set()).empty
     with pytest.raises(MisureError, match="lack the columns unit"):
         serving(frame(photo("msr", 0, "dog")).drop(columns="unit"), "paper", set())
+
+
+def test_records_of_what_the_last_run_took_count_whatever_their_time():
+    made = [("a", "x", "2031-01-01T00:00:00Z"), ("b", "x", "2026-01-01T00:00:00Z"), ("b", "y", "2032-01-01T00:00:00Z")]
+    units = [photo("msr", 0, "cat", weights=w, dataset_fingerprint=i, created=t, profile="quick") for w, i, t in made]
+    found = frame(*units, photo("msr", 0, "cat", model="other", weights="c", profile="quick"))
+    pair = ("coco", "deeplabv3_mobilenetv2")
+    kept = {taken: in_use(found, {pair: taken}) for taken in (("a", "x"), ("b", "x"), ("b", "y"), ("d", "x"))}
+    for taken in list(kept)[:3]:
+        assert set(zip(kept[taken]["weights"], kept[taken]["dataset_fingerprint"], strict=True)) - {
+            ("c", "f" * 16)
+        } == {taken}
+        assert set(latest_run(kept[taken], "quick")["weights"]) == {taken[0], "c"}
+    assert set(kept["d", "x"]["weights"]) == {"c"}
+    assert len(in_use(found, {})) == len(found)
+    assert in_use(found.iloc[:0], {pair: ("a", "x")}).empty

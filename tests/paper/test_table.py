@@ -165,3 +165,15 @@ def test_numbers_as_written(write, value, text):
 def test_two_columns_of_one_header_are_refused():
     with pytest.raises(ValueError, match="one header"):
         Table("t", "T", [Column("a", "Same"), Column("b", "Same")], pd.DataFrame({"a": [1], "b": [2]}))
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [("=1+1", "'=1+1"), ("+x", "'+x"), ("-x", "'-x"), ("@x", "'@x"), ("a=b", "a=b"), ("", ""), (-1.5, "-1.5")],
+)
+def test_no_text_is_a_formula_in_a_spreadsheet(value, written):
+    frame = pd.DataFrame({"name": [value, None], "n": [-1, 2], "mixed": pd.Series([1, "=x"], dtype=object)})
+    text = Table("toy", "Toy", [Column("name", "Name")], frame).csv()
+    first, second = text.splitlines()[1:]
+    assert first == f"{written},-1,1" or (written == "" and first == '"",-1,1')
+    assert second == ",2,'=x"

@@ -119,3 +119,18 @@ def test_a_damaged_file_holds_none(tmp_path, damage):
         content = path.read_bytes()
         path.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "garbled": b"x" * 500}[damage])
     assert Predictions.load(path) is None
+
+
+def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path):
+    """Whatever zlib and zipfile raise of it: there is nothing, or what was saved."""
+    path = tmp_path / "predictions.npz"
+    saved = predict_all(SegmentationModel(network), Images(), Compute("32", 2))
+    saved.save(path)
+    content = path.read_bytes()
+    lost = 0
+    for place in range(0, len(content), 5):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :])
+        found = Predictions.load(path)
+        lost += found is None
+        assert found is None or (found.groups == saved.groups and np.array_equal(found.predicted, saved.predicted))
+    assert lost > len(content) / 5 / 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -68,3 +69,13 @@ def test_other_files(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(MisureError, match=r"a\.json"):
         read_volumes(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(("column", "value"), [("dice", 7.0), ("dice", -0.1), ("hd95", -1.0), ("hd95", math.inf)])
+def test_impossible_scores_are_damage(tmp_path: Path, column: str, value: float) -> None:
+    path = write_volumes(tmp_path / "a.json", SCORES, META)
+    content = json.loads(path.read_text())
+    content["scores"][0][column] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(MisureError, match="a Dice is not from 0 to 1, or an HD95 is negative or not finite"):
+        read_volumes(path)
