@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pipeline import PROJECT
 from sweep_runs import EMPTY, Images, experiment, make_runner, plain
 
 from misure.paper.profiles import serving
 from misure.sweep import runner as module
+from misure.sweep.plan import outlooks_of
 from misure.sweep.recorder import RunCounts
-from misure.sweep.records import Outcome, RecordStore
+from misure.sweep.records import DAMAGED, Outcome, RecordStore
 from misure.sweep.runner import Runner, images_per_step, rounds
 
 pytestmark = pytest.mark.usefixtures("hydra")
@@ -213,3 +219,96 @@ def test_forty_experiments_have_the_same_share_whenever_it_stops(sizes, stop):
     begun = [(n - 1) / of for n, of in zip(done, sizes, strict=True) if n]
     due = [n / of for n, of in zip(done, sizes, strict=True) if n < of]
     assert max(begun, default=0) <= min(due, default=1)  # nobody began a step while another was owed an earlier one
+
+
+SHARING = """
+import sys
+from pathlib import Path
+import torch
+from hydra import initialize_config_dir
+from misure.config import CONFIG_FOLDER
+from sweep_runs import experiment, make_runner
+
+torch.set_num_threads(1)
+folder = Path(sys.argv[1])
+with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
+    planned = [experiment(f"explainer={name}", "n_samples=8") for name in ("prediction", "random_map")]
+    runner = make_runner(folder)
+    explain = runner.recorder.explain
+
+    def counted(of, samples):
+        for sample in samples:
+            with (folder / "explained").open("a") as stream:
+                stream.write(runner.recorder.unit(of, sample).id + "\\n")
+        if samples and len(sys.argv) > 2:
+            print("takes", flush=True)
+            sys.stdin.read()
+        explain(of, samples)
+
+    runner.recorder.explain = counted
+    runner.run(planned)
+counts = runner.recorder.counts
+print(counts.done + counts.skipped, counts.present, counts.left)
+"""
+
+
+def sharing(folder, *more: str) -> subprocess.Popen:
+    """Start a process that explains 16 samples in a folder; with more arguments it waits before the first of them."""
+    command = [sys.executable, "-c", SHARING, str(folder), *more]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT / "tests")}
+    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def test_two_processes_share_the_work(tmp_path):
+    with sharing(tmp_path) as first, sharing(tmp_path) as second:
+        told = [[int(n) for n in process.communicate(timeout=300)[0].split()] for process in (first, second)]
+    explained = (tmp_path / "explained").read_text().split()
+    assert len(explained) == len(set(explained)) == 16
+    assert [made + present for made, present, _ in told] == [16, 16]
+    assert sum(made for made, _, _ in told) == 16
+    assert [left for _, _, left in told] == [0, 0]
+    store = RecordStore(tmp_path / "records")
+    assert set(store.load()["unit"]) == set(explained)
+    assert not [path for path in store.folder.rglob("*") if path.is_file() and path.suffix not in {".jsonl", ".npz"}]
+
+
+def test_what_a_killed_process_had_taken_is_explained_by_the_other(tmp_path):
+    with sharing(tmp_path, "waits") as killed:
+        assert killed.stdout.readline() == "takes\n"
+        with sharing(tmp_path) as other:
+            while len((tmp_path / "explained").read_text().split()) < 16:
+                assert other.poll() is None  # it does all the others and waits for the one that is taken
+                time.sleep(0.05)
+            killed.kill()
+            assert other.communicate(timeout=300)[0].split() == ["16", "0", "0"]
+    explained = (tmp_path / "explained").read_text().split()
+    assert (len(explained), len(set(explained))) == (17, 16)
+
+
+@pytest.mark.parametrize("damage", ["lost", "cut", "served"])
+def test_a_lost_map_is_made_anew_by_the_profile_that_saves_it(tmp_path, damage):
+    planned = [experiment("explainer=prediction", "n_samples=4")]
+    make_runner(tmp_path).run(planned)
+    store = RecordStore(tmp_path / "records")
+    path, *others = sorted(store.maps_folder.iterdir())
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9]) if damage == "cut" else path.unlink()
+    if damage == "served":
+        planned[0].cfg.profile.name = "paper"
+    again = make_runner(tmp_path)
+    (outlook,) = outlooks_of(planned, again.recorder.setup, store)
+    again.run(planned)
+    made = damage != "served"
+    assert (outlook.to_do, again.recorder.counts.done) == (made, made)
+    assert path.exists() == made
+    assert not made or len(path.read_bytes()) == len(whole)
+    assert all(other.exists() for other in others)
+
+
+def test_maps_that_were_put_aside_go_when_they_are_made_anew(tmp_path):
+    planned = [experiment("explainer=prediction", "n_samples=1")]
+    make_runner(tmp_path).run(planned)
+    (path,) = RecordStore(tmp_path / "records").maps_folder.iterdir()
+    path.rename(f"{path}{DAMAGED}")
+    make_runner(tmp_path).run(planned)
+    assert [*path.parent.iterdir()] == [path]
