@@ -270,8 +270,8 @@ def _hounsfield(path: Path) -> np.ndarray:
 
     reader = _reader(path)
     columns, rows, _ = reader.GetSize()
-    if _said(reader, _COLOURS) == "MONOCHROME1":  # GDCM inverts it
-        raise ImageFileError(f"{path} is stored inverted (MONOCHROME1): convert it to NIfTI, for example with dcm2niix")
+    if (colours := _said(reader, _COLOURS)) not in ("", "MONOCHROME2"):  # GDCM inverts MONOCHROME1
+        raise ImageFileError(f"{path} is stored as {colours}, not MONOCHROME2: remove it, or convert it with dcm2niix")
     n_bytes = rows * columns * int(_said(reader, _BITS) or 16) // 8
     if _transfer_syntax(path) in _UNCOMPRESSED and not _has_pixels(path, n_bytes):  # GDCM would make up the rest
         raise ImageFileError(f"{path} cannot be decoded: it has fewer pixels than {rows} x {columns}; export it again")
