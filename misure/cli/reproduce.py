@@ -40,7 +40,7 @@ def reproduce(cfg: DictConfig) -> None:
     started, journal = time.monotonic(), Journal(Path(cfg.outputs))
     failures = Failures(journal, cfg.profile.name, kept=not cfg.plan_only)
     if not cfg.plan_only:
-        _begin(journal.folder)
+        begin(journal.folder)
     requested = _requested(cfg, HydraConfig.get().overrides.task, failures)
     paces = _paces(requested, failures)
     plan = Plan.of(requested, paces, list(failures.left_out), limited=True)
@@ -71,7 +71,7 @@ def run_one(cfg: DictConfig) -> None:
     cfg = fitted(cfg, "run", HydraConfig.get().overrides.task)
     experiment, journal = Experiment.of(cfg), Journal(Path(cfg.outputs))
     if not cfg.plan_only:
-        _begin(journal.folder)
+        begin(journal.folder)
     plan = Plan.of([("", experiment)], {experiment.setup: settled_pace(cfg)})
     print(*announced(plan, cfg), sep="\n", flush=True)
     if cfg.plan_only:
@@ -86,8 +86,12 @@ def run_one(cfg: DictConfig) -> None:
     _raise_if_failed(recorder.counts, {})
 
 
-def _begin(outputs: Path) -> None:
-    """Check the outputs folder and remove what ended processes left half-written in it."""
+def begin(outputs: Path) -> None:
+    """Check the outputs folder, and remove what processes that ended left half-written in it.
+
+    Raises:
+        MisureError: If files cannot be made there.
+    """
     check_writable(outputs)
     remove_all_abandoned(outputs)
     RecordStore(outputs / "records").remove_abandoned_claims()
