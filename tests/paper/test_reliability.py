@@ -139,3 +139,16 @@ def test_classifiers_are_saved_where_they_can_be_fitted(run: pd.DataFrame, tmp_p
     assert not stale.exists()
     aorta = ReliabilityModel.load(written[0])
     assert (aorta.n, aorta.source) == (COUNTS["Aorta"], f"Synapse, U-Net, {PHANTOM}")
+
+
+@pytest.mark.parametrize("name", ["../../victim", "/victim", "..", "a\0b", "x" * 3000, "con", "<script>"])
+def test_the_names_of_classes_are_no_paths(tmp_path: Path, name: str) -> None:
+    """Neither where a classifier is written nor where that of an earlier run is removed."""
+    folder, victim = tmp_path / "outputs" / "reliability", tmp_path / "victim.json"
+    victim.write_text("precious")
+    for n in (40, 3):
+        written = save_models(run_of(*judged_organ("Aorta", n, class_name=name)), UNET, folder)
+        assert {path.parent for path in written} <= {folder / "synapse-unet_resnet34"}
+        assert len([path for path in written if path.stem != "all_organs"]) == (n == 40)
+        assert set(tmp_path.rglob("*.json")) == {victim, *written}
+        assert victim.read_text() == "precious"
