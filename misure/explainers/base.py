@@ -53,7 +53,7 @@ class SaliencyMaps:
 
 def of_its_own(tensor: Tensor) -> Tensor:
     """Copy a tensor to the CPU, without the rest of what it is a part of."""
-    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from misure.errors import MisureError
-from misure.models.compute import (
-    Compute,
-    PrecisionChoice,
-)
+from misure.models.compute import Compute, PrecisionChoice
 from misure.models.description import checked_network, first_pass, names_of_classes, normalisation_of
 from misure.models.hidden import found_in
 from misure.models.layers import Layer, find_layer, list_layers, suggest

@@ -52,10 +52,12 @@ def lent(network: Callable[..., Any], compute: Compute, device: torch.device, se
         undo.enter_context(sources.kept())
         for part in parts:
             _lend_tensors(part, undo)
-            undo.callback(setattr, part, "training", part.training)
+            if hasattr(part, "training"):  # frozen TorchScript has none
+                undo.callback(setattr, part, "training", part.training)
         for module in modules:
-            with suppress(NotImplementedError):  # programs of torch.export have no modes
-                module.eval()
+            with suppress(NotImplementedError):  # nor have programs of torch.export
+                if hasattr(module, "training"):
+                    module.eval()
         for parameter in dict.fromkeys(p for part in parts for p in part.parameters(recurse=False)):
             undo.callback(_restore_parameter, parameter, parameter.requires_grad, parameter.data)
             parameter.requires_grad_(False)

@@ -42,6 +42,11 @@ def convolutional(output: str = "tensor", **options: Any) -> SegmentationModel:
     return SegmentationModel(network, bottleneck="bottleneck", mean=(0.3, 0.6), std=(0.5, 0.7), **options)
 
 
+def half(dtype: torch.dtype) -> SegmentationModel:
+    model = convolutional()
+    return SegmentationModel(model.network.to(dtype), bottleneck="bottleneck")
+
+
 def volumetric() -> SegmentationModel:
     return SegmentationModel(UNet3D(2, seed=2).eval(), bottleneck="bottleneck")
 
@@ -81,6 +86,9 @@ MSR = {"n_iterations": 3, "mask_size": 6, "tv_weight": 1e-3}
         (convolutional, "prediction", {"target": "all", "border": 1}),
         (lambda: convolutional("quarter"), "score_cam", {"score": "logit"}),
         (lambda: convolutional("sigmoid", multi_label=True), "msr", {**MSR, "target": 0}),
+        (lambda: half(torch.bfloat16), "msr", MSR),
+        (lambda: half(torch.float16), "integrated_gradients", {"n_steps": 3}),
+        (lambda: half(torch.float16), "extremal_perturbation", {"n_iterations": 3, "mask_size": 6}),
         (volumetric, "rise", RISE),
         (volumetric, "msr", MSR),
         (volumetric, "sufficient_region", {"at": (0, 0, 0), "target": None, "border": 1}),

@@ -8,6 +8,8 @@ from oracles.toys import Convolutional
 from torch import nn
 
 import misure
+from misure.evaluation.curves import explanation_curves
+from misure.metrics import Blanking
 from misure.models.compute import Compute
 from misure.models.half import with_gradients_in_range
 from misure.models.wrapper import SegmentationModel, frozen
@@ -27,6 +29,10 @@ def test_the_network_gets_its_own_type_and_everything_else_is_float32(dtype, pre
     tensors = (explanation.saliency, explanation.image, explanation.target.reference)
     assert [tensor.dtype for tensor in tensors] == [torch.float32] * 3
     assert explanation.precision == precision
+    curves = explanation_curves(
+        SegmentationModel(network), explanation, Blanking(), Compute("32"), n_levels=3, n_steps=2
+    )
+    assert curves["curve_dice"][-1] == 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

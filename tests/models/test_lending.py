@@ -138,6 +138,14 @@ def test_a_network_without_modes_is_lent_as_it_is():
         torch.testing.assert_close(network(torch.ones(2, 1, 9, 9)), toy(torch.ones(2, 1, 9, 9)).detach())
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_frozen_torchscript_is_lent_as_it_is():
+    toy = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)).eval()
+    program = torch.jit.freeze(torch.jit.script(toy))  # without parameters and modes
+    with frozen(SegmentationModel(program), Compute("32"), CPU) as network:
+        torch.testing.assert_close(network(torch.ones(2, 1, 9, 9)), toy(torch.ones(2, 1, 9, 9)).detach())
+
+
 def statistics(network):
     return {name: value.clone() for name, value in network.named_buffers()}
 
