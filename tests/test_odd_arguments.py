@@ -131,6 +131,12 @@ CALLS: dict[str, tuple[Callable[..., Any], list[str]]] = {
     "load_model": (loaded, list(inspect.signature(misure.load_model).parameters)),
     "Compute": (misure.Compute, [field.name for field in fields(misure.Compute)]),
     "Blanking": (Blanking, ["kind", "sigma"]),
+    "Explainer.explain": (
+        partial(
+            misure.EXPLAINERS["prediction"]().explain, model=MODEL, images=IMAGE[None], targets=[EXPLANATION.target]
+        ),
+        ["model", "images", "targets", "compute", "watch"],
+    ),
     "SegmentationModel.layers": (partial(MODEL.layers, image=IMAGE), ["image", "pattern"]),
     "SegmentationModel.layer": (MODEL.layer, ["name"]),
     "SegmentationModel.suggest_bottleneck": (MODEL.suggest_bottleneck, ["image"]),

@@ -20,7 +20,17 @@ from misure.models.half import counted_in, is_half
 from misure.models.wrapper import FrozenNetwork, SegmentationModel, frozen
 from misure.progress import Watch
 from misure.target import Target, TargetBatch
-from misure.validation import AtLeast, Share, Whole, check_fields, check_memory, is_real, plain, plain_tensor
+from misure.validation import (
+    AtLeast,
+    Share,
+    Whole,
+    check_arguments,
+    check_fields,
+    check_memory,
+    is_real,
+    plain,
+    plain_tensor,
+)
 
 
 @dataclass(frozen=True)
@@ -138,6 +148,8 @@ class Explainer(ABC):
             MisureError: On images that no network can be explained on (see :func:`check_images`), and where the
                 method needs gradients that the network does not give.
         """
+        model = SegmentationModel.of(model)
+        check_arguments(Explainer.explain, {"targets": targets, "compute": compute, "watch": watch})
         self._check_gradients(model)
         images = check_images(images, model)
         if len(targets) != len(images):
