@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import logging
 import os
 import sys
@@ -48,9 +49,7 @@ def entry_point(name: str, config_name: str = "") -> Callable[[Callable[[DictCon
 
         @functools.wraps(task)
         def job(cfg: DictConfig) -> None:
-            warnings.formatwarning = _warning_line
-            for chatty in _CHATTY_LOGGERS:
-                logging.getLogger(chatty).setLevel(logging.ERROR)
+            _set_up_messages()
             try:
                 _check_job(name, cfg)
                 task(cfg)
@@ -85,6 +84,14 @@ def _check_job(name: str, cfg: DictConfig) -> None:
     """Check the configuration of a job of several; that of a single run was checked with its overrides."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         check_configuration(cfg, READS[name].keys(cfg))
+
+
+def _set_up_messages() -> None:
+    warnings.formatwarning = _warning_line
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may have what a terminal has not
+    for chatty in _CHATTY_LOGGERS:
+        logging.getLogger(chatty).setLevel(logging.ERROR)
 
 
 def _check_arguments(name: str, config_name: str) -> None:
