@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
-import pickle
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +101,7 @@ class Experiment:
 
     def pinned(self, choice: PrecisionChoice) -> Experiment:
         """Return the experiment with the precision that was chosen for its network."""
-        cfg = copied(self.cfg)
+        cfg = copy.deepcopy(self.cfg)
         cfg.precision = choice.setting
         return replace(self, cfg=cfg, precision_reason=choice.reason)
 
@@ -168,9 +168,3 @@ def _reading(cfg: DictConfig) -> dict[str, Any]:
         )
     changes = listed.get(cfg.reading, {})
     return {str(name): value for name, value in changes.items() if name != "title"}
-
-
-def copied(cfg: DictConfig) -> DictConfig:
-    """Copy a configuration; pickling does that in an eighth of deepcopy's 10 ms."""
-    copied: DictConfig = pickle.loads(pickle.dumps(cfg))  # noqa: S301 - of this process
-    return copied

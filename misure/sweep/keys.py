@@ -150,7 +150,6 @@ def check_configuration(cfg: DictConfig, read: Iterable[str] = BUILT) -> None:
     """
     try:
         check_keys(cfg)
-        _check_found(cfg, cfg, "resize", Or(_SIDE, ("native",)))
         _check_profile(cfg)
         _check_nodes(cfg, read)
     except OmegaConfBaseException as error:

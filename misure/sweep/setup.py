@@ -36,7 +36,7 @@ from misure.sweep.predictions import Predictions, predict_all
 from misure.sweep.sampling import Sample, Sampling
 from misure.sweep.volume_scores import read_volumes, write_volumes
 from misure.training.config import Recipe
-from misure.training.module import train
+from misure.training.module import remove_finished_state, train
 
 _LONGEST = 200  # bytes of the name of what is kept
 _PREDICTIONS = "surveys"  # the folder's name in the outputs of earlier versions, which stay of use
@@ -148,6 +148,8 @@ def prepare(cfg: DictConfig) -> Setup:
     """
     path = checkpoint_path(cfg)
     expected = architecture(_plain(cfg.model.network))
+    if is_at_hand(cfg):
+        remove_finished_state(path)
     if not is_at_hand(cfg):
         import_network(cfg) if is_published(cfg) else train_network(cfg, anew=False)
     elif is_published(cfg) and cfg.checkpoint is None and architecture(read_info(path).network) != expected:

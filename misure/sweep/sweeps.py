@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from misure.config import composed, config_groups, overridden, sweep_grid
 from misure.errors import MisureError, did_you_mean
-from misure.sweep.experiment import Experiment, copied
+from misure.sweep.experiment import Experiment
+from misure.sweep.keys import check_configuration
 
 Requested = Sequence[tuple[str, Experiment]]
 """Experiments with the names of the sweeps that ask for them."""
@@ -116,7 +118,7 @@ class Sweeps:
         return tuple(self._setups[dataset, *networks])
 
     def _with(self, sweep: str, setup: tuple[str, ...], values: Mapping[str, str]) -> DictConfig:
-        cfg = copied(self._base(sweep, setup, values.get("explainer")))
+        cfg = copy.deepcopy(self._base(sweep, setup, values.get("explainer")))
         with open_dict(cfg):
             if "explainer" in values:
                 cfg.explainer = self._explainer(values["explainer"], setup)
@@ -128,7 +130,10 @@ class Sweeps:
     def _base(self, sweep: str, setup: tuple[str, ...], explainer: str | None) -> DictConfig:
         if (sweep, *setup) not in self._bases:
             variant = [f"sweep={sweep}", *([f"explainer={explainer}"] if explainer else []), *setup]
-            self._bases[sweep, *setup] = next(composed("run", [variant], self.overrides))
+            base = next(composed("run", [variant], self.overrides))
+            if setup not in {key[1:] for key in self._bases}:
+                check_configuration(base)
+            self._bases[sweep, *setup] = base
         return self._bases[sweep, *setup]
 
     def _explainer(self, name: str, setup: tuple[str, ...]) -> DictConfig:

@@ -264,6 +264,13 @@ def train(
     return best
 
 
+def remove_finished_state(path: Path) -> None:
+    """Remove the state of a training that was stopped between writing its checkpoint and removing it."""
+    last, description = _state_of(path) / STATE, path.with_suffix(".json")
+    if last.exists() and last.stat().st_mtime_ns <= description.stat().st_mtime_ns:
+        shutil.rmtree(last.parent, ignore_errors=True)
+
+
 def _state_of(path: Path) -> Path:
     """Where the resumable state of a checkpoint's training lies."""
     return path.with_suffix(".state")

@@ -22,7 +22,7 @@ from training.test_module import INFO, RECIPE, Interrupted, Watching, make_data,
 from misure.datasets.datamodule import Stage
 from misure.datasets.triangle import TriangleDataset, TriangleLayout
 from misure.models.checkpoint import read_info
-from misure.training.module import train
+from misure.training.module import remove_finished_state, train
 from misure.training.state import read_state, resumable
 
 __all__ = ["root"]
@@ -232,3 +232,15 @@ def test_a_checkpoint_that_is_there_is_replaced_only_on_request(root, tmp_path):
     kept = train(network, make_data(root), replace(short, lr=0.1), path=path, info=INFO, logger=False, anew=False)
     assert (kept, network.sizes) == (first, [])
     assert run(root, path, replace(short, lr=0.1)).training["lr"] == 0.1
+
+
+def test_only_the_state_of_a_finished_training_is_left_over(begun, tmp_path):
+    shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
+    path, last = tmp_path / "toy.safetensors", tmp_path / "toy.state" / "last.ckpt"
+    path.with_suffix(".json").write_text("{}")
+    os.utime(path.with_suffix(".json"), ns=(0, last.stat().st_mtime_ns - 1))
+    remove_finished_state(path)  # the checkpoint was there before this training began
+    assert last.exists()
+    os.utime(path.with_suffix(".json"), ns=(0, last.stat().st_mtime_ns + 1))
+    remove_finished_state(path)
+    assert not last.parent.exists()

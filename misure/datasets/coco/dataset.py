@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -38,6 +38,16 @@ Split = Literal["train", "val"]
 
 NATIVE_SIDE = 520
 """Shorter side at ``resize="native"``, as in torchvision's evaluation of DeepLabV3."""
+
+
+class _Resize:
+    """Sides of images, or their own size."""
+
+    def __contains__(self, value: object) -> bool:
+        return value == "native" or value in Whole(1, 2**14)
+
+    def __str__(self) -> str:
+        return "a number of pixels, such as 224, or native"
 
 
 class CocoDataset(Dataset[dict[str, Tensor]]):
@@ -76,7 +86,7 @@ class CocoDataset(Dataset[dict[str, Tensor]]):
         data_root: Path | str,
         classes: Sequence[str],
         images_per_class: Count,
-        resize: int | str = 224,
+        resize: Annotated[int | str, _Resize()] = 224,
         *,
         mean: Sequence[float] = (0.0, 0.0, 0.0),
         std: Sequence[float] = (1.0, 1.0, 1.0),
