@@ -11,6 +11,8 @@ from pathlib import Path
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.mathtext import MathTextParser
+from matplotlib.text import Text
 
 from misure.io.atomic import write_atomically
 from misure.paper.catalogue import FIGURES, TABLES, attributions
@@ -147,6 +149,7 @@ def _write_numbers(folder: Path, table: Table) -> list[Path]:
 
 
 def _write_figure(folder: Path, name: str, figure: Figure) -> list[Path]:
+    _show_as_it_is(figure)
     _lay_out(figure)
     with mpl.rc_context({"pdf.fonttype": 42}):  # TrueType, which journals and editors accept
         return [
@@ -156,6 +159,17 @@ def _write_figure(folder: Path, name: str, figure: Figure) -> list[Path]:
                 lambda path: figure.savefig(path, format="pdf", dpi=_DPI, metadata={"CreationDate": None}),
             ),
         ]
+
+
+def _show_as_it_is(figure: Figure) -> None:
+    """Show dollar signs that begin no formula, such as in the name of a class, as they are."""
+    parser = MathTextParser("path")
+    for text in figure.findobj(Text):
+        if isinstance(text, Text) and "$" in text.get_text():
+            try:
+                parser.parse(text.get_text())
+            except ValueError:
+                text.set_parse_math(parse_math=False)
 
 
 def _lay_out(figure: Figure) -> None:

@@ -16,7 +16,7 @@ from misure.paper import query as selection
 from misure.paper.published import PAIRS
 from misure.paper.query import IDENTITY, RESULTS, latest_run
 from misure.paper.tables.rows import method_rows
-from misure.paper.write import write_all
+from misure.paper.write import _write_figure, write_all
 from misure.sweep.records import RecordStore, Unit
 
 TABLES = {
@@ -116,3 +116,13 @@ def test_a_full_disk_keeps_the_old_file_and_says_why(tmp_path: Path, monkeypatch
         write_all(triangle_records(tmp_path / "maps"), tmp_path, "quick", tmp_path / "maps")
     assert [(p.name, p.read_text()) for p in (tmp_path / "figures").iterdir()] == [("figure1.png", "old")]
     assert (tmp_path / "tables" / "table6.csv").stat().st_size
+
+
+def test_a_dollar_in_a_name_is_no_formula(tmp_path):
+    figure = Figure(layout="constrained")
+    axes = figure.subplots()
+    names = ["$\\frac$", "a $\\unknown$", "$X_{SR}$", "$"]
+    texts = [axes.set_title(names[0]), axes.set_xlabel(names[1]), axes.set_ylabel(names[2]), figure.supxlabel(names[3])]
+    written = _write_figure(tmp_path, "toy", figure)
+    assert [path.stat().st_size > 1000 for path in written] == [True, True]
+    assert [text.get_parse_math() for text in texts] == [False, False, True, False]
