@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,8 @@ from misure.validation import Count, Whole, check_fields, path_of, shown
 Index = Annotated[int, Whole(0)]
 """A place, counted from 0."""
 
+_LONGEST = 255
+"""Bytes of a name on a disk."""
 _SINGLE = {"image": str, "class_names": str, "size": int, "mean": int | float, "std": int | float}
 """Keys that may have one value of a type instead of a list."""
 
@@ -48,7 +51,9 @@ class Request:
         check_fields(self)
         for key in ("output", "model_file", "region", "checkpoint"):
             if getattr(self, key) is not None:
-                path_of(key, getattr(self, key))
+                parts = path_of(key, getattr(self, key)).parts
+                if any(len(os.fsencode(part)) > _LONGEST for part in parts):
+                    raise MisureError(f"{key}={shown(getattr(self, key))} has a name of more than {_LONGEST} bytes")
         for path in self.image or ():
             path_of("image", path)
         if self.window is not None and not (len(self.window) == 2 and self.window[0] < self.window[1]):
