@@ -49,13 +49,7 @@ class Request:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for key in ("output", "model_file", "region", "checkpoint"):
-            if getattr(self, key) is not None:
-                parts = path_of(key, getattr(self, key)).parts
-                if any(len(os.fsencode(part)) > _LONGEST for part in parts):
-                    raise MisureError(f"{key}={shown(getattr(self, key))} has a name of more than {_LONGEST} bytes")
-        for path in self.image or ():
-            path_of("image", path)
+        self._check_paths()
         if self.window is not None and not (len(self.window) == 2 and self.window[0] < self.window[1]):
             raise MisureError(f"window={list(self.window)} is not two rising values, such as [-125, 275]")
         if self.std is not None and not all(self.std):
@@ -65,6 +59,15 @@ class Request:
                 raise MisureError(f"{key}=[] is empty: give a number, or one for each channel")
         if self.size is not None and math.prod(self.size) ** (2 if len(self.size) == 1 else 1) > MOST_PIXELS:
             raise MisureError(f"size={shown(list(self.size))} is more than {MOST_PIXELS / 1e6:.0f} million pixels")
+
+    def _check_paths(self) -> None:
+        for key in ("output", "model_file", "region", "checkpoint"):
+            if getattr(self, key) is not None:
+                parts = path_of(key, getattr(self, key)).parts
+                if any(len(os.fsencode(part)) > _LONGEST for part in parts):
+                    raise MisureError(f"{key}={shown(getattr(self, key))} has a name of more than {_LONGEST} bytes")
+        for path in self.image or ():
+            path_of("image", path)
 
     @classmethod
     def of(cls, cfg: DictConfig) -> Request:
