@@ -134,7 +134,6 @@ def test_a_method_of_torchscript_leads_to_its_module():
 @pytest.mark.parametrize(
     "generator",
     [torch.Generator(), np.random.default_rng(), np.random.RandomState(1), random.Random(1)],
-    ids=repr,
     ids=type,
 )
 def test_generators_are_found_in_functions_objects_and_modules(generator):
