@@ -119,7 +119,7 @@ _OTHERS = {
     "param_seed": _number(-(2**64), 2**64, whole=True),
     "param_thresholds": _Kind("a list of numbers from 0 to 1 as text", _are_thresholds),
     "intervention": _Kind("a known change", _is_change),
-    "precision": _one_of("32", "tf32", "bf16"),
+    "precision": _one_of("32", "tf32", "bf16", "fp16"),
     **dict.fromkeys(("region_ratio", "seconds"), _SIZE),
     "threshold": _SHARE,
 }
