@@ -15,7 +15,7 @@ from misure.models.compute import Compute, PrecisionChoice
 from misure.models.description import checked_network, first_pass, names_of_classes, normalisation_of
 from misure.models.hidden import found_in
 from misure.models.layers import Layer, find_layer, list_layers, suggest
-from misure.models.lending import lent, own_copy
+from misure.models.lending import lent, own_copy, weights_of
 from misure.models.logits import OutputKind, OutputReading, located
 from misure.validation import Count, check_arguments, plain_tensor
 
@@ -115,7 +115,7 @@ class SegmentationModel:
         return next((p.dtype for p in self._parameters() if p.dtype in _TYPES), self.given_type)
 
     def _parameters(self) -> Iterator[nn.Parameter]:
-        return chain.from_iterable(module.parameters() for module in self.modules)
+        return chain.from_iterable(map(weights_of, self.modules))
 
     def class_label(self, class_id: int) -> str:
         """Return a class's name, or ``class_<number>`` where it has none."""

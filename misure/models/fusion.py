@@ -61,7 +61,7 @@ def foldable_layers(modules: Sequence[nn.Module], run: Callable[[], Any]) -> lis
     layers = list(dict.fromkeys(layer for module in modules for layer in module.modules()))
     if not any(type(layer) in _NORMALISATIONS for layer in layers):
         return []
-    owners = Counter(p for m in layers for p in m.parameters(recurse=False))
+    owners = Counter(p for m in layers for p in nn.Module.parameters(m, recurse=False))
     candidates = [m for m in layers if _is_plain(m) and all(owners[p] == 1 for p in m.parameters())]
     uses, calls = _Uses(candidates), Counter[Any]()
     with ExitStack() as undo:

@@ -29,9 +29,10 @@ from misure.models.compute import (
 )
 from misure.models.half import counted_in, is_half, precision_of, with_gradients_in_range
 from misure.models.layers import activation_bytes
-from misure.models.lending import lent, set_layout
+from misure.models.lending import lent, set_layout, weights_of
 from misure.models.logits import unsound
 from misure.models.random_sources import RandomSources
+from misure.models.turns import TURNS
 from misure.progress import Progress, Watch
 
 __all__ = ["FrozenNetwork", "SegmentationModel", "frozen"]
@@ -111,7 +112,7 @@ class FrozenNetwork:
             if not self.channels_last or is_out_of_memory(error):
                 raise
         self._is_contiguous = True
-        for parameter in (p for module in self.model.modules for p in module.parameters()):
+        for parameter in (p for module in self.model.modules for p in weights_of(module)):
             set_layout(parameter, torch.contiguous_format)
         result = work()
         self.model.takes_channels_last = False
@@ -176,7 +177,8 @@ class FrozenNetwork:
     ) -> None:
         """Let the watcher, if there is one, see a step (see :class:`misure.progress.Progress`)."""
         if self.watch is not None:
-            self.watch(Progress(stage, done, total, masks, start))
+            with TURNS.paused():
+                self.watch(Progress(stage, done, total, masks, start))
 
     @contextmanager
     def folded(self, image: Tensor) -> Iterator[None]:

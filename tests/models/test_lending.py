@@ -167,6 +167,84 @@ def test_statistics_that_a_network_changes_by_itself_are_given_back(wrap):
     assert [id(buffer) for buffer in toy.buffers()] == identities
 
 
+class Merging(Convolutional):
+    """Merges weights in evaluation mode, as adapters of low rank do."""
+
+    merged = False
+
+    def train(self, mode=True):
+        if self.merged == mode:
+            self.head.weight.data += -0.5 if mode else 0.5
+            self.merged = not mode
+        return super().train(mode)
+
+
+class Constrained(Convolutional):
+    def forward(self, x):
+        for parameter in self.parameters():
+            parameter.data *= 0.5
+        return super().forward(x)
+
+
+class Remembering(Convolutional):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("grid", None)
+        self.register_buffer("last", torch.zeros(1))
+
+    def forward(self, x):
+        self.grid = torch.zeros(x.shape[2:]) if self.grid is None else self.grid
+        self.last.resize_(x.shape[-1]).fill_(3)
+        self.register_buffer("late", torch.zeros(2))
+        self.extra = nn.Conv2d(1, 1, 1)
+        return super().forward(x + self.grid)
+
+
+class Reporting(Convolutional):
+    def parameters(self):
+        return iter([self.head.weight])  # those that are trained
+
+
+class OnGraph(Convolutional):
+    def __init__(self, layout):
+        super().__init__()
+        self.register_buffer("graph", torch.eye(9).to_sparse(layout=layout))
+
+    def forward(self, x):
+        rows = x.movedim(2, 0)
+        return super().forward((self.graph @ rows.flatten(1)).view(rows.shape).movedim(0, 2))
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR", "ignore:.*random in evaluation mode")
+@pytest.mark.parametrize(
+    "make",
+    [
+        Merging,
+        Constrained,
+        Remembering,
+        Reporting,
+        lambda: OnGraph(torch.sparse_coo),
+        lambda: OnGraph(torch.sparse_csr),
+    ],
+    ids=["merging", "constrained", "remembering", "reporting", "coo", "csr"],
+)
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_what_a_network_does_to_itself_is_undone(make, channels_last):
+    def state():
+        tensors = {name: t.to_dense().tolist() for name, t in toy.state_dict().items()}
+        storage = [(id(p), p.data_ptr(), p.stride(), p.requires_grad) for p in nn.Module.parameters(toy)]
+        return tensors, storage, [m.training for m in toy.modules()], getattr(toy, "merged", None)
+
+    toy = make().train()
+    before = state()
+    with frozen(SegmentationModel(toy), Compute("32", channels_last=channels_last), CPU) as network:
+        network(torch.ones(2, 1, 9, 9))
+        with network.folded(torch.ones(1, 9, 9)):
+            network(torch.ones(2, 1, 9, 9))
+        assert getattr(toy, "merged", True)
+    assert state() == before
+
+
 def test_a_network_made_in_inference_mode_gives_gradients():
     with torch.inference_mode():
         toy = Convolutional()
