@@ -146,7 +146,7 @@ class Explainer(ABC):
 
         Raises:
             MisureError: On images that no network can be explained on (see :func:`check_images`), and where the
-                method needs gradients that the network does not give.
+                method needs gradients that the network does not give; what the network raises is one line.
         """
         model = SegmentationModel.of(model)
         check_arguments(Explainer.explain, {"targets": targets, "compute": compute, "watch": watch})
@@ -160,7 +160,10 @@ class Explainer(ABC):
             raise MisureError("a target was made for another kind of head (softmax or multi-label): make it anew")
         for name, n_values in self.values_held(images[0]).items():
             check_memory(name, getattr(self, name), n_values * images.element_size())
-        with frozen(model, compute or Compute(), images.device, watch, self.seed) as network:
+        with (
+            frozen(model, compute or Compute(), images.device, watch, self.seed) as network,
+            network.working_for(self.name),
+        ):
             network.settle(images[0])
             network.batches(images[0])
             batch = TargetBatch.stack(targets, images.device)

@@ -48,6 +48,7 @@ def lent(network: Callable[..., Any], compute: Compute, device: torch.device, se
         undo.enter_context(TURNS.taken(parts))
         undo.enter_context(torch.inference_mode(mode=False))
         undo.enter_context(torch.enable_grad())
+        undo.enter_context(torch.autocast(device.type, enabled=False))
         if device.type == "cuda":
             undo.enter_context(tf32(allowed=compute.allow_tf32))
         if is_compiled(network, parts):

@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from misure.errors import MisureError
+from misure.errors import MisureError, brief
 from misure.models import fusion
 from misure.models.adapter import SegmentationModel
 from misure.models.compute import (
@@ -70,6 +70,7 @@ class FrozenNetwork:
         self._choice = precision_of(model.dtype) or choose_precision(compute, device)
         self._is_contiguous = False
         self._unsound: Tensor | None = None
+        self._raised_by_watch: Exception | None = None
         self._batches: Batches | None = None
 
     @property
@@ -109,7 +110,7 @@ class FrozenNetwork:
         try:
             return work()
         except (RuntimeError, ValueError, AssertionError) as error:
-            if not self.channels_last or is_out_of_memory(error):
+            if error is self._raised_by_watch or not self.channels_last or is_out_of_memory(error):
                 raise
         self._is_contiguous = True
         for parameter in (p for module in self.model.modules for p in weights_of(module)):
@@ -177,8 +178,31 @@ class FrozenNetwork:
     ) -> None:
         """Let the watcher, if there is one, see a step (see :class:`misure.progress.Progress`)."""
         if self.watch is not None:
-            with TURNS.paused():
-                self.watch(Progress(stage, done, total, masks, start))
+            try:
+                with TURNS.paused():
+                    self.watch(Progress(stage, done, total, masks, start))
+            except Exception as error:
+                self._raised_by_watch = error
+                raise
+
+    @contextmanager
+    def working_for(self, method: str) -> Iterator[None]:
+        """Turn what the network raises for a method, such as where it wants a gradient, into one line.
+
+        Raises:
+            MisureError: The network, the method and the reason.
+        """
+        try:
+            yield
+        except MisureError:
+            raise
+        except Exception as error:
+            if error is self._raised_by_watch:
+                raise
+            raise MisureError(
+                f"{self.model.title} fails in {method} ({type(error).__name__}: {brief(error)}): choose another "
+                "method, such as one without gradients, or mend the network"
+            ) from error
 
     @contextmanager
     def folded(self, image: Tensor) -> Iterator[None]:

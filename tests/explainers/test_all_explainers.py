@@ -206,7 +206,7 @@ def test_the_network_comes_back_after_a_failure_inside_it(method):
 
     handle = case.module.bottleneck.register_forward_pre_hook(fail)
     before = snapshot(case.module)
-    with pytest.raises(ArithmeticError, match="the network broke"):
+    with pytest.raises(misure.MisureError, match=rf"fails in {method} \(ArithmeticError: the network broke\)"):
         explain(case, method, batch_size=1)
     assert snapshot(case.module) == before
     handle.remove()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from oracles.toys import Convolutional
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import misure
 from misure.models.compute import Compute
@@ -183,6 +185,52 @@ def test_a_layout_that_was_given_up_stays_so_for_the_model_and_an_error_of_anoth
     ):
         network(images)
     assert other.takes_channels_last
+
+
+CHECKPOINTED = partial(checkpoint, lambda x: x * 1, use_reentrant=True)
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize(
+    ("step", "reason"),
+    [
+        (lambda x: torch.from_numpy(x.numpy() * 1), "RuntimeError: Can't call numpy"),
+        (CHECKPOINTED, "RuntimeError: When use_reentrant=True"),
+        (lambda x: {False: x}[x.requires_grad], "KeyError: True"),
+    ],
+    ids=["numpy", "checkpoint", "key"],
+)
+@pytest.mark.parametrize("method", ["msr", "integrated_gradients"])
+def test_a_network_that_fails_only_with_gradients_is_one_line(step, reason, method):
+    image = bright_image(3, 12, 16)
+    with pytest.raises(misure.MisureError, match=f"Bright fails in {method} .{reason}.*: choose another method"):
+        misure.explain(Bright(step), image, 1, method, precision="32", **METHODS[method])
+    alone = misure.explain(Bright(nn.Identity()), image, 1, "rise", precision="32", n_masks=4).saliency
+    assert torch.equal(misure.explain(Bright(step), image, 1, "rise", precision="32", n_masks=4).saliency, alone)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, AssertionError, KeyError, misure.CancelledError])
+def test_whatever_a_watcher_raises_ends_the_explanation(error):
+    def watch(step):
+        seen.append(step.stage)
+        if step.stage == "minimising" and seen.count(step.stage) == 2:
+            raise error("enough")
+
+    seen, model = [], SegmentationModel(Bright(nn.Identity()))
+    with pytest.raises(error, match="enough"):
+        misure.explain(model, bright_image(3, 12, 16), 1, "msr", precision="32", watch=watch, **METHODS["msr"])
+    assert seen.count("minimising") == 2
+    assert model.takes_channels_last
+
+
+@pytest.mark.parametrize("method", ["msr", "meaningful_perturbation", "rise"])
+def test_autocast_around_an_explanation_lowers_nothing_of_it(method):
+    options = {**METHODS, "meaningful_perturbation": {"grid": 4, "n_iterations": 2}}[method] | {"blanking": "blur"}
+    network, image = Bright(nn.Identity()), bright_image(3, 12, 16)
+    expected = misure.explain(network, image, 1, method, precision="32", **options).saliency
+    with torch.autocast("cpu", torch.bfloat16):
+        found = misure.explain(network, image, 1, method, precision="32", **options).saliency
+    assert torch.equal(found, expected)
 
 
 def warm(network):
