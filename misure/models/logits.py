@@ -256,6 +256,8 @@ def _misfit_of_sides(shape: Sequence[int], sides: Sequence[int]) -> str:
     """Say why N x classes x spatial cannot be of images with these sides, or nothing."""
     if _is_scaled(shape[1:-1], sides) and not _is_scaled(shape[2:], sides):
         return "the classes seem to be the last axis"
+    if tuple(shape[2:]) != tuple(sides) and sorted(shape[2:]) == sorted(sides):
+        return "its sides are those of the image in another order"
     scales = [new / old for new, old in zip(shape[2:], sides, strict=True)]
     if max(scales) > _MOST_DISTORTED * min(scales):
         return "its sides are not those of a scaled image, as of a detector's boxes or tokens"

@@ -122,6 +122,8 @@ def test_small_logits_are_upsampled_bilinearly():
         (torch.zeros(1, 100, 92), SQUARE, "boxes or queries"),
         (torch.zeros(1, 3, 25200, 85), SQUARE, "boxes or tokens"),
         (torch.zeros(1, 1, 200, 7), SQUARE, "boxes or tokens"),
+        (LOGITS.mT, IMAGES, r"\(2, 3, 12, 8\) .* its sides are those of the image in another order"),
+        (torch.zeros(1, 2, 4, 16, 8), torch.zeros(1, 1, 16, 8, 4), "of the image in another order"),
         (torch.zeros(1, 1000), SQUARE, "2 axes, as of a classifier"),
         (torch.zeros(1, 512, 1, 1), SQUARE, "one value for a whole image"),
         ([{"boxes": 0, "masks": 0}], WIDE, r"dict with keys \['boxes', 'masks'\].* objects or queries"),
