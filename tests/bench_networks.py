@@ -25,7 +25,7 @@ class Bright(nn.Module):
         if max(images.shape[2:]) > self.largest:
             raise RuntimeError(f"images are larger than {self.largest}")
         self.seen += len(images)
-        return torch.cat([torch.full_like(images, 0.5), images * self.scale], dim=1)
+        return torch.cat([torch.zeros_like(images), images * self.scale - 0.5], dim=1)
 
 
 def small_network(largest: int = 99) -> SegmentationModel:

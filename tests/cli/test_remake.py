@@ -47,7 +47,7 @@ def test_hostile_names_stay_inside_the_folder_and_run_nowhere(tmp_path, capsys):
     units = [rows for name in NAMES for rows in judged_organ("Aorta", 2, class_name=name)]
     units += [rows for name in NAMES[:2] for rows in judged_organ("Liver", 12, class_name=name)]
     columns = ("explainer", "group", "dataset_source", "substitution", "network_source", "device")
-    columns += ("code_version", "weights", "reason", "credit_url", "credit_licence_name")
+    columns += ("code_version", "reason", "credit_url", "credit_licence_name")
     cat = photo("msr", 1, "cat")
     units += [[row | {column: name} for row in cat] for column in columns for name in (NAMES[0], SCRIPT)]
     units += [unit("msr", 1, dataset=name, model=name) for name in NAMES[:1]]

@@ -11,7 +11,6 @@ import pytest
 from matplotlib.figure import Figure
 from paper_records import PHANTOM, TRANSUNET, UNET, judged_organs, save_map
 
-from misure.errors import MisureError
 from misure.paper.figures.reliability import (
     choose_examples,
     describe,
@@ -119,5 +118,6 @@ def test_without_maps_the_figure_says_so_and_damage_is_named(run: pd.DataFrame, 
     assert "no saved maps" in texts_of(examples_figure(run, tmp_path / "none", "quick", UNET))
     for unit in run["unit"]:
         (tmp_path / f"{unit}.npz").write_bytes(b"PK truncated")
-    with pytest.raises(MisureError, match="delete it and its record and run again"):
-        examples_figure(run, tmp_path, "quick", UNET)
+    with pytest.warns(UserWarning, match="damaged maps are left out"):
+        figure = examples_figure(run, tmp_path, "quick", UNET)
+    assert not [image for axes in figure.axes for image in axes.images]
