@@ -35,6 +35,7 @@ MAY = {
 }
 ELSEWHERE = re.compile(
     r"dataset\.(counts|layout|size|available|prepares?|title|phantom|bike|classes|images_per_class)\b.*"
+    r"|dataset\.sampling\.(class_names|classes)"  # of COCO, in whose training alone they are tried
     r"|.*(data_root|stand_in|_target_|folder)|logger\..*|blanking|runner\.workers|sweeps\..*|shows\..*|intervention"
     r"|profile\.(triangle\.layout|synapse\.(phantom|augment|transunet)|coco\.scenes)\b.*|dataset\.curriculum"
 )
