@@ -296,6 +296,6 @@ def _parts(name: str, value: Any, hint: Any) -> Iterator[tuple[Any, Any]]:
         for pair in value.items():
             yield from zip(pair, arguments, strict=True)
     elif origin is Sequence or (origin is tuple and arguments[1:] == (...,)):
-        if not isinstance(value, Collection) or isinstance(value, str | bytes):
+        if not isinstance(value, Collection) or isinstance(value, str | bytes | Mapping):
             raise MisureError(f"{name}={shown(value)} is not a list")
         yield from ((element, arguments[0]) for element in value)

@@ -35,7 +35,6 @@ MAY = {
 }
 ELSEWHERE = re.compile(
     r"dataset\.(counts|layout|size|available|prepares?|title|phantom|bike|classes|images_per_class)\b.*"
-    r"|dataset\.sampling\.(class_names|classes)"  # of COCO, in whose training alone they are tried
     r"|.*(data_root|stand_in|_target_|folder)|logger\..*|blanking|runner\.workers|sweeps\..*|shows\..*|intervention"
     r"|profile\.(triangle\.layout|synapse\.(phantom|augment|transunet)|coco\.scenes)\b.*|dataset\.curriculum"
 )
@@ -56,7 +55,8 @@ def accepted(entry: str, *overrides: str, but: set[str] = frozenset()) -> tuple[
         reads = list(READS[entry].keys(cfg))
     cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
     check_configuration(cfg, reads)
-    kept, other, keys = [], [], {key for key, _ in leaves(cfg)} - but
+    kept, other = list[tuple[str, str]](), list[tuple[str, str]]()
+    keys = {key for key, _ in leaves(cfg) if any(f"{key}.".startswith(f"{read}.") for read in reads)} - but
     for key in sorted(keys):
         usual = OmegaConf.select(cfg, key)
         usual = OmegaConf.to_container(usual) if OmegaConf.is_config(usual) else usual
