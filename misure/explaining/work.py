@@ -240,12 +240,12 @@ def explain_files(cfg: DictConfig) -> None:
     if not n_images:
         raise MisureError("no image is given: misure explain <file, folder or glob>, see misure explain --help")
     if cfg.plan_only:
-        print(_plan(cfg, n_images))
-        return
-    command = Command.of(cfg)
-    for path, name in zip(paths, image_names(paths), strict=True):
-        with failures.tolerated(str(path), alone=len(paths) == len(sources) == 1):
-            command.run(path, name)
+        print(_plan(cfg, len(paths)))
+    else:
+        command = Command.of(cfg)
+        for path, name in zip(paths, image_names(paths), strict=True):
+            with failures.tolerated(str(path), alone=len(paths) == len(sources) == 1):
+                command.run(path, name)
     failures.check(n_images, "images could not be explained")
 
 
