@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from misure.errors import MisureError, brief, did_you_mean
+from misure.models.compute import is_out_of_memory
 from misure.validation import AtLeast, Rule, Whole, check, plain, shown, whole
 
 Wanted = int | str | None
@@ -61,6 +62,8 @@ def first_pass(title: str, shape: Sequence[int]) -> Iterator[None]:
     except MisureError:
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise MisureError(
             f"{title} does not take images of {' x '.join(map(str, shape))} ({type(error).__name__}: {brief(error)}): "
             "give channels, size and type that it was trained with"

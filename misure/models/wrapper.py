@@ -197,7 +197,7 @@ class FrozenNetwork:
         except MisureError:
             raise
         except Exception as error:
-            if error is self._raised_by_watch:
+            if error is self._raised_by_watch or is_out_of_memory(error):
                 raise
             raise MisureError(
                 f"{self.model.title} fails in {method} ({type(error).__name__}: {brief(error)}): choose another "

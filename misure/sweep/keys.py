@@ -109,7 +109,6 @@ KEYS: dict[str, Rule] = {
     "only": Or(ListOf(_NAME, alone=True), (None,)),
     "seed": _NONE_OR_MORE,
     "mask_size": _SIDE,
-    "resize": Or(_SIDE, ("native",)),
     "n_samples": Or(_COUNT, (None,)),
     "precision": PRECISION,
     "dataset.n_classes": Whole(2),
