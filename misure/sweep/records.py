@@ -229,6 +229,8 @@ def _save_maps(path: Path, maps: Mapping[str, np.ndarray]) -> None:
 def _read(path: Path) -> list[dict[str, Any]]:
     """Read a record; raise a MisureError unless it is whole and as the schema says."""
     with reading(path, "it counts as absent, so that a run makes it anew"):
+        if not path.is_file():  # reading a pipe would never end
+            raise ValueError("it is no file")
         check_size(path, path.stat().st_size, _MOST_BYTES)
         lines = path.read_text(encoding="utf-8").split("\n")
         rows = [json.loads(line, parse_constant=_refuse) for line in lines if line]

@@ -156,6 +156,14 @@ def test_a_damaged_record_is_named_and_left_out(tmp_path, damage):
     assert set(found["unit"]) == {other.id}
 
 
+def test_a_pipe_among_records_is_named_and_not_waited_for(tmp_path):
+    store = RecordStore(tmp_path)
+    store.path(UNIT).parent.mkdir(parents=True)
+    os.mkfifo(store.path(UNIT))
+    with pytest.warns(UserWarning, match=UNIT.id):
+        assert store.load().empty
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(MisureError, match=r"cannot write .*outputs=<another folder>"):
