@@ -169,7 +169,7 @@ def _others_share(process: psutil.Process) -> float:
 def _setting(
     model: SegmentationModel, images: Tensor, n_masks: int, n_iterations: int, batch_size: int | str
 ) -> dict[str, Any]:
-    network = type(model.module or model.network).__name__
+    network = type(model.network).__name__
     return {
         "network": network,
         "height": images.shape[2],

@@ -66,11 +66,7 @@ def is_nifti(path: Path) -> bool:
 
 
 def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Every folder under ``root`` with the names of its files, symbolic links followed, each folder once.
-
-    Raises:
-        ImageFileError: If there are more than :data:`MOST_ENTRIES` folders.
-    """
+    """Every folder under ``root`` with the names of its files, symbolic links followed, each folder once."""
     seen: set[Path] = set()
     for folder, subfolders, names in os.walk(root, followlinks=True):
         place = Path(folder)
@@ -78,8 +74,6 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
             subfolders.clear()
             continue
         seen.add(place.resolve())
-        if len(seen) > MOST_ENTRIES:
-            raise ImageFileError(f"{root} holds more than {MOST_ENTRIES} folders: name one of them")
         subfolders.sort(key=lambda name, place=place: ((place / name).is_symlink(), name))  # type: ignore[misc]
         yield place, names
 
@@ -105,7 +99,9 @@ def _expanded(folder: Path, parts: tuple[str, ...]) -> Iterator[Path]:
         return
     place = parts.index("**")
     for root in _expanded(folder, parts[:place]) if place else (folder,):
-        for inner, names in walk(root):
+        for number, (inner, names) in enumerate(walk(root)):
+            if number == MOST_ENTRIES:
+                raise ImageFileError(f"{root} holds more than {MOST_ENTRIES} folders: name one of them")
             if any(part.startswith(".") for part in inner.relative_to(root).parts):
                 continue
             if parts[place + 1 :]:

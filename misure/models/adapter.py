@@ -106,15 +106,16 @@ class SegmentationModel:
     @property
     def device(self) -> torch.device | None:
         """The device of the network's parameters, or None if it has none."""
-        parameter = next(self._parameters(), None)
+        parameter = next(self.parameters(), None)
         return None if parameter is None else parameter.device
 
     @property
     def dtype(self) -> torch.dtype | None:
         """The floating type of the network's parameters; of one without any that of half-precision images, or None."""
-        return next((p.dtype for p in self._parameters() if p.dtype in _TYPES), self.given_type)
+        return next((p.dtype for p in self.parameters() if p.dtype in _TYPES), self.given_type)
 
-    def _parameters(self) -> Iterator[nn.Parameter]:
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """The network's weights, also of modules that a callable hides."""
         return chain.from_iterable(map(weights_of, self.modules))
 
     def class_label(self, class_id: int) -> str:

@@ -29,7 +29,7 @@ from misure.models.compute import (
 )
 from misure.models.half import counted_in, is_half, precision_of, with_gradients_in_range
 from misure.models.layers import activation_bytes
-from misure.models.lending import lent, set_layout, weights_of
+from misure.models.lending import lent, set_layout
 from misure.models.logits import unsound
 from misure.models.random_sources import RandomSources
 from misure.models.turns import TURNS
@@ -113,7 +113,7 @@ class FrozenNetwork:
             if error is self._raised_by_watch or not self.channels_last or is_out_of_memory(error):
                 raise
         self._is_contiguous = True
-        for parameter in (p for module in self.model.modules for p in weights_of(module)):
+        for parameter in self.model.parameters():
             set_layout(parameter, torch.contiguous_format)
         result = work()
         self.model.takes_channels_last = False

@@ -145,10 +145,6 @@ class RecordStore:
             if (lock := Lock(path)).take():
                 lock.release()
 
-    def has(self, unit: Unit) -> bool:
-        """Say whether a unit needs no work; one that failed is to be tried again."""
-        return self.outcome(unit).complete
-
     def outcome(self, unit: Unit, maps_in: str = "") -> Outcome:
         """Return how a unit ended; an empty outcome where no record can be read.
 

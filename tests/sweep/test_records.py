@@ -60,19 +60,19 @@ def test_a_record_made_in_another_precision_does_not_count(tmp_path):
         {**row, "precision": "bf16"} for row in ROWS
     ]  # of a version whose identities did not tell precisions apart
     store.write(UNIT, older)
-    assert not store.has(UNIT)
-    assert not store.has(replace(UNIT, precision="bf16"))
+    assert not store.outcome(UNIT).complete
+    assert not store.outcome(replace(UNIT, precision="bf16")).complete
     store.write(UNIT, [{**row, "precision": "32"} for row in ROWS])
-    assert store.has(UNIT)
+    assert store.outcome(UNIT).complete
 
 
 def test_what_is_written_is_read(tmp_path):
     store = RecordStore(tmp_path / "records")
     assert store.load().empty
-    assert not store.has(UNIT)
+    assert not store.outcome(UNIT).complete
     store.write(UNIT, ROWS, {"saliency": np.eye(3, dtype=np.float16)})
-    assert store.has(UNIT)
-    assert not store.has(replace(UNIT, sample=8))
+    assert store.outcome(UNIT).complete
+    assert not store.outcome(replace(UNIT, sample=8)).complete
     found = store.load()
     assert found["threshold"].tolist() == [0.2, 0.4]
     assert set(found["unit"]) == {UNIT.id}
@@ -129,7 +129,7 @@ def test_records_made_before_are_found_and_read(tmp_path, unit):
     store.path(made).parent.mkdir(parents=True)
     store.path(made).write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert store.outcome(made) == (rows[0]["status"], rows[0]["reason"] or "", "smoke")
-    assert store.has(made)
+    assert store.outcome(made).complete
     read = store.load()
     assert len(read) == len(rows)
     assert set(read["unit"]) == {unit}

@@ -77,7 +77,7 @@ def test_a_record_with_a_wrong_value_is_named_left_out_and_made_anew(tmp_path, c
     assert list(left_out) == [f"record triangle-unet/rise/{UNIT.id}.jsonl"]
     assert len(warned) == 1
     assert len(str(warned[0].message)) < 600
-    assert not store.has(UNIT)
+    assert not store.outcome(UNIT).complete
     store.write(UNIT, [ROW | {"threshold": t} for t in (0.2, 0.4)])
     assert set(store.load()["sample"]) == {7, 8}
 
@@ -105,7 +105,7 @@ def test_a_damaged_record_says_what_is_wrong_with_it(tmp_path, content, message)
     store = stored(tmp_path, content)
     with pytest.warns(UserWarning, match=message):
         assert set(store.load()["sample"]) == {8}
-    assert not store.has(UNIT)
+    assert not store.outcome(UNIT).complete
 
 
 def test_values_at_the_limits_are_read(tmp_path):
@@ -118,7 +118,7 @@ def test_values_at_the_limits_are_read(tmp_path):
     store = stored(tmp_path, lines(**given))
     found = store.load()
     assert found[found["sample"] == 7].iloc[0][[*given]].to_dict() == given
-    assert store.has(UNIT)
+    assert store.outcome(UNIT).complete
 
 
 def test_a_record_that_would_not_be_read_is_not_written(tmp_path):

@@ -20,7 +20,6 @@ from misure.datasets.synapse.prepared import (
     make_folders,
     output_bytes,
     remove_outputs,
-    walk,
     write_slices,
     write_volume,
 )
@@ -36,6 +35,7 @@ from misure.datasets.synapse.protocol import (
     split_of,
 )
 from misure.errors import MisureError
+from misure.io.finding import walk
 from misure.io.images import read_volume
 from misure.io.reading import ImageFileError
 from misure.io.volume import Volume, grid_difference, radiological, unknown_labels, whole_numbers

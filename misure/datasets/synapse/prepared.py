@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +20,7 @@ import numpy as np
 from misure.errors import MisureError
 from misure.io.atomic import replacing
 from misure.io.download import file_digest
+from misure.io.finding import walk
 from misure.io.reading import reading
 
 Split = Literal["train", "val"]
@@ -159,17 +159,6 @@ def make_folders(folder: Path) -> None:
             (folder / part).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MisureError(f"cannot make {folder}: {error.strerror or error}; choose another data_root") from error
-
-
-def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Every folder under ``root`` with the names of its files, symbolic links followed, each folder once."""
-    seen: set[Path] = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        if Path(folder).resolve() in seen:
-            subfolders.clear()
-            continue
-        seen.add(Path(folder).resolve())
-        yield Path(folder), names
 
 
 def find_prepared(root: Path) -> list[Path]:
