@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import pytorch_lightning as pl
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
+from misure.datasets.base import SegmentationDataset, Stage
 from misure.randomness import permutation
 
 
@@ -41,42 +40,6 @@ class KeyedSampler(Sampler[int]):
             if number not in passes:
                 passes[number] = permutation(self.n, self.seed, number).tolist()
             yield passes[number][rank]
-
-
-class SegmentationDataset(Protocol):
-    """What every dataset of the project offers. Entries hold ``image`` (C x H x W) and ``mask`` (H x W)."""
-
-    @property
-    def source(self) -> str:
-        """Where the images came from, in one line."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Identity of the images, 16 hexadecimal digits."""
-
-    @property
-    def stand_in(self) -> bool:
-        """Whether the images were generated in place of data that is absent."""
-
-    def group(self, index: int) -> str:
-        """Name the volume, patient or image that an entry belongs to: entries of one group are not independent."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]: ...
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A part of a curriculum.
-
-    Attributes:
-        until: Share of the training budget at which the stage ends.
-        dataset: The images of this part.
-    """
-
-    until: float
-    dataset: SegmentationDataset
 
 
 class SegmentationData(pl.LightningDataModule):

@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from misure.datasets.credit import CreditedDataset
-from misure.datasets.datamodule import SegmentationDataset
+from misure.datasets.base import SegmentationDataset
 from misure.errors import MisureError
 from misure.evaluation.volumes import VolumeDataset
 from misure.io.atomic import write_atomically

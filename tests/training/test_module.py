@@ -18,7 +18,8 @@ from pipeline import TINY_LAYOUT, shipped_root
 from safetensors.torch import load_file
 from torch import nn
 
-from misure.datasets.datamodule import SegmentationData, Stage
+from misure.datasets.base import Stage
+from misure.datasets.datamodule import SegmentationData
 from misure.datasets.triangle import TriangleDataset, TriangleLayout
 from misure.errors import MisureError
 from misure.models.checkpoint import CheckpointInfo, read_info

@@ -19,7 +19,7 @@ from pipeline import TINY_LAYOUT
 from torch import nn
 from training.test_module import INFO, RECIPE, Interrupted, Watching, make_data, root, run, toy_network
 
-from misure.datasets.datamodule import Stage
+from misure.datasets.base import Stage
 from misure.datasets.triangle import TriangleDataset, TriangleLayout
 from misure.models.checkpoint import read_info
 from misure.training.module import remove_finished_state, train

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torch.utils.data import DataLoader
 
-from misure.datasets.datamodule import SegmentationDataset
+from misure.datasets.base import SegmentationDataset
 from misure.datasets.synapse.dataset import CLASS_NAMES, SynapseDataset, augment, resize_image, resize_label
 from misure.datasets.synapse.source import prepare_synapse
 from misure.errors import MisureError
