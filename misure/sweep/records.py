@@ -11,8 +11,10 @@ import hashlib
 import json
 import warnings
 import zipfile
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,9 +24,9 @@ import pandas as pd
 from misure.errors import MisureError, some, without_folders
 from misure.io.atomic import safe_name, write_atomically
 from misure.io.locks import Lock
-from misure.io.reading import check_size, reading
 from misure.sweep.journal import CannotWriteError, Journal
 from misure.sweep.schema import check_record
+from misure.sweep.shelves import Found, Shelf, Stamp, listing, read_record, stamp_of
 
 _HINT = " (outputs=<another folder>); records written so far are intact"
 
@@ -32,7 +34,7 @@ DAMAGED = ".damaged"
 """Ending of maps that could not be read and were put aside."""
 
 _CLAIMS = ".claims"
-_MOST_BYTES = 50_000_000
+_MAPS = ".npz"
 _MOST_NAMED = 20
 
 _ADDED_ATTRIBUTES = {"intervention": "", "precision": "32"}
@@ -71,7 +73,7 @@ class Unit:
     intervention: str = ""
     precision: str = "32"
 
-    @property
+    @cached_property
     def id(self) -> str:
         """20 hexadecimal digits that depend on every attribute; float32 records of older versions keep theirs."""
         identity = _unlike(_ADDED_ATTRIBUTES, asdict(self))
@@ -116,6 +118,8 @@ class RecordStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._shelves: dict[tuple[str, str, str], Shelf] = {}
+        self._maps_seen: dict[str, tuple[Stamp, bool]] = {}
 
     @property
     def maps_folder(self) -> Path:
@@ -129,11 +133,11 @@ class RecordStore:
 
     def path(self, unit: Unit) -> Path:
         """Where a unit's record lies."""
-        return self.folder / safe_name(f"{unit.dataset}-{unit.model}") / safe_name(unit.explainer) / f"{unit.id}.jsonl"
+        return self._shelf(unit).path(unit.id)
 
     def maps_path(self, unit: Unit) -> Path:
         """Where a unit's maps lie, if they were saved."""
-        return self.maps_folder / f"{unit.id}.npz"
+        return self.maps_folder / f"{unit.id}{_MAPS}"
 
     def claim(self, unit: Unit) -> Lock:
         """The lock of the process that works on a unit."""
@@ -146,21 +150,45 @@ class RecordStore:
                 lock.release()
 
     def outcome(self, unit: Unit, maps_in: str = "") -> Outcome:
-        """Return how a unit ended; an empty outcome where no record can be read.
+        """Return how a unit ended, as the file system says now; an empty outcome where no record can be read.
 
         Args:
             unit: An explanation.
             maps_in: A profile that saves its maps: a record of this profile whose maps are lost counts as none.
         """
-        try:
-            first = _read(self.path(unit))[0]
-        except MisureError:
+        return self._outcome(unit, self._shelf(unit).find_one(unit.id), maps_in, stamp_of(self.maps_path(unit)))
+
+    def outcomes(self, units: Sequence[tuple[Unit, str]]) -> list[Outcome]:
+        """Return how many units ended: each folder is listed once, and only what is new or changed is opened.
+
+        Args:
+            units: Explanations, each with the profile that saves its maps, as for :meth:`outcome`.
+        """
+        wanted = defaultdict[Shelf, list[str]](list)
+        for unit, _ in units:
+            wanted[self._shelf(unit)].append(unit.id)
+        found = {unit: known for shelf, ids in wanted.items() for unit, known in shelf.find(ids).items()}
+        maps = listing(self.maps_folder, _MAPS) if any(maps_in for _, maps_in in units) else {}
+        return [self._outcome(unit, found.get(unit.id), maps_in, maps.get(unit.id)) for unit, maps_in in units]
+
+    def _outcome(self, unit: Unit, found: Found | None, maps_in: str, maps: Stamp | None) -> Outcome:
+        if not found or found.precision not in {None, unit.precision}:  # records once did not tell precisions apart
             return Outcome()
-        if first.get("precision", unit.precision) != unit.precision:
-            return Outcome()  # of a version whose identities did not tell precisions apart
-        outcome = Outcome(first["status"], first.get("reason") or "", first["profile"])
-        saved = outcome.status == "done" and outcome.profile == maps_in
-        return Outcome() if saved and not zipfile.is_zipfile(self.maps_path(unit)) else outcome
+        lost = found.status == "done" and found.profile == maps_in and not self._are_maps(unit.id, maps)
+        return Outcome() if lost else Outcome(found.status, found.reason, found.profile)
+
+    def _are_maps(self, unit: str, stamp: Stamp | None) -> bool:
+        """Say whether the maps of a unit can be read; they are opened if they changed since the last time."""
+        if stamp and self._maps_seen.get(unit, (None,))[0] != stamp:
+            self._maps_seen[unit] = stamp, zipfile.is_zipfile(self.maps_folder / f"{unit}{_MAPS}")
+        return bool(stamp) and self._maps_seen[unit][1]
+
+    def _shelf(self, unit: Unit) -> Shelf:
+        key = unit.dataset, unit.model, unit.explainer
+        if key not in self._shelves:
+            setup = safe_name(f"{unit.dataset}-{unit.model}")
+            self._shelves[key] = Shelf(self.folder / setup / safe_name(unit.explainer))
+        return self._shelves[key]
 
     def serve(self, profile: str, units: Sequence[Unit]) -> None:
         """Let units that another profile made count in a profile's tables, because it would make the same.
@@ -204,7 +232,7 @@ class RecordStore:
         damaged: dict[str, str] = {}
         for path in sorted(self.folder.rglob("*.jsonl")):
             try:
-                rows.extend(_read(path))
+                rows.extend(read_record(path))
             except MisureError as error:
                 damaged[f"record {path.relative_to(self.folder)}"] = without_folders(str(error))
         if damaged:
@@ -220,19 +248,3 @@ def _unlike(usual: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, An
 def _save_maps(path: Path, maps: Mapping[str, np.ndarray]) -> None:
     with path.open("wb") as stream:
         np.savez_compressed(stream, **dict[str, Any](maps))
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    """Read a record; raise a MisureError unless it is whole and as the schema says."""
-    with reading(path, "it counts as absent, so that a run makes it anew"):
-        if not path.is_file():  # reading a pipe would never end
-            raise ValueError("it is no file")
-        check_size(path, path.stat().st_size, _MOST_BYTES)
-        lines = path.read_text(encoding="utf-8").split("\n")
-        rows = [json.loads(line, parse_constant=_refuse) for line in lines if line]
-        check_record(path.stem, rows)
-    return rows
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")

@@ -16,8 +16,9 @@ from pipeline import PROJECT, run_script
 from misure.config import CONFIG_FOLDER
 from misure.errors import MisureError
 from misure.sweep import records as module
+from misure.sweep import shelves
 from misure.sweep.experiment import Experiment
-from misure.sweep.records import RecordStore, Unit
+from misure.sweep.records import Outcome, RecordStore, Unit
 from misure.sweep.sampling import Sample
 
 UNIT = Unit("triangle", "f" * 16, "unet", "1234567890123456", "msr", {"lr": 0.1, "thresholds": [0.2, 0.4]}, 7, 1)
@@ -193,11 +194,39 @@ def test_values_json_does_not_have_are_refused(tmp_path):
     assert RecordStore(tmp_path).load().empty
 
 
+def test_all_outcomes_at_once_are_those_one_by_one_and_nothing_is_opened_twice(tmp_path, monkeypatch):
+    store = RecordStore(tmp_path)
+    units = [replace(UNIT, sample=sample, explainer=name) for sample in range(8) for name in ("msr", "rise")]
+    statuses = ("done", "skipped", "failed", "done")
+    for number, unit in enumerate(units[:-4]):
+        row = {"status": statuses[number % 4], "profile": "quick" if number < 8 else "paper", "precision": "32"}
+        store.write(unit, [kept | row for kept in ROWS], {"saliency": np.eye(3)} if number % 2 else None)
+    store.write(units[5], [row | {"precision": "bf16"} for row in ROWS])
+    store.path(units[6]).write_text("{")
+    store.maps_path(units[7]).write_bytes(b"PK")
+    asked = [(unit, maps_in) for unit in units for maps_in in ("", "quick", "paper")]
+    expected = [RecordStore(tmp_path).outcome(*one) for one in asked]
+    assert len({*expected}) == 7
+    opened = []
+    read, is_zipfile = shelves.read_record, module.zipfile.is_zipfile
+    monkeypatch.setattr(shelves, "read_record", lambda path: opened.append(path.name) or read(path))
+    monkeypatch.setattr(module.zipfile, "is_zipfile", lambda path: opened.append(path.name) or is_zipfile(path))
+    assert store.outcomes(asked) == expected
+    assert len(opened) == len({*opened}) + 2  # what is damaged is looked at again
+    opened.clear()
+    assert store.outcomes(asked) == expected
+    assert {*opened} == {store.path(units[6]).name}
+    for unit in units[:7]:
+        store.write(unit, [row | {"status": "skipped"} for row in ROWS])
+        assert store.outcome(unit) == Outcome("skipped", "", "quick")
+    assert [o.status for o in store.outcomes([(unit, "") for unit in units[:7]])] == ["skipped"] * 7
+
+
 PREAMBLE = """
 import itertools, json, os, signal
 from dataclasses import replace
 from pathlib import Path
-from misure.sweep.records import RecordStore, Unit
+from misure.sweep.records import Outcome, RecordStore, Unit
 
 store = RecordStore(Path("records"))
 unit = Unit("triangle", "f", "unet", "w", "msr", {"lr": 0.1}, 0, 1)
