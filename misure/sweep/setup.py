@@ -16,7 +16,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from misure.config import build, compute_of, setup_name
-from misure.datasets.datamodule import SegmentationData, SegmentationDataset, Stage
+from misure.datasets.base import SegmentationDataset, Stage
 from misure.errors import MisureError
 from misure.evaluation.volumes import VolumeDataset, score_volumes
 from misure.explanation import package_version
@@ -36,7 +36,7 @@ from misure.sweep.predictions import Predictions, predict_all
 from misure.sweep.sampling import Sample, Sampling
 from misure.sweep.volume_scores import read_volumes, write_volumes
 from misure.training.config import Recipe
-from misure.training.module import remove_finished_state, train
+from misure.training.state import remove_finished_state
 
 _LONGEST = 200  # bytes of the name of what is kept
 _PREDICTIONS = "surveys"  # the folder's name in the outputs of earlier versions, which stay of use
@@ -52,6 +52,7 @@ class Setup:
         load: Loads the network with its trained weights onto the device it runs on; called when it is first needed.
         info: The checkpoint's description.
         folder: Folder where predictions are kept; None keeps none.
+        settled: The precision of passes, where it was settled before, maybe on another machine.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Setup:
     load: Callable[[], SegmentationModel]
     info: CheckpointInfo
     folder: Path | None = None
+    settled: Precision | None = None
     _orders: dict[str, list[Sample]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
@@ -101,8 +103,10 @@ class Setup:
 
     def precision(self, compute: Compute) -> Precision:
         """The precision of passes on the first image, measured where it is left open."""
-        if settled := choose_precision(compute, default_device()):
-            return settled.precision
+        if self.settled is not None:
+            return self.settled
+        if chosen := choose_precision(compute, default_device()):
+            return chosen.precision
         device = self.model.device or torch.device("cpu")
         with frozen(self.model, compute, device) as lent:
             return lent.settle(self.dataset[0]["image"].to(device)).precision
@@ -166,18 +170,20 @@ def prepare(cfg: DictConfig) -> Setup:
     return replace(setup, load=lambda: model)
 
 
-def described(cfg: DictConfig, dataset: SegmentationDataset) -> Setup:
+def described(cfg: DictConfig, dataset: SegmentationDataset, settled: Precision | None = None) -> Setup:
     """Describe a setup whose network is trained; it is loaded when it is first needed.
 
     Args:
         cfg: A run configuration.
         dataset: Its validation images.
+        settled: The precision of passes, where it was settled before.
 
     Raises:
         MisureError: If the checkpoint's description is missing or damaged.
     """
     path = checkpoint_path(cfg)
-    return Setup(setup_name(cfg), dataset, partial(_load, path), read_info(path), Path(cfg.outputs) / _PREDICTIONS)
+    kept_in = Path(cfg.outputs) / _PREDICTIONS
+    return Setup(setup_name(cfg), dataset, partial(_load, path), read_info(path), kept_in, settled)
 
 
 def _load(path: Path) -> SegmentationModel:
@@ -229,6 +235,9 @@ def train_network(cfg: DictConfig, *, anew: bool = True) -> CheckpointInfo:
     Raises:
         MisureError: If the data is missing or the loss is not finite.
     """
+    from misure.datasets.datamodule import SegmentationData  # which imports Lightning, as training does
+    from misure.training.module import train
+
     recipe: Recipe = build(cfg.training)
     torch.manual_seed(recipe.seed)
     data = SegmentationData(

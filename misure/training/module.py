@@ -25,7 +25,8 @@ from misure.models.compute import Compute, Precision, default_device, tf32
 from misure.models.logits import to_logits
 from misure.models.wrapper import SegmentationModel, frozen
 from misure.training.config import Recipe
-from misure.training.state import STATE, StateIO, identity, resumable, sync
+from misure.training.state import STATE, identity, resumable, state_of, sync
+from misure.training.state_io import StateIO
 
 
 class SegmentationTask(pl.LightningModule):
@@ -260,20 +261,8 @@ def train(
             print(f"another process has trained {path}: it is used", flush=True)
             return read_info(path)
         best = _trained(network, data, recipe, path=path, info=info, logger=logger)
-        shutil.rmtree(_state_of(path), ignore_errors=True)
+        shutil.rmtree(state_of(path), ignore_errors=True)
     return best
-
-
-def remove_finished_state(path: Path) -> None:
-    """Remove the state of a training that was stopped between writing its checkpoint and removing it."""
-    last, description = _state_of(path) / STATE, path.with_suffix(".json")
-    if last.exists() and last.stat().st_mtime_ns <= description.stat().st_mtime_ns:
-        shutil.rmtree(last.parent, ignore_errors=True)
-
-
-def _state_of(path: Path) -> Path:
-    """Where the resumable state of a checkpoint's training lies."""
-    return path.with_suffix(".state")
 
 
 def _trained(
@@ -285,7 +274,7 @@ def _trained(
     info: CheckpointInfo,
     logger: Logger | bool,
 ) -> CheckpointInfo:
-    device, state = default_device(), _state_of(path)
+    device, state = default_device(), state_of(path)
     whose = identity(network, data, recipe, info)
     saved = resumable(state, whose, recipe)
     info, recipe = _as_begun(started_from(info, getattr(network, "initial_weights", RANDOM)), recipe, saved)

@@ -11,19 +11,20 @@ import shutil
 import warnings
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import nn
 
-from misure.datasets.datamodule import SegmentationData
 from misure.errors import MisureError, brief
-from misure.io.atomic import PARTIAL, write_atomically
+from misure.io.atomic import PARTIAL
 from misure.io.reading import reading
 from misure.models.checkpoint import CheckpointInfo
 from misure.training.config import Recipe
 from misure.validation import shown
+
+if TYPE_CHECKING:
+    from misure.datasets.datamodule import SegmentationData
 
 STATE = "last.ckpt"
 """Name of the file in a training's folder of state."""
@@ -123,26 +124,16 @@ def read_state(path: Path) -> dict[str, Any]:
     return saved
 
 
-class StateIO(TorchCheckpointIO):
-    """Lightning's reading and writing of states: with a checksum, and on the disk when it says so."""
+def remove_finished_state(path: Path) -> None:
+    """Remove the state of a training that was stopped between writing its checkpoint and removing it."""
+    last, description = state_of(path) / STATE, path.with_suffix(".json")
+    if last.exists() and last.stat().st_mtime_ns <= description.stat().st_mtime_ns:
+        shutil.rmtree(last.parent, ignore_errors=True)
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a state whole or not at all."""
-        del storage_options
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
 
-        def write(partial: Path) -> None:
-            with partial.open("wb") as stream:
-                stream.write(hashlib.sha256(buffer.getbuffer()).digest())
-                stream.write(buffer.getbuffer())
-
-        sync(write_atomically(Path(path), write))
-
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
-        """Read a state onto the CPU."""
-        del map_location, weights_only
-        return read_state(Path(path))
+def state_of(path: Path) -> Path:
+    """Where the resumable state of a checkpoint's training lies."""
+    return path.with_suffix(".state")
 
 
 def sync(path: Path) -> None:

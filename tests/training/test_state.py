@@ -22,8 +22,8 @@ from training.test_module import INFO, RECIPE, Interrupted, Watching, make_data,
 from misure.datasets.base import Stage
 from misure.datasets.triangle import TriangleDataset, TriangleLayout
 from misure.models.checkpoint import read_info
-from misure.training.module import remove_finished_state, train
-from misure.training.state import read_state, resumable
+from misure.training.module import train
+from misure.training.state import read_state, remove_finished_state, resumable
 
 __all__ = ["root"]
 
@@ -155,7 +155,7 @@ def test_a_state_without_a_member_is_told(begun, tmp_path, member):
 
 
 def write(path: Path, saved: object) -> None:
-    from misure.training.state import StateIO
+    from misure.training.state_io import StateIO
 
     StateIO().save_checkpoint(saved, path)
 
