@@ -22,6 +22,7 @@ from misure.sweep.records import RecordStore
 from misure.sweep.runner import Runner
 from misure.sweep.sampling import EveryImage
 from misure.sweep.setup import Setup
+from misure.sweep.turns import explain_turns
 
 EMPTY = 4
 """The sample in which nothing is predicted."""
@@ -61,7 +62,14 @@ def experiment(*overrides: str) -> Experiment:
 
 
 def make_runner(folder: Path, deadline: float = math.inf, **of_setup: Any) -> Runner:
-    return Runner(Recorder(RecordStore(folder / "records"), toy_setup(**of_setup)), PACE, deadline)
+    return runner_of(Recorder(RecordStore(folder / "records"), toy_setup(**of_setup)), deadline)
+
+
+def runner_of(recorder: Recorder, deadline: float = math.inf, pace: Any = PACE) -> Runner:
+    """A runner whose recorder also explains, in this process."""
+    return Runner(
+        recorder, pace, lambda turns, until: explain_turns(None, turns, until, lambda _: recorder), deadline=deadline
+    )
 
 
 def plain(name: str, n: int, noise: float = 0.0, **parameters: Any) -> Experiment:

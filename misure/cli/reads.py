@@ -70,7 +70,14 @@ def _run(cfg: DictConfig) -> list[str]:
     counts = ("saved_maps", "stability_samples", "sanity_samples", "curve_samples")
     changes = ("explainer", "reading", "readings", "input_noise", "intervention")
     amounts = ("n_samples", "after", "runner.images_per_step")
-    return [*_samples(cfg), *(f"dataset.counts.{key}" for key in counts), *changes, *amounts]
+    workers = ("executor", "workers", "seconds_a_task", "threads")
+    return [
+        *(f"runner.{key}" for key in workers),
+        *_samples(cfg),
+        *(f"dataset.counts.{key}" for key in counts),
+        *changes,
+        *amounts,
+    ]
 
 
 def _reproduce(cfg: DictConfig) -> list[str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -18,6 +21,7 @@ from misure.io.atomic import remove_all_abandoned
 from misure.paper.tables.console import experiment_summary
 from misure.sweep.announcement import announced
 from misure.sweep.availability import NetworkChoice, fitted
+from misure.sweep.executors import Crew, crew_of
 from misure.sweep.experiment import Experiment
 from misure.sweep.journal import Failures, Journal
 from misure.sweep.pace import Pace, duration, settled_pace
@@ -25,8 +29,9 @@ from misure.sweep.plan import Plan, SetupPlan
 from misure.sweep.recorder import Recorder, RunCounts
 from misure.sweep.records import RecordStore
 from misure.sweep.runner import Runner
-from misure.sweep.setup import Setup, keep_volume_scores, needs_no_training, prepare
+from misure.sweep.setup import Setup
 from misure.sweep.sweeps import Requested, Sweeps, chosen_sweeps, of_experiments
+from misure.sweep.turns import Ready, explain_turns, make_ready, portable, score_volumes
 
 
 def reproduce(cfg: DictConfig) -> None:
@@ -37,28 +42,29 @@ def reproduce(cfg: DictConfig) -> None:
     Raises:
         MisureError: On an output that cannot be used, and in the end if anything failed.
     """
-    started, journal = time.monotonic(), Journal(Path(cfg.outputs))
+    started, journal = time.time(), Journal(Path(cfg.outputs))
     failures = Failures(journal, cfg.profile.name, kept=not cfg.plan_only)
     if not cfg.plan_only:
         begin(journal.folder)
     requested = _requested(cfg, HydraConfig.get().overrides.task, failures)
-    paces = _paces(requested, failures)
-    plan = Plan.of(requested, paces, list(failures.left_out), limited=True)
-    print(*announced(plan, cfg), sep="\n", flush=True)
-    if cfg.plan_only:
-        return
-    counts, store = RunCounts(), RecordStore(journal.folder / "records")
-    for part, deadline in plan.turns(started):
-        with failures.noted(part.name):
-            setup = _prepared(part, journal)
-            with journal.stage(part.profile, "volume scores", part.name):
-                keep_volume_scores(part.cfg, setup)
-            _run(part, Recorder(store, setup, counts), journal, deadline)
-            failures.forget(part.name)
+    with _crew(cfg) as crew:
+        paces = _paces(requested, crew, failures)
+        plan = Plan.of(requested, paces, list(failures.left_out), limited=True)
+        print(*announced(plan, cfg), sep="\n", flush=True)
+        if cfg.plan_only:
+            return
+        counts = RunCounts()
+        for part, deadline, prepared in _prepared_ahead(plan, started, crew):
+            with failures.noted(part.name):
+                ready = prepared.result()
+                recorder = _surveyed(part, ready)
+                crew.executor.submit(score_volumes, ready).result()
+                _run(part, Runner(recorder, part.pace, partial(explain_turns, ready), crew, deadline, counts))
+                failures.forget(part.name)
     if not counts.done + counts.present + counts.failed:
         raise MisureError(_why_nothing(failures))
     write_outputs(cfg)
-    _summarise(journal.folder, counts, time.monotonic() - started)
+    _summarise(journal.folder, counts, time.time() - started)
     _raise_if_failed(counts, failures.reasons)
 
 
@@ -72,18 +78,23 @@ def run_one(cfg: DictConfig) -> None:
     experiment, journal = Experiment.of(cfg), Journal(Path(cfg.outputs))
     if not cfg.plan_only:
         begin(journal.folder)
-    plan = Plan.of([("", experiment)], {experiment.setup: settled_pace(cfg)})
-    print(*announced(plan, cfg), sep="\n", flush=True)
-    if cfg.plan_only:
-        return
-    (part,), (experiment,) = plan.setups, plan.experiments
-    recorder = Recorder(RecordStore(journal.folder / "records"), _prepared(part, journal))
-    _run(part, recorder, journal)
+    with _crew(cfg) as crew:
+        plan = Plan.of(
+            [("", experiment)], {experiment.setup: crew.executor.submit(settled_pace, portable(cfg)).result()}
+        )
+        print(*announced(plan, cfg), sep="\n", flush=True)
+        if cfg.plan_only:
+            return
+        (part,), (experiment,) = plan.setups, plan.experiments
+        ready = crew.executor.submit(make_ready, portable(part.cfg), experiment).result()
+        runner = Runner(_surveyed(part, ready), part.pace, partial(explain_turns, ready), crew)
+        _run(part, runner)
+    recorder = runner.recorder
     units = {recorder.unit(experiment, s).id for s in recorder.samples(experiment)[: experiment.n_samples]}
     records = recorder.store.load()
     print(f"\n{experiment.label}\n{experiment_summary(records[records['unit'].isin(units)])}")
-    print(f"records: {recorder.store.folder}", flush=True)
-    _raise_if_failed(recorder.counts, {})
+    print(f"records: {Path(cfg.outputs) / 'records'}", flush=True)
+    _raise_if_failed(runner.counts, {})
 
 
 def begin(outputs: Path) -> None:
@@ -118,31 +129,42 @@ def _requested(cfg: DictConfig, given: Sequence[str], failures: Failures) -> Req
     return [(sweep, e) for sweep, datasets in chosen.items() for e in composing.expand(sweep, datasets)]
 
 
-def _paces(requested: Requested, failures: Failures) -> dict[str, Pace]:
-    """Time every network; those that cannot be built are left out."""
+def _crew(cfg: DictConfig) -> AbstractContextManager[Crew]:
+    """Start the workers; a plan is made by this process, and its times are this machine's."""
+    return nullcontext(Crew()) if cfg.plan_only else crew_of(cfg)
+
+
+def _paces(requested: Requested, crew: Crew, failures: Failures) -> dict[str, Pace]:
+    """Time every network where it will run; those that cannot be built are left out."""
     paces: dict[str, Pace] = {}
     for name, experiment in {e.setup: e for _, e in reversed(requested)}.items():
         with failures.noted(name):
-            paces[name] = settled_pace(experiment.cfg)
+            paces[name] = crew.executor.submit(settled_pace, portable(experiment.cfg)).result()
     return paces
 
 
-def _prepared(plan: SetupPlan, journal: Journal) -> Setup:
-    """Train a network where it is not trained, load it, and find what can be explained of it."""
-    kind = "loading" if needs_no_training(plan.cfg) else "training"
-    with journal.stage(plan.profile, kind, plan.name):
-        setup = prepare(plan.cfg)
-    names = (plan.cfg.dataset.name, plan.cfg.model.name)
-    journal.use(plan.profile, *names, setup.info.fingerprint, setup.dataset.fingerprint)
+def _prepared_ahead(plan: Plan, started: float, crew: Crew) -> Iterator[tuple[SetupPlan, float, Future[Ready]]]:
+    """Yield setups with the time at which they have to end; those that follow are prepared by workers that are free."""
+    prepared: deque[Future[Ready]] = deque()
+    waiting = iter(plan.in_order)
+    for part, deadline in plan.turns(started):
+        for following in islice(waiting, crew.workers - len(prepared)):
+            call = crew.executor.submit(make_ready, portable(following.cfg), following.experiments[0])
+            prepared.append(call)
+        yield part, deadline, prepared.popleft()
+
+
+def _surveyed(plan: SetupPlan, ready: Ready) -> Recorder:
+    """Describe a setup that a worker has prepared, and say what is explained of it."""
+    setup = ready.described()
     print(f"{setup.name}: {setup.quality}, images from {setup.dataset.source}", flush=True)
-    with journal.stage(plan.profile, "survey", plan.name):
-        _say_what_is_drawn(plan.experiments[0], setup)
-    return setup
+    _say_what_is_drawn(plan.experiments[0], setup)
+    return Recorder(RecordStore(Path(ready.outputs) / "records"), setup)
 
 
-def _run(plan: SetupPlan, recorder: Recorder, journal: Journal, deadline: float = math.inf) -> None:
-    with journal.stage(plan.profile, "explaining", plan.name):
-        Runner(recorder, plan.pace, deadline).run(plan.experiments)
+def _run(plan: SetupPlan, runner: Runner) -> None:
+    with Journal(Path(plan.cfg.outputs)).stage(plan.profile, "explaining", plan.name):
+        runner.run(plan.experiments)
 
 
 def _say_what_is_drawn(experiment: Experiment, setup: Setup) -> None:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from misure.config import build, composed, leaves
 from misure.datasets.available import Available
 from misure.errors import AbsentError, MisureError
+from misure.models.compute import Precision
 from misure.models.wrapper import SegmentationModel
 from misure.sweep.setup import Setup, described, import_network, is_at_hand, is_published
 
@@ -84,11 +85,12 @@ class NetworkChoice:
             import_network(cfg)
 
 
-def setup_at_hand(cfg: DictConfig) -> Setup | None:
+def setup_at_hand(cfg: DictConfig, settled: Precision | None = None) -> Setup | None:
     """Describe a setup whose network is trained and whose images are here; nothing is loaded, downloaded or generated.
 
     Args:
         cfg: A run configuration.
+        settled: The precision of passes, where it was settled before.
 
     Returns:
         The setup, whose network must not be asked for; None where something is missing, or damaged, which is reported
@@ -98,7 +100,9 @@ def setup_at_hand(cfg: DictConfig) -> Setup | None:
         return None
     try:
         offline = available(cfg).offline
-        return None if offline is None else replace(described(cfg, build(cfg.dataset.val, **offline)), load=_refuse)
+        if offline is None:
+            return None
+        return replace(described(cfg, build(cfg.dataset.val, **offline), settled), load=_refuse)
     except MisureError:
         return None
 

@@ -41,7 +41,7 @@ class Experiment:
         input_noise: Standard deviation of noise on the images, usually 0.
         intervention: What else is changed before explaining, usually nothing.
         after: Share of their samples that others explain before this one begins, 0..1.
-        precision_reason: The reason for its precision.
+        settled: Its precision, where that was settled for its network.
     """
 
     cfg: DictConfig
@@ -51,7 +51,7 @@ class Experiment:
     input_noise: float
     intervention: Intervention = NOTHING
     after: float = 0.0
-    precision_reason: str = AS_CONFIGURED
+    settled: PrecisionChoice | None = None
 
     @classmethod
     def of(cls, cfg: DictConfig) -> Experiment:
@@ -94,16 +94,29 @@ class Experiment:
         Raises:
             MisureError: If it is still to be measured, see :meth:`pinned`.
         """
-        choice = choose_precision(self.compute, default_device())
+        choice = self.settled or choose_precision(self.compute, default_device())
         if choice is None:
             raise MisureError("precision=auto was not settled before the experiment was run: set precision=32 or bf16")
         return choice.precision
 
-    def pinned(self, choice: PrecisionChoice) -> Experiment:
-        """Return the experiment with the precision that was chosen for its network."""
+    @property
+    def precision_reason(self) -> str:
+        """The reason for its precision."""
+        return self.settled.reason if self.settled else AS_CONFIGURED
+
+    def pinned(self, choice: PrecisionChoice, **runner: int | None) -> Experiment:
+        """Return the experiment with what was measured for its network, so that it is the same on every machine.
+
+        Args:
+            choice: Of the precision.
+            **runner: Values of keys of ``runner`` that were left to be chosen; None leaves them so.
+        """
         cfg = copy.deepcopy(self.cfg)
         cfg.precision = choice.setting
-        return replace(self, cfg=cfg, precision_reason=choice.reason)
+        for key, value in runner.items():
+            if cfg.runner[key] == "auto" and value is not None:
+                cfg.runner[key] = value
+        return replace(self, cfg=cfg, settled=choice)
 
     def unit(self, sample: Sample, images: str, weights: str) -> Unit:
         """Return the identity of one sample's explanation.

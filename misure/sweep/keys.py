@@ -102,6 +102,8 @@ KEYS: dict[str, Rule] = {
     **dict.fromkeys(("intervention", "model.substitution", "dataset.prepares"), _TEXT),
     **dict.fromkeys(("dataset.class_names", "dataset.classes", "datasets"), ListOf(_NAME)),
     **dict.fromkeys(("runner.batch_size", "runner.images_per_step"), Or(_COUNT, ("auto",))),
+    **dict.fromkeys(("runner.workers", "runner.threads"), Or(_COUNT, (None,))),
+    "runner.seconds_a_task": AtLeast(0),
     "dataset.networks": ListOf(_NAME, deep=True),
     "outputs": Folder(),
     "data_root": _NAME,

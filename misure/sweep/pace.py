@@ -18,6 +18,9 @@ from misure.sweep.journal import Journal
 
 _NATIVE_SIDE = 600  # photographs at their own aspect, shorter side 520: 520 x 693 pixels are usual
 
+_TOGETHER = {"cuda": 32}
+"""Images explained together, by the kind of device; one on others."""
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -28,12 +31,20 @@ class Pace:
         gradient: Of a forward pass and the gradient to the image.
         step: Of a training step (forward pass and gradients to all weights).
         choice: The precision of these passes.
+        together: Images explained together: many on a GPU, one on a CPU.
+        batch_size: Perturbed images of a pass that fit into the memory; None where images are of many sizes.
     """
 
     forward: float
     gradient: float
     step: float
     choice: PrecisionChoice = field(default_factory=lambda: PrecisionChoice("32", AS_CONFIGURED))
+    together: int = 1
+    batch_size: int | None = None
+
+    def pinned(self, experiment: Experiment) -> Experiment:
+        """Return an experiment with what was measured, so that it is the same on every machine."""
+        return experiment.pinned(self.choice, images_per_step=self.together, batch_size=self.batch_size)
 
     def explaining(self, experiment: Experiment) -> float:
         """Estimate the seconds of one explanation, evaluation included."""
@@ -97,12 +108,14 @@ def measure_pace(cfg: DictConfig, compute: Compute, model: SegmentationModel | N
     images = torch.rand(8 if device.type == "cuda" else 1, cfg.dataset.in_channels, side, side, device=device)
     with frozen(model, compute, device) as lent:
         choice = lent.settle(images[0])
+        batch_size = lent.batches(images[0]).size if isinstance(cfg.dataset.size, int) else None
         forward = seconds_of(lambda: lent.predict(images), device, times=2)
         leaf = images.clone().requires_grad_()
         gradient = seconds_of(lambda: torch.autograd.grad(lent(leaf).sum(), leaf), device, times=2)
     # Gradients to the weights cost about as much as those to the activations.
     forward, gradient = forward / len(images), gradient / len(images)
-    return Pace(forward, gradient, 2 * gradient - forward, choice)
+    together = _TOGETHER.get(device.type, 1)
+    return Pace(forward, gradient, 2 * gradient - forward, choice, together, batch_size)
 
 
 def side_of(cfg: DictConfig) -> int:

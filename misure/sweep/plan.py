@@ -129,13 +129,13 @@ class Plan:
             left_out: See the attribute.
             limited: See the attribute.
         """
-        experiments = [e.pinned(paces[e.setup].choice) for e in merge([e for _, e in requested]) if e.setup in paces]
+        experiments = [paces[e.setup].pinned(e) for e in merge([e for _, e in requested]) if e.setup in paces]
         setups = []
         for name in dict.fromkeys(e.setup for e in experiments):
             own = [e for e in experiments if e.setup == name]
             cfg = own[0].cfg
             store = RecordStore(Path(cfg.outputs) / "records")
-            outlooks = list(outlooks_of(own, setup_at_hand(cfg), store))
+            outlooks = list(outlooks_of(own, setup_at_hand(cfg, paces[name].choice.precision), store))
             setups.append(SetupPlan(cfg, Needs.of(cfg, paces[name]), paces[name], outlooks))
         return cls(requested, setups, left_out, limited)
 
@@ -149,22 +149,30 @@ class Plan:
         limits = {s.cfg.dataset.name: float(s.cfg.dataset.counts.max_minutes) for s in self.setups}
         return limits if self.limited else dict.fromkeys(limits, math.inf)
 
+    @property
+    def in_order(self) -> list[SetupPlan]:
+        """The setups in the order of their turns."""
+        return [setup for _, setups in self._by_dataset() for setup in setups]
+
+    def _by_dataset(self) -> Iterator[tuple[float, list[SetupPlan]]]:
+        for dataset, minutes in self.minutes().items():
+            yield minutes, [setup for setup in self.setups if setup.cfg.dataset.name == dataset]
+
     def turns(self, started: float) -> Iterator[tuple[SetupPlan, float]]:
         """Divide the time: every dataset has its minutes, and its networks share what is left of them.
 
         Args:
-            started: Monotonic time of the start.
+            started: Seconds since the epoch.
 
         Yields:
-            A setup, and the monotonic time at which it has to end. Time that one network does not use is left to
-            the next.
+            A setup, and the time at which it has to end, in seconds since the epoch. Time that one network does not
+            use is left to the next.
         """
         end = started
-        for dataset, minutes in self.minutes().items():
+        for minutes, setups in self._by_dataset():
             end += 60 * minutes
-            setups = [s for s in self.setups if s.cfg.dataset.name == dataset]
             for rank, setup in enumerate(setups):
-                now = time.monotonic()
+                now = time.time()
                 yield setup, now + (end - now) / (len(setups) - rank)
 
 
@@ -199,7 +207,7 @@ def outlooks_of(experiments: Sequence[Experiment], setup: Setup | None, store: R
         units = [experiment.unit(sample, *fingerprints) for sample in order[: experiment.n_samples]]
         fresh = {unit.id: (unit, rank) for rank, unit in enumerate(units) if unit.id not in counted}
         counted.update(fresh)
-        outcomes = [store.outcome(unit, experiment.maps_in(rank)) for unit, rank in fresh.values()]
+        outcomes = store.outcomes([(unit, experiment.maps_in(rank)) for unit, rank in fresh.values()])
         status = Counter(outcome.status for outcome in outcomes)
         yield Outlook(
             experiment,

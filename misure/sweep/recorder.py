@@ -64,6 +64,12 @@ class RunCounts:
         """Explanations that failed."""
         return self.reasons.total()
 
+    def add(self, other: RunCounts) -> None:
+        """Add what became of further samples."""
+        for name in ("done", "present", "skipped", "left"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.reasons += other.reasons
+
 
 @dataclass
 class Recorder:
@@ -119,7 +125,7 @@ class Recorder:
         if reason and torch.cuda.is_available():
             torch.cuda.empty_cache()  # here, where the exception no longer holds on to tensors
         if reason and len(chosen) == 1:
-            self._fail(experiment, chosen[0][0], reason)
+            self.fail(experiment, chosen[0][0], reason)
         elif reason:
             for entry in chosen:
                 self._explain_together(experiment, [entry])
@@ -139,9 +145,14 @@ class Recorder:
             self.counts.skipped += 1
         except Exception as error:  # noqa: BLE001 - whatever it is, the other samples go on
             _log.debug("%s failed", experiment.label, exc_info=True)
-            self._fail(experiment, sample, reason_of(error))
+            self.fail(experiment, sample, reason_of(error))
 
-    def _fail(self, experiment: Experiment, sample: Sample, reason: str) -> None:
+    def fail(self, experiment: Experiment, sample: Sample, reason: str) -> None:
+        """Record that a sample cannot be explained.
+
+        Raises:
+            CannotWriteError: If records cannot be written.
+        """
         self._write_reason(experiment, sample, "failed", reason)
         self.counts.reasons[reason] += 1
 
@@ -176,6 +187,7 @@ class Recorder:
             "confidence": target.confidence,
             "explained_class": target.class_id,
             **{name: getattr(explanation, name) for name in _KEPT},
+            "device": device_name(self.setup.model.device or torch.device("cpu")),
             "prediction_size": target.size,
             **self._circumstances(experiment, sample),
         }
@@ -213,7 +225,6 @@ class Recorder:
             "draw": sample.draw,
             "drawn": len(self.samples(experiment)),
             "val_dice": info.metrics.get("val_dice"),
-            "device": device_name(self.setup.model.device or torch.device("cpu")),
             "code_version": code_version(),
         }
 

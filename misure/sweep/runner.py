@@ -1,116 +1,258 @@
-"""Running experiments on one setup: in rounds, as far as the time goes, without what was done before."""
+"""The driver of a run: hands turns to workers, in rounds, as far as the time goes, and counts what becomes of them."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 
 from tqdm import tqdm
 
-from misure.models.compute import default_device
+from misure.errors import MisureError
+from misure.sweep.executors import Crew
 from misure.sweep.experiment import Experiment
+from misure.sweep.journal import reason_of
 from misure.sweep.pace import Pace
-from misure.sweep.recorder import Recorder
+from misure.sweep.recorder import Recorder, RunCounts
 from misure.sweep.records import Unit
-from misure.sweep.sampling import Sample
+from misure.sweep.turns import PATIENCE, Tally, Turn
 
 _ENOUGH_TO_JUDGE = 5.0  # seconds of estimated work after which estimates are corrected by what it really took
 
-_PAUSE = 0.2  # seconds between looks at what another process works on
+_PAUSE = 0.2  # seconds between looks at what another run works on
+
+_DEATHS = 3
+"""Workers that may end while they work on a turn: one may be pushed out by another program, three are the turn's."""
+
+_DEATHS_IN_A_ROW = 24
+"""Workers that may end without any that finishes in between: then it is the machines, and not what they work on."""
+
+_TASKS_A_WORKER = 4
+"""Tasks that each worker gets of a run at least, so that none is left with a long one while the others have ended."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is handed to a worker in one piece.
+
+    Attributes:
+        turns: In their order.
+        seconds: Estimated.
+    """
+
+    turns: tuple[Turn, ...]
+    seconds: float
 
 
 @dataclass
 class Runner:
-    """Runs experiments on a prepared setup.
+    """Has experiments on a setup explained.
 
     Attributes:
-        recorder: Explains and writes records.
-        pace: Measured speed of the network, for the bar's time left.
-        deadline: Monotonic time at which to end; what does not fit before it is left for another run.
+        recorder: Of the setup; names its samples and records, and explains none itself.
+        pace: Measured speed of the network, for the time left.
+        explain: Explains turns that begin before a time in seconds since the epoch; any worker can call it.
+        crew: The workers.
+        deadline: Seconds since the epoch at which to end; what does not fit before it is left for another run.
+        counts: What became of the samples.
     """
 
     recorder: Recorder
     pace: Pace
+    explain: Callable[[Sequence[Turn], float], Tally]
+    crew: Crew = field(default_factory=Crew)
     deadline: float = math.inf
-    _from_others: dict[str, list[Unit]] = field(default_factory=dict, init=False, repr=False)
+    counts: RunCounts = field(default_factory=RunCounts)
+    _queue: deque[Task] = field(default_factory=deque, init=False, repr=False)
+    _running: dict[Future[Tally], Task] = field(default_factory=dict, init=False, repr=False)
+    _taken: list[Turn] = field(default_factory=list, init=False, repr=False)
+    _deaths: Counter[tuple[str, tuple[int, ...]]] = field(default_factory=Counter, init=False, repr=False)
+    _deaths_in_a_row: int = field(default=0, init=False)
+    _estimated: float = field(default=0.0, init=False)
+    _spent: float = field(default=0.0, init=False)
 
     def run(self, experiments: Sequence[Experiment]) -> None:
-        """Explain every pending sample, in rounds, while the time lasts.
+        """Have every pending sample explained, in rounds, while the time lasts.
 
-        A sample that fails is recorded with its reason, and the others go on. Nothing that comes after what does
-        not fit into the time is tried, so that holes are at the end of the plan and not where methods are slow.
+        A sample that fails is recorded with its reason, and the others go on; so is one whose worker ends three times.
+        Nothing that comes after what does not fit into the time is tried, so that holes are at the end of the plan and
+        not where methods are slow.
 
         Raises:
             CannotWriteError: If records cannot be written.
+            MisureError: If the workers cannot do anything, or what they wrote is not seen here.
         """
-        counts, store = self.recorder.counts, self.recorder.store
-        turns = rounds(experiments, images_per_step(experiments))
-        work = [(experiment, self._pending(experiment, ranks)) for experiment, ranks in turns]
-        for profile, units in self._from_others.items():
-            store.serve(profile, units)
-        estimates = [len(pending) * self.pace.explaining(experiment) for experiment, pending in work]
-        counts.present += sum(len(self._samples(*turn)) for turn in turns) - sum(len(pending) for _, pending in work)
-        started, correction, spent_estimate = time.monotonic(), 1.0, 0.0
+        self._queue.extend(self._tasks(self._pending(experiments)))
+        promised: list[str] = []
+        total = max(min(sum(task.seconds for task in self._queue), self._time_left() * self.crew.workers), 1e-9)
         bar_format = "{desc}: {percentage:3.0f}%|{bar:24}| {elapsed} spent, {remaining} left"
-        total = max(min(sum(estimates), self.deadline - started), 1e-9)
-        of_others: list[tuple[Experiment, list[int]]] = []
         with tqdm(total=total, bar_format=bar_format, desc="explaining") as bar:
-            fits = True
-            for (experiment, pending), estimate in zip(work, estimates, strict=True):
-                if not pending:
-                    continue
-                fits = fits and time.monotonic() + correction * estimate <= self.deadline
-                if not fits:
-                    counts.left += len(pending)
-                    continue
-                bar.set_description_str(experiment.label)
-                taken = self._explain(experiment, pending)
-                of_others.append((experiment, taken))
-                bar.update(estimate)
-                spent_estimate += estimate * (1 - len(taken) / len(pending))
-                if spent_estimate >= _ENOUGH_TO_JUDGE:
-                    correction = (time.monotonic() - started) / spent_estimate
-        for experiment, taken in of_others:
-            self._wait_for(experiment, taken)
+            while self._queue or self._running or self._taken:
+                self._hand_out()
+                for task, tally in self._finished():
+                    bar.set_description_str(task.turns[-1].experiment.label)
+                    bar.update(task.seconds)
+                    promised += tally.units
+                self._look_at_taken()
+        self._check_seen({*promised}, experiments)
 
-    def _samples(self, experiment: Experiment, ranks: range) -> list[Sample]:
-        return self.recorder.samples(experiment)[ranks.start : ranks.stop]
-
-    def _pending(self, experiment: Experiment, ranks: range) -> list[int]:
-        """Choose the ranks that need work, and note which of the others another profile made."""
-        pending = []
-        for rank, sample in enumerate(self._samples(experiment, ranks), ranks.start):
-            unit = self.recorder.unit(experiment, sample)
-            outcome = self.recorder.store.outcome(unit, experiment.maps_in(rank))
-            if not outcome.complete:
-                pending.append(rank)
-            elif outcome.profile != (profile := experiment.cfg.profile.name):
-                self._from_others.setdefault(profile, []).append(unit)
+    def _pending(self, experiments: Sequence[Experiment]) -> list[Turn]:
+        """Choose the samples that need work, and note which of the others another profile made."""
+        turns = [(e, self._units(e, ranks)) for e, ranks in rounds(experiments, images_per_step(experiments))]
+        asked = [(unit, e.maps_in(rank)) for e, units in turns for rank, unit in units]
+        outcomes = iter(self.recorder.store.outcomes(asked))
+        pending, from_others = list[Turn](), dict[str, list[Unit]]()
+        for experiment, units in turns:
+            open_ = list[int]()
+            for (rank, unit), outcome in zip(units, outcomes, strict=False):
+                if not outcome.complete:
+                    open_.append(rank)
+                elif outcome.profile != (profile := str(experiment.cfg.profile.name)):
+                    from_others.setdefault(profile, []).append(unit)
+            self.counts.present += len(units) - len(open_)
+            pending += [Turn(experiment, tuple(open_))] if open_ else []
+        for profile, units_of_others in from_others.items():
+            self.recorder.store.serve(profile, units_of_others)
         return pending
 
-    def _explain(self, experiment: Experiment, ranks: Sequence[int]) -> list[int]:
-        """Explain the samples that no other process works on or has explained since; return the ranks of the others."""
-        samples, store = self.recorder.samples(experiment), self.recorder.store
-        units = {rank: self.recorder.unit(experiment, samples[rank]) for rank in ranks}
-        claims = {rank: claim for rank, unit in units.items() if (claim := store.claim(unit)).take()}
-        try:
-            open_ = [rank for rank in claims if not store.outcome(units[rank], experiment.maps_in(rank)).complete]
-            self.recorder.counts.present += len(claims) - len(open_)
-            self.recorder.explain(experiment, [samples[rank] for rank in open_])
-        finally:
-            for claim in claims.values():
-                claim.release()
-        return [rank for rank in ranks if rank not in claims]
+    def _units(self, experiment: Experiment, ranks: Sequence[int]) -> list[tuple[int, Unit]]:
+        samples = self.recorder.samples(experiment)
+        return [(r, self.recorder.unit(experiment, samples[r])) for r in ranks if r < len(samples)]
 
-    def _wait_for(self, experiment: Experiment, ranks: Sequence[int]) -> None:
-        """Wait until other processes have explained samples, and explain those that they leave."""
-        while ranks and (ranks := self._explain(experiment, ranks)):
-            if time.monotonic() > self.deadline:
-                self.recorder.counts.left += len(ranks)
+    def _tasks(self, turns: Sequence[Turn]) -> Iterator[Task]:
+        """Put turns together, in their order, to tasks that are worth the start of a job where workers are jobs."""
+        estimates = [len(turn.ranks) * self.pace.explaining(turn.experiment) for turn in turns]
+        enough = min(self.crew.seconds_a_task, sum(estimates) / (_TASKS_A_WORKER * self.crew.workers))
+        together, seconds = list[Turn](), 0.0
+        for turn, estimate in zip(turns, estimates, strict=True):
+            together.append(turn)
+            seconds += estimate
+            if seconds >= enough:
+                yield Task(tuple(together), seconds)
+                together, seconds = [], 0.0
+        if together:
+            yield Task(tuple(together), seconds)
+
+    def _hand_out(self) -> None:
+        """Keep workers busy with what fits into the time."""
+        while self._queue and len(self._running) < self.crew.in_flight:
+            task = self._queue.popleft()
+            waiting = sum(other.seconds for other in self._running.values()) / self.crew.workers
+            if self._corrected(waiting + task.seconds) > self._time_left():
+                for left in (task, *self._queue):
+                    self.counts.left += sum(len(turn.ranks) for turn in left.turns)
+                self._queue.clear()
                 return
+            self._running[self.crew.executor.submit(self.explain, task.turns, self.deadline)] = task
+
+    def _time_left(self) -> float:
+        return self.deadline - time.time()
+
+    def _corrected(self, seconds: float) -> float:
+        return seconds * self._spent / self._estimated if self._estimated >= _ENOUGH_TO_JUDGE else seconds
+
+    def _finished(self) -> Iterator[tuple[Task, Tally]]:
+        """Wait for workers, and yield what they have finished."""
+        if not self._running and self._taken:
             time.sleep(_PAUSE)
+        done, _ = wait(self._running, timeout=_PAUSE if self._taken else None, return_when=FIRST_COMPLETED)
+        for future in done:
+            task = self._running.pop(future)
+            try:
+                tally = future.result()
+            except MisureError:
+                raise
+            except Exception as error:  # noqa: BLE001 - samples fail inside the worker, so this is its own end
+                self._bury(task, reason_of(error))
+                continue
+            self._deaths_in_a_row = 0
+            self.counts.add(tally.counts)
+            self._taken += tally.taken
+            taken = sum(len(turn.ranks) for turn in tally.taken) / sum(len(turn.ranks) for turn in task.turns)
+            self._estimated += task.seconds * (1 - taken)
+            self._spent += tally.seconds
+            yield task, tally
+
+    def _look_at_taken(self) -> None:
+        """Find what other runs had taken and left, or do not finish in time."""
+        taken, self._taken = self._taken, []
+        for turn in taken:
+            open_ = self._open(turn)
+            self.counts.present += len(turn.ranks) - len(open_)
+            free = [unit for _, unit in self._units(turn.experiment, open_) if self._is_free(unit)]
+            if self._time_left() < 0:
+                self.counts.left += len(open_)
+            elif free:
+                self._queue.append(self._task_of(Turn(turn.experiment, open_)))
+            elif open_:
+                self._taken.append(Turn(turn.experiment, open_))
+
+    def _is_free(self, unit: Unit) -> bool:
+        if free := (claim := self.recorder.store.claim(unit)).take():
+            claim.release()
+        return free
+
+    def _task_of(self, turn: Turn) -> Task:
+        return Task((turn,), len(turn.ranks) * self.pace.explaining(turn.experiment))
+
+    def _open(self, turn: Turn) -> tuple[int, ...]:
+        """Return the ranks of those samples of a turn that have no record yet."""
+        outcome, units = self.recorder.store.outcome, self._units(turn.experiment, turn.ranks)
+        return tuple(rank for rank, unit in units if not outcome(unit, turn.experiment.maps_in(rank)).complete)
+
+    def _bury(self, task: Task, reason: str) -> None:
+        """Have a task whose worker ended done by another one, without the turn that ends every worker.
+
+        Raises:
+            MisureError: If workers end one after the other.
+        """
+        self._deaths_in_a_row += 1
+        if self._deaths_in_a_row >= _DEATHS_IN_A_ROW:
+            raise MisureError(f"{self._deaths_in_a_row} workers ended one after the other, the last with: {reason}")
+        left = [Turn(turn.experiment, open_) for turn in task.turns if (open_ := self._open(turn))]
+        self.counts.done += sum(len(turn.ranks) for turn in task.turns) - sum(len(turn.ranks) for turn in left)
+        again = [self._task_of(turn) for turn in left[1:]]
+        if left:  # turns are done in their order, so it ended in the first that is not done
+            again = [*self._tried_again(left[0], reason), *again]
+        self._queue.extendleft(reversed(again))
+
+    def _tried_again(self, turn: Turn, reason: str) -> list[Task]:
+        key = (turn.experiment.records_key, turn.ranks)
+        self._deaths[key] += 1
+        if self._deaths[key] < _DEATHS:
+            return [self._task_of(turn)]
+        if len(turn.ranks) > 1:
+            return [self._task_of(Turn(turn.experiment, (rank,))) for rank in turn.ranks]
+        sample = self.recorder.samples(turn.experiment)[turn.ranks[0]]
+        told = f"{_DEATHS} workers ended while they explained it, the last with: {reason}"
+        self.recorder.fail(turn.experiment, sample, told)
+        self.counts.reasons[told] += 1
+        return []
+
+    def _check_seen(self, promised: set[str], experiments: Sequence[Experiment]) -> None:
+        """Wait until all that workers have recorded is seen here: network file systems list late.
+
+        Raises:
+            MisureError: If it does not come.
+        """
+        units = [
+            unit
+            for e in experiments
+            for _, unit in self._units(e, range(e.n_samples))
+            if promised and unit.id in promised
+        ]
+        until = time.monotonic() + PATIENCE
+        while unseen := [unit for unit in units if not self.recorder.store.outcome(unit).status]:
+            if time.monotonic() > until:
+                raise MisureError(
+                    f"{len(unseen)} records that workers have written are not in {self.recorder.store.folder}: it has "
+                    "to be a folder that all machines share"
+                )
+            time.sleep(_PAUSE)
+            units = unseen
 
 
 def rounds(experiments: Sequence[Experiment], step: int) -> list[tuple[Experiment, range]]:
@@ -139,8 +281,6 @@ def _share_before(experiment: Experiment, ranks: range) -> float:
 
 
 def images_per_step(experiments: Sequence[Experiment]) -> int:
-    """Return the number of images explained together: many on a GPU, one on a CPU, or the configuration's."""
+    """Return the number of images explained together, as settled for the network; one where there is nothing."""
     wanted = experiments[0].cfg.runner.images_per_step if experiments else 1
-    if wanted == "auto":
-        return 32 if default_device().type == "cuda" else 1
-    return int(wanted)
+    return 1 if wanted == "auto" else int(wanted)

@@ -247,7 +247,7 @@ def train_network(cfg: DictConfig, *, anew: bool = True) -> CheckpointInfo:
         samples_per_epoch=recipe.samples_per_epoch,
         validation_samples=recipe.validation_samples,
         seed=recipe.seed,
-        workers=recipe.workers,
+        loaders=recipe.loaders,
         curriculum=_curriculum(cfg),
     )
     print(f"data: {cfg.dataset.name} from {data.train.source}", flush=True)

@@ -71,7 +71,7 @@ def test_what_changes_nothing_is_refused_with_what_does(command, named):
         "run hydra.verbose=true explainer.tau=0.8",
         "run dataset=synapse model=transunet stand_in=true explainer=msr",
         "run profile=quick precision=32 runner.batch_size=2 plan_only=true",
-        "train profile=paper logger=wandb seed=3 runner.workers=2",
+        "train profile=paper logger=wandb seed=3 runner.loaders=2",
         "reproduce profile.coco.rise_masks=3 profile.coco.scenes.size=64",
         "reproduce only=table1 lr=0.5 data_root=none",
         "tables profile=quick outputs=elsewhere",

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from oracles.toys import PerPixel
-from sweep_runs import PACE, experiment, toy_setup
+from sweep_runs import experiment, runner_of, toy_setup
 from torch import Tensor, nn
 
 from misure.errors import MisureError
@@ -26,7 +26,6 @@ from misure.sweep.interventions import NOTHING, Intervention, Interventions, oth
 from misure.sweep.plan import merge
 from misure.sweep.recorder import Recorder
 from misure.sweep.records import RecordStore
-from misure.sweep.runner import Runner
 from misure.target import EmptyTargetError, make_targets
 
 
@@ -191,8 +190,9 @@ def test_run_and_table(tmp_path: Path, model) -> None:
     assert len(merge([*planned, *planned])) == len(planned)
     assert planned[1].label.endswith("randomised_1")
     before = copy.deepcopy(model.network)
-    Runner(recorder, PACE).run(planned)
-    assert recorder.counts.done == 6
+    runner = runner_of(recorder)
+    runner.run(planned)
+    assert runner.counts.done == 6
     assert changed(before, model.network) == set()
     run = latest_run(recorder.store.load(), "smoke")
     other = run[run["intervention"] == "other_target"]

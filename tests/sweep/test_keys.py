@@ -105,7 +105,7 @@ def test_every_key_refuses_what_it_cannot_hold_in_one_line():
         "precision=half",
         "lambda=[0.1]",
         "runner.images_per_step=0",
-        "runner.workers=-1",
+        "runner.loaders=-1",
         "runner.compute.batch_size=foo",
         "blanking=pink",
         "explainer.tau=2",

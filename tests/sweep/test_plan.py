@@ -65,7 +65,7 @@ def test_without_a_network_all_is_to_do_and_nothing_twice(tmp_path, sizes):
 def shared(monkeypatch, minutes: dict[str, float], setups: list[str], took: float, *, limited: bool = True):
     """Return how long each network may run, in minutes, when each really takes ``took`` minutes."""
     clock = [1000.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(module.time, "time", lambda: clock[0])
     parts = []
     for dataset, network in (name.split("-") for name in setups):
         counts = SimpleNamespace(max_minutes=minutes[dataset])

@@ -11,14 +11,13 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from oracles.toys import PerPixel
-from sweep_runs import EMPTY, PACE, Images, experiment, toy_setup
+from sweep_runs import EMPTY, Images, experiment, make_runner
 from torch import Tensor
 
 from misure.explainers.base import SaliencyMaps
 from misure.explainers.baselines import PredictionMap
 from misure.sweep.experiment import Experiment
 from misure.sweep.journal import CannotWriteError
-from misure.sweep.recorder import Recorder
 from misure.sweep.records import RecordStore
 from misure.sweep.runner import Runner
 
@@ -85,11 +84,11 @@ def planned_in_steps(step: int) -> Experiment:
     return experiment("explainer=prediction", "n_samples=8", f"runner.images_per_step={step}")
 
 
-def run(folder, explainer=None, network=None, step: int = 1) -> Recorder:
+def run(folder, explainer=None, network=None, step: int = 1) -> Runner:
     planned = planned_in_steps(step)
-    recorder = Recorder(RecordStore(folder / "records"), toy_setup(network=network))
-    Runner(recorder, PACE).run([replace(planned, explainer=explainer or planned.explainer)])
-    return recorder
+    runner = make_runner(folder, network=network)
+    runner.run([replace(planned, explainer=explainer or planned.explainer)])
+    return runner
 
 
 FAULTS = {
@@ -108,20 +107,20 @@ def test_the_guilty_sample_alone_fails_and_is_alone_tried_again(tmp_path, fault,
     given, reason = FAULTS[fault]
     first = run(tmp_path, **given, step=step)
     assert (first.counts.done, first.counts.failed, first.counts.skipped) == (len(OTHERS), 1, 1)
-    found = first.store.load().set_index("sample")
+    found = first.recorder.store.load().set_index("sample")
     assert found["status"].to_dict() == dict.fromkeys(OTHERS, "done") | {GUILTY: "failed", EMPTY: "skipped"}
     assert reason in found.loc[GUILTY, "reason"]
     assert "\n" not in found.loc[GUILTY, "reason"]
     assert first.counts.reasons == {found.loc[GUILTY, "reason"]: 1}
-    before = {path: path.read_bytes() for path in first.store.folder.rglob("*.jsonl")}
+    before = {path: path.read_bytes() for path in first.recorder.store.folder.rglob("*.jsonl")}
     again = run(tmp_path, **given, step=step)
     assert (again.counts.done, again.counts.failed, again.counts.present) == (0, 1, 7)
     second = run(tmp_path, step=step)
     assert (second.counts.done, second.counts.failed, second.counts.present) == (1, 0, 7)
-    after = {path: path.read_bytes() for path in second.store.folder.rglob("*.jsonl")}
+    after = {path: path.read_bytes() for path in second.recorder.store.folder.rglob("*.jsonl")}
     assert after.keys() == before.keys()
     assert [json.loads(after[p])["sample"] for p in after if after[p] != before[p]] == [GUILTY]
-    assert second.store.load().set_index("sample").loc[GUILTY, "status"] == "done"
+    assert second.recorder.store.load().set_index("sample").loc[GUILTY, "status"] == "done"
 
 
 @pytest.mark.parametrize("explainer", [None, Faulty()])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -18,9 +19,9 @@ from sweep_runs import EMPTY, Images, experiment, make_runner, plain
 from misure.paper.profiles import serving
 from misure.sweep import runner as module
 from misure.sweep.plan import outlooks_of
-from misure.sweep.recorder import RunCounts
 from misure.sweep.records import DAMAGED, Outcome, RecordStore
 from misure.sweep.runner import Runner, images_per_step, rounds
+from misure.sweep.turns import Tally
 
 pytestmark = pytest.mark.usefixtures("hydra")
 
@@ -30,7 +31,7 @@ def files(store: RecordStore) -> dict[str, tuple[int, bytes]]:
 
 
 def counts(runner: Runner) -> tuple[int, int, int, int]:
-    found = runner.recorder.counts
+    found = runner.counts
     return found.done, found.present, found.skipped, found.left
 
 
@@ -78,7 +79,7 @@ def test_a_changed_identity_is_computed_anew(tmp_path, change):
     overrides = {"weights": [], "parameters": ["explainer.thresholds=[0.3]"], "noise": ["input_noise=1e-3"]}[change]
     runner = make_runner(tmp_path, weights=("b" if change == "weights" else "a") * 64)
     runner.run([experiment("explainer=random_map", "n_samples=2", *overrides)])
-    assert runner.recorder.counts.present == 0
+    assert runner.counts.present == 0
     assert runner.recorder.store.load()["unit"].nunique() == 4
 
 
@@ -133,22 +134,25 @@ def test_images_explained_together_give_the_same_records(tmp_path):
 
 def test_a_time_budget_leaves_work_for_the_next_run(tmp_path, monkeypatch):
     now = 0.0
-
-    def tick() -> float:
-        nonlocal now
-        now += 10
-        return now
-
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=tick))
     planned = [experiment("explainer=prediction", "n_samples=8")]
-    first = make_runner(tmp_path, deadline=70)
+    first = make_runner(tmp_path, deadline=50)
+    explain = first.explain
+
+    def slowly(turns, deadline):
+        nonlocal now
+        now += 20
+        return replace(explain(turns, math.inf), seconds=20.0)
+
+    first.explain = slowly
+    monkeypatch.setattr(module.time, "time", lambda: now)
     first.run(planned)
-    # Explaining takes 20 s where 10 were estimated: after two it is 60 s, and a third does not end by 70.
-    assert (first.recorder.counts.done + first.recorder.counts.skipped, first.recorder.counts.left) == (2, 6)
+    monkeypatch.undo()
+    # Explaining takes 20 s where 10 were estimated: after two it is 40 s, and a third does not end by 50.
+    assert (first.counts.done + first.counts.skipped, first.counts.left) == (2, 6)
     second = make_runner(tmp_path)
     second.run(planned)
-    assert second.recorder.counts.present == 2
-    assert second.recorder.counts.done + second.recorder.counts.skipped == 6
+    assert second.counts.present == 2
+    assert second.counts.done + second.counts.skipped == 6
 
 
 # Rounds
@@ -177,22 +181,23 @@ def run_with_time(monkeypatch, costs: list[float], sizes: list[int], budget: flo
     clock, done = [0.0], [0] * len(costs)
     planned = [plain(str(i), n) for i, n in enumerate(sizes)]
     pace = SimpleNamespace(explaining=lambda e: costs[int(e.explainer.name)])
-    claim = SimpleNamespace(take=lambda: True, release=lambda: None)
-    store = SimpleNamespace(claim=lambda _: claim, outcome=lambda *_: Outcome())
-    recorder = SimpleNamespace(store=store, counts=RunCounts(), unit=lambda _, sample: sample)
+    store = SimpleNamespace(outcomes=lambda asked: [Outcome()] * len(asked))
+    recorder = SimpleNamespace(store=store, unit=lambda _, sample: sample)
     recorder.samples = lambda experiment: list(range(experiment.n_samples))
 
-    def explain(experiment, samples):
-        index = int(experiment.explainer.name)
-        clock[0] += costs[index] * len(samples)
-        done[index] += len(samples)
+    def explain(turns, deadline):
+        ((planned, ranks),) = [(turn.experiment, turn.ranks) for turn in turns]
+        index = int(planned.explainer.name)
+        clock[0] += costs[index] * len(ranks)
+        done[index] += len(ranks)
+        return Tally(seconds=costs[index] * len(ranks))
 
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(module.time, "time", lambda: clock[0])
     monkeypatch.setattr(module, "images_per_step", lambda _: 1)
     monkeypatch.setattr(type(plain("0", 1)), "label", "toy")
-    recorder.explain = explain
-    Runner(recorder, pace, budget).run(planned)
-    return done, recorder.counts.left
+    runner = Runner(recorder, pace, explain, deadline=budget)
+    runner.run(planned)
+    return done, runner.counts.left
 
 
 def test_time_that_ends_in_the_first_round_leaves_holes_in_the_last_sweeps_alone(monkeypatch):
@@ -247,7 +252,7 @@ with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
 
     runner.recorder.explain = counted
     runner.run(planned)
-counts = runner.recorder.counts
+counts = runner.counts
 print(counts.done + counts.skipped, counts.present, counts.left)
 """
 
@@ -299,7 +304,7 @@ def test_a_lost_map_is_made_anew_by_the_profile_that_saves_it(tmp_path, damage):
     (outlook,) = outlooks_of(planned, again.recorder.setup, store)
     again.run(planned)
     made = damage != "served"
-    assert (outlook.to_do, again.recorder.counts.done) == (made, made)
+    assert (outlook.to_do, again.counts.done) == (made, made)
     assert path.exists() == made
     assert not made or len(path.read_bytes()) == len(whole)
     assert all(other.exists() for other in others)

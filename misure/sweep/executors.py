@@ -1,0 +1,160 @@
+"""Executors: where calls are run, in the manner of :mod:`concurrent.futures`, of which any other one fits as well."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing import get_context, parent_process
+from queue import SimpleQueue
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+from omegaconf import DictConfig
+
+from misure.config import build
+from misure.errors import MisureError
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class InThisProcess(Executor):
+    """Runs each call at once, in the process that submits it."""
+
+    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
+        """Run a call, and return its future, which is done."""
+        future: Future[_T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001 - whoever asks for the result gets it
+            future.set_exception(error)
+        return future
+
+
+class LocalProcesses(Executor):
+    """Runs calls in processes of this machine, each with a GPU of its own as far as there are any.
+
+    A process that ends concerns the call that it runs and no other: another process takes its place. They end with
+    the process that started them, however that ends.
+
+    Args:
+        workers: Processes, which are started when they are first needed.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._callers = ThreadPoolExecutor(workers, thread_name_prefix="caller")
+        self._pools: dict[int, ProcessPoolExecutor] = {}
+        self._processes: dict[int, int] = {}
+        self._free: SimpleQueue[int] = SimpleQueue()
+        for number in range(workers):
+            self._free.put(number)
+
+    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
+        """Have a call run by the next process that is free."""
+        return self._callers.submit(self._run, fn, args, kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the processes: when their calls have ended, or, where these are cancelled, at once."""
+        self._callers.shutdown(wait=wait and not cancel_futures, cancel_futures=cancel_futures)
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=cancel_futures)
+        for process in self._processes.values() if cancel_futures else ():
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGTERM)
+
+    def __exit__(self, *_: object) -> None:
+        """End the processes at once: on the way out nobody waits for a result any more."""
+        self.shutdown(cancel_futures=True)
+
+    def _run(self, fn: Callable[..., _T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> _T:
+        number = self._free.get()
+        try:
+            if number not in self._pools:
+                environment = _environment(number, self.workers)
+                self._pools[number] = ProcessPoolExecutor(1, get_context("spawn"), _begin, (environment,))
+                self._processes[number] = self._pools[number].submit(os.getpid).result()
+            return self._pools[number].submit(fn, *args, **kwargs).result()
+        except BrokenProcessPool:
+            self._pools.pop(number).shutdown(wait=False)
+            self._processes.pop(number, None)
+            raise
+        finally:
+            self._free.put(number)
+
+
+def local(workers: int = 1) -> Executor:
+    """Return the executor of this machine: this process, or several others.
+
+    Raises:
+        MisureError: If there is no worker.
+    """
+    if workers < 1:
+        raise MisureError(f"runner.workers={workers} leaves nobody to work: it has to be 1 or more")
+    return InThisProcess() if workers == 1 else LocalProcesses(workers)
+
+
+def _environment(number: int, workers: int) -> dict[str, str]:
+    """Return what tells a worker its share of the machine, for what reads it when it is first used."""
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    shares = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+    if count := torch.cuda.device_count():
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        devices = visible.split(",")[:count] if visible else list(map(str, range(count)))
+        shares["CUDA_VISIBLE_DEVICES"] = devices[number % count]
+    return shares
+
+
+def _begin(environment: dict[str, str]) -> None:
+    """Make a process a worker: interrupted and ended by the one that started it alone."""
+    os.environ.update(environment)
+    torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Workers, and how they are handed what they do.
+
+    Attributes:
+        executor: Runs calls.
+        workers: How many it runs at once.
+        seconds_a_task: Estimated seconds of what is handed over in one piece, at least; 0 for a turn each.
+    """
+
+    executor: Executor = field(default_factory=InThisProcess)
+    workers: int = 1
+    seconds_a_task: float = 0.0
+
+    @property
+    def in_flight(self) -> int:
+        """Tasks that are handed over at once: one more than is run for each worker, so that none waits for this one."""
+        return 2 * self.workers if self.workers > 1 else 1
+
+
+@contextmanager
+def crew_of(cfg: DictConfig) -> Iterator[Crew]:
+    """Start the workers of a configuration, and end them.
+
+    Raises:
+        MisureError: If they cannot be had.
+    """
+    executor = build(cfg.runner.executor)
+    if not callable(getattr(executor, "submit", None)):
+        raise MisureError("runner.executor does not describe an executor: it has no submit")
+    with executor:
+        workers = cfg.runner.workers or getattr(executor, "workers", 1)
+        yield Crew(executor, int(workers), float(cfg.runner.seconds_a_task))

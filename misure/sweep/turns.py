@@ -1,0 +1,227 @@
+"""Turns: what a worker is handed, and what it does with it; the network of a setup is loaded once by each process."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+
+from misure.config import build, setup_name
+from misure.errors import MisureError
+from misure.models.compute import Precision
+from misure.sweep.experiment import Experiment
+from misure.sweep.journal import Journal
+from misure.sweep.recorder import Recorder, RunCounts
+from misure.sweep.records import RecordStore
+from misure.sweep.setup import (
+    Setup,
+    checkpoint_path,
+    described,
+    keep_volume_scores,
+    needs_no_training,
+    prepare,
+)
+
+PATIENCE = 60.0
+"""Seconds that a file of another host may take to be seen here: network file systems keep their listings that long."""
+
+_PAUSE = 0.5
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Samples of an experiment that are explained together; a turn is not cut, because its batch decides rounding.
+
+    Attributes:
+        experiment: With all that was measured settled, so that every worker computes the same.
+        ranks: Of the samples, in their order.
+    """
+
+    experiment: Experiment
+    ranks: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A setup that a worker has trained and surveyed: what the others have to find as well.
+
+    Attributes:
+        name: The setup's.
+        outputs: Absolute path of the outputs folder.
+        weights: Fingerprint of the network's weights.
+        images: Fingerprint of the images.
+        precision: Of its passes.
+        cfg: A run configuration, with absolute paths.
+    """
+
+    name: str
+    outputs: str
+    weights: str
+    images: str
+    precision: Precision
+    cfg: DictConfig = field(compare=False)
+
+    def described(self) -> Setup:
+        """Describe the setup from files alone; its network is loaded when it is first needed.
+
+        Raises:
+            MisureError: If its files are not here.
+        """
+        if self in _recorders:
+            return _recorders[self].setup
+        return described(self.cfg, build(self.cfg.dataset.val), self.precision)
+
+
+@dataclass
+class Tally:
+    """What became of turns.
+
+    Attributes:
+        counts: Of their samples.
+        taken: What other runs work on, and so was left to them.
+        units: Identities of what has a record now.
+        seconds: That it took.
+    """
+
+    counts: RunCounts = field(default_factory=RunCounts)
+    taken: list[Turn] = field(default_factory=list)
+    units: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def explain_turns(
+    ready: Ready, turns: Sequence[Turn], deadline: float, recorder_of: Callable[[Ready], Recorder] | None = None
+) -> Tally:
+    """Explain the samples of turns one after the other, and keep their records in the outputs folder.
+
+    Args:
+        ready: Their setup.
+        turns: Each is begun unless the time is over.
+        deadline: Seconds since the epoch.
+        recorder_of: Gives the setup's recorder; by default that of this process.
+
+    Raises:
+        CannotWriteError: If records cannot be written.
+        MisureError: If the setup is not the same here.
+    """
+    recorder = (recorder_of or at_work)(ready)
+    tally, started = Tally(), time.monotonic()
+    recorder.counts = tally.counts
+    for turn in turns:
+        if time.time() > deadline:
+            tally.counts.left += len(turn.ranks)
+            continue
+        taken = _explain(recorder, turn)
+        samples = recorder.samples(turn.experiment)
+        tally.units += [recorder.unit(turn.experiment, samples[r]).id for r in turn.ranks if r not in taken]
+        tally.taken += [Turn(turn.experiment, taken)] if taken else []
+    tally.seconds = time.monotonic() - started
+    return tally
+
+
+def _explain(recorder: Recorder, turn: Turn) -> tuple[int, ...]:
+    """Explain the samples that no other run works on or has explained since; return the ranks of the others."""
+    experiment, store = turn.experiment, recorder.store
+    samples = recorder.samples(experiment)
+    units = {rank: recorder.unit(experiment, samples[rank]) for rank in turn.ranks}
+    claims = {rank: claim for rank, unit in units.items() if (claim := store.claim(unit)).take()}
+    try:
+        open_ = [rank for rank in claims if not store.outcome(units[rank], experiment.maps_in(rank)).complete]
+        recorder.counts.present += len(claims) - len(open_)
+        recorder.explain(experiment, [samples[rank] for rank in open_])
+    finally:
+        for claim in claims.values():
+            claim.release()
+    return tuple(rank for rank in turn.ranks if rank not in claims)
+
+
+_recorders: dict[Ready, Recorder] = {}
+"""That of the setup that this process works on."""
+
+
+def make_ready(cfg: DictConfig, experiment: Experiment) -> Ready:
+    """Train a network where it is not trained, load it, and find what can be explained of it.
+
+    Args:
+        cfg: A run configuration, see :func:`portable`.
+        experiment: One on the setup, for the samples that are drawn.
+
+    Raises:
+        MisureError: If the setup cannot be had.
+    """
+    _recorders.clear()
+    _set_threads(cfg)
+    journal, stage = Journal(Path(cfg.outputs)), partial(_stage, cfg)
+    with stage("loading" if needs_no_training(cfg) else "training"):
+        setup = prepare(cfg)
+    journal.use(cfg.profile.name, cfg.dataset.name, cfg.model.name, setup.info.fingerprint, setup.dataset.fingerprint)
+    with stage("survey"):
+        setup.samples(experiment.sampling, experiment.cfg.seed, experiment.compute)
+    fingerprints = setup.info.fingerprint, setup.dataset.fingerprint
+    ready = Ready(setup.name, str(cfg.outputs), *fingerprints, setup.precision(experiment.compute), cfg)
+    _recorders[ready] = Recorder(RecordStore(Path(ready.outputs) / "records"), setup)
+    return ready
+
+
+def score_volumes(ready: Ready) -> None:
+    """Score the validation volumes of a setup from its predictions, unless that was done.
+
+    Raises:
+        MisureError: If a library is missing or the scores cannot be written.
+    """
+    with _stage(ready.cfg, "volume scores"):
+        keep_volume_scores(ready.cfg, at_work(ready).setup)
+
+
+def at_work(ready: Ready) -> Recorder:
+    """Return this process's recorder of a setup; one that it worked on before is let go.
+
+    Raises:
+        MisureError: If the images or weights here are others than those that were prepared.
+    """
+    if ready not in _recorders:
+        _recorders.clear()
+        _set_threads(ready.cfg)
+        path, until = checkpoint_path(ready.cfg).with_suffix(".json"), time.monotonic() + PATIENCE
+        while not path.exists() and time.monotonic() < until:
+            time.sleep(_PAUSE)
+        setup = ready.described()
+        _check_same(setup, ready)
+        _recorders[ready] = Recorder(RecordStore(Path(ready.outputs) / "records"), setup)
+    return _recorders[ready]
+
+
+def portable(cfg: DictConfig) -> DictConfig:
+    """Return a run configuration that means the same in every working directory."""
+    cfg = copy.deepcopy(cfg)
+    for key in ("outputs", "data_root", "checkpoint"):
+        cfg[key] = cfg[key] and str(Path(cfg[key]).absolute())
+    return cfg
+
+
+def _check_same(setup: Setup, ready: Ready) -> None:
+    for kind, found, made in (
+        ("weights", setup.info.fingerprint, ready.weights),
+        ("images", setup.dataset.fingerprint, ready.images),
+    ):
+        if found != made:
+            raise MisureError(
+                f"{ready.name}: a worker finds other {kind} than were prepared: outputs and data_root have to be "
+                "folders that all machines share, under the same paths"
+            )
+
+
+def _stage(cfg: DictConfig, name: str) -> AbstractContextManager[None]:
+    return Journal(Path(cfg.outputs)).stage(cfg.profile.name, name, setup_name(cfg))
+
+
+def _set_threads(cfg: DictConfig) -> None:
+    if (threads := cfg.runner.threads) is not None and threads != torch.get_num_threads():
+        torch.set_num_threads(int(threads))
