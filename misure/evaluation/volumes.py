@@ -25,15 +25,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from math import nan
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from misure.errors import MisureError
 from misure.regions import as_region
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Mask = NDArray[np.bool_]
 
@@ -83,6 +85,8 @@ def score_volumes(
     Raises:
         MisureError: If MedPy is missing, there is no volume, or a volume cannot be used.
     """
+    import pandas as pd
+
     _require_libraries()
     if not dataset.cases:
         raise MisureError("there is no volume to evaluate: check the dataset's folder and split")

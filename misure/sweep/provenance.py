@@ -12,9 +12,8 @@ from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import psutil
 import torch
 
@@ -23,6 +22,9 @@ from misure.explanation import package_version
 from misure.io.atomic import write_atomically
 from misure.io.download import file_digest
 from misure.models.checkpoint import read_info
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _CPU_INFO = Path("/proc/cpuinfo")
 _INSTRUCTION_SETS = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")

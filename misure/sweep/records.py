@@ -16,10 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from misure.errors import MisureError, some, without_folders
 from misure.io.atomic import safe_name, write_atomically
@@ -27,6 +26,9 @@ from misure.io.locks import Lock
 from misure.sweep.journal import CannotWriteError, Journal
 from misure.sweep.schema import check_record
 from misure.sweep.shelves import Found, Shelf, Stamp, listing, read_record, stamp_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _HINT = " (outputs=<another folder>); records written so far are intact"
 
@@ -228,6 +230,8 @@ class RecordStore:
 
     def load_and_tell(self) -> tuple[pd.DataFrame, dict[str, str]]:
         """Do as :meth:`load` does, and say what was left out: reasons by what it is, in a few words each."""
+        import pandas as pd
+
         rows: list[dict[str, Any]] = []
         damaged: dict[str, str] = {}
         for path in sorted(self.folder.rglob("*.jsonl")):

@@ -6,12 +6,14 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from misure.errors import MisureError
 from misure.io.atomic import write_atomically
 from misure.io.reading import reading
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _COLUMNS = (
     "dataset",
@@ -55,6 +57,8 @@ def read_volumes(path: Path) -> pd.DataFrame:
     Raises:
         MisureError: If the file is missing or damaged.
     """
+    import pandas as pd
+
     if not path.exists():
         raise MisureError(f"there are no volume scores at {path}: evaluate the network first")
     with reading(path, "delete it and evaluate the network again"):
