@@ -1,0 +1,31 @@
+"""Several processes of one machine make the records and tables of one, also when some of them are killed."""
+
+from __future__ import annotations
+
+import psutil
+from worker_runs import assert_same, killed, n_records, started, when
+
+
+def workers_of(pid: int) -> list[psutil.Process]:
+    """The processes that compute, without the one that watches over their semaphores."""
+    children = psutil.Process(pid).children(recursive=True)
+    return [child for child in children if any("spawn_main" in part for part in child.cmdline())]
+
+
+def test_two_processes_of_which_one_is_killed_and_then_the_driver_make_the_tables_of_one(tmp_path):
+    driver = started(tmp_path, "runner.workers=2")
+    when(lambda: n_records(tmp_path) >= 3, driver)
+    victim, *_ = workers = workers_of(driver.pid)
+    assert len(workers) == 2
+    victim.kill()
+    when(lambda: len({*workers_of(driver.pid)} - {*workers}) == 1 and n_records(tmp_path) >= 8, driver)
+    left = workers_of(driver.pid)
+    killed(driver)
+    gone, alive = psutil.wait_procs(left, timeout=60)
+    assert (len(gone), alive) == (2, [])
+    made = n_records(tmp_path)
+    assert 8 <= made < 40
+    assert started(tmp_path, "runner.workers=2").wait(timeout=600) in {0, 1}
+    log = (tmp_path / "log").read_text()
+    assert "explanations made" in log
+    assert_same(tmp_path)

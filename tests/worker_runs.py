@@ -1,0 +1,80 @@
+"""Whole runs by several workers, and what they have to have in common with the run of one process."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+from pipeline import PROJECT, TINY, environment, records_of, run_script, shipped_root
+
+from misure.sweep.records import RecordStore
+
+MANY = [f"profile.triangle.n_samples.{method}=12" for method in ("prediction", "random_map", "sufficient_region")]
+RUN = [*TINY, "datasets=[triangle]", "only=table1", "runner.threads=1", "data_root=data", *MANY]
+"""About forty short turns of one network, which is trained first."""
+
+TIMES = {"seconds", "created"}
+
+
+@functools.cache
+def of_one_process() -> Path:
+    """Make a run of one process, and return its folder; once for all tests of a process."""
+    folder = Path(tempfile.mkdtemp())
+    shipped_root(folder / "data")
+    ended = run_script("reproduce.py", RUN, folder)
+    assert "explanations made" in ended.out, ended.err
+    return folder
+
+
+def started(folder: Path, *overrides: str) -> subprocess.Popen[str]:
+    """Start a run as a process group of its own, with its output in ``folder/log``."""
+    if not (folder / "data").exists():
+        shipped_root(folder / "data")
+    command = [sys.executable, str(PROJECT / "scripts" / "reproduce.py"), *RUN, *overrides]
+    with (folder / "log").open("a") as log:
+        return subprocess.Popen(
+            command, cwd=folder, env=environment(), stdout=log, stderr=log, text=True, start_new_session=True
+        )
+
+
+def when(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    """Wait until something holds while a process runs."""
+    while not condition():
+        assert process.poll() is None, Path(f"/proc/{process.pid}/cwd")
+        time.sleep(0.02)
+
+
+def n_records(folder: Path) -> int:
+    return sum(1 for _ in (folder / "outputs" / "records").rglob("*.jsonl"))
+
+
+def killed(process: subprocess.Popen[str]) -> None:
+    """Kill a process alone, and not what it has started."""
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def assert_same(folder: Path) -> None:
+    """Compare records and tables with those of one process: all but times, to the last bit."""
+    mine, reference = (_records(where) for where in (folder, of_one_process()))
+    pd.testing.assert_frame_equal(mine, reference, check_exact=True)
+    names = {path.name for path in (of_one_process() / "outputs" / "tables").glob("*.csv")}
+    assert len(names) > 5
+    for name in names:
+        tables = [pd.read_csv(where / "outputs" / "tables" / name) for where in (folder, of_one_process())]
+        untimed = [table.drop(columns=[c for c in table if "seconds" in c]) for table in tables]
+        pd.testing.assert_frame_equal(*untimed, check_exact=True, obj=name)
+    assert not list(RecordStore(folder / "outputs" / "records").folder.glob(".claims/*"))
+
+
+def _records(folder: Path) -> pd.DataFrame:
+    found = records_of(folder).drop(columns=[*TIMES])
+    return found.sort_values(["unit", "threshold"], ignore_index=True).sort_index(axis=1)
