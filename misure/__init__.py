@@ -7,17 +7,37 @@ Example:
     >>> explanation.plot().savefig("explanation.png")  # doctest: +SKIP
 """
 
-from misure.api import explain
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from misure.errors import MisureError
-from misure.explainers import EXPLAINERS
-from misure.explanation import Explanation, package_version
-from misure.models.compute import Compute
-from misure.models.loading import load_model
-from misure.models.wrapper import SegmentationModel
-from misure.progress import CancelledError, Progress
-from misure.target import EmptyTargetError, Target
+from misure.io.installed import package_version
+
+if TYPE_CHECKING:
+    from misure.api import explain
+    from misure.explainers import EXPLAINERS
+    from misure.explanation import Explanation
+    from misure.models.compute import Compute
+    from misure.models.loading import load_model
+    from misure.models.wrapper import SegmentationModel
+    from misure.progress import CancelledError, Progress
+    from misure.target import EmptyTargetError, Target
 
 __version__ = package_version()
+
+_WHERE = {
+    "EXPLAINERS": "explainers",
+    "CancelledError": "progress",
+    "Compute": "models.compute",
+    "EmptyTargetError": "target",
+    "Explanation": "explanation",
+    "Progress": "progress",
+    "SegmentationModel": "models.wrapper",
+    "Target": "target",
+    "explain": "api",
+    "load_model": "models.loading",
+}
+"""Modules of the names that need PyTorch: each is imported when its name is first asked for."""
 
 __all__ = [
     "EXPLAINERS",
@@ -33,3 +53,14 @@ __all__ = [
     "explain",
     "load_model",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"misure.{_WHERE[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

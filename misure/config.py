@@ -18,13 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from misure.errors import MisureError, did_you_mean
+from misure.io.installed import CONFIG_FOLDER
 from misure.models.compute import Compute
 from misure.validation import check_arguments
-
-_HERE = Path(__file__).resolve().parent
-_PACKED = _HERE / "_configs"
-CONFIG_FOLDER = str(_PACKED if _PACKED.is_dir() else _HERE.parent / "configs")
-"""Packed into the package where it is installed; beside it in a clone."""
 
 
 def build(node: DictConfig | Mapping[str, Any], **extra: Any) -> Any:
@@ -108,11 +104,6 @@ def compute_of(cfg: DictConfig) -> Compute:
     if not isinstance(compute, Compute):
         raise MisureError("runner.compute does not describe a Compute")
     return compute
-
-
-def config_groups() -> set[str]:
-    """Name the groups of configurations: the folders of ``configs``."""
-    return {path.name for path in Path(CONFIG_FOLDER).iterdir() if path.is_dir()}
 
 
 def overridden(overrides: Sequence[str]) -> set[str]:

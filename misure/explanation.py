@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from misure.errors import MisureError, UnwritableError
 from misure.io.atomic import partial_of, remove_abandoned
+from misure.io.installed import package_version
 from misure.metrics import Evaluation
 from misure.target import Target
 from misure.validation import check_arguments, path_of
@@ -25,14 +25,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SCHEMA_VERSION = 1
-
-
-def package_version() -> str:
-    """This package's version; ``"unknown"`` for a copy that was never installed."""
-    try:
-        return version("misure")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 Extra = Callable[[Path], Mapping[str, Any]]

@@ -13,7 +13,7 @@ from hypothesis import settings
 from oracles.toys import random_images
 from torch import Tensor
 
-from misure.config import CONFIG_FOLDER
+from misure.io.installed import CONFIG_FOLDER
 
 mpl.use("Agg")
 settings.register_profile("tests", deadline=None, max_examples=40, derandomize=True)

@@ -12,10 +12,11 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from pipeline import shipped_root
 
-from misure.config import CONFIG_FOLDER, build, compute_of, sweep_grid
+from misure.config import build, compute_of, sweep_grid
 from misure.datasets.triangle import TriangleDataset
 from misure.errors import MisureError
 from misure.explainers import EXPLAINERS, MSR, Explainer
+from misure.io.installed import CONFIG_FOLDER
 from misure.models.checkpoint import without_pretrained
 from misure.paper.extensions.readings import readings_of
 from misure.sweep.experiment import Experiment

@@ -12,9 +12,10 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 
 from misure.app.sharing import SharedNetwork
-from misure.config import CONFIG_FOLDER, build
+from misure.config import build
 from misure.errors import MisureError, did_you_mean
 from misure.explaining.network import NamedNetwork, named_network, trained_network
+from misure.io.installed import CONFIG_FOLDER
 from misure.io.reading import user_path
 from misure.models.compute import default_device
 from misure.models.loading import load_model

@@ -14,9 +14,9 @@ from hydra._internal.utils import get_args_parser
 from omegaconf import OmegaConf
 
 from misure.cli.quoting import ASSIGNMENT, PATHS, literal, quoted
-from misure.config import CONFIG_FOLDER, config_groups
 from misure.errors import MisureError, did_you_mean
 from misure.io.finding import ENDINGS
+from misure.io.installed import CONFIG_FOLDER, config_groups
 from misure.io.reading import user_path
 
 _PLAIN = {"explain": "image", "layers": "model"}

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from misure.cli.entry import FULL_ERROR, one_line
 from misure.errors import MisureError, did_you_mean
-from misure.explanation import package_version
+from misure.io.installed import package_version
 
 _COMMANDS = {
     "explain": "explain what a network segments in image files: misure explain photo.jpg --model ... --target dog",

@@ -22,8 +22,8 @@ from omegaconf.errors import OmegaConfBaseException
 from misure.cli.arguments import hydra_arguments
 from misure.cli.overrides import check_overrides
 from misure.cli.reads import READS
-from misure.config import CONFIG_FOLDER
 from misure.errors import MisureError
+from misure.io.installed import CONFIG_FOLDER
 from misure.sweep.keys import check_configuration
 
 _CHATTY_LOGGERS = ("pytorch_lightning", "fontTools", "matplotlib", "httpx")

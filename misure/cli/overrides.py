@@ -16,8 +16,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from misure.cli.reads import READS, Reads, covering
-from misure.config import CONFIG_FOLDER, config_groups, leaves, sweep_grid
+from misure.config import leaves, sweep_grid
 from misure.errors import MisureError, did_you_mean
+from misure.io.installed import CONFIG_FOLDER, config_groups
 from misure.sweep.keys import check_configuration
 
 _UNKNOWN = re.compile(r"Could not override '([^']+)'")

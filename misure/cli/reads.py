@@ -8,7 +8,8 @@ from itertools import chain
 
 from omegaconf import DictConfig, OmegaConf
 
-from misure.config import config_groups, sweep_grid
+from misure.config import sweep_grid
+from misure.io.installed import config_groups
 from misure.sweep.sweeps import chosen_sweeps, networks_of, of_experiments
 
 Variants = Callable[[DictConfig, Sequence[str]], Iterable[list[str]]]
@@ -67,7 +68,8 @@ def _samples(cfg: DictConfig) -> list[str]:
 
 
 def _run(cfg: DictConfig) -> list[str]:
-    counts = ("saved_maps", "stability_samples", "sanity_samples", "curve_samples")
+    counts = ["saved_maps", "stability_samples", "sanity_samples", "curve_samples"]
+    counts += ["n_samples", "sweep_samples"] if cfg.n_samples is None else []
     changes = ("explainer", "reading", "readings", "input_noise", "intervention")
     amounts = ("n_samples", "after", "runner.images_per_step")
     workers = ("executor", "workers", "seconds_a_task", "threads")

@@ -18,9 +18,9 @@ import psutil
 import torch
 
 from misure.errors import MisureError, without_folders
-from misure.explanation import package_version
 from misure.io.atomic import write_atomically
 from misure.io.download import file_digest
+from misure.io.installed import package_version
 from misure.models.checkpoint import read_info
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from misure.config import build, compute_of, setup_name
 from misure.datasets.base import SegmentationDataset, Stage
 from misure.errors import MisureError
 from misure.evaluation.volumes import VolumeDataset, score_volumes
-from misure.explanation import package_version
 from misure.io.atomic import safe_name
+from misure.io.installed import package_version
 from misure.io.locks import alone
 from misure.models.checkpoint import (
     CheckpointInfo,

@@ -12,8 +12,9 @@ from typing import cast
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from misure.config import composed, config_groups, overridden, sweep_grid
+from misure.config import composed, overridden, sweep_grid
 from misure.errors import MisureError, did_you_mean
+from misure.io.installed import config_groups
 from misure.sweep.experiment import Experiment
 from misure.sweep.keys import check_configuration
 

@@ -13,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from misure.cli.arguments import hydra_arguments
 from misure.cli.quoting import quoted
-from misure.config import CONFIG_FOLDER
 from misure.errors import MisureError
+from misure.io.installed import CONFIG_FOLDER
 
 ODD_NAMES = [
     *(

@@ -13,8 +13,8 @@ from pipeline import PROJECT, TINY, run_script, shipped_root
 
 from misure.cli.overrides import check_overrides, reaches
 from misure.cli.reads import READS
-from misure.config import CONFIG_FOLDER, config_groups
 from misure.errors import MisureError
+from misure.io.installed import CONFIG_FOLDER, config_groups
 
 CONFIGS = {"tables": "reproduce", "scaling": "bench", "operations": "run", "layers": "explain"}
 """Configurations of the entry points that have none of their own name."""
@@ -70,7 +70,7 @@ def test_what_changes_nothing_is_refused_with_what_does(command, named):
         "run dataset=coco resize=native blanking=black",
         "run hydra.verbose=true explainer.tau=0.8",
         "run dataset=synapse model=transunet stand_in=true explainer=msr",
-        "run profile=quick precision=32 runner.batch_size=2 plan_only=true",
+        "run profile=quick precision=32 runner.batch_size=2 profile.triangle.n_samples.msr=7 plan_only=true",
         "train profile=paper logger=wandb seed=3 runner.loaders=2",
         "reproduce profile.coco.rise_masks=3 profile.coco.scenes.size=64",
         "reproduce only=table1 lr=0.5 data_root=none",

@@ -17,11 +17,11 @@ from sweep_runs import experiment, make_runner
 from torch import Tensor
 
 from misure.api import explain
-from misure.config import CONFIG_FOLDER
 from misure.errors import MisureError
 from misure.evaluation.curves import SMALLEST_RATIO, explanation_curves, is_plain
 from misure.explainers import MSR, RISE, PredictionMap, SegGradCAM
 from misure.explanation import Explanation
+from misure.io.installed import CONFIG_FOLDER
 from misure.metrics import Blanking, Evaluation
 from misure.models.compute import Compute
 from misure.models.wrapper import SegmentationModel, frozen

@@ -12,10 +12,10 @@ from image_files import Bright, bright_square, write_png
 from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
 
-from misure.config import CONFIG_FOLDER
 from misure.errors import MisureError
 from misure.explaining.request import Request
 from misure.explaining.work import explain_files
+from misure.io.installed import CONFIG_FOLDER
 from misure.models.wrapper import SegmentationModel
 
 KEYS = [key for key in OmegaConf.load(Path(CONFIG_FOLDER, "explain.yaml")) if key not in {"defaults", "hydra"}]

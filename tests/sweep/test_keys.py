@@ -11,8 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from misure.cli.overrides import check_overrides
 from misure.cli.reads import READS
-from misure.config import CONFIG_FOLDER, leaves
+from misure.config import leaves
 from misure.errors import MisureError
+from misure.io.installed import CONFIG_FOLDER
 from misure.sweep.keys import called, check_configuration
 
 NOT_A_NUMBER = {"text": "abc", "nan": math.nan, "list": [], "dict": {}, "null": None, "true": True}

@@ -13,8 +13,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from pipeline import PROJECT, run_script
 
-from misure.config import CONFIG_FOLDER
 from misure.errors import MisureError
+from misure.io.installed import CONFIG_FOLDER
 from misure.sweep import records as module
 from misure.sweep import shelves
 from misure.sweep.experiment import Experiment

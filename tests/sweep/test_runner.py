@@ -231,7 +231,7 @@ import sys
 from pathlib import Path
 import torch
 from hydra import initialize_config_dir
-from misure.config import CONFIG_FOLDER
+from misure.io.installed import CONFIG_FOLDER
 from sweep_runs import experiment, make_runner
 
 torch.set_num_threads(1)

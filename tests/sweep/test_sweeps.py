@@ -8,8 +8,8 @@ import pytest
 from hydra import compose
 from pipeline import PROJECT
 
-from misure.config import CONFIG_FOLDER
 from misure.errors import MisureError
+from misure.io.installed import CONFIG_FOLDER
 from misure.sweep.sweeps import chosen_sweeps, networks_of
 
 SWEEPS = {path.stem for path in Path(CONFIG_FOLDER, "sweep").glob("*.yaml")}

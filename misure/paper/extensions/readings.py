@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 from omegaconf import OmegaConf
 
-from misure.config import CONFIG_FOLDER, split_values
+from misure.config import split_values
 from misure.explainers import EXPLAINERS
+from misure.io.installed import CONFIG_FOLDER
 from misure.paper.extensions.paired import KEY
 from misure.paper.published import Pair
 from misure.paper.query import at_threshold, select
