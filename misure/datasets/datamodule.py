@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import pytorch_lightning as pl
-from torch.utils.data import DataLoader, Dataset, Sampler, Subset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, Subset
 
 from misure.datasets.base import SegmentationDataset, Stage
 from misure.randomness import permutation
@@ -42,6 +42,25 @@ class KeyedSampler(Sampler[int]):
             yield passes[number][rank]
 
 
+class PartOfBatches(BatchSampler):
+    """The part of every batch that one of several devices takes; together they take each image of it once.
+
+    Args:
+        sampler: The order of all images.
+        batch_size: Images of a whole batch, a multiple of ``devices``.
+        device: Which one, from 0.
+        devices: How many.
+    """
+
+    def __init__(self, sampler: Sampler[int], batch_size: int, device: int, devices: int) -> None:
+        super().__init__(sampler, batch_size, drop_last=True)
+        self.part = slice(device, None, devices)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in super().__iter__():
+            yield batch[self.part]
+
+
 class SegmentationData(pl.LightningDataModule):
     """Training and validation images of one dataset.
 
@@ -49,11 +68,11 @@ class SegmentationData(pl.LightningDataModule):
         train: Training images.
         curriculum: Easier or cheaper images for the first parts of the budget, in order.
         val: Validation images.
-        batch_size: Images per training step.
+        batch_size: Images per training step, of all devices together.
         samples_per_epoch: See :class:`KeyedSampler`.
         validation_samples: How many validation images are used while training.
         seed: Key of the training order.
-        workers: Data-loading processes.
+        loaders: Data-loading processes of each device.
     """
 
     def __init__(
@@ -65,7 +84,7 @@ class SegmentationData(pl.LightningDataModule):
         samples_per_epoch: int,
         validation_samples: int,
         seed: int = 0,
-        workers: int = 0,
+        loaders: int = 0,
         curriculum: Sequence[Stage] = (),
     ) -> None:
         super().__init__()
@@ -75,7 +94,7 @@ class SegmentationData(pl.LightningDataModule):
         self.samples_per_epoch = samples_per_epoch
         self.validation_samples = validation_samples
         self.seed = seed
-        self.workers = workers
+        self.loaders = loaders
         self.curriculum = tuple(curriculum)
         self.progress = 0.0
 
@@ -83,21 +102,31 @@ class SegmentationData(pl.LightningDataModule):
         """Batches in keyed order, from the stage the budget has reached."""
         dataset = next((stage.dataset for stage in self.curriculum if self.progress < stage.until), self.train)
         sampler = KeyedSampler(len(dataset), self.samples_per_epoch, self.seed)
-        return DataLoader(
-            cast("Dataset[dict[str, Any]]", dataset),
-            self.batch_size,
-            sampler=sampler,
-            drop_last=True,
-            **self._loading,
-        )
+        batches = PartOfBatches(sampler, self.batch_size, *self._device)
+        return DataLoader(cast("Dataset[dict[str, Any]]", dataset), batch_sampler=batches, **self._loading)
+
+    @property
+    def validated(self) -> int:
+        """How many images are used for a validation."""
+        return min(self.validation_samples, len(self.val))
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """Validation images at even distances, so that they come from every volume."""
-        count = min(self.validation_samples, len(self.val))
-        chosen = [i * len(self.val) // count for i in range(count)]
+        """Validation images at even distances, so that they come from every volume.
+
+        Of several devices each takes equally many, in turns, so that they stay in step: the first images come again
+        after the last.
+        """
+        device, devices = self._device
+        turns = range(device, -(-self.validated // devices) * devices, devices)
+        chosen = [i % self.validated * len(self.val) // self.validated for i in turns]
         images = Subset(cast("Dataset[dict[str, Any]]", self.val), chosen)
-        return DataLoader(images, max(self.batch_size, 4), **self._loading)
+        return DataLoader(images, max(self.batch_size // devices, 4), **self._loading)
+
+    @property
+    def _device(self) -> tuple[int, int]:
+        """Which device this is, and of how many."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     @property
     def _loading(self) -> dict[str, Any]:
-        return {"num_workers": self.workers, "persistent_workers": self.workers > 0}
+        return {"num_workers": self.loaders, "persistent_workers": self.loaders > 0}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from misure.errors import MisureError
+from misure.training.processes import summed
 from misure.validation import Between, Count, OneOf, Weight, Whole, check_fields
 
 _MOMENTUM = 0.9
@@ -24,12 +25,23 @@ MINUTES = Between(1e-6, math.inf)
 """Time limits."""
 
 
+class _Devices(Whole):
+    """Numbers of devices, or all that there are."""
+
+    def __contains__(self, value: object) -> bool:
+        return value == "auto" or super().__contains__(value)
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} or auto"
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """A training recipe.
+    """A training recipe. What it trains does not depend on the number of devices, but for rounding and dropout.
 
     Attributes:
-        batch_size: Images per step.
+        batch_size: Images per step, of all devices together: each takes an equal part of them. Batch normalisation and
+            the loss are of the whole batch (a Dice loss is not the mean of those of its parts).
         lr: Peak learning rate.
         lr_batch_size: Batch size that ``lr`` is meant for, other sizes scale it linearly; 0 uses ``lr`` as it is.
         optimiser: ``"adamw"``, or ``"sgd"`` with momentum 0.9.
@@ -47,7 +59,11 @@ class Recipe:
         precision: As in :class:`misure.models.compute.Compute`.
         allow_tf32: Likewise.
         seed: Key of initialisation and order.
-        workers: Data-loading processes.
+        loaders: Data-loading processes of each device.
+        devices: GPUs of this machine (processes, on a CPU) that train together, begun and ended by the training itself;
+            ``"auto"`` takes as many GPUs as there are and divide the batch.
+        strategy: What joins several devices, as Lightning calls it; ``"auto"`` is ``"ddp"``. Its other names either
+            begin processes in other ways (``ddp_spawn``) or split networks larger than these (``fsdp``).
     """
 
     batch_size: Count = 4
@@ -67,7 +83,9 @@ class Recipe:
     precision: Annotated[str | int, PRECISION] = "auto"
     allow_tf32: bool = False
     seed: Annotated[int, Whole(0)] = 0
-    workers: Annotated[int, Whole(0, 1024)] = 0
+    loaders: Annotated[int, Whole(0, 1024)] = 0
+    devices: Annotated[int | str, _Devices(1, 1024)] = 1
+    strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true"] = "auto"
 
     def __post_init__(self) -> None:
         check_fields(self, {name: f"training.{name}" for name in self.__dataclass_fields__})
@@ -76,6 +94,11 @@ class Recipe:
             raise MisureError(
                 f"training.samples_per_epoch={self.samples_per_epoch} is less than one batch "
                 f"(training.batch_size={self.batch_size}): raise it, or take smaller batches"
+            )
+        if isinstance(self.devices, int) and self.batch_size % self.devices:
+            raise MisureError(
+                f"training.devices={self.devices} cannot share batches of {self.batch_size} images equally: "
+                "let training.batch_size be a multiple of it"
             )
 
     @property
@@ -117,11 +140,13 @@ def squared_dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
 
 
 def _sums(logits: Tensor, masks: Tensor, power: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums over batch and pixels of probability x truth, probability ** power and truth, by class."""
+    """Sums over the whole batch and pixels of probability x truth, probability ** power and truth, by class."""
     probabilities = logits.float().softmax(1)
     truth = one_hot(masks, logits.shape[1]).movedim(-1, 1).to(probabilities.dtype)
     axes = (0, *range(2, logits.ndim))
-    return (probabilities * truth).sum(axes), probabilities.pow(power).sum(axes), truth.sum(axes)
+    sums = (probabilities * truth).sum(axes), probabilities.pow(power).sum(axes), truth.sum(axes)
+    overlap, sizes, true_sizes = summed(torch.stack(sums))
+    return overlap, sizes, true_sizes
 
 
 def _adamw(parameters: Iterable[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:

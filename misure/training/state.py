@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 STATE = "last.ckpt"
 """Name of the file in a training's folder of state."""
 
-_MAY_CHANGE = {"max_minutes", "max_epochs", "workers", "precision"}
+_MAY_CHANGE = {"max_minutes", "max_epochs", "loaders", "devices", "strategy", "precision"}
 """What a session may set otherwise than the one it goes on from; of precisions see :func:`resumable`."""
 
 _MADE_BY_TRAINING = {"metrics", "training", "versions", "weights", "initial_weights", "format_version"}

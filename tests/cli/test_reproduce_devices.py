@@ -34,7 +34,8 @@ from misure.models.wrapper import SegmentationModel, frozen
 from misure.sweep.interventions import Intervention, Interventions, other_class
 from misure.sweep.predictions import predict_all
 from misure.target import predicted_classes
-from misure.training.module import SegmentationTask, train
+from misure.training.module import train
+from misure.training.task import SegmentationTask
 
 FEW = {
     name: {**given, **({"n_iterations": 3} if "n_iterations" in given else {})} for name, given in PARAMETERS.items()

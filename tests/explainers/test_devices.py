@@ -21,7 +21,7 @@ from misure.models.compute import tf32
 from misure.models.wrapper import SegmentationModel
 from misure.target import Target, TargetBatch
 from misure.training.config import LOSSES, OPTIMISERS, Recipe
-from misure.training.module import image_dice
+from misure.training.task import image_dice
 
 HALF = torch.arange(17).expand(13, 17) < 9
 """A region on the CPU, as a user's own drawing may be."""

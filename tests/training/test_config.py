@@ -87,7 +87,14 @@ def test_optimisers_take_the_recipes_numbers(name):
     assert group.get("momentum", 0.9) == 0.9
 
 
-@pytest.mark.parametrize("key", ["optimiser", "schedule", "loss"])
+@pytest.mark.parametrize("key", ["optimiser", "schedule", "loss", "strategy"])
 def test_an_unknown_choice_is_named(key):
     with pytest.raises(MisureError, match=f"training.{key}=magic is not known: choose"):
         Recipe(**{key: "magic"})
+
+
+@pytest.mark.parametrize("devices", [0, -1, 3, "two", 1.5, True])
+def test_devices_share_batches_equally(devices):
+    with pytest.raises(MisureError, match=f"training.devices={devices}"):
+        Recipe(batch_size=4, devices=devices)
+    assert [Recipe(batch_size=4, devices=n).devices for n in (1, 2, 4, "auto")] == [1, 2, 4, "auto"]

@@ -24,8 +24,10 @@ from misure.datasets.triangle import TriangleDataset, TriangleLayout
 from misure.errors import MisureError
 from misure.models.checkpoint import CheckpointInfo, read_info
 from misure.training import module as training
+from misure.training import task
 from misure.training.config import OPTIMISERS, Recipe
-from misure.training.module import image_dice, train
+from misure.training.module import train
+from misure.training.task import image_dice
 
 INFO = CheckpointInfo("toy", {}, None, ("background", "triangle"), 1, {}, {}, {}, {})
 RECIPE = Recipe(
@@ -215,7 +217,7 @@ class Watching(nn.Sequential):
 
 def test_a_time_budget_ends_training(root, tmp_path, monkeypatch):
     every_look_takes_six_seconds = count(6.0, 6.0).__next__
-    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=every_look_takes_six_seconds))
+    monkeypatch.setattr(task, "time", SimpleNamespace(monotonic=every_look_takes_six_seconds))
     recipe = replace(RECIPE, max_minutes=0.75, max_epochs=1000)
     network = Watching(*toy_network())
     info = run(root, tmp_path / "toy.safetensors", recipe, network)

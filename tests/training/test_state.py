@@ -97,7 +97,7 @@ def test_another_training_is_told_and_begun_anew(begun, root, tmp_path, name):
         ({}, STEPS - SAVED),
         ({"max_epochs": 5}, STEPS - SAVED + 5),
         ({"max_epochs": 1}, 0),
-        ({"max_epochs": 2, "max_minutes": 7.0, "workers": 1, "precision": "auto"}, 5),
+        ({"max_epochs": 2, "max_minutes": 7.0, "loaders": 1, "precision": "auto"}, 5),
     ],
 )
 def test_what_may_change_between_sessions_goes_on(begun, root, tmp_path, changes, steps):
