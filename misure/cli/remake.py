@@ -26,8 +26,7 @@ def write_outputs(cfg: DictConfig) -> None:
     outputs, profile = Path(cfg.outputs), cfg.profile.name
     store, journal = RecordStore(outputs / "records"), Journal(outputs)
     if cfg.plan_only:
-        count = sum(1 for _ in store.folder.rglob("*.jsonl"))
-        print(f"plan: tables, figures, claims and report from {count} records of all profiles, into {outputs}/")
+        print(f"plan: tables, figures, claims and report from {store.count()} records of all profiles, into {outputs}/")
         return
     with journal.stage(profile, "tables and figures"):
         stored, damaged = store.load_and_tell()

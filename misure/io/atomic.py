@@ -21,6 +21,9 @@ from misure.errors import UnwritableError, brief
 PARTIAL = ".part"
 """Ending of what is not written to its end, so that no reader's pattern matches what a kill leaves."""
 
+DAMAGED = ".damaged"
+"""Ending of what could not be read and was put aside."""
+
 _OWNED = re.compile(r"\.([0-9a-f]{8})-(\d+)-(\w*)-[0-9a-f]*\.part")
 """What tells in a partial file's name who writes it: machine, process, when the process began, and a token."""
 

@@ -14,10 +14,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from misure.errors import MisureError
-from misure.io.atomic import safe_name
+from misure.io.atomic import DAMAGED, safe_name
 from misure.io.reading import check_size, reading
 from misure.paper.query import SAMPLE, select
-from misure.sweep.records import DAMAGED
 
 _SAME_RUN = (*SAMPLE, "explainer", "threshold", "dataset_fingerprint", "weights", "profile", "precision")
 """With the parameters, what has to be equal for two units to differ in one thing alone."""
@@ -54,7 +53,7 @@ def saved_arrays(folder: Path, unit: str, prefixes: tuple[str, ...] = ("",)) -> 
     """Load the arrays of a unit whose names begin with one of the prefixes, and no others; none if it has no file.
 
     A damaged file is named in a warning and put aside, under a name that ends in
-    :data:`misure.sweep.records.DAMAGED`, so that it counts as
+    :data:`misure.io.atomic.DAMAGED`, so that it counts as
     not saved and the next run makes it anew.
     """
     path = folder / f"{safe_name(unit)}.npz"

@@ -9,34 +9,37 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import warnings
 import zipfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from misure.errors import MisureError, some, without_folders
-from misure.io.atomic import safe_name, write_atomically
+from misure.io.atomic import DAMAGED, safe_name, write_atomically
+from misure.io.listing import Stamp, listing, stamp_of
 from misure.io.locks import Lock
 from misure.sweep.journal import CannotWriteError, Journal
 from misure.sweep.schema import check_record
-from misure.sweep.shelves import Found, Shelf, Stamp, listing, read_record, stamp_of
+from misure.sweep.shelves import COMPACTED, Found, Shelf
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _HINT = " (outputs=<another folder>); records written so far are intact"
 
-DAMAGED = ".damaged"
-"""Ending of maps that could not be read and were put aside."""
-
 _CLAIMS = ".claims"
 _MAPS = ".npz"
+_WORTH_COMPACTING = 250
+"""Records: reading fewer takes a tenth of a second, and a compaction writes all that a method has on a setup anew."""
+
 _MOST_NAMED = 20
 
 _ADDED_ATTRIBUTES = {"intervention": "", "precision": "32"}
@@ -158,7 +161,7 @@ class RecordStore:
             unit: An explanation.
             maps_in: A profile that saves its maps: a record of this profile whose maps are lost counts as none.
         """
-        return self._outcome(unit, self._shelf(unit).find_one(unit.id), maps_in, stamp_of(self.maps_path(unit)))
+        return self._outcome(unit, self._shelf(unit).find_one(unit.id), maps_in, {unit.id: self.maps_path(unit)})
 
     def outcomes(self, units: Sequence[tuple[Unit, str]]) -> list[Outcome]:
         """Return how many units ended: each folder is listed once, and only what is new or changed is opened.
@@ -171,12 +174,15 @@ class RecordStore:
             wanted[self._shelf(unit)].append(unit.id)
         found = {unit: known for shelf, ids in wanted.items() for unit, known in shelf.find(ids).items()}
         maps = listing(self.maps_folder, _MAPS) if any(maps_in for _, maps_in in units) else {}
-        return [self._outcome(unit, found.get(unit.id), maps_in, maps.get(unit.id)) for unit, maps_in in units]
+        return [self._outcome(unit, found.get(unit.id), maps_in, maps) for unit, maps_in in units]
 
-    def _outcome(self, unit: Unit, found: Found | None, maps_in: str, maps: Stamp | None) -> Outcome:
+    def _outcome(
+        self, unit: Unit, found: Found | None, maps_in: str, maps: Mapping[str, Path | os.DirEntry[str]]
+    ) -> Outcome:
         if not found or found.precision not in {None, unit.precision}:  # records once did not tell precisions apart
             return Outcome()
-        lost = found.status == "done" and found.profile == maps_in and not self._are_maps(unit.id, maps)
+        saved = found.status == "done" and found.profile == maps_in
+        lost = saved and not self._are_maps(unit.id, stamp_of(maps.get(unit.id)))
         return Outcome() if lost else Outcome(found.status, found.reason, found.profile)
 
     def _are_maps(self, unit: str, stamp: Stamp | None) -> bool:
@@ -234,14 +240,47 @@ class RecordStore:
 
         rows: list[dict[str, Any]] = []
         damaged: dict[str, str] = {}
-        for path in sorted(self.folder.rglob("*.jsonl")):
-            try:
-                rows.extend(read_record(path))
-            except MisureError as error:
-                damaged[f"record {path.relative_to(self.folder)}"] = without_folders(str(error))
+        for shelf in self._all_shelves():
+            records, wrong = shelf.read()
+            rows.extend(chain.from_iterable(records.values()))
+            for path, reason in sorted(wrong.items()):
+                damaged[f"record {path.relative_to(self.folder)}"] = without_folders(reason)
         if damaged:
             warnings.warn(f"damaged records are left out: {some([*damaged.values()], _MOST_NAMED)}", stacklevel=3)
         return pd.DataFrame(rows), damaged
+
+    def count(self) -> int:
+        """Return how many records there are, whole or damaged."""
+        return sum(shelf.count() for shelf in self._all_shelves())
+
+    def compact(self, worth: int = _WORTH_COMPACTING) -> int:
+        """Move finished records into one compressed file a method and setup, unless another process does that now.
+
+        Args:
+            worth: Records of a method and setup that are not compacted yet; fewer stay as they are.
+
+        Returns:
+            How many were moved. Where that is not possible, a warning says why, and they stay as they are.
+        """
+        lock = Lock(self.folder / _CLAIMS / "compaction")
+        try:
+            if not self.folder.is_dir() or not lock.take():
+                return 0
+            shelves = [shelf for shelf in self._all_shelves() if shelf.folder.parent.parent == self.folder]
+            return sum(shelf.compact(worth, hint=_HINT) for shelf in shelves)
+        except MisureError as error:
+            warnings.warn(f"records are not compacted: {error}", stacklevel=2)
+            return 0
+        finally:
+            lock.release()
+
+    def _all_shelves(self) -> list[Shelf]:
+        """Find what holds records, at any depth; a folder may be gone, and its compacted file be left."""
+        folders = set[Path]()
+        for place, _, names in os.walk(self.folder):
+            compacted = [name.removesuffix(COMPACTED) for name in names if name.endswith(COMPACTED)]
+            folders |= {Path(place), *(Path(place, name) for name in compacted)}
+        return [Shelf(folder) for folder in sorted(folders)]
 
 
 def _unlike(usual: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,9 +31,9 @@ class _Kind(NamedTuple):
 
 def _number(low: float = -_LARGEST, high: float = _LARGEST, *, whole: bool = False) -> _Kind:
     def fits(value: Any) -> bool:
-        if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
+        if type(value) is not float and (not isinstance(value, int | float) or isinstance(value, bool)):
             return False
-        return not whole or value == int(value)
+        return low <= value <= high and (not whole or value == int(value))
 
     limits = f" from {low:g}" + (f" to {high:g}" if high < _LARGEST / 2 else " on") if low > -_LARGEST else ""
     return _Kind(f"a {'whole ' if whole else ''}number{limits}", fits)
@@ -127,6 +127,14 @@ _OTHERS = {
 
 _DONE = _ALWAYS | _IF_DONE
 _COLUMNS = _DONE | _OTHERS
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
+
+
+decoded: Callable[[str], Any] = json.JSONDecoder(parse_constant=_refuse).decode
+"""Reads a line as JSON proper, without NaN and infinities."""
 
 
 def check_record(unit: str, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from pipeline import PROJECT
 from sweep_runs import EMPTY, Images, experiment, make_runner, plain
 
+from misure.io.atomic import DAMAGED
 from misure.paper.profiles import serving
 from misure.sweep import runner as module
 from misure.sweep.plan import outlooks_of
-from misure.sweep.records import DAMAGED, Outcome, RecordStore
+from misure.sweep.records import Outcome, RecordStore
 from misure.sweep.runner import Runner, images_per_step, rounds
 from misure.sweep.turns import Tally
 

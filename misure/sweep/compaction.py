@@ -1,0 +1,112 @@
+"""A compacted file: many records as JSON lines under gzip, some hundreds at a time, so that damage stays local."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+
+from misure.errors import MisureError, brief
+from misure.io.atomic import write_atomically
+from misure.io.listing import Stamp, stamp_of
+from misure.io.reading import check_size, reading
+from misure.sweep.schema import check_record, decoded
+
+Records = dict[str, list[dict[str, Any]]]
+"""The lines of records, by unit."""
+
+_MOST_PACKED, _MOST_UNPACKED = 500_000_000, 2_000_000_000
+_TOGETHER = 500
+"""Records in one member of the gzip file, each of which has its own checksum."""
+
+_MEMBER = b"\x1f\x8b\x08"
+"""Bytes that a member begins with."""
+
+_ADVICE = "the others count as absent, so that a run makes them anew"
+
+
+def read_compacted(path: Path) -> tuple[Records, dict[str, str]]:
+    """Read a compacted file as far as it is whole.
+
+    Args:
+        path: The file; where there is none, there are no records.
+
+    Returns:
+        Records, and what is wrong with others by their unit; with the file itself under an empty one.
+    """
+    records, damaged = Records(), dict[str, str]()
+    try:
+        with reading(path, "its records count as absent, so that a run makes them anew"):
+            if not path.exists():
+                return records, damaged
+            if not path.is_file():  # reading a pipe would never end
+                raise ValueError("it is no file")
+            check_size(path, path.stat().st_size, _MOST_PACKED)
+            for member in _members(path.read_bytes()):
+                records |= member or {}
+                if member is None:
+                    damaged[""] = ""
+    except MisureError as error:
+        return Records(), {"": str(error)}
+    for unit, rows in records.items():
+        try:
+            check_record(unit, rows)
+        except (ValueError, TypeError) as error:
+            damaged[unit] = f"{path}: the record of {unit} is none ({brief(error)}): a run makes it anew"
+    if "" in damaged:
+        damaged[""] = f"{path} is damaged, {len(records)} records of it could be read: {_ADVICE}"
+    return {unit: rows for unit, rows in records.items() if unit not in damaged}, damaged
+
+
+def _members(packed: bytes) -> Iterator[Records | None]:
+    """Yield what the members of a gzip file hold, and None for anything else in it."""
+    start, room = 0, _MOST_UNPACKED
+    while 0 <= start < len(packed):
+        member = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        try:
+            text = member.decompress(memoryview(packed)[start:], room)
+            room -= len(text)
+            if not member.eof:
+                raise EOFError  # noqa: TRY301
+            rows = [decoded(line) for line in text.decode().split("\n") if line]
+            yield {unit: [*own] for unit, own in groupby(rows, key=lambda row: str(row["unit"]))}
+            start = len(packed) - len(member.unused_data)
+        except (zlib.error, EOFError, ValueError, TypeError, KeyError, RecursionError):
+            yield None
+            start = packed.find(_MEMBER, start + 1)
+        if room <= 0:
+            raise ValueError(f"it unpacks to more than the {_MOST_UNPACKED / 1e9:g} GB that are read")
+
+
+def write_compacted(
+    path: Path, records: Mapping[str, list[dict[str, Any]]], before: Stamp | None, *, hint: str = ""
+) -> None:
+    """Write records into one file, whole or not at all, and read it back before it takes its place.
+
+    Args:
+        path: The file.
+        records: All that it holds from then on.
+        before: The file that it takes the place of, as it was when its records were read.
+        hint: Added to an error's advice.
+
+    Raises:
+        MisureError: If the place cannot be written, what was written is not read as it was, or another process wrote
+            the file meanwhile, where locks do not work.
+    """
+
+    def write(partial: Path) -> None:
+        with partial.open("wb") as stream:
+            units = iter(records)
+            while some := [*islice(units, _TOGETHER)]:
+                lines = "".join(json.dumps(row, allow_nan=False) + "\n" for unit in some for row in records[unit])
+                stream.write(gzip.compress(lines.encode(), compresslevel=6, mtime=0))
+        if read_compacted(partial) != (records, {}):
+            raise OSError("what was written is read otherwise")
+        if stamp_of(path) != before:
+            raise OSError("another process has written it meanwhile")
+
+    write_atomically(path, write, hint=hint)
