@@ -45,10 +45,15 @@ def started(folder: Path, *overrides: str) -> subprocess.Popen[str]:
         )
 
 
-def when(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+def log_of(folder: Path) -> str:
+    """What runs in a folder have printed, without the bars."""
+    return "\n".join(line for line in (folder / "log").read_text().splitlines() if "%|" not in line)
+
+
+def when(condition: Callable[[], object], process: subprocess.Popen[str], folder: Path) -> None:
     """Wait until something holds while a process runs."""
     while not condition():
-        assert process.poll() is None, Path(f"/proc/{process.pid}/cwd")
+        assert process.poll() is None, log_of(folder)
         time.sleep(0.02)
 
 

@@ -79,12 +79,13 @@ class Recorder:
         store: Where records go.
         setup: What is explained.
         counts: What became of the samples.
+        interventions: Keeps changed networks.
     """
 
     store: RecordStore
     setup: Setup
     counts: RunCounts = field(default_factory=RunCounts)
-    _interventions: Interventions = field(default_factory=Interventions, init=False, repr=False)
+    interventions: Interventions = field(default_factory=Interventions, repr=False)
 
     def unit(self, experiment: Experiment, sample: Sample) -> Unit:
         """The identity of one sample's explanation."""
@@ -115,7 +116,7 @@ class Recorder:
         targets = [target for _, _, target, _ in chosen]
         reason, explanations = "", list[Explanation]()
         try:
-            model, explainer = self._interventions.apply(
+            model, explainer = self.interventions.apply(
                 experiment.intervention, self.setup.model, experiment.explainer, images, experiment.cfg.seed
             )
             explanations = explainer.explain(model, images, targets, experiment.compute)

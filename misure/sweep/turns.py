@@ -6,7 +6,7 @@ import copy
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -111,9 +111,8 @@ def explain_turns(
         CannotWriteError: If records cannot be written.
         MisureError: If the setup is not the same here.
     """
-    recorder = (recorder_of or at_work)(ready)
     tally, started = Tally(), time.monotonic()
-    recorder.counts = tally.counts
+    recorder = replace((recorder_of or at_work)(ready), counts=tally.counts)
     for turn in turns:
         if time.time() > deadline:
             tally.counts.left += len(turn.ranks)

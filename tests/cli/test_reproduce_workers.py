@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import psutil
-from worker_runs import assert_same, killed, n_records, started, when
+from worker_runs import assert_same, killed, log_of, n_records, started, when
 
 
 def workers_of(pid: int) -> list[psutil.Process]:
@@ -14,11 +14,11 @@ def workers_of(pid: int) -> list[psutil.Process]:
 
 def test_two_processes_of_which_one_is_killed_and_then_the_driver_make_the_tables_of_one(tmp_path):
     driver = started(tmp_path, "runner.workers=2")
-    when(lambda: n_records(tmp_path) >= 3, driver)
+    when(lambda: n_records(tmp_path) >= 3, driver, tmp_path)
     victim, *_ = workers = workers_of(driver.pid)
     assert len(workers) == 2
     victim.kill()
-    when(lambda: len({*workers_of(driver.pid)} - {*workers}) == 1 and n_records(tmp_path) >= 8, driver)
+    when(lambda: len({*workers_of(driver.pid)} - {*workers}) == 1 and n_records(tmp_path) >= 8, driver, tmp_path)
     left = workers_of(driver.pid)
     killed(driver)
     gone, alive = psutil.wait_procs(left, timeout=60)
@@ -26,6 +26,5 @@ def test_two_processes_of_which_one_is_killed_and_then_the_driver_make_the_table
     made = n_records(tmp_path)
     assert 8 <= made < 40
     assert started(tmp_path, "runner.workers=2").wait(timeout=600) in {0, 1}
-    log = (tmp_path / "log").read_text()
-    assert "explanations made" in log
+    assert "explanations made" in log_of(tmp_path)
     assert_same(tmp_path)

@@ -1,0 +1,139 @@
+"""Workers: calls in processes of their own, and what the driver does about those that end."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from functools import partial
+from multiprocessing import Pipe
+
+import psutil
+import pytest
+import torch
+from forked import forked
+from hydra import compose
+from sweep_runs import EMPTY, PACE, experiment, make_runner, plain
+from worker_calls import GUILTY, Deadly, end, explain, refuse, share_of_the_machine
+
+from misure.errors import MisureError
+from misure.sweep import runner as module
+from misure.sweep.executors import Crew, InThisProcess, LocalProcesses, crew_of
+from misure.sweep.journal import CannotWriteError
+from misure.sweep.runner import Runner
+
+pytestmark = pytest.mark.usefixtures("hydra")
+
+
+def test_processes_share_the_machine_and_one_that_ends_takes_its_own_call_with_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,MIG-7")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with LocalProcesses(2) as executor:
+        ends, *others = [executor.submit(call) for call in (end, *[share_of_the_machine] * 3)]
+        told = [future.result() for future in others]
+        with pytest.raises(BrokenProcessPool):
+            ends.result()
+        told.append(executor.submit(share_of_the_machine).result())
+        with pytest.raises(CannotWriteError, match="cannot write here"):
+            executor.submit(refuse).result()
+    pids, threads, devices = (set(column) for column in zip(*told, strict=True))
+    assert os.getpid() not in pids
+    assert threads == {max(1, (os.cpu_count() or 1) // 2)}
+    assert devices <= {"4", "5"}
+    alive = psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=60)[1]
+    assert alive == []
+
+
+class Forking(Executor):
+    """Runs each call in a process of its own, which is there at once."""
+
+    def submit(self, fn, /, *args):
+        future: Future = Future()
+        receiver, sender = Pipe(duplex=False)
+        with forked(lambda: sender.send(fn(*args))):
+            sender.close()
+            try:
+                future.set_result(receiver.recv())
+            except EOFError as error:
+                future.set_exception(error)
+        return future
+
+
+@pytest.mark.parametrize("seconds_a_task", [0.0, 1e9])
+def test_a_sample_that_ends_three_workers_is_recorded_as_failed_and_the_others_go_on(tmp_path, seconds_a_task):
+    """In batches of three, which are cut when they have ended three workers."""
+    deadly = [experiment("explainer=prediction", "n_samples=8", "runner.images_per_step=3")]
+    deadly[0] = replace(deadly[0], explainer=Deadly(tried=str(tmp_path / "tried")))
+    others = experiment("explainer=random_map", "n_samples=8", "runner.images_per_step=3")
+    toy = make_runner(tmp_path)
+    runner = Runner(toy.recorder, PACE, partial(explain, tmp_path), Crew(Forking(), 2, seconds_a_task))
+    runner.run([*deadly, others])
+    assert (tmp_path / "tried").read_text().split() == ["3"] * 3 + ["1"] * 3
+    counts = runner.counts
+    assert (counts.done, counts.skipped, counts.failed, counts.present, counts.left) == (13, 2, 1, 0, 0)
+    records = toy.recorder.store.load()
+    failed = records[records["status"] == "failed"]
+    assert [*failed["sample"]] == [GUILTY]
+    assert failed["reason"].str.contains("3 workers ended").all()
+    assert set(records[records["status"] == "skipped"]["sample"]) == {EMPTY}
+    assert records.drop_duplicates("unit").shape[0] == 16
+    assert {*counts.reasons} == {*failed["reason"]}
+
+
+class Ending(Executor):
+    """Workers that all end, or that refuse."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error, self.calls = error, 0
+
+    def submit(self, fn, /, *args, **kwargs):
+        self.calls += 1
+        future: Future = Future()
+        future.set_exception(self.error)
+        return future
+
+
+@pytest.mark.parametrize(("error", "most"), [(OSError("no node left"), 24), (CannotWriteError("no node left"), 1)])
+def test_workers_that_end_one_after_the_other_end_the_run_without_a_record(tmp_path, error, most):
+    executor, toy = Ending(error), make_runner(tmp_path)
+    planned = [experiment("explainer=prediction", f"input_noise={n}e-3", "n_samples=8") for n in range(3)]
+    with pytest.raises(MisureError, match="no node left"):
+        replace(toy, crew=Crew(executor)).run(planned)
+    assert executor.calls == most
+    assert len({*toy.recorder.store.load().get("unit", [])}) <= most / 3
+
+
+def test_tasks_are_as_long_as_asked_and_short_enough_for_all_workers():
+    planned = [plain(str(n), 10) for n in range(10)]  # each sample is estimated at 5 s
+    turns = [module.Turn(one, (rank,)) for rank in range(10) for one in planned]
+    pace = replace(PACE, forward=1.0)
+    estimated = type("Estimated", (), {"explaining": lambda self, _: pace.forward * 5})()
+
+    def sizes(workers: int, seconds: float) -> list[int]:
+        runner = Runner(None, estimated, None, Crew(InThisProcess(), workers, seconds))
+        tasks = [*runner._tasks(turns)]
+        assert [turn for task in tasks for turn in task.turns] == turns
+        assert sum(task.seconds for task in tasks) == 500
+        return [len(task.turns) for task in tasks]
+
+    assert sizes(1, 0) == [1] * 100
+    assert sizes(1, 60) == [12] * 8 + [4]
+    assert sizes(5, 60) == [5] * 20  # four tasks a worker
+
+
+def test_any_executor_in_the_manner_of_concurrent_futures_fits(tmp_path):
+    given = ["~runner.executor", "+runner.executor._target_=concurrent.futures.ThreadPoolExecutor"]
+    with crew_of(compose("run", [*given, "+runner.executor.max_workers=3", "runner.workers=3"])) as crew:
+        assert isinstance(crew.executor, ThreadPoolExecutor)
+        toy = make_runner(tmp_path)
+        runner = replace(toy, crew=crew)
+        runner.run([experiment("explainer=prediction", "n_samples=8")])
+    assert (runner.counts.done, runner.counts.skipped) == (7, 1)
+
+
+def test_what_is_no_executor_is_refused():
+    cfg = compose("run", ["runner.executor._target_=builtins.dict", "~runner.executor.workers"])
+    with pytest.raises(MisureError, match="no submit"), crew_of(cfg):
+        pass
