@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import zlib
 from collections.abc import Iterator, Mapping
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,6 @@ _TOGETHER = 500
 
 _MEMBER = b"\x1f\x8b\x08"
 """Bytes that a member begins with."""
-
-_ADVICE = "the others count as absent, so that a run makes them anew"
 
 
 def read_compacted(path: Path) -> tuple[Records, dict[str, str]]:
@@ -58,28 +57,35 @@ def read_compacted(path: Path) -> tuple[Records, dict[str, str]]:
         except (ValueError, TypeError) as error:
             damaged[unit] = f"{path}: the record of {unit} is none ({brief(error)}): a run makes it anew"
     if "" in damaged:
-        damaged[""] = f"{path} is damaged, {len(records)} records of it could be read: {_ADVICE}"
+        damaged[""] = f"{path} is damaged, {len(records)} records of it could be read: a run makes the others anew"
     return {unit: rows for unit, rows in records.items() if unit not in damaged}, damaged
 
 
 def _members(packed: bytes) -> Iterator[Records | None]:
-    """Yield what the members of a gzip file hold, and None for anything else in it."""
+    """Yield the records of the members of a gzip file, and None for anything else in it."""
+    for text in _unpacked(packed):
+        try:
+            rows = [decoded(line) for line in (b"{}" if text is None else text).decode().split("\n") if line]
+            yield {unit: [*own] for unit, own in groupby(rows, key=lambda row: str(row["unit"]))}
+        except (ValueError, TypeError, KeyError, RecursionError):
+            yield None
+
+
+def _unpacked(packed: bytes) -> Iterator[bytes | None]:
+    """Yield what the members of a gzip file hold where their checksums say that they are whole, else None."""
     start, room = 0, _MOST_UNPACKED
+    if not packed:
+        yield None
     while 0 <= start < len(packed):
         member = zlib.decompressobj(zlib.MAX_WBITS | 16)
-        try:
+        text = None
+        with contextlib.suppress(zlib.error):
             text = member.decompress(memoryview(packed)[start:], room)
             room -= len(text)
-            if not member.eof:
-                raise EOFError  # noqa: TRY301
-            rows = [decoded(line) for line in text.decode().split("\n") if line]
-            yield {unit: [*own] for unit, own in groupby(rows, key=lambda row: str(row["unit"]))}
-            start = len(packed) - len(member.unused_data)
-        except (zlib.error, EOFError, ValueError, TypeError, KeyError, RecursionError):
-            yield None
-            start = packed.find(_MEMBER, start + 1)
         if room <= 0:
             raise ValueError(f"it unpacks to more than the {_MOST_UNPACKED / 1e9:g} GB that are read")
+        yield text if member.eof else None
+        start = len(packed) - len(member.unused_data) if member.eof else packed.find(_MEMBER, start + 1)
 
 
 def write_compacted(
@@ -97,14 +103,14 @@ def write_compacted(
         MisureError: If the place cannot be written, what was written is not read as it was, or another process wrote
             the file meanwhile, where locks do not work.
     """
+    rest = iter(records.values())
+    texts = []
+    while some := [*islice(rest, _TOGETHER)]:
+        texts.append("".join(json.dumps(row, allow_nan=False) + "\n" for row in chain.from_iterable(some)).encode())
 
     def write(partial: Path) -> None:
-        with partial.open("wb") as stream:
-            units = iter(records)
-            while some := [*islice(units, _TOGETHER)]:
-                lines = "".join(json.dumps(row, allow_nan=False) + "\n" for unit in some for row in records[unit])
-                stream.write(gzip.compress(lines.encode(), compresslevel=6, mtime=0))
-        if read_compacted(partial) != (records, {}):
+        partial.write_bytes(b"".join(gzip.compress(text, compresslevel=6, mtime=0) for text in texts))
+        if [*_unpacked(partial.read_bytes())] != texts:
             raise OSError("what was written is read otherwise")
         if stamp_of(path) != before:
             raise OSError("another process has written it meanwhile")

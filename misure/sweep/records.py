@@ -14,7 +14,7 @@ import warnings
 import zipfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -81,7 +81,7 @@ class Unit:
     @cached_property
     def id(self) -> str:
         """20 hexadecimal digits that depend on every attribute; float32 records of older versions keep theirs."""
-        identity = _unlike(_ADDED_ATTRIBUTES, asdict(self))
+        identity = _unlike(_ADDED_ATTRIBUTES, {field.name: getattr(self, field.name) for field in fields(self)})
         identity["parameters"] = _unlike(_ADDED_PARAMETERS, self.parameters)
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:20]
 
