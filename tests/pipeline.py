@@ -115,7 +115,7 @@ def run_script(script: str | Path, arguments: Sequence[str], folder: Path, **ext
 
 def records_of(folder: Path) -> pd.DataFrame:
     """Read all records of the runs in a folder."""
-    found = (folder / "outputs" / "records").rglob("*.jsonl")
+    found = (folder / "outputs" / "records").rglob("*.json*[lz]")
     return pd.concat([pd.read_json(path, lines=True, dtype=False) for path in found], ignore_index=True)
 
 
@@ -128,7 +128,9 @@ def environment() -> dict[str, str]:
 
 def _serve() -> None:
     """Answer every request line with the exit code of a forked process."""
-    import misure.cli.reproduce  # noqa: F401
+    import misure.cli.reproduce
+    import misure.models.unet
+    import misure.training.module  # noqa: F401
 
     for line in sys.stdin:
         request = json.loads(line)

@@ -2,7 +2,7 @@
 
 Read them with pandas in one line::
 
-    records = pd.concat(pd.read_json(f, lines=True, dtype=False) for f in Path("outputs/records").rglob("*.jsonl"))
+    records = pd.concat(pd.read_json(f, lines=True, dtype=False) for f in Path("outputs/records").rglob("*.json*[lz]"))
 """
 
 from __future__ import annotations

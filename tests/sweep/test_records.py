@@ -88,8 +88,11 @@ def test_what_is_written_is_read(tmp_path):
 
 def test_the_one_line_of_the_docstring_reads_the_same(tmp_path, monkeypatch):
     store = RecordStore(tmp_path / "outputs" / "records")
-    for sample in range(3):
+    for sample in range(4):
         store.write(replace(UNIT, sample=sample), ROWS)
+        store.compact(worth=3)
+    assert [path.suffix for path in sorted(store.folder.rglob("*.json*"))] == [".jsonl", ".gz"]
+    (store.path(UNIT).parent / f".{UNIT.id}.jsonl.part").write_text("{")
     line = next(text.strip() for text in module.__doc__.splitlines() if "read_json" in text)
     monkeypatch.chdir(tmp_path)
     scope = {"pd": pd, "Path": Path}
