@@ -1,16 +1,6 @@
 """Time and memory against batch size, image size, masks and images: ``python scripts/scaling.py``."""
 
-from omegaconf import DictConfig
-
-from misure.bench.scaling_report import scaling
-from misure.cli.entry import entry_point
-
-
-@entry_point("scaling", "bench")
-def main(cfg: DictConfig) -> None:
-    """Print the tables; they are also kept in the outputs folder."""
-    print(scaling(cfg))
-
+from misure.cli.commands import scaling
 
 if __name__ == "__main__":
-    main()
+    scaling()

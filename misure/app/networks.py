@@ -52,7 +52,7 @@ class Shelf:
     def __init__(self, offers: Iterable[Offer], outputs: Path) -> None:
         self._offers = {offer.name: offer for offer in offers}
         if not self._offers:
-            raise MisureError("no network is at hand: pass one with --model <file>, or train one (make reproduce)")
+            raise MisureError("no network is at hand: pass one with --model <file>, or train one (misure reproduce)")
         self._outputs = outputs
         self._loaded: dict[str, SharedNetwork] = {}
         self._loading = threading.Lock()

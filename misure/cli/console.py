@@ -1,4 +1,4 @@
-"""The console script ``misure``: ``misure explain``, ``misure layers``, ``misure app``."""
+"""The console script ``misure``: its commands, one of which it runs."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
-from misure.cli.entry import FULL_ERROR, one_line
-from misure.errors import MisureError, did_you_mean
+from misure.cli import commands
+from misure.cli.entry import FULL_ERROR
+from misure.errors import did_you_mean
 from misure.io.installed import package_version
 
 _COMMANDS = {
-    "explain": "explain what a network segments in image files: misure explain photo.jpg --model ... --target dog",
-    "layers": "list a network's layers and the shapes of their outputs: misure layers <network>",
-    "app": "explain images in the browser",
+    "your own images": ("explain", "layers", "app"),
+    "the paper": ("reproduce", "plan", "tables", "prepare"),
+    "one experiment": ("run", "train"),
+    "time and memory": ("bench", "scaling", "methods", "operations", "rise_masks"),
 }
+_IN_FULL = {"prepare": "prepare_data"}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -25,37 +29,26 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: Command and arguments; None means those of the process.
     """
     command, *arguments = [*(sys.argv[1:] if argv is None else argv)] or [""]
+    known = {*chain.from_iterable(_COMMANDS.values()), *_IN_FULL.values()}
     if command in ("-h", "--help", "help"):
         print(_usage())
     elif command == "--version":
         print(f"misure {package_version()}")
-    elif command == "app":
-        _open_app(arguments)
-    elif command in _COMMANDS:
-        from misure.cli import commands
-
+    elif command in known:
         with _arguments(command, arguments):
-            getattr(commands, command)()
+            getattr(commands, _IN_FULL.get(command, command))()
     elif command:
-        sys.exit(f"misure: there is no command {command!r}{did_you_mean(command, _COMMANDS)}; see misure --help")
+        sys.exit(f"misure: there is no command {command!r}{did_you_mean(command, sorted(known))}; see misure --help")
     else:
         sys.exit(_usage())
 
 
 def _usage() -> str:
-    listed = [f"  {name:8} {text}" for name, text in _COMMANDS.items()]
-    return "\n".join(["usage: misure <command> ...", *listed, "misure <command> --help says more"])
-
-
-def _open_app(arguments: Sequence[str]) -> None:
-    try:
-        from misure.app import main as open_app
-
-        open_app(arguments)
-    except MisureError as error:
-        if os.environ.get(FULL_ERROR) == "1":
-            raise
-        sys.exit(one_line(error))
+    lines = ["usage: misure <command> <key>=<value> ..."]
+    for group, names in _COMMANDS.items():
+        summaries = {name: getattr(commands, _IN_FULL.get(name, name)).__doc__ for name in names}
+        lines += ["", f"{group}:", *(f"  {name:10}  {summary}" for name, summary in summaries.items())]
+    return "\n".join([*lines, "", "misure <command> --help says more"])
 
 
 @contextlib.contextmanager
@@ -69,3 +62,7 @@ def _arguments(command: str, arguments: Sequence[str]) -> Iterator[None]:
         sys.argv = given
         os.environ.pop(FULL_ERROR, None)
         os.environ.update({} if full_error is None else {FULL_ERROR: full_error})
+
+
+if __name__ == "__main__":
+    main()

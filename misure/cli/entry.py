@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import warnings
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,32 +21,32 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from misure.cli.arguments import hydra_arguments
-from misure.cli.overrides import check_overrides
-from misure.cli.reads import READS
+from misure.cli.help import help_of
 from misure.errors import MisureError
 from misure.io.installed import CONFIG_FOLDER
-from misure.sweep.keys import check_configuration
 
 _CHATTY_LOGGERS = ("pytorch_lightning", "fontTools", "matplotlib", "httpx")
 """Packages that report tips, devices and font tables at the level of information."""
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
+_TRACEBACK_WANTED = os.environ.get(FULL_ERROR) == "1"
 
-def entry_point(name: str, config_name: str = "") -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
+
+def entry_point(config: str = "") -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
     """Make a Hydra entry point whose user errors are one line on stderr and a non-zero exit code.
 
     Overrides that change nothing are refused before it starts. A job of a multirun that fails does not stop the
-    others. ``HYDRA_FULL_ERROR=1`` brings the traceback.
+    others. ``HYDRA_FULL_ERROR=1`` brings the traceback. Its name is the function's, in
+    :data:`misure.cli.reads.READS` too, and its help begins with the docstring.
 
     Args:
-        name: What it is called in :data:`misure.cli.reads.READS`.
-        config_name: The primary configuration, ``configs/<config_name>.yaml``; by default that of its name.
+        config: The primary configuration, ``configs/<config>.yaml``; by default that of its name.
     """
-    config_name = config_name or name
 
     def decorate(task: Callable[[DictConfig], None]) -> Callable[[], None]:
-        traceback_wanted = os.environ.get(FULL_ERROR) == "1"
+        name = task.__name__
+        configured_by = config or name
 
         @functools.wraps(task)
         def job(cfg: DictConfig) -> None:
@@ -54,24 +55,26 @@ def entry_point(name: str, config_name: str = "") -> Callable[[Callable[[DictCon
                 _check_job(name, cfg)
                 task(cfg)
             except MisureError as error:
-                if traceback_wanted or HydraConfig.get().mode == RunMode.MULTIRUN:
+                if _TRACEBACK_WANTED or HydraConfig.get().mode == RunMode.MULTIRUN:
                     raise
                 sys.exit(one_line(error))
 
-        run = hydra.main(config_path=CONFIG_FOLDER, config_name=config_name, version_base="1.3")(job)
+        run = hydra.main(config_path=CONFIG_FOLDER, config_name=configured_by, version_base="1.3")(job)
 
+        @exit_on_error
         @functools.wraps(task)
         def main() -> None:
             os.environ[FULL_ERROR] = "1"  # Hydra then hands exceptions over instead of printing its own report
             given = sys.argv
             try:
-                sys.argv = [given[0], *hydra_arguments(name, config_name, given[1:])]
-                _check_arguments(name, config_name)
+                sys.argv = [given[0], *hydra_arguments(name, configured_by, given[1:])]
+                asked = get_args_parser().parse_args()
+                if asked.help:
+                    print(help_of(name, task.__doc__ or "", configured_by))
+                    return
+                if not any((asked.hydra_help, asked.cfg, asked.info, asked.shell_completion)):
+                    _check_overrides(name, configured_by, asked)
                 run()
-            except (MisureError, HydraException, OmegaConfBaseException) as error:
-                if traceback_wanted:
-                    raise
-                sys.exit(one_line(error))
             finally:
                 sys.argv = given
 
@@ -80,9 +83,27 @@ def entry_point(name: str, config_name: str = "") -> Callable[[Callable[[DictCon
     return decorate
 
 
+def exit_on_error(command: Callable[[], None]) -> Callable[[], None]:
+    """Let a command end with one line about a user's error, unless a traceback is asked for."""
+
+    @functools.wraps(command)
+    def main() -> None:
+        try:
+            command()
+        except (MisureError, HydraException, OmegaConfBaseException) as error:
+            if _TRACEBACK_WANTED:
+                raise
+            sys.exit(one_line(error))
+
+    return main
+
+
 def _check_job(name: str, cfg: DictConfig) -> None:
     """Check the configuration of a job of several; that of a single run was checked with its overrides."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
+        from misure.cli.reads import READS
+        from misure.sweep.keys import check_configuration
+
         check_configuration(cfg, READS[name].keys(cfg))
 
 
@@ -94,13 +115,11 @@ def _set_up_messages() -> None:
         logging.getLogger(chatty).setLevel(logging.ERROR)
 
 
-def _check_arguments(name: str, config_name: str) -> None:
-    """Check the process's overrides, unless Hydra is only asked to show something."""
-    given = get_args_parser().parse_args()
-    shown = (given.help, given.hydra_help, given.cfg, given.info, given.shell_completion)
-    if not any(shown):
-        places = [f"hydra.searchpath=[file://{Path(given.config_dir).resolve()}]"] if given.config_dir else []
-        check_overrides(name, config_name, [*places, *given.overrides], multirun=given.multirun)
+def _check_overrides(name: str, config: str, given: Namespace) -> None:
+    from misure.cli.overrides import check_overrides
+
+    places = [f"hydra.searchpath=[file://{Path(given.config_dir).resolve()}]"] if given.config_dir else []
+    check_overrides(name, config, [*places, *given.overrides], multirun=given.multirun)
 
 
 def one_line(error: Exception) -> str:

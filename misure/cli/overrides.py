@@ -47,7 +47,7 @@ def check_overrides(name: str, config: str, given: Sequence[str], *, multirun: b
     if sweep is not None and not multirun:
         raise MisureError(
             f"{sweep.input_line} is a list of runs, of which this would do the first alone: add -m "
-            f"(run.py -m {sweep.input_line}), or make what it is for with make reproduce ONLY={sweep.value()}"
+            f"(misure run -m {sweep.input_line}), or make what it is for with misure reproduce only={sweep.value()}"
         )
     if name == "reproduce" and (given_sweeps := [o for o in overrides if o.key_or_group.split(".")[0] == "sweeps"]):
         line = given_sweeps[0].input_line
@@ -55,7 +55,7 @@ def check_overrides(name: str, config: str, given: Sequence[str], *, multirun: b
             f"{line}: only= chooses what is run, such as only=[table1,figure7]; sweeps lists all there is"
         )
     if multirun and any(o.key_or_group == "plan_only" and o.value() for o in overrides):
-        raise MisureError("plan_only=true plans one run, not those of -m: leave -m out, or make plan ONLY=<table>")
+        raise MisureError("plan_only=true plans one run, not those of -m: leave -m out, or misure plan only=<table>")
     with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
         axes = _axes(sweep, overrides) if multirun else {}
         single = [line for o in overrides if (line := str(o.input_line)) and not (multirun and o.is_sweep_override())]

@@ -32,7 +32,7 @@ def write_outputs(cfg: DictConfig) -> None:
         stored, damaged = store.load_and_tell()
         records = in_use(serving(stored, profile, store.serving(profile)), journal.used(profile))
         if records.empty:
-            raise MisureError(f"{store.folder} has no records of profile {profile}: run make reproduce first")
+            raise MisureError(f"{store.folder} has no records of profile {profile}: run misure reproduce first")
         written = write_all(records, outputs, profile, failures=journal.failures(profile) | damaged)
     stages = journal.stages()
     with journal.stage(profile, "report"):

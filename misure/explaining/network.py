@@ -159,7 +159,7 @@ def _checkpoint(folder: Path, name: str) -> Path:
     if not checkpoints:
         raise MisureError(
             f"model={name} has no weights: there is no {folder}/*-{name}-*.safetensors; train it with "
-            "scripts/train.py, choose model=deeplabv3_mobilenetv2 or name a file of your own with model_file=..."
+            "misure train, choose model=deeplabv3_mobilenetv2 or name a file of your own with model_file=..."
         )
     if len({path.stem.partition("-")[0] for path in checkpoints}) > 1:
         names = ", ".join(path.name for path in checkpoints)

@@ -111,7 +111,7 @@ def read_info(path: Path) -> CheckpointInfo:
     """
     description = path.with_suffix(".json")
     if not description.exists():
-        raise MisureError(f"there is no checkpoint {path}: train it with scripts/train.py")
+        raise MisureError(f"there is no checkpoint {path}: train it with misure train")
     with reading(description, "delete the checkpoint and train again"):
         check_size(description, description.stat().st_size, _MOST_BYTES)
         raw = json.loads(description.read_text(encoding="utf-8"))

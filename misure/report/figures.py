@@ -59,7 +59,7 @@ def embedded(paths: Sequence[Path], most: int = FIGURE_BYTES) -> list[dict[str, 
 
 
 def _figure(path: Path) -> dict[str, Any]:
-    with reading(path, "make the figures anew (make tables)"):
+    with reading(path, "make the figures anew (misure tables)"):
         content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as image:
             width, height = image.size

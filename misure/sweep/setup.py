@@ -162,7 +162,7 @@ def prepare(cfg: DictConfig) -> Setup:
     if architecture(info.network) != expected:
         raise MisureError(
             f"{path} holds {architecture(info.network)}, the configuration asks for {expected}: "
-            "choose the model it was trained as, or train another with scripts/train.py"
+            "choose the model it was trained as, or train another with misure train"
         )
     setup = described(cfg, build(cfg.dataset.val))
     _check_same_kind(path, info, cfg, setup.dataset)

@@ -119,7 +119,7 @@ def test_the_traceback_comes_when_asked_for(folder):
 
 def test_tables_without_records_say_what_to_do(folder):
     shutil.rmtree(folder / "out" / "records")
-    assert_one_line(run_script("tables.py", RECORDS, folder), "no records of profile smoke", "make reproduce")
+    assert_one_line(run_script("tables.py", RECORDS, folder), "no records of profile smoke", "misure reproduce")
 
 
 def test_a_failing_experiment_is_recorded_and_says_why(folder):
@@ -305,7 +305,7 @@ def test_absent_data_is_left_out_of_a_plan_where_nothing_may_replace_it(tmp_path
     ended = run_script("reproduce.py", given, tmp_path)
     assert ended.code == 0, ended.err
     lines = ended.out.splitlines()
-    for dataset, what_to_do in (("synapse", "syn3193805"), ("coco", "prepare_data.py dataset=coco")):
+    for dataset, what_to_do in (("synapse", "syn3193805"), ("coco", "misure prepare dataset=coco")):
         assert [what_to_do in line for line in lines if line.startswith(f"{dataset} is left out: ")] == [True]
         assert any(line.split()[:4] == [dataset, "-", "left", "out,"] for line in lines)
     assert ended.out.splitlines()[-1].startswith("this was the plan alone")

@@ -95,7 +95,7 @@ def test_a_stand_in_that_is_not_allowed_is_an_error_with_every_reason(overrides)
         choose(with_photographs(overrides), stand_in=False)
 
 
-@pytest.mark.parametrize(("dataset", "words"), [("coco", "prepare_data.py dataset=coco"), ("synapse", "syn3193805")])
+@pytest.mark.parametrize(("dataset", "words"), [("coco", "misure prepare dataset=coco"), ("synapse", "syn3193805")])
 def test_absent_data_that_nothing_may_replace_says_what_to_do(overrides, dataset, words):
     with pytest.raises(AbsentError, match=words):
         choose(overrides, dataset, stand_in=False)

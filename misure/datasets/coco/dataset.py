@@ -193,7 +193,7 @@ class CocoDataset(Dataset[dict[str, Tensor]]):
         if not self._ids:
             unusable = self.left_out["image"]
             why = f"none can be used ({some(unusable)})" if unusable else "no image has one of the classes"
-            raise MisureError(f"{self.files.images}: {why}; run scripts/prepare_data.py dataset=coco")
+            raise MisureError(f"{self.files.images}: {why}; run misure prepare dataset=coco")
         if named:
             counted = [f"{count} ({reasons})" for count, reasons in zip(self._counts(), named, strict=True)]
             warnings.warn(f"{self.files.images}: left out: {', '.join(counted)}", stacklevel=3)

@@ -72,7 +72,7 @@ def locate(
     if not files.annotations.is_file():
         raise AbsentError(
             f"COCO-2017 was not found: {files.annotations} does not exist.\n"
-            "scripts/prepare_data.py dataset=coco downloads what is needed; without network put "
+            "misure prepare dataset=coco downloads what is needed; without network put "
             f"annotations/instances_{split}2017.json and {split}2017/*.jpg into {Path(data_root) / 'coco'}.\n"
             f"Without it, model=deeplabv3_stand_in uses generated scenes, marked '{STAND_IN}'."
         )

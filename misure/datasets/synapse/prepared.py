@@ -132,7 +132,7 @@ class Manifest:
         path = folder / MANIFEST
         if not path.is_file():
             return None
-        with reading(path, "delete it and run scripts/prepare_data.py again"):
+        with reading(path, "delete it and run misure prepare again"):
             content = json.loads(path.read_text())
             cases = {name: _case(entry) for name, entry in content.pop("cases").items()}
             rejected = {name: RejectedCase(e["reason"], _files(e)) for name, e in content.pop("rejected").items()}

@@ -82,7 +82,7 @@ class Finding:
         model: The paper's spelling; empty where the claim compares several.
         evidence: Everything that has to be so for the claim to hold.
         origin: Of the data and the network.
-        remake: What ``make reproduce ONLY=`` computes the records with.
+        remake: What ``misure reproduce only=`` computes the records with.
     """
 
     id: str
@@ -174,7 +174,7 @@ def _verdict(finding: Finding, p_adjusted: float, profile: str) -> tuple[Verdict
     if shown.missing:
         return (
             Verdict.STAND_IN if finding.origin.stand_in else Verdict.OPEN,
-            f"{shown.missing}; `make reproduce PROFILE={profile} ONLY={finding.remake}` computes what is missing",
+            f"{shown.missing}; `misure reproduce profile={profile} only={finding.remake}` computes what is missing",
         )
     numbers = _in_words(finding, shown)
     if finding.origin.stand_in:

@@ -90,7 +90,7 @@ def test_only_images_of_the_classes_belong(tmp_path):
     assert [dataset(tmp_path).group(i) for i in range(len(dataset(tmp_path)))] == ["000000000004.jpg"]
     motorbikes = CocoDataset("val", tmp_path, ["motorbike"], 5, 16)
     assert [motorbikes.group(i) for i in range(len(motorbikes))] == ["000000000002.jpg"]
-    with pytest.raises(MisureError, match=r"val2017: no image has one of the classes; run scripts/prepare_data.py"):
+    with pytest.raises(MisureError, match=r"val2017: no image has one of the classes; run misure prepare"):
         CocoDataset("val", tmp_path, ["cow"], 5, 16)
 
 
@@ -160,7 +160,7 @@ def test_damage_is_named_and_counted(tmp_path):
 
 def test_no_image_can_be_used(tmp_path):
     shutil.rmtree(miniature(tmp_path) / "coco" / "val2017")
-    reason = r"val2017: none can be used \(000000000001.jpg does not exist.*; and 5 more\); run scripts/prep"
+    reason = r"val2017: none can be used \(000000000001.jpg does not exist.*; and 5 more\); run misure prep"
     with pytest.raises(MisureError, match=reason):
         dataset(tmp_path)
 

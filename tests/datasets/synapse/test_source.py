@@ -55,7 +55,7 @@ def test_ambiguous_and_unfinished_folders_are_refused(tmp_path):
     assert locate(tmp_path).source == "3 official BTCV volumes"
     done.manifest.complete = False
     done.manifest.save(done.folder)
-    with pytest.raises(MisureError, match=r"prepared is not finished: run scripts/prepare_data.py"):
+    with pytest.raises(MisureError, match=r"prepared is not finished: run misure prepare"):
         locate(tmp_path)
     transunet(tmp_path)
     with pytest.raises(MisureError, match="several prepared data sets, keep one"):

@@ -256,7 +256,7 @@ def test_json_names_the_records_of_the_methods_compared() -> None:
     assert stored["rise-best-dice"]["n_records"] == 3 * N, "thresholds share their record"
     hole = stored["lr-best-ratio"]
     assert hole["p"] is hole["p_adjusted"] is None
-    assert "make reproduce PROFILE=quick ONLY=table2" in hole["why"]
+    assert "misure reproduce profile=quick only=table2" in hole["why"]
 
 
 def test_without_any_record_every_claim_is_open() -> None:
