@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import cloudpickle
 import pretended_slurm
+import psutil
 import pytest
+from worker_runs import assert_same, killed, log_of, n_records, started, when
 
 from misure.errors import MisureError
 from misure.sweep.journal import CannotWriteError
@@ -149,3 +152,56 @@ def test_what_jobs_need_is_missed_at_once(tmp_path, monkeypatch, hidden, told):
     with pytest.raises(MisureError, match=told):
         SlurmExecutor(workers=2, folder=str(tmp_path / "jobs"), options={})
     assert not (tmp_path / "jobs").exists()
+
+
+def jobs(*options: str) -> list[str]:
+    """Jobs of this project that wait or run."""
+    command = ["squeue", "--noheader", "--array", "--name=misure", "--format=%i", *options]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+
+
+def is_ours() -> bool:
+    """Whether the cluster is that of ``tests/slurm``, whose nodes nobody else needs."""
+    told = subprocess.run(["scontrol", "show", "config"], check=True, capture_output=True, text=True).stdout
+    return re.search(r"ClusterName\s*= toy$", told, re.MULTILINE) is not None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_CLUSTER, reason="no SLURM cluster answers: see tests/slurm")
+def test_a_run_survives_its_jobs_its_node_and_its_driver(tmp_path):
+    keys = [
+        "runner=slurm",
+        "runner.workers=4",
+        "runner.cpus=1",
+        "runner.mem=1G",
+        "runner.minutes=60",
+        "runner.interval=2",
+    ]
+
+    def more_records() -> None:
+        before = n_records(tmp_path)
+        when(lambda: n_records(tmp_path) >= before + 2, driver, tmp_path)
+
+    driver = started(tmp_path, *keys)
+    more_records()
+    commands = {process: " ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])}
+    victim = next(p for p, line in commands.items() if line.startswith(sys.executable) and str(tmp_path) in line)
+    victim.kill()
+    more_records()
+    subprocess.run(["scancel", jobs("--states=running")[0]], check=True)
+    more_records()
+    killed(driver)
+    driver = started(tmp_path, *keys)
+    more_records()
+    driver.send_signal(signal.SIGINT)
+    assert driver.wait() != 0
+    wait_for(lambda: not jobs())
+    driver = started(tmp_path, *keys)
+    if is_ours():
+        when(lambda: jobs("--states=running", "--nodelist=n2"), driver, tmp_path)
+        for state in ("down", "resume"):
+            subprocess.run(["scontrol", "update", "nodename=n2", f"state={state}", "reason=test"], check=True)
+    assert driver.wait() in {0, 1}
+    assert "explanations made" in log_of(tmp_path)
+    assert not jobs()
+    assert_same(tmp_path)
