@@ -1,6 +1,7 @@
 # Everything installs itself into .venv; only Python >= 3.11 and make are needed.
 PYTHON ?= python3
 PROFILE ?= quick
+RUNNER ?= local
 VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
@@ -11,6 +12,7 @@ INSTALLED := $(VENV)/.installed
 help: ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 	@echo "PROFILE=smoke|quick|paper chooses how much 'make reproduce' runs (default: quick)"
+	@echo "RUNNER=local|ray|slurm chooses the machines that 'make reproduce' runs on (default: this one)"
 	@echo "ONLY=table3 (or figure7, or several: table3,figure7) makes 'make reproduce' (and plan) run what that needs and no more"
 
 $(INSTALLED): pyproject.toml
@@ -23,7 +25,7 @@ $(INSTALLED): pyproject.toml
 install: $(INSTALLED) ## Make .venv and install the project with its extras
 
 reproduce: $(INSTALLED) ## Train, explain, write tables and figures; goes on where it was interrupted
-	$(RUN) scripts/reproduce.py profile=$(PROFILE) $(if $(ONLY),'only=[$(ONLY)]')
+	$(RUN) scripts/reproduce.py profile=$(PROFILE) runner=$(RUNNER) $(if $(ONLY),'only=[$(ONLY)]')
 
 plan: $(INSTALLED) ## Print what 'make reproduce' would do, download and write, and how long it takes
 	$(RUN) scripts/reproduce.py profile=$(PROFILE) $(if $(ONLY),'only=[$(ONLY)]') plan_only=true

@@ -1,17 +1,24 @@
-"""The one exception a user is meant to read."""
+"""What users are told: the one exception that is meant for them, and messages in lines."""
 
 from __future__ import annotations
 
 import contextlib
 import difflib
+import io
+import logging
 import re
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 
 _FOLDERS = re.compile(r"(?<![\w:/.~])(?:~?/|[A-Za-z]:\\)(?:[^\s/\\\"',;:()]+[/\\])+(?=[^\s/\\])")
 
 _ORIGIN = re.compile(r"^.*ITK ERROR: (?:\w+\(0x[0-9a-f]+\): )?")
 """Source file and memory address before the reasons of SimpleITK."""
+
+
+_CHATTY_LOGGERS = ("pytorch_lightning", "lightning.pytorch", "fontTools", "matplotlib", "httpx")
+"""Packages that report tips, devices and font tables at the level of information."""
 
 
 class MisureError(Exception):
@@ -112,3 +119,16 @@ def did_you_mean(name: str, known: Iterable[str], *, most: int = 3) -> str:
 def _simple(name: str) -> str:
     """Return a name as others may write it: in small letters, its words joined by underscores."""
     return re.sub(r"[\W_]+", "_", name.casefold()).strip("_")
+
+
+def set_up_messages() -> None:
+    """Let this process's warnings be lines, and others' information be silent, as in every command and worker."""
+    warnings.formatwarning = _warning_line
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may have what a terminal has not
+    for chatty in _CHATTY_LOGGERS:
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+
+
+def _warning_line(message: Warning | str, category: type[Warning], *_: object, **__: object) -> str:
+    return f"{category.__name__}: {message}\n"

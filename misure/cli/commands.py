@@ -159,3 +159,11 @@ def rise_masks(cfg: DictConfig) -> None:
     from misure.bench.rise_convergence import count_rise_masks
 
     print(count_rise_masks(cfg))
+
+
+@entry_point()
+def workers(cfg: DictConfig) -> None:
+    """Time a load of known length on 1, 2, 4 workers."""
+    from misure.bench.workers import scale_workers
+
+    print(scale_workers(cfg))

@@ -17,7 +17,7 @@ _COMMANDS = {
     "your own images": ("explain", "layers", "app"),
     "the paper": ("reproduce", "plan", "tables", "prepare"),
     "one experiment": ("run", "train"),
-    "time and memory": ("bench", "scaling", "methods", "operations", "rise_masks"),
+    "time and memory": ("bench", "scaling", "methods", "operations", "rise_masks", "workers"),
 }
 _IN_FULL = {"prepare": "prepare_data"}
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import functools
-import io
-import logging
 import os
 import sys
-import warnings
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -22,11 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from misure.cli.arguments import hydra_arguments
 from misure.cli.help import help_of
-from misure.errors import MisureError
+from misure.errors import MisureError, set_up_messages
 from misure.io.installed import CONFIG_FOLDER
-
-_CHATTY_LOGGERS = ("pytorch_lightning", "fontTools", "matplotlib", "httpx")
-"""Packages that report tips, devices and font tables at the level of information."""
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
@@ -50,7 +44,7 @@ def entry_point(config: str = "") -> Callable[[Callable[[DictConfig], None]], Ca
 
         @functools.wraps(task)
         def job(cfg: DictConfig) -> None:
-            _set_up_messages()
+            set_up_messages()
             try:
                 _check_job(name, cfg)
                 task(cfg)
@@ -107,14 +101,6 @@ def _check_job(name: str, cfg: DictConfig) -> None:
         check_configuration(cfg, READS[name].keys(cfg))
 
 
-def _set_up_messages() -> None:
-    warnings.formatwarning = _warning_line
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may have what a terminal has not
-    for chatty in _CHATTY_LOGGERS:
-        logging.getLogger(chatty).setLevel(logging.ERROR)
-
-
 def _check_overrides(name: str, config: str, given: Namespace) -> None:
     from misure.cli.overrides import check_overrides
 
@@ -127,7 +113,3 @@ def one_line(error: Exception) -> str:
     text, _, _ = str(error).partition("Config search path:")
     lines = text.splitlines() if isinstance(error, MisureError) else [text]
     return "misure: " + "\n".join(" ".join(line.split()) for line in lines)
-
-
-def _warning_line(message: Warning | str, category: type[Warning], *_: object, **__: object) -> str:
-    return f"{category.__name__}: {message}\n"

@@ -67,6 +67,10 @@ def _samples(cfg: DictConfig) -> list[str]:
     return [*_setup(cfg), "dataset.sampling", "seed", "runner.compute"]
 
 
+def _workers(_cfg: DictConfig) -> list[str]:
+    return [f"runner.{key}" for key in ("executor", "workers", "seconds_a_task", "threads")]
+
+
 def _run(cfg: DictConfig) -> list[str]:
     counts = ["saved_maps", "stability_samples", "sanity_samples", "curve_samples"]
     counts += ["n_samples", "sweep_samples"] if cfg.n_samples is None else []
@@ -89,7 +93,7 @@ def _reproduce(cfg: DictConfig) -> list[str]:
 
 def _tables(cfg: DictConfig) -> list[str]:
     counts = [f"profile.{name}.{key}" for name in cfg.profile for key in ("rise_masks", "msr_iterations")]
-    return ["outputs", "profile.name", "plan_only", *counts]
+    return ["outputs", "profile.name", "plan_only", "parquet", *counts]
 
 
 def _every_sweep(cfg: DictConfig, given: Sequence[str]) -> Iterator[list[str]]:
@@ -143,6 +147,7 @@ READS: dict[str, Reads] = {
     ),
     "operations": Reads(lambda cfg: [*_samples(cfg), "explainer", "n_samples"]),
     "rise_masks": Reads(lambda cfg: [*_samples(cfg), "explainer", "rise_masks"]),
+    "workers": Reads(lambda cfg: [*_samples(cfg), *_workers(cfg), "workers"]),
     "explain": Reads(_explain),
     "layers": Reads(_layers),
     "prepare_data": Reads(_prepare_data),

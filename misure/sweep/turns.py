@@ -14,7 +14,7 @@ import torch
 from omegaconf import DictConfig
 
 from misure.config import build, setup_name
-from misure.errors import MisureError
+from misure.errors import MisureError, set_up_messages
 from misure.models.compute import Precision
 from misure.sweep.experiment import Experiment
 from misure.sweep.journal import Journal
@@ -156,7 +156,7 @@ def make_ready(cfg: DictConfig, experiment: Experiment) -> Ready:
         MisureError: If the setup cannot be had.
     """
     _recorders.clear()
-    _set_threads(cfg)
+    _begin(cfg)
     journal, stage = Journal(Path(cfg.outputs)), partial(_stage, cfg)
     with stage("loading" if needs_no_training(cfg) else "training"):
         setup = prepare(cfg)
@@ -187,7 +187,7 @@ def at_work(ready: Ready) -> Recorder:
     """
     if ready not in _recorders:
         _recorders.clear()
-        _set_threads(ready.cfg)
+        _begin(ready.cfg)
         path, until = checkpoint_path(ready.cfg).with_suffix(".json"), time.monotonic() + PATIENCE
         while not path.exists() and time.monotonic() < until:
             time.sleep(_PAUSE)
@@ -221,6 +221,8 @@ def _stage(cfg: DictConfig, name: str) -> AbstractContextManager[None]:
     return Journal(Path(cfg.outputs)).stage(cfg.profile.name, name, setup_name(cfg))
 
 
-def _set_threads(cfg: DictConfig) -> None:
+def _begin(cfg: DictConfig) -> None:
+    """Make a process speak and compute as the others of its run."""
+    set_up_messages()
     if (threads := cfg.runner.threads) is not None and threads != torch.get_num_threads():
         torch.set_num_threads(int(threads))

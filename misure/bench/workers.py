@@ -1,0 +1,120 @@
+"""A run's time against the number of its workers, with a load that takes the same on every machine."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import time
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+import pandas as pd
+from omegaconf import DictConfig
+from torch import Tensor
+
+from misure.bench.measurement import Page, document, frame_table, hardware_name
+from misure.errors import MisureError
+from misure.explainers.base import SaliencyMaps
+from misure.explainers.baselines import PredictionMap
+from misure.models.wrapper import FrozenNetwork
+from misure.sweep.announcement import only_planned
+from misure.sweep.executors import crew_of
+from misure.sweep.experiment import Experiment
+from misure.sweep.pace import settled_pace
+from misure.sweep.recorder import Recorder
+from misure.sweep.records import RecordStore
+from misure.sweep.runner import Runner
+from misure.sweep.setup import checkpoint_path
+from misure.sweep.turns import explain_turns, make_ready, portable
+from misure.target import TargetBatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sleep(PredictionMap):
+    """Waits as long as a device would take, and gives the prediction itself."""
+
+    name: ClassVar[str] = "sleep"
+
+    for_seconds: float = 1.0
+
+    def saliency_maps(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> SaliencyMaps:
+        """Wait, and return the regions."""
+        time.sleep(self.for_seconds)
+        return super().saliency_maps(network, images, targets)
+
+
+def scale_workers(cfg: DictConfig) -> str:
+    """Time ``workers.units`` explanations for each of ``workers.counts`` workers of the configuration's runner.
+
+    All is as in a run but the explaining: the plan, the network, its metrics, the records.
+
+    Returns:
+        The page, which is also written to ``bench/workers-<runner>.md`` and ``.csv`` in the outputs folder; empty if
+        only the plan is asked for.
+
+    Raises:
+        MisureError: If the setup or the workers cannot be had.
+    """
+    counts, units, seconds = list(cfg.workers.counts), int(cfg.workers.units), float(cfg.workers.seconds)
+    if only_planned(cfg, f"{units} units of {seconds:g} s on {counts} workers"):
+        return ""
+    place = Path(cfg.outputs, "bench", f"workers-{os.getpid()}").absolute()
+    try:
+        rows = [_measured(_configured(cfg, count, place / str(count)), units, seconds) for count in counts]
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    frame = pd.DataFrame(rows)
+    name = str(cfg.runner.executor._target_).rpartition(".")[2]
+    notes = [
+        f"Hardware: {hardware_name('cpu')}, {os.cpu_count()} threads.",
+        f"{units} explanations that wait {seconds:g} s each, all else as in a run; workers had explained before.",
+        "efficiency: seconds waited / (workers x seconds taken); overhead: what a unit takes of a worker besides.",
+        "first call: from nothing to the result of an empty call; first explanation: of a network that is trained.",
+    ]
+    page = Page(f"workers-{name}", document(f"Workers: {name}", notes, frame_table(frame)), frame)
+    return page.write(Path(cfg.outputs) / "bench")
+
+
+def _configured(cfg: DictConfig, workers: int, place: Path) -> DictConfig:
+    own = copy.deepcopy(cfg)
+    own.checkpoint = str(checkpoint_path(cfg))
+    own.runner.workers, own.runner.images_per_step, own.outputs = workers, 1, str(place)
+    return portable(own)
+
+
+def _measured(cfg: DictConfig, units: int, seconds: float) -> dict[str, float]:
+    """Measure one number of workers."""
+    experiment, started = Experiment.of(cfg), time.perf_counter()
+    with crew_of(cfg) as crew:
+        crew.executor.submit(os.getpid).result()
+        first_call = time.perf_counter() - started
+        pace = crew.executor.submit(settled_pace, cfg).result()
+        ready = crew.executor.submit(make_ready, cfg, experiment).result()
+        recorder = Recorder(RecordStore(Path(cfg.outputs) / "records"), ready.described())
+        runner = Runner(recorder, pace, partial(explain_turns, ready), crew)
+        experiment = pace.pinned(experiment)
+        first = _seconds_of(runner, replace(experiment, explainer=Sleep(for_seconds=0), n_samples=1))
+        _seconds_of(runner, replace(experiment, explainer=Sleep(for_seconds=0.5), n_samples=4 * crew.workers))
+        taken = _seconds_of(runner, replace(experiment, explainer=Sleep(for_seconds=seconds), n_samples=units))
+    return {
+        "workers": crew.workers,
+        "s a unit": seconds,
+        "s taken": taken,
+        "efficiency": units * seconds / (crew.workers * taken),
+        "overhead, s a unit": (crew.workers * taken) / units - seconds,
+        "first call, s": first_call,
+        "first explanation, s": first,
+    }
+
+
+def _seconds_of(runner: Runner, experiment: Experiment) -> float:
+    before, started = runner.counts.done, time.perf_counter()
+    runner.run([experiment])
+    if (made := runner.counts.done - before) < experiment.n_samples:
+        raise MisureError(
+            f"{made} of {experiment.n_samples} units were explained: choose images that all show the class"
+        )
+    return time.perf_counter() - started
