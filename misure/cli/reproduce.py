@@ -63,6 +63,7 @@ def reproduce(cfg: DictConfig) -> None:
                 failures.forget(part.name)
     if not counts.done + counts.present + counts.failed:
         raise MisureError(_why_nothing(failures))
+    RecordStore(journal.folder / "records").compact()
     write_outputs(cfg)
     _summarise(journal.folder, counts, time.time() - started)
     _raise_if_failed(counts, failures.reasons)
