@@ -92,6 +92,7 @@ class SlurmExecutor(Executor):
         self._submitit.update_parameters(
             job_name="misure",
             array_parallelism=workers,
+            time=None,
             wckey=None,
             stderr_to_stdout=True,
             setup=[*setup, _SETUP],
@@ -100,7 +101,7 @@ class SlurmExecutor(Executor):
         self._calls: SimpleQueue[_Call] = SimpleQueue()
         self._jobs: dict[SlurmJob[_Outcome], Future[Any]] = {}
         self._ended: set[str] = set()
-        self._asked = self._accepted = 0.0
+        self._asked, self._accepted = 0.0, False
         self._closing, self._cancelling = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._serve, name="slurm", daemon=True)
         self._thread.start()
@@ -152,19 +153,17 @@ class SlurmExecutor(Executor):
         for start in range(0, len(wanted), self._array):
             burst = wanted[start : start + self._array]
             try:
-                jobs = self._sent([call for _, call in burst])
+                self._send_array(burst)
             except MisureError as error:
                 for future, _ in burst:
                     future.set_exception(error)
-            else:
-                self._jobs.update(zip(jobs, (future for future, _ in burst), strict=True))
 
-    def _sent(self, calls: Sequence[Callable[[], _Outcome]]) -> list[SlurmJob[_Outcome]]:
+    def _send_array(self, calls: Sequence[_Call]) -> None:
         until = time.monotonic() + (_PATIENCE if self._accepted else 0)
         while True:
             try:
                 with _outside_of_a_job(), self._submitit.batch():
-                    jobs = [self._submitit.submit(call) for call in calls]
+                    sent = {self._submitit.submit(call): future for future, call in calls}
             except Exception as error:
                 if time.monotonic() > until or self._cancelling.is_set():
                     raise MisureError(
@@ -173,8 +172,9 @@ class SlurmExecutor(Executor):
                     ) from error
                 self._cancelling.wait(self.interval)
             else:
-                self._accepted = time.monotonic()
-                return jobs
+                self._accepted = True
+                self._jobs |= sent
+                return
 
     def _look(self) -> None:
         """Resolve the futures of jobs that have a result, or have ended without one."""
@@ -218,21 +218,19 @@ class SlurmExecutor(Executor):
 
     def _end(self, reason: str) -> None:
         """Cancel jobs, tell those that wait for them, and remove all files but the output of jobs that ended badly."""
-        if self._jobs:
-            with suppress(OSError, subprocess.SubprocessError):  # of which one ended right now
-                _ask("scancel", *(job.job_id for job in self._jobs))
         for future in self._jobs.values():
             future.set_exception(MisureError(reason))
-        for job in self._jobs:
-            job.paths.stdout.unlink(missing_ok=True)
         with suppress(Empty):
             while True:
                 self._calls.get_nowait()[0].cancel()
-        self._jobs.clear()
-        for path in self.folder.iterdir():
-            if path.suffix != ".out":
-                path.unlink(missing_ok=True)
-        with suppress(OSError):  # which holds output
+        if self._jobs:
+            with suppress(OSError, subprocess.SubprocessError):  # of which one has ended right now
+                _ask("scancel", *(job.job_id for job in self._jobs))
+        cancelled = {job.paths.stdout for job in self._jobs}
+        with suppress(OSError):  # at the last, where output stays
+            for path in self.folder.iterdir():
+                if path.suffix != ".out" or path in cancelled:
+                    path.unlink(missing_ok=True)
             self.folder.rmdir()
 
 
@@ -296,7 +294,7 @@ def _states(jobs: dict[SlurmJob[_Outcome], Future[Any]]) -> dict[str, str]:
     except (OSError, subprocess.SubprocessError):
         return {}
     known = SlurmInfoWatcher().read_info(answer)
-    return {job.job_id: known[job.job_id]["State"].split()[0] for job in jobs if job.job_id in known}
+    return {job.job_id: known[job.job_id]["State"].partition(" ")[0] for job in jobs if job.job_id in known}
 
 
 def _ask(*command: str) -> str:
