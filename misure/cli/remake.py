@@ -12,6 +12,7 @@ from misure.paper.profiles import in_use, serving
 from misure.paper.tables.console import console_table
 from misure.paper.write import write_all
 from misure.report import write_report
+from misure.sweep.export import export_records
 from misure.sweep.journal import Journal
 from misure.sweep.provenance import write_provenance
 from misure.sweep.records import RecordStore
@@ -39,5 +40,6 @@ def write_outputs(cfg: DictConfig) -> None:
         made_from = write_provenance(outputs, written.material.run, stages)
         origin = json.loads(made_from.read_text(encoding="utf-8"))  # collecting it hashes every checkpoint
         page = write_report(outputs, written.material, written.tables, written.figures, written.claims, origin)
+    exported = [export_records(stored, outputs / "records.parquet")] if cfg.parquet else []
     print("\n" + console_table(records, profile))
-    print("\n".join(str(path) for path in (*written.files, made_from, page)), flush=True)
+    print("\n".join(str(path) for path in (*written.files, made_from, page, *exported)), flush=True)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -88,6 +89,25 @@ class Name:
         return "a name"
 
 
+@dataclass(frozen=True)
+class IfInstalled:
+    """True and false, but true only where a package is installed.
+
+    Attributes:
+        package: Its import name.
+        extra: The one of this package that brings it.
+    """
+
+    package: str
+    extra: str
+
+    def __contains__(self, value: object) -> bool:
+        return value is False or (value is True and find_spec(self.package) is not None)
+
+    def __str__(self) -> str:
+        return f"false, or true with {self.package} (pip install 'misure[{self.extra}]')"
+
+
 _TEXT, _NAME, _COUNT, _NONE_OR_MORE = Kind(str), Name(), Whole(1), Whole(0)
 _YES_OR_NO: Rule = OneOf((True, False))
 _GROUP: Rule = Kind(Mapping)
@@ -106,6 +126,7 @@ KEYS: dict[str, Rule] = {
     "runner.seconds_a_task": AtLeast(0),
     "dataset.networks": ListOf(_NAME, deep=True),
     "outputs": Folder(),
+    "parquet": IfInstalled("pyarrow", "parquet"),
     "data_root": _NAME,
     "dataset.stand_in_folder": _NAME,
     "only": Or(ListOf(_NAME, alone=True), (None,)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,10 @@ def store(outputs: Path, units: list[list[dict[str, Any]]]) -> list[str]:
 
 
 def remade(outputs: Path) -> None:
-    write_outputs(OmegaConf.create({"outputs": str(outputs), "plan_only": False, "profile": {"name": "quick"}}))
+    parquet = find_spec("pyarrow") is not None
+    cfg = {"outputs": str(outputs), "plan_only": False, "parquet": parquet, "profile": {"name": "quick"}}
+    write_outputs(OmegaConf.create(cfg))
+    assert (outputs / "records.parquet").exists() == parquet
 
 
 def test_hostile_names_stay_inside_the_folder_and_run_nowhere(tmp_path, capsys):
