@@ -76,7 +76,7 @@ class RayExecutor(Executor):
             self._leave()
             raise MisureError(
                 f"no machine of the Ray cluster has room for a worker of {num_cpus:g} CPUs and {gpus:g} GPUs: change "
-                "runner.executor.num_cpus and runner.executor.num_gpus, of which one has to be above 0"
+                "runner.cpus and runner.gpus, of which one has to be above 0"
             )
         self._new = self._ray.remote(num_cpus=num_cpus, num_gpus=gpus)(Worker)
         self._callers = ThreadPoolExecutor(self.workers, thread_name_prefix="caller")
@@ -193,8 +193,8 @@ def _connect(ray: Any, address: str | None) -> None:
             where = urlsplit(address if "//" in address else f"//{address}")
             socket.create_connection((where.hostname, where.port), timeout=_ANSWERS_WITHIN).close()
         ray.init(address or "local", logging_level="WARNING", **own)
-    except (OSError, ValueError, RuntimeError) as error:
-        which = f"no Ray cluster at runner.executor.address={address}" if address else "Ray cannot be started here"
+    except Exception as error:  # whatever Ray raises where it cannot start
+        which = f"no Ray cluster at runner.address={address}" if address else "Ray cannot be started here"
         raise MisureError(f"{which}: {brief(error)}") from error
 
 
