@@ -175,6 +175,25 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     assert RecordStore(tmp_path / "file" / "records").load().empty
 
 
+@pytest.mark.parametrize("mask", [0o022, 0o002, 0o077])
+def test_everything_may_be_read_by_whom_the_umask_lets(tmp_path, mask):
+    store, before = RecordStore(tmp_path / "a" / "records"), os.umask(mask)
+    try:
+        store.write(UNIT, ROWS, {"saliency": np.eye(3)})
+        store.serve("quick", [UNIT])
+        assert store.compact(worth=1) == 1
+        store.write(replace(UNIT, sample=8), ROWS)
+        claim = store.claim(UNIT)
+        claim.take()
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_file()}
+    assert {*modes.values()} == {0o666 & ~mask}
+    assert len(modes) == 5
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_dir()} == {0o777 & ~mask}
+    claim.release()
+
+
 def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):
     store = RecordStore(tmp_path)
     store.write(UNIT, ROWS)
