@@ -6,7 +6,9 @@ import copy
 import os
 import pickle
 import tempfile
+import threading
 from collections.abc import Callable
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ def in_processes(n: int, work: Callable[[nn.Module], object], network: nn.Module
 
     They are spawned, so that this one stays what it is, goes on afterwards and may have used CUDA before. They meet at
     a file, and so need no port and nothing of what torchrun or SLURM say of other processes. When one ends with an
-    error the others are ended as well, and when this one ends they do (on Linux).
+    error the others are ended as well, and when this one ends, however it does, so do they.
 
     Raises:
         MisureError: If one of them raised it, was killed, or if what it is given cannot be sent to it.
@@ -67,6 +69,7 @@ def in_processes(n: int, work: Callable[[nn.Module], object], network: nn.Module
 def _begin(rank: int, n: int, folder: Path, work: Callable[[nn.Module], object], network: nn.Module) -> None:
     global _together  # noqa: PLW0603 - a process is one of several from its beginning to its end
     _together = True
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.update(LOCAL_RANK=str(rank), NODE_RANK="0")  # what Lightning asks: it begins no processes then
     torch.set_num_threads(max(1, torch.get_num_threads() // n))
     device: dict[str, Any] = {"device_id": torch.device("cuda", rank)} if default_device().type == "cuda" else {}
@@ -79,6 +82,13 @@ def _begin(rank: int, n: int, folder: Path, work: Callable[[nn.Module], object],
         (folder / _ERROR).write_text(str(error), encoding="utf-8")
         raise
     distributed.destroy_process_group()
+
+
+def _end_with_parent() -> None:
+    """Leave nothing that trains on and writes its state while another session has the lock."""
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def summed(values: Tensor) -> Tensor:

@@ -6,13 +6,16 @@ import csv
 import multiprocessing
 import os
 import signal
+import time
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
+from forked import forked
 from pytorch_lightning.loggers import CSVLogger
 from safetensors.torch import load_file
 from torch import distributed, nn
@@ -120,6 +123,35 @@ def test_processes_end_together(root, tmp_path, forking, ends, reason):
         run(root, tmp_path / "toy.safetensors", TWO, OneFails(ends))
     assert "\n" not in str(caught.value)
     assert multiprocessing.active_children() == []
+
+
+class Telling(nn.Sequential):
+    """A network that leaves a file with the number of its process as its name."""
+
+    def forward(self, images):
+        Path(os.environ["TOLD"], str(os.getpid())).touch()
+        return super().forward(images)
+
+
+def train_in_the_background(*args) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as shells do for what they begin with an ampersand
+    run(*args)
+
+
+def test_processes_end_with_the_one_that_began_them(root, tmp_path, forking, monkeypatch):
+    told = tmp_path / "told"
+    told.mkdir()
+    monkeypatch.setenv("TOLD", str(told))
+    endless, until = replace(TWO, max_epochs=10**6), time.monotonic() + 60
+    with forked(train_in_the_background, root, tmp_path / "toy.safetensors", endless, Telling(*network())) as parent:
+        while len(begun := {int(p.name) for p in told.iterdir()} - {parent.pid}) < 2 and time.monotonic() < until:
+            time.sleep(0.05)
+    assert len(begun) == 2
+    ended = psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD
+    processes_left = [psutil.Process(pid) for pid in begun if psutil.pid_exists(pid)]
+    while any(p.is_running() and p.status() not in ended for p in processes_left) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert time.monotonic() < until
 
 
 def test_one_clock_ends_all(root, tmp_path, forking, monkeypatch):
