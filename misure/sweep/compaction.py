@@ -15,7 +15,7 @@ from misure.errors import MisureError, brief
 from misure.io.atomic import write_atomically
 from misure.io.listing import Stamp, stamp_of
 from misure.io.reading import check_size, reading
-from misure.sweep.schema import check_record, decoded
+from misure.sweep.schema import all_fit, check_record, decoded
 
 Records = dict[str, list[dict[str, Any]]]
 """The lines of records, by unit."""
@@ -37,7 +37,7 @@ def read_compacted(path: Path) -> tuple[Records, dict[str, str]]:
     Returns:
         Records, and what is wrong with others by their unit; with the file itself under an empty one.
     """
-    records, damaged = Records(), dict[str, str]()
+    records, damaged, whole = Records(), dict[str, str](), True
     try:
         with reading(path, "its records count as absent, so that a run makes them anew"):
             if not path.exists():
@@ -46,19 +46,24 @@ def read_compacted(path: Path) -> tuple[Records, dict[str, str]]:
                 raise ValueError("it is no file")
             check_size(path, path.stat().st_size, _MOST_PACKED)
             for member in _members(path.read_bytes()):
-                records |= member or {}
-                if member is None:
-                    damaged[""] = ""
+                whole = whole and member is not None
+                records |= _checked(path, member or {}, damaged)
     except MisureError as error:
         return Records(), {"": str(error)}
+    if not whole:
+        damaged[""] = f"{path} is damaged, {len(records)} records of it could be read: a run makes the others anew"
+    return records, damaged
+
+
+def _checked(path: Path, records: Records, damaged: dict[str, str]) -> Records:
+    """Return the records that are as the schema says; what is wrong with others is noted."""
+    values_fit = all_fit(chain.from_iterable(records.values()))
     for unit, rows in records.items():
         try:
-            check_record(unit, rows)
+            check_record(unit, rows, values_fit=values_fit)
         except (ValueError, TypeError) as error:
             damaged[unit] = f"{path}: the record of {unit} is none ({brief(error)}): a run makes it anew"
-    if "" in damaged:
-        damaged[""] = f"{path} is damaged, {len(records)} records of it could be read: a run makes the others anew"
-    return {unit: rows for unit, rows in records.items() if unit not in damaged}, damaged
+    return {unit: rows for unit, rows in records.items() if unit not in damaged}
 
 
 def _members(packed: bytes) -> Iterator[Records | None]:

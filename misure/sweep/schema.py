@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -125,6 +126,7 @@ _OTHERS = {
 }
 """What a record may have, or have as null; any further column is :data:`_PLAIN`."""
 
+_SINGLE = {str, float, int, bool}
 _DONE = _ALWAYS | _IF_DONE
 _COLUMNS = _DONE | _OTHERS
 
@@ -137,19 +139,39 @@ decoded: Callable[[str], Any] = json.JSONDecoder(parse_constant=_refuse).decode
 """Reads a line as JSON proper, without NaN and infinities."""
 
 
-def check_record(unit: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def all_fit(rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Say whether all values of many lines are what they may be: of those that are equal one is looked at."""
+    alike = defaultdict[tuple[str, ...], list[Iterable[Any]]](list)
+    for row in rows:
+        alike[(*row,)].append(row.values())
+    return all(
+        _fits(_COLUMNS.get(name, _PLAIN), values)
+        for names, lines in alike.items()
+        for name, values in zip(names, zip(*lines, strict=True), strict=True)
+    )
+
+
+def _fits(kind: _Kind, values: Iterable[Any]) -> bool:
+    values = [value for value in values if value is not None]
+    types = {*map(type, values)}
+    comparable = types <= _SINGLE and len(types) == 1  # as True == 1 == 1.0
+    return all(map(kind.fits, {*values} if comparable else values))
+
+
+def check_record(unit: str, rows: Sequence[Mapping[str, Any]], *, values_fit: bool = False) -> None:
     """Raise a ValueError that says what is wrong with a record.
 
     Args:
         unit: Whose record it is, from its file's name.
         rows: Its lines.
+        values_fit: Whether its values are known to fit, by :func:`all_fit`.
     """
     if not rows:
         raise ValueError("it is empty")
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
             raise TypeError(f"line {number} is no object")
-        _check_row(f"line {number}: ", row)
+        _check_row(f"line {number}: ", row, values_fit)
         if row["unit"] != unit:
             raise ValueError(f"line {number}: it is the record of {row['unit']}")
     if len({row["status"] for row in rows}) > 1:
@@ -160,13 +182,13 @@ def check_record(unit: str, rows: Sequence[Mapping[str, Any]]) -> None:
         raise ValueError(f"its lines are not those of the thresholds {wanted}")
 
 
-def _check_row(where: str, row: Mapping[str, Any]) -> None:
+def _check_row(where: str, row: Mapping[str, Any], values_fit: bool) -> None:
     needed = _DONE if row.get("status") == "done" else _ALWAYS
     if missing := [name for name in needed if row.get(name) is None]:
         raise ValueError(f"{where}it has no {', '.join(missing)}")
     if len(row) > _MOST_COLUMNS:
         raise ValueError(f"{where}it has {len(row)} columns")
-    for name, value in row.items():
+    for name, value in () if values_fit else row.items():
         kind = _COLUMNS.get(name, _PLAIN)
         if value is not None and not kind.fits(value):
             raise ValueError(f"{where}{name[:40]}={_shown(value)} is not {kind.words}")

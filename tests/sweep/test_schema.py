@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from dataclasses import replace
 
@@ -78,8 +79,15 @@ def test_a_record_with_a_wrong_value_is_named_left_out_and_made_anew(tmp_path, c
     assert len(warned) == 1
     assert len(str(warned[0].message)) < 600
     assert not store.outcome(UNIT).complete
+    folder, compacted = store.path(UNIT).parent, RecordStore(tmp_path / "compacted")
+    compacted.folder.mkdir()
+    packed = [gzip.compress(path.read_bytes()) for path in folder.iterdir()]
+    (compacted.folder / "rise.jsonl.gz").write_bytes(b"".join(packed))
+    if column != "unit":
+        with pytest.warns(UserWarning, match=r"rise\.jsonl\.gz"):
+            assert set(compacted.load()["sample"]) == {8}
     store.write(UNIT, [ROW | {"threshold": t} for t in (0.2, 0.4)])
-    assert set(store.load()["sample"]) == {7, 8}
+    assert set(RecordStore(store.folder / "triangle-unet").load()["sample"]) == {7, 8}
 
 
 @pytest.mark.parametrize(
