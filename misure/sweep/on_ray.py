@@ -95,16 +95,15 @@ class RayExecutor(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the workers: when their calls have ended, or, where these are cancelled or not waited for, at once."""
         at_once = cancel_futures or not wait
-        if not at_once:
-            self._callers.shutdown()
+        self._callers.shutdown(wait=not at_once, cancel_futures=at_once)
         with self._lock:
             self._is_over = True
             for worker in self._all:
                 self._ray.kill(worker)
             self._all.clear()
         for _ in range(self.workers):
-            self._free.put(BrokenExecutor("the run is over"))
-        self._callers.shutdown(cancel_futures=True)
+            self._free.put(BrokenExecutor())
+        self._callers.shutdown()
         self._leave()
 
     def __exit__(self, *_: object) -> None:
@@ -129,10 +128,9 @@ class RayExecutor(Executor):
         while isinstance(found := self._free.get(), Exception):
             with self._lock:
                 self._failed_starts += 1
-                is_hopeless = self._is_over or self._failed_starts > _STARTS * self.workers
-            if is_hopeless:
-                self._free.put(found)
-                raise MisureError(f"workers cannot start on the Ray cluster: {_why(found)}")
+                if self._is_over or self._failed_starts > _STARTS * self.workers:
+                    self._free.put(found)  # for those that wait as well
+                    raise BrokenExecutor("the run is over") if self._is_over else _no_start(found)
             self._start()
         self._failed_starts = 0
         return found
@@ -202,6 +200,12 @@ def _room(machines: list[Mapping[str, float]], needs: Mapping[str, float]) -> in
     """Return how many workers machines hold."""
     needed = {kind: amount for kind, amount in needs.items() if amount > 0}
     return sum(min(int(m.get(kind, 0) / n + 1e-6) for kind, n in needed.items()) for m in machines) if needed else 0
+
+
+def _no_start(error: Exception) -> MisureError:
+    return MisureError(
+        f"workers cannot start on the Ray cluster: {_why(error)}; misure has to be installed on all its machines"
+    )
 
 
 def _why(error: Exception) -> str:
