@@ -157,14 +157,17 @@ def select(records: pd.DataFrame, explainer: str, **overrides: Any) -> pd.DataFr
 
 def select_and_tally(records: pd.DataFrame, explainer: str, **overrides: Any) -> tuple[pd.DataFrame, Tally]:
     """Do as :func:`select` does, and count the samples that have no numbers."""
-    rows = at_parameters(records.reindex(columns=_DECIDING).reset_index(drop=True), explainer, **overrides)
+    own = records[records["explainer"].eq(explainer)].reset_index(drop=True)
+    rows = at_parameters(own.reindex(columns=_DECIDING), explainer, **overrides)
+    if rows.empty:
+        return own.head(0), Tally(0, 0)
     done = _one_setting(rows[rows["status"] == "done"], overrides)
     newest = done.sort_values("created", kind="stable").drop_duplicates([*SAMPLE, "threshold"], keep="last")
     explained = _samples(done)
     skipped = _samples(rows[rows["status"] == "skipped"]) - explained
     failed = _samples(rows[rows["status"] == "failed"]) - explained - skipped
     places = newest.sort_values([*SAMPLE, "threshold"]).index
-    return records.iloc[places].reset_index(drop=True), Tally(len(skipped), len(failed))
+    return own.iloc[places].reset_index(drop=True), Tally(len(skipped), len(failed))
 
 
 def at_parameters(records: pd.DataFrame, explainer: str, **overrides: Any) -> pd.DataFrame:
@@ -175,6 +178,8 @@ def at_parameters(records: pd.DataFrame, explainer: str, **overrides: Any) -> pd
     for name in overrides:
         if name not in wanted:
             raise MisureError(f"{explainer} has no parameter {name!r}{did_you_mean(name, wanted)}")
+    if records.empty:
+        return records
     wanted = {name: value for name, value in wanted.items() if name not in _FREE} | overrides
     rows = records[(records["explainer"] == explainer) & undisturbed(records)]
     fits = {setting: _fits(json.loads(setting), wanted, usual) for setting in rows[SETTING].unique()}
