@@ -241,6 +241,53 @@ def test_a_multirun_goes_on_after_a_failure_and_says_so(folder):
     assert found.groupby("explainer")["unit"].nunique().to_dict() == {"prediction": 2, "random_map": 2}
 
 
+LAUNCHERS = {
+    "submitit_local": ("submitit", "slurm", []),
+    "ray": ("ray", "ray", ["address=local", "+num_cpus=1", "+include_dashboard=false"]),
+}
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_multirun_is_launched_elsewhere(folder, launcher):
+    package, extra, keys = LAUNCHERS[launcher]
+    pytest.importorskip(f"hydra_plugins.hydra_{package}_launcher", reason=f"pip install 'misure[{extra}]'")
+    given = [f"{'+' * key.startswith('+')}hydra.launcher.ray.init.{key.lstrip('+')}" for key in keys]
+    ended = run(folder, "-m", f"hydra/launcher={launcher}", *given, "explainer=random_map")
+    assert ended.code == 0, ended.err
+    found = RecordStore(folder / "out" / "records").load()
+    assert found.groupby("explainer")["unit"].nunique().to_dict() == {"prediction": 2, "random_map": 2}
+
+
+INSTALLED = """
+import json, sys
+from misure.cli.console import main
+
+for arguments in json.loads(sys.argv[1]):
+    main(arguments)
+print(sys.modules["misure"].__file__)
+"""
+
+
+def test_a_wheel_is_all_that_is_needed(folder):
+    """Commands run as they do in a clone."""
+    pytest.importorskip("hatchling", reason="pip install 'misure[dev]'")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", "wheels", str(PROJECT)]
+    subprocess.run(build, cwd=folder, check=True)
+    (wheel,) = (folder / "wheels").iterdir()
+    subprocess.run([*pip, "install", "--no-deps", "--target", "installed", str(wheel)], cwd=folder, check=True)
+    wanted = ["only=table6", "dataset=triangle", "explainer=random_map"]
+    commands = [["plan", *BASE, *wanted], ["run", *BASE, "explainer=random_map"], ["tables", *RECORDS]]
+    command = [sys.executable, "-c", INSTALLED, json.dumps(commands)]
+    places = {**environment(), "PYTHONPATH": str(folder / "installed")}
+    ended = subprocess.run(command, cwd=folder, env=places, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[-1] == str(folder / "installed" / "misure" / "__init__.py")
+    assert "this was the plan alone" in ended.stdout
+    assert len(records(folder)) == 4
+    assert (folder / "out" / "tables" / "table7.md").exists()
+
+
 def test_training_says_where_its_weights_are(folder):
     shutil.rmtree(folder / "out" / "checkpoints")
     ended = run(folder, script="train.py")
