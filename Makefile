@@ -37,7 +37,7 @@ tables: $(INSTALLED) ## Remake tables and figures from the records alone
 	$(RUN) scripts/tables.py profile=$(PROFILE)
 
 test: $(INSTALLED) ## Run the tests
-	$(RUN) -m pytest --numprocesses auto --maxprocesses 4
+	$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 lint: $(INSTALLED) ## Check formatting, style and types
 	$(RUN) -m ruff format --check .

@@ -20,6 +20,9 @@ settings.register_profile("tests", deadline=None, max_examples=40, derandomize=T
 settings.load_profile("tests")
 
 
+COMMANDS = ("test_reproduce", "test_readme", "test_entry", "test_overrides", "test_write")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--bfloat16", choices=hardware.KINDS, default="slow", help="how fast processors are at bfloat16")
 
@@ -35,6 +38,11 @@ def bfloat16(request: pytest.FixtureRequest) -> Iterator[str]:
     hardware.pretend(request.param)
     yield request.param
     hardware.pretend(before)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what runs whole commands, so that at the end no worker waits for another that has long tests left."""
+    items.sort(key=lambda item: not item.path.stem.startswith(COMMANDS))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

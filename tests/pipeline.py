@@ -128,9 +128,14 @@ def environment() -> dict[str, str]:
 
 def _serve() -> None:
     """Answer every request line with the exit code of a forked process."""
+    import matplotlib.backends.backend_pdf  # noqa: F401
+    from hydra.core.plugins import Plugins
+
     import misure.cli.reproduce
     import misure.models.unet
     import misure.training.module  # noqa: F401
+
+    Plugins.instance()
 
     for line in sys.stdin:
         request = json.loads(line)
