@@ -12,13 +12,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context, parent_process
 from queue import SimpleQueue
-from typing import Any, ParamSpec, TypeVar
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 import torch
 from omegaconf import DictConfig
 
 from misure.config import build
 from misure.errors import MisureError
+from misure.validation import Whole
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -89,14 +90,8 @@ class LocalProcesses(Executor):
             self._free.put(number)
 
 
-def local(workers: int = 1) -> Executor:
-    """Return the executor of this machine: this process, or several others.
-
-    Raises:
-        MisureError: If there is no worker.
-    """
-    if workers < 1:
-        raise MisureError(f"runner.workers={workers} leaves nobody to work: it has to be 1 or more")
+def local(workers: Annotated[int, Whole(1)] = 1) -> Executor:
+    """Return the executor of this machine: this process, or several others."""
     return InThisProcess() if workers == 1 else LocalProcesses(workers)
 
 

@@ -30,13 +30,14 @@ REFUSED = {
 MAY = {
     ("n_samples", "null"),
     ("runner.batch_size", "text"),
+    ("runner.workers", "null"),
     ("model.network.pretrained", "null"),
     ("model.bottleneck", "null"),
     ("dataset.networks", "null"),
 }
 ELSEWHERE = re.compile(
     r"dataset\.(counts|layout|size|available|prepares?|title|phantom|bike|classes|images_per_class)\b.*"
-    r"|.*(data_root|stand_in|_target_|folder)|logger\..*|blanking|runner\.workers|sweeps\..*|shows\..*|intervention"
+    r"|.*(data_root|stand_in|_target_|folder)|logger\..*|blanking|sweeps\..*|shows\..*|intervention"
     r"|profile\.(triangle\.layout|synapse\.(phantom|augment|transunet)|coco\.scenes)\b.*|dataset\.curriculum"
 )
 """Keys whose value is read through others here, in a configuration without interpolations, or as text of any kind."""
