@@ -131,6 +131,7 @@ def _serve() -> None:
     import matplotlib.backends.backend_pdf  # noqa: F401
     from hydra.core.plugins import Plugins
 
+    import misure.cli.remake
     import misure.cli.reproduce
     import misure.models.unet
     import misure.training.module  # noqa: F401

@@ -15,10 +15,8 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from misure.cli.remake import write_outputs
 from misure.errors import MisureError
 from misure.io.atomic import remove_all_abandoned
-from misure.paper.tables.console import experiment_summary
 from misure.sweep.announcement import announced
 from misure.sweep.availability import NetworkChoice, fitted
 from misure.sweep.executors import Crew, crew_of
@@ -63,6 +61,8 @@ def reproduce(cfg: DictConfig) -> None:
                 failures.forget(part.name)
     if not counts.done + counts.present + counts.failed:
         raise MisureError(_why_nothing(failures))
+    from misure.cli.remake import write_outputs
+
     RecordStore(journal.folder / "records").compact()
     write_outputs(cfg)
     _summarise(journal.folder, counts, time.time() - started)
@@ -90,6 +90,8 @@ def run_one(cfg: DictConfig) -> None:
         ready = crew.executor.submit(make_ready, portable(part.cfg), experiment).result()
         runner = Runner(_surveyed(part, ready), part.pace, partial(explain_turns, ready), crew)
         _run(part, runner)
+    from misure.paper.tables.console import experiment_summary
+
     recorder = runner.recorder
     units = {recorder.unit(experiment, s).id for s in recorder.samples(experiment)[: experiment.n_samples]}
     records = recorder.store.load()
