@@ -213,4 +213,6 @@ def _why(error: Exception) -> str:
     story, died, reason = str(error).partition("The actor is dead because ")
     if died:
         return "Ray: " + reason.partition(". ")[0]
-    return f"{type(error).__name__}: {story.strip().splitlines()[-1]}"
+    lines = story.strip().splitlines() or [""]
+    line = lines[-1 if "creation task" in lines[0] else 0]
+    return f"{type(error).__name__}: {line.partition('. ')[0]}"
