@@ -144,13 +144,14 @@ class Shelf:
             aside = self.compacted.with_name(self.compacted.name + DAMAGED)
             write_atomically(aside, lambda partial: shutil.copyfile(self.compacted, partial), hint=hint)
         write_compacted(self.compacted, dict(sorted((kept | complete).items())), before, hint=hint)
-        return sum(_remove(self.path(unit), stamps[unit]) for unit in complete)
+        aside = partial_of(self.compacted)
+        return sum(_remove(self.path(unit), stamps[unit], aside) for unit in complete)
 
 
-def _remove(path: Path, stamp: Stamp | None) -> bool:
-    """Remove a file, unless it was written anew."""
+def _remove(path: Path, stamp: Stamp | None, aside: Path) -> bool:
+    """Remove a file by another name, so that it goes back if it turns out to be written anew."""
     with contextlib.suppress(OSError):
-        aside = path.rename(partial_of(path))
+        path.rename(aside)
         if stamp_of(aside) == stamp:
             aside.unlink()
             return True
