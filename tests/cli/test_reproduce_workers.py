@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import psutil
 from worker_runs import assert_same, killed, log_of, n_records, started, when
 
 
 def workers_of(pid: int) -> list[psutil.Process]:
     """The processes that compute, without the one that watches over their semaphores."""
-    children = psutil.Process(pid).children(recursive=True)
-    return [child for child in children if any("spawn_main" in part for part in child.cmdline())]
+    found = []
+    for child in psutil.Process(pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # which has just ended
+            found += [child] if any("spawn_main" in part for part in child.cmdline()) else []
+    return found
 
 
 def test_two_processes_of_which_one_is_killed_and_then_the_driver_make_the_tables_of_one(tmp_path):
