@@ -34,12 +34,14 @@ def refuse() -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Deadly(PredictionMap):
-    """Ends its process at one sample, and counts how often."""
+    """Ends its process at one sample, and counts how often; or raises there, where it has no file for that."""
 
     tried: str = ""
 
     def saliency_maps(self, network, images, targets):
         if (images == Images()[GUILTY]["image"]).flatten(1).all(1).any():
+            if not self.tried:
+                raise ZeroDivisionError
             with Path(self.tried).open("a") as file:
                 file.write(f"{len(images)}\n")
             end()

@@ -44,8 +44,8 @@ def reproduce(cfg: DictConfig) -> None:
     failures = Failures(journal, cfg.profile.name, kept=not cfg.plan_only)
     if not cfg.plan_only:
         begin(journal.folder)
-    requested = _requested(cfg, HydraConfig.get().overrides.task, failures)
     with _crew(cfg) as crew:
+        requested = _requested(cfg, HydraConfig.get().overrides.task, failures)
         paces = _paces(requested, crew, failures)
         plan = Plan.of(requested, paces, list(failures.left_out), limited=True)
         print(*announced(plan, cfg), sep="\n", flush=True)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from misure.datasets.credit import CreditedDataset
 from misure.datasets.base import SegmentationDataset
+from misure.datasets.credit import CreditedDataset
 from misure.errors import MisureError
 from misure.evaluation.volumes import VolumeDataset
 from misure.io.atomic import write_atomically

@@ -99,11 +99,13 @@ class Outcome(NamedTuple):
         status: ``done``, ``skipped`` or ``failed``; empty where there is no record.
         reason: Why it was skipped or failed.
         profile: In which it was made.
+        created: When it was made.
     """
 
     status: str = ""
     reason: str = ""
     profile: str = ""
+    created: str = ""
 
     @property
     def complete(self) -> bool:
@@ -183,7 +185,7 @@ class RecordStore:
             return Outcome()
         saved = found.status == "done" and found.profile == maps_in
         lost = saved and not self._are_maps(unit.id, stamp_of(maps.get(unit.id)))
-        return Outcome() if lost else Outcome(found.status, found.reason, found.profile)
+        return Outcome() if lost else Outcome(*found[:4])
 
     def _are_maps(self, unit: str, stamp: Stamp | None) -> bool:
         """Say whether the maps of a unit can be read; they are opened if they changed since the last time."""

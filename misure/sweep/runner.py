@@ -17,7 +17,7 @@ from misure.sweep.experiment import Experiment
 from misure.sweep.journal import reason_of
 from misure.sweep.pace import Pace
 from misure.sweep.recorder import Recorder, RunCounts
-from misure.sweep.records import Unit
+from misure.sweep.records import Outcome, Unit
 from misure.sweep.turns import PATIENCE, Tally, Turn
 
 _ENOUGH_TO_JUDGE = 5.0  # seconds of estimated work after which estimates are corrected by what it really took
@@ -69,6 +69,7 @@ class Runner:
     _queue: deque[Task] = field(default_factory=deque, init=False, repr=False)
     _running: dict[Future[Tally], Task] = field(default_factory=dict, init=False, repr=False)
     _taken: list[Turn] = field(default_factory=list, init=False, repr=False)
+    _before: dict[str, Outcome] = field(default_factory=dict, init=False, repr=False)
     _deaths: Counter[tuple[str, tuple[int, ...]]] = field(default_factory=Counter, init=False, repr=False)
     _deaths_in_a_row: int = field(default=0, init=False)
     _estimated: float = field(default=0.0, init=False)
@@ -110,6 +111,7 @@ class Runner:
             for (rank, unit), outcome in zip(units, outcomes, strict=False):
                 if not outcome.complete:
                     open_.append(rank)
+                    self._before[unit.id] = outcome
                 elif outcome.profile != (profile := str(experiment.cfg.profile.name)):
                     from_others.setdefault(profile, []).append(unit)
             self.counts.present += len(units) - len(open_)
@@ -180,15 +182,16 @@ class Runner:
         """Find what other runs had taken and left, or do not finish in time."""
         taken, self._taken = self._taken, []
         for turn in taken:
-            open_ = self._open(turn)
-            self.counts.present += len(turn.ranks) - len(open_)
-            free = [unit for _, unit in self._units(turn.experiment, open_) if self._is_free(unit)]
+            open_, closed = self._settled(turn)
+            self.counts.reasons.update(outcome.reason for outcome in closed if outcome.status == "failed")
+            self.counts.present += sum(outcome.complete for outcome in closed)
+            left = [Turn(turn.experiment, open_)] if open_ else []
             if self._time_left() < 0:
                 self.counts.left += len(open_)
-            elif free:
-                self._queue.append(self._task_of(Turn(turn.experiment, open_)))
-            elif open_:
-                self._taken.append(Turn(turn.experiment, open_))
+            elif any(self._is_free(unit) for _, unit in self._units(turn.experiment, open_)):
+                self._queue.extend(map(self._task_of, left))
+            else:
+                self._taken += left
 
     def _is_free(self, unit: Unit) -> bool:
         if free := (claim := self.recorder.store.claim(unit)).take():
@@ -198,10 +201,15 @@ class Runner:
     def _task_of(self, turn: Turn) -> Task:
         return Task((turn,), len(turn.ranks) * self.pace.explaining(turn.experiment))
 
-    def _open(self, turn: Turn) -> tuple[int, ...]:
-        """Return the ranks of those samples of a turn that have no record yet."""
-        outcome, units = self.recorder.store.outcome, self._units(turn.experiment, turn.ranks)
-        return tuple(rank for rank, unit in units if not outcome(unit, turn.experiment.maps_in(rank)).complete)
+    def _settled(self, turn: Turn) -> tuple[tuple[int, ...], list[Outcome]]:
+        """Return the ranks of those samples of a turn that this run has no record of yet, and the others' outcomes."""
+        open_, closed = list[int](), list[Outcome]()
+        for rank, unit in self._units(turn.experiment, turn.ranks):
+            outcome = self.recorder.store.outcome(unit, turn.experiment.maps_in(rank))
+            is_of_this_run = outcome.status and outcome != self._before.get(unit.id)
+            open_ += [] if is_of_this_run else [rank]
+            closed += [outcome] if is_of_this_run else []
+        return tuple(open_), closed
 
     def _bury(self, task: Task, reason: str) -> None:
         """Have a task whose worker ended done by another one, without the turn that ends every worker.
@@ -212,8 +220,13 @@ class Runner:
         self._deaths_in_a_row += 1
         if self._deaths_in_a_row >= _DEATHS_IN_A_ROW:
             raise MisureError(f"{self._deaths_in_a_row} workers ended one after the other, the last with: {reason}")
-        left = [Turn(turn.experiment, open_) for turn in task.turns if (open_ := self._open(turn))]
-        self.counts.done += sum(len(turn.ranks) for turn in task.turns) - sum(len(turn.ranks) for turn in left)
+        left = list[Turn]()
+        for turn in task.turns:
+            open_, closed = self._settled(turn)
+            left += [Turn(turn.experiment, open_)] if open_ else []
+            self.counts.done += sum(outcome.status == "done" for outcome in closed)
+            self.counts.skipped += sum(outcome.status == "skipped" for outcome in closed)
+            self.counts.reasons.update(outcome.reason for outcome in closed if outcome.status == "failed")
         again = [self._task_of(turn) for turn in left[1:]]
         if left:  # turns are done in their order, so it ended in the first that is not done
             again = [*self._tried_again(left[0], reason), *again]
@@ -239,20 +252,18 @@ class Runner:
             MisureError: If it does not come.
         """
         units = [
-            unit
-            for e in experiments
-            for _, unit in self._units(e, range(e.n_samples))
-            if promised and unit.id in promised
+            (unit, "") for e in experiments for _, unit in self._units(e, range(e.n_samples)) if unit.id in promised
         ]
         until = time.monotonic() + PATIENCE
-        while unseen := [unit for unit in units if not self.recorder.store.outcome(unit).status]:
-            if time.monotonic() > until:
+        while units:
+            outcomes = self.recorder.store.outcomes(units)
+            units = [asked for asked, outcome in zip(units, outcomes, strict=True) if not outcome.status]
+            if units and time.monotonic() > until:
                 raise MisureError(
-                    f"{len(unseen)} records that workers have written are not in {self.recorder.store.folder}: it has "
+                    f"{len(units)} records that workers have written are not in {self.recorder.store.folder}: it has "
                     "to be a folder that all machines share"
                 )
-            time.sleep(_PAUSE)
-            units = unseen
+            time.sleep(_PAUSE if units else 0)
 
 
 def rounds(experiments: Sequence[Experiment], step: int) -> list[tuple[Experiment, range]]:

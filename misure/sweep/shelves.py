@@ -31,19 +31,22 @@ class Found(NamedTuple):
         status: ``done``, ``skipped`` or ``failed``; empty where it is damaged.
         reason: Why it was skipped or failed.
         profile: In which it was made.
+        created: When it was made.
         precision: Of the network's passes; None in records of versions that did not tell.
     """
 
     status: str = ""
     reason: str = ""
     profile: str = ""
+    created: str = ""
     precision: str | None = None
 
     @classmethod
     def of(cls, rows: list[dict[str, Any]]) -> Found:
         """Take what is known from a record's first line."""
         first = rows[0]
-        return cls(first["status"], first.get("reason") or "", first["profile"], first.get("precision"))
+        told = first["status"], first.get("reason") or "", first["profile"], first["created"]
+        return cls(*told, first.get("precision"))
 
 
 @dataclass(eq=False)

@@ -36,14 +36,14 @@ def counts(runner: Runner) -> tuple[int, int, int, int]:
     return found.done, found.present, found.skipped, found.left
 
 
-def test_a_second_run_does_nothing(tmp_path, monkeypatch):
+def test_a_second_run_does_nothing(tmp_path):
     planned = [experiment("explainer=prediction", "n_samples=8"), experiment("explainer=random_map", "n_samples=8")]
     first, second = make_runner(tmp_path), make_runner(tmp_path)
     first.run(planned)
     assert counts(first) == (14, 0, 2, 0)
     before = files(first.recorder.store)
     assert len(before) == 16
-    monkeypatch.setattr(second.recorder, "explain", None)
+    second.explain = None
     second.run(planned)
     assert counts(second) == (0, 16, 0, 0)
     assert files(second.recorder.store) == before
@@ -183,7 +183,7 @@ def run_with_time(monkeypatch, costs: list[float], sizes: list[int], budget: flo
     planned = [plain(str(i), n) for i, n in enumerate(sizes)]
     pace = SimpleNamespace(explaining=lambda e: costs[int(e.explainer.name)])
     store = SimpleNamespace(outcomes=lambda asked: [Outcome()] * len(asked))
-    recorder = SimpleNamespace(store=store, unit=lambda _, sample: sample)
+    recorder = SimpleNamespace(store=store, unit=lambda of, sample: SimpleNamespace(id=f"{of.explainer.name} {sample}"))
     recorder.samples = lambda experiment: list(range(experiment.n_samples))
 
     def explain(turns, deadline):
@@ -233,25 +233,29 @@ from pathlib import Path
 import torch
 from hydra import initialize_config_dir
 from misure.io.installed import CONFIG_FOLDER
-from sweep_runs import experiment, make_runner
+from sweep_runs import experiment, runner_of, toy_setup
+
+from misure.sweep.recorder import Recorder
+from misure.sweep.records import RecordStore
 
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
-with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
-    planned = [experiment(f"explainer={name}", "n_samples=8") for name in ("prediction", "random_map")]
-    runner = make_runner(folder)
-    explain = runner.recorder.explain
 
-    def counted(of, samples):
+
+class Counting(Recorder):
+    def explain(self, of, samples):
         for sample in samples:
             with (folder / "explained").open("a") as stream:
-                stream.write(runner.recorder.unit(of, sample).id + "\\n")
+                stream.write(self.unit(of, sample).id + "\\n")
         if samples and len(sys.argv) > 2:
             print("takes", flush=True)
             sys.stdin.read()
-        explain(of, samples)
+        super().explain(of, samples)
 
-    runner.recorder.explain = counted
+
+with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
+    planned = [experiment(f"explainer={name}", "n_samples=8") for name in ("prediction", "random_map")]
+    runner = runner_of(Counting(RecordStore(folder / "records"), toy_setup()))
     runner.run(planned)
 counts = runner.counts
 print(counts.done + counts.skipped, counts.present, counts.left)
