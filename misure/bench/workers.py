@@ -47,7 +47,7 @@ class Sleep(PredictionMap):
 
 
 def scale_workers(cfg: DictConfig) -> str:
-    """Time ``workers.units`` explanations for each of ``workers.counts`` workers of the configuration's runner.
+    """Time runs of ``workers.units`` explanations a worker, for each of ``workers.counts`` workers.
 
     All is as in a run but the explaining: the plan, the network, its metrics, the records.
 
@@ -59,7 +59,7 @@ def scale_workers(cfg: DictConfig) -> str:
         MisureError: If the setup or the workers cannot be had.
     """
     counts, units, seconds = list(cfg.workers.counts), int(cfg.workers.units), float(cfg.workers.seconds)
-    if only_planned(cfg, f"{units} units of {seconds:g} s on {counts} workers"):
+    if only_planned(cfg, f"{units} units of {seconds:g} s for each of {counts} workers"):
         return ""
     place = Path(cfg.outputs, "bench", f"workers-{os.getpid()}").absolute()
     try:
@@ -70,7 +70,7 @@ def scale_workers(cfg: DictConfig) -> str:
     name = str(cfg.runner.executor._target_).rpartition(".")[2]
     notes = [
         f"Hardware: {hardware_name('cpu')}, {os.cpu_count()} threads.",
-        f"{units} explanations that wait {seconds:g} s each, all else as in a run; workers had explained before.",
+        f"{units} explanations a worker that wait {seconds:g} s each, all else as in a run; they had begun before.",
         "efficiency: seconds waited / (workers x seconds taken); overhead: what a unit takes of a worker besides.",
         "first call: from nothing to the result of an empty call; first explanation: of a network that is trained.",
     ]
@@ -85,7 +85,7 @@ def _configured(cfg: DictConfig, workers: int, place: Path) -> DictConfig:
     return portable(own)
 
 
-def _measured(cfg: DictConfig, units: int, seconds: float) -> dict[str, float]:
+def _measured(cfg: DictConfig, each: int, seconds: float) -> dict[str, float]:
     """Measure one number of workers."""
     experiment, started = Experiment.of(cfg), time.perf_counter()
     with crew_of(cfg) as crew:
@@ -97,10 +97,12 @@ def _measured(cfg: DictConfig, units: int, seconds: float) -> dict[str, float]:
         runner = Runner(recorder, pace, partial(explain_turns, ready), crew)
         experiment = pace.pinned(experiment)
         first = _seconds_of(runner, replace(experiment, explainer=Sleep(for_seconds=0), n_samples=1))
-        _seconds_of(runner, replace(experiment, explainer=Sleep(for_seconds=0.5), n_samples=4 * crew.workers))
+        _seconds_of(runner, replace(experiment, explainer=Sleep(for_seconds=seconds / 2), n_samples=4 * crew.workers))
+        units = each * crew.workers
         taken = _seconds_of(runner, replace(experiment, explainer=Sleep(for_seconds=seconds), n_samples=units))
     return {
         "workers": crew.workers,
+        "units": units,
         "s a unit": seconds,
         "s taken": taken,
         "efficiency": units * seconds / (crew.workers * taken),

@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from misure.errors import MisureError
+from misure.evaluation.volumes import VolumeDataset
 from misure.io.atomic import remove_all_abandoned
 from misure.sweep.announcement import announced
 from misure.sweep.availability import NetworkChoice, fitted
@@ -52,12 +53,13 @@ def reproduce(cfg: DictConfig) -> None:
         if cfg.plan_only:
             return
         counts = RunCounts()
-        for part, deadline, prepared in _prepared_ahead(plan, started, crew):
+        for part, deadline, prepared in _prepared_ahead(plan, crew):
             with failures.noted(part.name):
-                ready = prepared.result()
+                ready = crew.result(prepared, make_ready, *_to_prepare(part))
                 recorder = _surveyed(part, ready)
-                crew.executor.submit(score_volumes, ready).result()
                 _run(part, Runner(recorder, part.pace, partial(explain_turns, ready), crew, deadline, counts))
+                if isinstance(recorder.setup.dataset, VolumeDataset):
+                    crew.call(score_volumes, ready)
                 failures.forget(part.name)
     if not counts.done + counts.present + counts.failed:
         raise MisureError(_why_nothing(failures))
@@ -80,14 +82,12 @@ def run_one(cfg: DictConfig) -> None:
     if not cfg.plan_only:
         begin(journal.folder)
     with _crew(cfg) as crew:
-        plan = Plan.of(
-            [("", experiment)], {experiment.setup: crew.executor.submit(settled_pace, portable(cfg)).result()}
-        )
+        plan = Plan.of([("", experiment)], {experiment.setup: crew.call(settled_pace, portable(cfg))})
         print(*announced(plan, cfg), sep="\n", flush=True)
         if cfg.plan_only:
             return
         (part,), (experiment,) = plan.setups, plan.experiments
-        ready = crew.executor.submit(make_ready, portable(part.cfg), experiment).result()
+        ready = crew.call(make_ready, *_to_prepare(part))
         runner = Runner(_surveyed(part, ready), part.pace, partial(explain_turns, ready), crew)
         _run(part, runner)
     from misure.paper.tables.console import experiment_summary
@@ -142,18 +142,21 @@ def _paces(requested: Requested, crew: Crew, failures: Failures) -> dict[str, Pa
     paces: dict[str, Pace] = {}
     for name, experiment in {e.setup: e for _, e in reversed(requested)}.items():
         with failures.noted(name):
-            paces[name] = crew.executor.submit(settled_pace, portable(experiment.cfg)).result()
+            paces[name] = crew.call(settled_pace, portable(experiment.cfg))
     return paces
 
 
-def _prepared_ahead(plan: Plan, started: float, crew: Crew) -> Iterator[tuple[SetupPlan, float, Future[Ready]]]:
+def _to_prepare(part: SetupPlan) -> tuple[DictConfig, Experiment]:
+    return portable(part.cfg), part.experiments[0]
+
+
+def _prepared_ahead(plan: Plan, crew: Crew) -> Iterator[tuple[SetupPlan, float, Future[Ready]]]:
     """Yield setups with the time at which they have to end; those that follow are prepared by workers that are free."""
     prepared: deque[Future[Ready]] = deque()
     waiting = iter(plan.in_order)
-    for part, deadline in plan.turns(started):
+    for part, deadline in plan.turns(time.time()):
         for following in islice(waiting, crew.workers - len(prepared)):
-            call = crew.executor.submit(make_ready, portable(following.cfg), following.experiments[0])
-            prepared.append(call)
+            prepared.append(crew.executor.submit(make_ready, *_to_prepare(following)))
         yield part, deadline, prepared.popleft()
 
 

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -20,6 +20,9 @@ from omegaconf import DictConfig
 from misure.config import build
 from misure.errors import MisureError
 from misure.validation import Whole
+
+_TRIES = 3
+"""Workers that may be lost by one call."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -53,6 +56,7 @@ class LocalProcesses(Executor):
         self._callers = ThreadPoolExecutor(workers, thread_name_prefix="caller")
         self._pools: dict[int, ProcessPoolExecutor] = {}
         self._processes: dict[int, int] = {}
+        self._is_over = False
         self._free: SimpleQueue[int] = SimpleQueue()
         for number in range(workers):
             self._free.put(number)
@@ -64,10 +68,11 @@ class LocalProcesses(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the processes: when their calls have ended, or, where these are cancelled, at once."""
         self._callers.shutdown(wait=wait and not cancel_futures, cancel_futures=cancel_futures)
-        for pool in self._pools.values():
+        self._is_over = True
+        for pool in [*self._pools.values()]:
             pool.shutdown(wait=False, cancel_futures=cancel_futures)
-        for process in self._processes.values() if cancel_futures else ():
-            with suppress(ProcessLookupError):
+        for process in [*self._processes.values()] if cancel_futures else ():
+            with suppress(OSError):  # which has ended
                 os.kill(process, signal.SIGTERM)
 
     def __exit__(self, *_: object) -> None:
@@ -76,6 +81,9 @@ class LocalProcesses(Executor):
 
     def _run(self, fn: Callable[..., _T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> _T:
         number = self._free.get()
+        if self._is_over:
+            self._free.put(number)
+            raise BrokenExecutor("the executor was shut down")
         try:
             if number not in self._pools:
                 environment = _environment(number, self.workers)
@@ -83,7 +91,8 @@ class LocalProcesses(Executor):
                 self._processes[number] = self._pools[number].submit(os.getpid).result()
             return self._pools[number].submit(fn, *args, **kwargs).result()
         except BrokenProcessPool:
-            self._pools.pop(number).shutdown(wait=False)
+            if (pool := self._pools.pop(number, None)) is not None:
+                pool.shutdown(wait=False)
             self._processes.pop(number, None)
             raise
         finally:
@@ -97,8 +106,7 @@ def local(workers: Annotated[int, Whole(1)] = 1) -> Executor:
 
 def _environment(number: int, workers: int) -> dict[str, str]:
     """Return what tells a worker its share of the machine, for what reads it when it is first used."""
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    shares = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+    shares = {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // workers))}
     if count := torch.cuda.device_count():
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         devices = visible.split(",")[:count] if visible else list(map(str, range(count)))
@@ -133,6 +141,24 @@ class Crew:
     executor: Executor = field(default_factory=InThisProcess)
     workers: int = 1
     seconds_a_task: float = 0.0
+
+    @property
+    def is_this_process(self) -> bool:
+        """Whether there is nobody else who could end alone."""
+        return isinstance(self.executor, InThisProcess)
+
+    def call(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Have a call run by a worker, or by another one where that ends, and return its result."""
+        return self.result(self.executor.submit(fn, *args, **kwargs), fn, *args, **kwargs)
+
+    def result(self, begun: Future[_T], fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Return the result of a call that was begun, or of another try where its worker ends."""
+        for _ in range(_TRIES - 1):
+            try:
+                return begun.result()
+            except BrokenExecutor:
+                begun = self.executor.submit(fn, *args, **kwargs)
+        return begun.result()
 
     @property
     def in_flight(self) -> int:

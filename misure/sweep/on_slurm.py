@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -49,7 +49,7 @@ _SETUP = (
 """The CPUs of a job are those of its step: srun does not take them over by itself since SLURM 22.05."""
 
 
-class JobEndedError(RuntimeError):
+class JobEndedError(BrokenExecutor):
     """A SLURM job ended without a result."""
 
 
@@ -181,8 +181,11 @@ class SlurmExecutor(Executor):
         if not self._jobs:
             return
         gone = self._gone()
-        self.folder.chmod(0o700)  # which makes network file systems list it anew
-        there = {*self.folder.iterdir()}
+        try:
+            self.folder.chmod(0o700)  # which makes network file systems list it anew
+            there = {*self.folder.iterdir()}
+        except OSError:
+            return  # they have moments: the next look is soon
         for job, future in list(self._jobs.items()):
             if job.paths.result_pickle in there:
                 self._resolve(job, future)
@@ -222,7 +225,7 @@ class SlurmExecutor(Executor):
             future.set_exception(MisureError(reason))
         with suppress(Empty):
             while True:
-                self._calls.get_nowait()[0].cancel()
+                self._calls.get_nowait()[0].set_exception(MisureError(reason))
         if self._jobs:
             with suppress(OSError, subprocess.SubprocessError):  # of which one has ended right now
                 _ask("scancel", *(job.job_id for job in self._jobs))

@@ -27,8 +27,14 @@ _PAUSE = 0.2  # seconds between looks at what another run works on
 _DEATHS = 3
 """Workers that may end while they work on a turn: one may be pushed out by another program, three are the turn's."""
 
-_DEATHS_IN_A_ROW = 24
-"""Workers that may end without any that finishes in between: then it is the machines, and not what they work on."""
+_DEATHS_IN_A_ROW = 12
+"""Workers that may end without any that works on or finishes: then it is the machines, and not what they work on."""
+
+_BACK_OFF = 0.1
+"""Seconds before what a worker did not finish is handed out again, doubled by each worker that ends in a row: a machine
+on which all workers end at once would otherwise take everything from those that work."""
+
+_LONGEST_BACK_OFF = 60.0
 
 _TASKS_A_WORKER = 4
 """Tasks that each worker gets of a run at least, so that none is left with a long one while the others have ended."""
@@ -72,6 +78,7 @@ class Runner:
     _before: dict[str, Outcome] = field(default_factory=dict, init=False, repr=False)
     _deaths: Counter[tuple[str, tuple[int, ...]]] = field(default_factory=Counter, init=False, repr=False)
     _deaths_in_a_row: int = field(default=0, init=False)
+    _not_before: float = field(default=0.0, init=False)
     _estimated: float = field(default=0.0, init=False)
     _spent: float = field(default=0.0, init=False)
 
@@ -91,13 +98,17 @@ class Runner:
         total = max(min(sum(task.seconds for task in self._queue), self._time_left() * self.crew.workers), 1e-9)
         bar_format = "{desc}: {percentage:3.0f}%|{bar:24}| {elapsed} spent, {remaining} left"
         with tqdm(total=total, bar_format=bar_format, desc="explaining") as bar:
-            while self._queue or self._running or self._taken:
-                self._hand_out()
-                for task, tally in self._finished():
-                    bar.set_description_str(task.turns[-1].experiment.label)
-                    bar.update(task.seconds)
-                    promised += tally.units
-                self._look_at_taken()
+            try:
+                while self._queue or self._running or self._taken:
+                    self._hand_out()
+                    for task, tally in self._finished():
+                        bar.set_description_str(task.turns[-1].experiment.label)
+                        bar.update(task.seconds)
+                        promised += tally.units
+                    self._look_at_taken()
+            finally:
+                for future in self._running:
+                    future.cancel()
         self._check_seen({*promised}, experiments)
 
     def _pending(self, experiments: Sequence[Experiment]) -> list[Turn]:
@@ -140,7 +151,7 @@ class Runner:
 
     def _hand_out(self) -> None:
         """Keep workers busy with what fits into the time."""
-        while self._queue and len(self._running) < self.crew.in_flight:
+        while self._queue and len(self._running) < self.crew.in_flight and time.monotonic() >= self._not_before:
             task = self._queue.popleft()
             waiting = sum(other.seconds for other in self._running.values()) / self.crew.workers
             if self._corrected(waiting + task.seconds) > self._time_left():
@@ -158,16 +169,19 @@ class Runner:
 
     def _finished(self) -> Iterator[tuple[Task, Tally]]:
         """Wait for workers, and yield what they have finished."""
-        if not self._running and self._taken:
-            time.sleep(_PAUSE)
-        done, _ = wait(self._running, timeout=_PAUSE if self._taken else None, return_when=FIRST_COMPLETED)
+        waits = self._taken or (self._queue and len(self._running) < self.crew.in_flight)
+        if not self._running:
+            time.sleep(_PAUSE if waits else 0)
+        done, _ = wait(self._running, timeout=_PAUSE if waits else None, return_when=FIRST_COMPLETED)
         for future in done:
             task = self._running.pop(future)
             try:
                 tally = future.result()
             except MisureError:
                 raise
-            except Exception as error:  # noqa: BLE001 - samples fail inside the worker, so this is its own end
+            except Exception as error:  # samples fail inside the worker, so this is its own end
+                if self.crew.is_this_process:
+                    raise
                 self._bury(task, reason_of(error))
                 continue
             self._deaths_in_a_row = 0
@@ -218,7 +232,8 @@ class Runner:
             MisureError: If workers end one after the other.
         """
         self._deaths_in_a_row += 1
-        if self._deaths_in_a_row >= _DEATHS_IN_A_ROW:
+        self._not_before = time.monotonic() + min(_BACK_OFF * 2**self._deaths_in_a_row, _LONGEST_BACK_OFF)
+        if self._deaths_in_a_row >= _DEATHS_IN_A_ROW and not self._running:
             raise MisureError(f"{self._deaths_in_a_row} workers ended one after the other, the last with: {reason}")
         left = list[Turn]()
         for turn in task.turns:
@@ -230,11 +245,11 @@ class Runner:
         again = [self._task_of(turn) for turn in left[1:]]
         if left:  # turns are done in their order, so it ended in the first that is not done
             again = [*self._tried_again(left[0], reason), *again]
-        self._queue.extendleft(reversed(again))
+        self._queue.extend(again)
 
     def _tried_again(self, turn: Turn, reason: str) -> list[Task]:
         key = (turn.experiment.records_key, turn.ranks)
-        self._deaths[key] += 1
+        self._deaths[key] += self._was_begun(turn)
         if self._deaths[key] < _DEATHS:
             return [self._task_of(turn)]
         if len(turn.ranks) > 1:
@@ -244,6 +259,15 @@ class Runner:
         self.recorder.fail(turn.experiment, sample, told)
         self.counts.reasons[told] += 1
         return []
+
+    def _was_begun(self, turn: Turn) -> bool:
+        """Say whether a worker that has ended had begun a turn, by the claims it left; they are removed."""
+        claims = [self.recorder.store.claim(unit) for _, unit in self._units(turn.experiment, turn.ranks)]
+        left = [claim for claim in claims if claim.path.exists()]
+        for claim in left:
+            if claim.take():
+                claim.release()
+        return bool(left)
 
     def _check_seen(self, promised: set[str], experiments: Sequence[Experiment]) -> None:
         """Wait until all that workers have recorded is seen here: network file systems list late.

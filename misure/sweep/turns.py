@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from misure.config import build, setup_name
 from misure.errors import MisureError, set_up_messages
+from misure.io.locks import Lock
 from misure.models.compute import Precision
 from misure.sweep.experiment import Experiment
 from misure.sweep.journal import Journal
@@ -69,13 +70,16 @@ class Ready:
     cfg: DictConfig = field(compare=False)
 
     def described(self) -> Setup:
-        """Describe the setup from files alone; its network is loaded when it is first needed.
+        """Describe the setup from files alone, which may take a while to be seen here; its network is loaded later.
 
         Raises:
-            MisureError: If its files are not here.
+            MisureError: If its files do not come.
         """
         if self in _recorders:
             return _recorders[self].setup
+        path, until = checkpoint_path(self.cfg).with_suffix(".json"), time.monotonic() + PATIENCE
+        while not path.exists() and time.monotonic() < until:
+            time.sleep(_PAUSE)
         return described(self.cfg, build(self.cfg.dataset.val), self.precision)
 
 
@@ -111,8 +115,8 @@ def explain_turns(
         CannotWriteError: If records cannot be written.
         MisureError: If the setup is not the same here.
     """
-    tally, started = Tally(), time.monotonic()
-    recorder = replace((recorder_of or at_work)(ready), counts=tally.counts)
+    tally = Tally()
+    recorder, started = replace((recorder_of or at_work)(ready), counts=tally.counts), time.monotonic()
     for turn in turns:
         if time.time() > deadline:
             tally.counts.left += len(turn.ranks)
@@ -130,8 +134,9 @@ def _explain(recorder: Recorder, turn: Turn) -> tuple[int, ...]:
     experiment, store = turn.experiment, recorder.store
     samples = recorder.samples(experiment)
     units = {rank: recorder.unit(experiment, samples[rank]) for rank in turn.ranks}
-    claims = {rank: claim for rank, unit in units.items() if (claim := store.claim(unit)).take()}
+    claims: dict[int, Lock] = {}
     try:
+        claims.update((rank, claim) for rank, unit in units.items() if (claim := store.claim(unit)).take())
         open_ = [rank for rank in claims if not store.outcome(units[rank], experiment.maps_in(rank)).complete]
         recorder.counts.present += len(claims) - len(open_)
         recorder.explain(experiment, [samples[rank] for rank in open_])
@@ -188,11 +193,9 @@ def at_work(ready: Ready) -> Recorder:
     if ready not in _recorders:
         _recorders.clear()
         _begin(ready.cfg)
-        path, until = checkpoint_path(ready.cfg).with_suffix(".json"), time.monotonic() + PATIENCE
-        while not path.exists() and time.monotonic() < until:
-            time.sleep(_PAUSE)
         setup = ready.described()
         _check_same(setup, ready)
+        _ = setup.model  # where it cannot be loaded that is no failure of the samples
         _recorders[ready] = Recorder(RecordStore(Path(ready.outputs) / "records"), setup)
     return _recorders[ready]
 

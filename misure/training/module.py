@@ -17,7 +17,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from torch import Tensor, nn
 
 from misure.datasets.datamodule import SegmentationData
-from misure.errors import MisureError
+from misure.errors import MisureError, set_up_messages
 from misure.io.locks import alone
 from misure.models.checkpoint import RANDOM, CheckpointInfo, load_checkpoint, read_info, started_from
 from misure.models.compute import Compute, Precision, default_device, tf32
@@ -186,6 +186,7 @@ def _fit(
         whose: The training's identity.
         begun: Epochs that were begun in an earlier session, whose state is gone on from; None where there is none.
     """
+    set_up_messages()  # Lightning, imported just now, has set up its own
     device, state, best = default_device(), state_of(path), BestWeights()
     if device.type == "cuda" or precision == "bf16":  # a CPU's float32 convolutions are as fast without
         network.to(memory_format=torch.channels_last)

@@ -101,7 +101,7 @@ def test_without_its_weights_the_paper_s_network_says_what_to_do(tmp_path):
         TORCH_HOME=str(tmp_path / "hub"),
     )
     assert ended.code == 1
-    assert "put deeplabv3_resnet50_coco-cd0a2569.pth into none/deeplabv3_resnet50" in ended.message
+    assert f"put deeplabv3_resnet50_coco-cd0a2569.pth into {tmp_path}/none/deeplabv3_resnet50" in ended.message
     assert "model=deeplabv3_mobilenetv2" in ended.message
 
 

@@ -167,9 +167,7 @@ def _location(folder: Path) -> PreparedFolder:
     if manifest is None:
         return PreparedFolder(folder, "TransUNet's preprocessed BTCV slices", stand_in=False)
     if not manifest.complete:
-        raise MisureError(
-            f"{folder} is not finished: run misure prepare dataset=synapse again with its source"
-        )
+        raise MisureError(f"{folder} is not finished: run misure prepare dataset=synapse again with its source")
     stand_in = manifest.origin.startswith(STAND_IN)
     return PreparedFolder(folder, manifest.origin if stand_in else f"{len(manifest.cases)} {manifest.origin}", stand_in)
 
