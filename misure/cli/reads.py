@@ -76,14 +76,7 @@ def _run(cfg: DictConfig) -> list[str]:
     counts += ["n_samples", "sweep_samples"] if cfg.n_samples is None else []
     changes = ("explainer", "reading", "readings", "input_noise", "intervention")
     amounts = ("n_samples", "after", "runner.images_per_step")
-    workers = ("executor", "workers", "seconds_a_task", "threads")
-    return [
-        *(f"runner.{key}" for key in workers),
-        *_samples(cfg),
-        *(f"dataset.counts.{key}" for key in counts),
-        *changes,
-        *amounts,
-    ]
+    return [*_workers(cfg), *_samples(cfg), *(f"dataset.counts.{key}" for key in counts), *changes, *amounts]
 
 
 def _reproduce(cfg: DictConfig) -> list[str]:
