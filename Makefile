@@ -19,7 +19,7 @@ $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "misure needs Python 3.11 or newer: make PYTHON=<path to it>" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --editable '.[all]'
+	$(RUN) -m pip install --quiet --no-compile --editable '.[all]' # Python compiles what is used
 	@touch $@
 
 install: $(INSTALLED) ## Make .venv and install the project with its extras
