@@ -67,11 +67,13 @@ def scale_workers(cfg: DictConfig) -> str:
     finally:
         shutil.rmtree(place, ignore_errors=True)
     frame = pd.DataFrame(rows)
+    frame.insert(4, "efficiency", frame["s taken"].iloc[0] / frame["s taken"])
     name = str(cfg.runner.executor._target_).rpartition(".")[2]
     notes = [
         f"Hardware: {hardware_name('cpu')}, {os.cpu_count()} threads.",
         f"{units} explanations a worker that wait {seconds:g} s each, all else as in a run; they had begun before.",
-        "efficiency: seconds waited / (workers x seconds taken); overhead: what a unit takes of a worker besides.",
+        "efficiency: seconds that the first line's workers take for as many units each, as a share of these.",
+        "overhead: what a unit takes besides: predictions for its metrics, on this processor, its record, its way.",
         "first call: from nothing to the result of an empty call; first explanation: of a network that is trained.",
     ]
     page = Page(f"workers-{name}", document(f"Workers: {name}", notes, frame_table(frame)), frame)
@@ -105,8 +107,7 @@ def _measured(cfg: DictConfig, each: int, seconds: float) -> dict[str, float]:
         "units": units,
         "s a unit": seconds,
         "s taken": taken,
-        "efficiency": units * seconds / (crew.workers * taken),
-        "overhead, s a unit": (crew.workers * taken) / units - seconds,
+        "overhead, s a unit": taken / each - seconds,
         "first call, s": first_call,
         "first explanation, s": first,
     }

@@ -38,8 +38,11 @@ def cluster():
 
 def workers_of(cluster) -> list[psutil.Process]:
     nodes = [node.all_processes["raylet"][0].process.pid for node in cluster.list_all_nodes()]
-    children = [child for node in nodes for child in psutil.Process(node).children()]
-    return [child for child in children if "Worker" in child.name()]
+    found = []
+    for child in [child for node in nodes for child in psutil.Process(node).children()]:
+        with contextlib.suppress(psutil.Error):  # which has just ended
+            found += [child] if "Worker" in child.name() else []
+    return found
 
 
 def test_a_process_stays_until_it_ends_and_concerns_its_own_call_alone(cluster, tmp_path):
