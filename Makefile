@@ -19,7 +19,7 @@ $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "misure needs Python 3.11 or newer: make PYTHON=<path to it>" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --no-compile --editable '.[all]' # Python compiles what is used
+	$(RUN) -m pip install --quiet --editable '.[all]'
 	@touch $@
 
 install: $(INSTALLED) ## Make .venv and install the project with its extras
@@ -30,8 +30,8 @@ reproduce: $(INSTALLED) ## Train, explain, write tables and figures; goes on whe
 plan: $(INSTALLED) ## Print what 'make reproduce' would do, download and write, and how long it takes
 	$(RUN) scripts/reproduce.py profile=$(PROFILE) $(if $(ONLY),'only=[$(ONLY)]') plan_only=true
 
-smoke: $(INSTALLED) ## The same on tiny subsets by two processes, into outputs/smoke
-	$(RUN) scripts/reproduce.py profile=smoke outputs=outputs/smoke runner.workers=2
+smoke: $(INSTALLED) ## The same on tiny subsets, into outputs/smoke
+	$(RUN) scripts/reproduce.py profile=smoke outputs=outputs/smoke
 
 tables: $(INSTALLED) ## Remake tables and figures from the records alone
 	$(RUN) scripts/tables.py profile=$(PROFILE)

@@ -69,11 +69,11 @@ class LocalProcesses(Executor):
         """End the processes: when their calls have ended, or, where these are cancelled, at once."""
         self._callers.shutdown(wait=wait and not cancel_futures, cancel_futures=cancel_futures)
         self._is_over = True
-        for pool in [*self._pools.values()]:
-            pool.shutdown(wait=False, cancel_futures=cancel_futures)
         for process in [*self._processes.values()] if cancel_futures else ():
             with suppress(OSError):  # which has ended
                 os.kill(process, signal.SIGTERM)
+        for pool in [*self._pools.values()]:
+            pool.shutdown(wait=wait or cancel_futures, cancel_futures=cancel_futures)
 
     def __exit__(self, *_: object) -> None:
         """End the processes at once: on the way out nobody waits for a result any more."""

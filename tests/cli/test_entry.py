@@ -222,7 +222,6 @@ def test_a_multirun_goes_on_after_a_failure_and_says_so(folder):
 
 LAUNCHERS = {
     "submitit_local": ("submitit", "slurm", []),
-    "ray": ("ray", "ray", ["address=local", "+num_cpus=1", "+include_dashboard=false"]),
 }
 
 
