@@ -17,7 +17,7 @@ _ORIGIN = re.compile(r"^.*ITK ERROR: (?:\w+\(0x[0-9a-f]+\): )?")
 """Source file and memory address before the reasons of SimpleITK."""
 
 
-_CHATTY_LOGGERS = ("pytorch_lightning", "lightning.pytorch", "fontTools", "matplotlib", "httpx")
+_CHATTY_LOGGERS = ("pytorch_lightning", "fontTools", "matplotlib", "httpx")
 """Packages that report tips, devices and font tables at the level of information."""
 
 

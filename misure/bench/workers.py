@@ -25,7 +25,6 @@ from misure.sweep.executors import crew_of
 from misure.sweep.experiment import Experiment
 from misure.sweep.pace import settled_pace
 from misure.sweep.recorder import Recorder
-from misure.sweep.records import RecordStore
 from misure.sweep.runner import Runner
 from misure.sweep.setup import checkpoint_path
 from misure.sweep.turns import explain_turns, make_ready, portable
@@ -95,7 +94,7 @@ def _measured(cfg: DictConfig, each: int, seconds: float) -> dict[str, float]:
         first_call = time.perf_counter() - started
         pace = crew.executor.submit(settled_pace, cfg).result()
         ready = crew.executor.submit(make_ready, cfg, experiment).result()
-        recorder = Recorder(RecordStore(Path(cfg.outputs) / "records"), ready.described())
+        recorder = Recorder(ready.store, ready.described())
         runner = Runner(recorder, pace, partial(explain_turns, ready), crew)
         experiment = pace.pinned(experiment)
         first = _seconds_of(runner, replace(experiment, explainer=Sleep(for_seconds=0), n_samples=1))

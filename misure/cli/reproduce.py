@@ -165,7 +165,7 @@ def _surveyed(plan: SetupPlan, ready: Ready) -> Recorder:
     setup = ready.described()
     print(f"{setup.name}: {setup.quality}, images from {setup.dataset.source}", flush=True)
     _say_what_is_drawn(plan.experiments[0], setup)
-    return Recorder(RecordStore(Path(ready.outputs) / "records"), setup)
+    return Recorder(ready.store, setup)
 
 
 def _run(plan: SetupPlan, runner: Runner) -> None:

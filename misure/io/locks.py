@@ -1,4 +1,4 @@
-"""Locks between processes, which end with the process that holds them."""
+"""Locks between processes, which end with the process that holds them, and processes that end with their parent."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import contextlib
 import errno
 import importlib
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterator
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +95,14 @@ def alone(path: Path, busy: Callable[[], object]) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def end_with_parent() -> None:
+    """Let this process end when the one that started it does, however that ends: it would work on with nobody there."""
+    if (parent := parent_process()) is not None:
+        threading.Thread(target=_follow, args=(parent.join,), daemon=True).start()
+
+
+def _follow(wait: Callable[[], object]) -> None:
+    wait()
+    os._exit(1)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from queue import SimpleQueue
 from typing import Annotated, Any, ParamSpec, TypeVar
 
@@ -19,6 +18,7 @@ from omegaconf import DictConfig
 
 from misure.config import build
 from misure.errors import MisureError
+from misure.io.locks import end_with_parent
 from misure.validation import Whole
 
 _TRIES = 3
@@ -119,13 +119,7 @@ def _begin(environment: dict[str, str]) -> None:
     os.environ.update(environment)
     torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    if (parent := parent_process()) is not None:
-        parent.join()
-        os._exit(1)
+    end_with_parent()
 
 
 @dataclass(frozen=True)

@@ -224,3 +224,34 @@ def _order(experiment: Experiment, setup: Setup | None) -> list[Sample] | None:
         return setup.samples(experiment.sampling, experiment.cfg.seed, experiment.compute) if setup else None
     except AbsentError:
         return None
+
+
+def rounds(experiments: Sequence[Experiment], step: int) -> list[tuple[Experiment, range]]:
+    """Order the work so that stopping early leaves every experiment with the same share of its samples.
+
+    The cells of a table want equally many, so they are left with the same first samples.
+
+    Args:
+        experiments: Merged experiments.
+        step: Samples explained together.
+
+    Returns:
+        Experiments and the ranks of the samples they explain next.
+    """
+    work = [
+        (experiment, range(start, min(start + step, experiment.n_samples)))
+        for experiment in experiments
+        for start in range(0, experiment.n_samples, step)
+    ]
+    return sorted(work, key=lambda turn: _share_before(*turn))
+
+
+def _share_before(experiment: Experiment, ranks: range) -> float:
+    """Return the share of their samples, 0..1, that experiments with ``after=0`` explain before these ranks' turn."""
+    return experiment.after + (1 - experiment.after) * ranks.start / experiment.n_samples
+
+
+def images_per_step(experiments: Sequence[Experiment]) -> int:
+    """Return the number of images explained together, as settled for the network; one where there is nothing."""
+    wanted = experiments[0].cfg.runner.images_per_step if experiments else 1
+    return 1 if wanted == "auto" else int(wanted)

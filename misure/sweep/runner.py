@@ -16,6 +16,7 @@ from misure.sweep.executors import Crew
 from misure.sweep.experiment import Experiment
 from misure.sweep.journal import reason_of
 from misure.sweep.pace import Pace
+from misure.sweep.plan import images_per_step, rounds
 from misure.sweep.recorder import Recorder, RunCounts
 from misure.sweep.records import Outcome, Unit
 from misure.sweep.turns import PATIENCE, Tally, Turn
@@ -52,6 +53,11 @@ class Task:
     turns: tuple[Turn, ...]
     seconds: float
 
+    @property
+    def n_samples(self) -> int:
+        """Of all its turns."""
+        return _samples_in(self.turns)
+
 
 @dataclass
 class Runner:
@@ -75,7 +81,7 @@ class Runner:
     _queue: deque[Task] = field(default_factory=deque, init=False, repr=False)
     _running: dict[Future[Tally], Task] = field(default_factory=dict, init=False, repr=False)
     _taken: list[Turn] = field(default_factory=list, init=False, repr=False)
-    _before: dict[str, Outcome] = field(default_factory=dict, init=False, repr=False)
+    _before: dict[str, tuple[Unit, Outcome]] = field(default_factory=dict, init=False, repr=False)
     _deaths: Counter[tuple[str, tuple[int, ...]]] = field(default_factory=Counter, init=False, repr=False)
     _deaths_in_a_row: int = field(default=0, init=False)
     _not_before: float = field(default=0.0, init=False)
@@ -109,7 +115,8 @@ class Runner:
             finally:
                 for future in self._running:
                     future.cancel()
-        self._check_seen({*promised}, experiments)
+        if not self.crew.is_this_process:
+            self._check_seen(promised)
 
     def _pending(self, experiments: Sequence[Experiment]) -> list[Turn]:
         """Choose the samples that need work, and note which of the others another profile made."""
@@ -122,7 +129,7 @@ class Runner:
             for (rank, unit), outcome in zip(units, outcomes, strict=False):
                 if not outcome.complete:
                     open_.append(rank)
-                    self._before[unit.id] = outcome
+                    self._before[unit.id] = unit, outcome
                 elif outcome.profile != (profile := str(experiment.cfg.profile.name)):
                     from_others.setdefault(profile, []).append(unit)
             self.counts.present += len(units) - len(open_)
@@ -137,7 +144,7 @@ class Runner:
 
     def _tasks(self, turns: Sequence[Turn]) -> Iterator[Task]:
         """Put turns together, in their order, to tasks that are worth the start of a job where workers are jobs."""
-        estimates = [len(turn.ranks) * self.pace.explaining(turn.experiment) for turn in turns]
+        estimates = [self._seconds_of(turn) for turn in turns]
         enough = min(self.crew.seconds_a_task, sum(estimates) / (_TASKS_A_WORKER * self.crew.workers))
         together, seconds = list[Turn](), 0.0
         for turn, estimate in zip(turns, estimates, strict=True):
@@ -156,7 +163,7 @@ class Runner:
             waiting = sum(other.seconds for other in self._running.values()) / self.crew.workers
             if self._corrected(waiting + task.seconds) > self._time_left():
                 for left in (task, *self._queue):
-                    self.counts.left += sum(len(turn.ranks) for turn in left.turns)
+                    self.counts.left += left.n_samples
                 self._queue.clear()
                 return
             self._running[self.crew.executor.submit(self.explain, task.turns, self.deadline)] = task
@@ -187,7 +194,7 @@ class Runner:
             self._deaths_in_a_row = 0
             self.counts.add(tally.counts)
             self._taken += tally.taken
-            taken = sum(len(turn.ranks) for turn in tally.taken) / sum(len(turn.ranks) for turn in task.turns)
+            taken = _samples_in(tally.taken) / task.n_samples
             self._estimated += task.seconds * (1 - taken)
             self._spent += tally.seconds
             yield task, tally
@@ -213,14 +220,17 @@ class Runner:
         return free
 
     def _task_of(self, turn: Turn) -> Task:
-        return Task((turn,), len(turn.ranks) * self.pace.explaining(turn.experiment))
+        return Task((turn,), self._seconds_of(turn))
+
+    def _seconds_of(self, turn: Turn) -> float:
+        return len(turn.ranks) * self.pace.explaining(turn.experiment)
 
     def _settled(self, turn: Turn) -> tuple[tuple[int, ...], list[Outcome]]:
         """Return the ranks of those samples of a turn that this run has no record of yet, and the others' outcomes."""
         open_, closed = list[int](), list[Outcome]()
         for rank, unit in self._units(turn.experiment, turn.ranks):
             outcome = self.recorder.store.outcome(unit, turn.experiment.maps_in(rank))
-            is_of_this_run = outcome.status and outcome != self._before.get(unit.id)
+            is_of_this_run = outcome.status and outcome != self._before[unit.id][1]
             open_ += [] if is_of_this_run else [rank]
             closed += [outcome] if is_of_this_run else []
         return tuple(open_), closed
@@ -269,15 +279,13 @@ class Runner:
                 claim.release()
         return bool(left)
 
-    def _check_seen(self, promised: set[str], experiments: Sequence[Experiment]) -> None:
+    def _check_seen(self, promised: Sequence[str]) -> None:
         """Wait until all that workers have recorded is seen here: network file systems list late.
 
         Raises:
             MisureError: If it does not come.
         """
-        units = [
-            (unit, "") for e in experiments for _, unit in self._units(e, range(e.n_samples)) if unit.id in promised
-        ]
+        units = [(self._before[unit][0], "") for unit in promised]
         until = time.monotonic() + PATIENCE
         while units:
             outcomes = self.recorder.store.outcomes(units)
@@ -290,32 +298,5 @@ class Runner:
             time.sleep(_PAUSE if units else 0)
 
 
-def rounds(experiments: Sequence[Experiment], step: int) -> list[tuple[Experiment, range]]:
-    """Order the work so that stopping early leaves every experiment with the same share of its samples.
-
-    The cells of a table want equally many, so they are left with the same first samples.
-
-    Args:
-        experiments: Merged experiments.
-        step: Samples explained together.
-
-    Returns:
-        Experiments and the ranks of the samples they explain next.
-    """
-    work = [
-        (experiment, range(start, min(start + step, experiment.n_samples)))
-        for experiment in experiments
-        for start in range(0, experiment.n_samples, step)
-    ]
-    return sorted(work, key=lambda turn: _share_before(*turn))
-
-
-def _share_before(experiment: Experiment, ranks: range) -> float:
-    """Return the share of their samples, 0..1, that experiments with ``after=0`` explain before these ranks' turn."""
-    return experiment.after + (1 - experiment.after) * ranks.start / experiment.n_samples
-
-
-def images_per_step(experiments: Sequence[Experiment]) -> int:
-    """Return the number of images explained together, as settled for the network; one where there is nothing."""
-    wanted = experiments[0].cfg.runner.images_per_step if experiments else 1
-    return 1 if wanted == "auto" else int(wanted)
+def _samples_in(turns: Sequence[Turn]) -> int:
+    return sum(len(turn.ranks) for turn in turns)

@@ -69,6 +69,11 @@ class Ready:
     precision: Precision
     cfg: DictConfig = field(compare=False)
 
+    @property
+    def store(self) -> RecordStore:
+        """Where its records go."""
+        return RecordStore(Path(self.outputs) / "records")
+
     def described(self) -> Setup:
         """Describe the setup from files alone, which may take a while to be seen here; its network is loaded later.
 
@@ -100,8 +105,28 @@ class Tally:
     seconds: float = 0.0
 
 
+_recorders: dict[Ready, Recorder] = {}
+"""That of the setup that this process works on."""
+
+
+def at_work(ready: Ready) -> Recorder:
+    """Return this process's recorder of a setup; one that it worked on before is let go.
+
+    Raises:
+        MisureError: If the images or weights here are others than those that were prepared.
+    """
+    if ready not in _recorders:
+        _recorders.clear()
+        _begin(ready.cfg)
+        setup = ready.described()
+        _check_same(setup, ready)
+        _ = setup.model  # where it cannot be loaded that is no failure of the samples
+        _recorders[ready] = Recorder(ready.store, setup)
+    return _recorders[ready]
+
+
 def explain_turns(
-    ready: Ready, turns: Sequence[Turn], deadline: float, recorder_of: Callable[[Ready], Recorder] | None = None
+    ready: Ready, turns: Sequence[Turn], deadline: float, recorder_of: Callable[[Ready], Recorder] = at_work
 ) -> Tally:
     """Explain the samples of turns one after the other, and keep their records in the outputs folder.
 
@@ -116,7 +141,7 @@ def explain_turns(
         MisureError: If the setup is not the same here.
     """
     tally = Tally()
-    recorder, started = replace((recorder_of or at_work)(ready), counts=tally.counts), time.monotonic()
+    recorder, started = replace(recorder_of(ready), counts=tally.counts), time.monotonic()
     for turn in turns:
         if time.time() > deadline:
             tally.counts.left += len(turn.ranks)
@@ -146,10 +171,6 @@ def _explain(recorder: Recorder, turn: Turn) -> tuple[int, ...]:
     return tuple(rank for rank in turn.ranks if rank not in claims)
 
 
-_recorders: dict[Ready, Recorder] = {}
-"""That of the setup that this process works on."""
-
-
 def make_ready(cfg: DictConfig, experiment: Experiment) -> Ready:
     """Train a network where it is not trained, load it, and find what can be explained of it.
 
@@ -170,7 +191,7 @@ def make_ready(cfg: DictConfig, experiment: Experiment) -> Ready:
         setup.samples(experiment.sampling, experiment.cfg.seed, experiment.compute)
     fingerprints = setup.info.fingerprint, setup.dataset.fingerprint
     ready = Ready(setup.name, str(cfg.outputs), *fingerprints, setup.precision(experiment.compute), cfg)
-    _recorders[ready] = Recorder(RecordStore(Path(ready.outputs) / "records"), setup)
+    _recorders[ready] = Recorder(ready.store, setup)
     return ready
 
 
@@ -182,22 +203,6 @@ def score_volumes(ready: Ready) -> None:
     """
     with _stage(ready.cfg, "volume scores"):
         keep_volume_scores(ready.cfg, at_work(ready).setup)
-
-
-def at_work(ready: Ready) -> Recorder:
-    """Return this process's recorder of a setup; one that it worked on before is let go.
-
-    Raises:
-        MisureError: If the images or weights here are others than those that were prepared.
-    """
-    if ready not in _recorders:
-        _recorders.clear()
-        _begin(ready.cfg)
-        setup = ready.described()
-        _check_same(setup, ready)
-        _ = setup.model  # where it cannot be loaded that is no failure of the samples
-        _recorders[ready] = Recorder(RecordStore(Path(ready.outputs) / "records"), setup)
-    return _recorders[ready]
 
 
 def portable(cfg: DictConfig) -> DictConfig:

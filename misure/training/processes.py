@@ -6,9 +6,7 @@ import copy
 import os
 import pickle
 import tempfile
-import threading
 from collections.abc import Callable
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from misure.errors import MisureError, brief
+from misure.io.locks import end_with_parent
 from misure.models.compute import default_device
 
 _START = "spawn"  # the only way that CUDA goes along with
@@ -69,7 +68,7 @@ def in_processes(n: int, work: Callable[[nn.Module], object], network: nn.Module
 def _begin(rank: int, n: int, folder: Path, work: Callable[[nn.Module], object], network: nn.Module) -> None:
     global _together  # noqa: PLW0603 - a process is one of several from its beginning to its end
     _together = True
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()  # else it trains on and writes its state while another session has the lock
     os.environ.update(LOCAL_RANK=str(rank), NODE_RANK="0")  # what Lightning asks: it begins no processes then
     torch.set_num_threads(max(1, torch.get_num_threads() // n))
     device: dict[str, Any] = {"device_id": torch.device("cuda", rank)} if default_device().type == "cuda" else {}
@@ -82,13 +81,6 @@ def _begin(rank: int, n: int, folder: Path, work: Callable[[nn.Module], object],
         (folder / _ERROR).write_text(str(error), encoding="utf-8")
         raise
     distributed.destroy_process_group()
-
-
-def _end_with_parent() -> None:
-    """Leave nothing that trains on and writes its state while another session has the lock."""
-    if (parent := parent_process()) is not None:
-        parent.join()
-        os._exit(1)
 
 
 def summed(values: Tensor) -> Tensor:

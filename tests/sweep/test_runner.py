@@ -19,9 +19,9 @@ from sweep_runs import EMPTY, Images, experiment, make_runner, plain
 from misure.io.atomic import DAMAGED
 from misure.paper.profiles import serving
 from misure.sweep import runner as module
-from misure.sweep.plan import outlooks_of
+from misure.sweep.plan import images_per_step, outlooks_of, rounds
 from misure.sweep.records import Outcome, RecordStore
-from misure.sweep.runner import Runner, images_per_step, rounds
+from misure.sweep.runner import Runner
 from misure.sweep.turns import Tally
 
 pytestmark = pytest.mark.usefixtures("hydra")
