@@ -2,47 +2,63 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pandas as pd
+from types import SimpleNamespace
+
 import pytest
 import torch
 from oracles.toys import PerPixel
 
 import misure
-from misure.bench.rise_convergence import Convergence, correlation_of, masks_needed, summary, summary_table
+from misure.bench.measurement import PredictedSamples
+from misure.bench.rise_scores import all_masks, score
+from misure.errors import MisureError
 from misure.explainers import RISE
-from misure.paper.published import DASH
+from misure.metrics import dice
+from misure.models.compute import Compute
+from misure.models.wrapper import frozen
+from misure.target import make_targets
+
+N_MASKS = {"reference": 300, "plain": 200, "antithetic": 100, "stratified pairs": 100}
+COMPUTE = Compute("32")
 
 
-def test_masks_needed_is_where_the_correlation_stays():
-    assert masks_needed([(100, 0.995), (200, 0.98), (300, 0.99), (400, 0.999)], 0.99) == 300
-    assert masks_needed([(100, 0.995), (200, 0.98)], 0.99) is None
+@pytest.fixture
+def samples() -> PredictedSamples:
+    """Two rectangles that the toy finds."""
+    model, images = misure.SegmentationModel(PerPixel()), torch.zeros(2, 1, 12, 15)
+    images[0, 0, 2:7, 3:9] = images[1, 0, 4:11, 1:6] = 1
+    with frozen(model, COMPUTE, images.device) as network:
+        targets = make_targets(network, images, 1)
+    info = SimpleNamespace(fingerprint="of the toy")
+    return PredictedSamples(SimpleNamespace(model=model, info=info, name="toy-per_pixel"), images, targets)
 
 
-def test_correlation_is_numpy_s():
-    one, two = torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    assert correlation_of(one, two) == pytest.approx(np.corrcoef(one.flatten(), two.flatten())[0, 1], abs=1e-12)
-    assert correlation_of(one, torch.ones(5, 6)) == 0
+def test_scoring_goes_on_where_it_was_cut_short(samples, tmp_path, monkeypatch):
+    """All runs in step; what is there is kept, and scored masks are not scored again."""
+    runs = all_masks(samples, RISE(grid=4), N_MASKS, COMPUTE, tmp_path)
+    clock = iter(range(10**6))
+    monkeypatch.setattr("misure.bench.rise_scores.time.monotonic", lambda: next(clock))
+    score(samples, runs, COMPUTE, 8.5 / 60)
+    counts = [len(run.scores()) for run in runs]
+    assert counts == [100] * 8
+    first = runs[1].scores()
+    score(samples, all_masks(samples, RISE(grid=4), N_MASKS, COMPUTE, tmp_path), COMPUTE, 10)
+    assert [len(run.scores()) for run in runs] == [300, 200, 100, 100] * 2
+    assert torch.equal(runs[1].scores()[:100], first)
+    for run in runs:
+        masks = run.masks.masks(torch.arange(run.n_masks), torch.Size((12, 15)))
+        region = samples.images[run.image, 0] == 1
+        expected = dice(masks.bool() & region, region.expand_as(masks))
+        torch.testing.assert_close(run.scores(), expected.double(), rtol=0, atol=0)
 
 
-def test_coupled_masks_need_fewer_on_a_toy():
-    """The object's share of every mask is its score; complements cancel how often a pixel was covered."""
-    image = torch.zeros(1, 12, 15, dtype=torch.float64)
-    image[0, 2:7, 3:9] = 1
-    measured = Convergence(n_reference=3000, n_masks=1000, every=50, correlation=0.95, seeds=(0, 1))
-    table = measured.measure(misure.SegmentationModel(PerPixel()), image, 1, RISE(grid=4))
-    rows = summary(table).set_index("variant")
-    assert list(rows.index) == ["plain", "antithetic", "stratified", "both"]
-    assert (rows["runs"] == 2).all()
-    means = table.groupby("variant")["correlation"].mean()
-    assert means["antithetic"] > means["plain"]
-    assert means["both"] > means["plain"]
-
-
-def test_the_table_has_a_row_for_every_kind_of_masks():
-    runs = [("plain", 300, 0.991), ("plain", 500, 0.993), ("both", None, 0.5)]
-    table = pd.DataFrame(runs, columns=["variant", "masks", "correlation"]).astype({"masks": "Int64"})
-    assert summary_table(table).splitlines()[2:] == [
-        "| plain | 2 | 2 | 400 (300 to 500) | 0.9920 |",
-        f"| both | 1 | 0 | {DASH} | 0.5000 |",
-    ]
+def test_other_masks_and_images_have_other_files_and_damage_is_told(samples, tmp_path):
+    explainers = [RISE(), RISE(grid=4), RISE(seed=1), RISE(blanking="mean"), RISE(keep_probability=0.5)]
+    paths = [run.path for one in explainers for run in all_masks(samples, one, N_MASKS, COMPUTE, tmp_path)]
+    assert (
+        len(set(paths)) == len(explainers) * 8 - 2 * 1
+    )  # the reference has a seed of its own: RISE(seed=1)'s is equal
+    damaged = all_masks(samples, RISE(), N_MASKS, COMPUTE, tmp_path)[0]
+    damaged.path.write_text("[0.5, 0.", encoding="utf-8")
+    with pytest.raises(MisureError, match="delete it"):
+        damaged.scores()
