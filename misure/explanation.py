@@ -42,7 +42,8 @@ class Explanation:
         target: What was explained.
         saliency: float, H x W, raw: never scaled for display.
         evaluations: Metrics, one per threshold.
-        seconds: Wall time per image of the explanation itself, without evaluation.
+        seconds: Wall time per image of the explanation itself, without evaluation. In a sweep, where methods share
+            stage 1 of MiSuRe, it counts with what it took when it was computed, whichever method that was for.
         batch_size: Images explained together (the time is shared between them).
         precision: ``"32"`` or ``"bf16"``.
         sufficient_region: bool, H x W: stage 1 of MiSuRe, where the method has one.

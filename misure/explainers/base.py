@@ -171,7 +171,7 @@ class Explainer(ABC):
             network.tell("explaining", 0)
             started = now(images.device)
             maps = self.saliency_maps(network, images, batch)
-            seconds = (now(images.device) - started) / len(images)
+            seconds = (now(images.device) - started + network.seconds_recalled) / len(images)
             network.tell("evaluating", 0, masks=maps.saliency)
             if not bool(maps.saliency.isfinite().all()):
                 raise MisureError(f"{self.name} gave a map that is not finite: the network returned NaN or infinity")

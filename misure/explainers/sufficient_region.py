@@ -168,5 +168,15 @@ class SufficientRegion(Explainer):
         return SaliencyMaps(masks.to(images.dtype), masks, n_dilations)
 
     def sufficient_regions(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> tuple[Tensor, Tensor]:
-        """Run stage 1, see :func:`find_sufficient_region`."""
+        """Run stage 1, or take it from an explanation before, by :meth:`misure.models.wrapper.FrozenNetwork.recalled`.
+
+        Returns:
+            The masks M_SR (bool, N x spatial) and the numbers of dilations (int64, N).
+        """
+        settings = (type(self).search, self.tau, self.fill.of_dilation)
+        inputs = (images, targets.class_ids, targets.regions, targets.counted)
+        return network.recalled(lambda: self.search(network, images, targets), inputs, settings)
+
+    def search(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> tuple[Tensor, Tensor]:
+        """Find the regions, see :func:`find_sufficient_region`."""
         return find_sufficient_region(network, images, targets, tau=self.tau, blanking=self.fill)

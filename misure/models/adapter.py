@@ -17,6 +17,7 @@ from misure.models.hidden import found_in
 from misure.models.layers import Layer, find_layer, list_layers, suggest
 from misure.models.lending import lent, own_copy, weights_of
 from misure.models.logits import OutputKind, OutputReading, located
+from misure.models.recall import Recall
 from misure.validation import Count, check_arguments, plain_tensor
 
 Reshape = Callable[[Tensor], Tensor]
@@ -83,6 +84,7 @@ class SegmentationModel:
         self.draws_from: list[str] | None = None  # packages whose random numbers it draws; None before a first pass
         self.activation_bytes: dict[torch.Size, int] = {}  # by image shape, measured when first needed
         self.precision_choices: dict[tuple[Any, ...], PrecisionChoice] = {}  # likewise
+        self.recall: Recall | None = None  # given by who knows that the weights stay what they are
 
     @classmethod
     def of(cls, network: SegmentationModel | Callable[[Tensor], Any]) -> SegmentationModel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -24,6 +24,7 @@ from misure.models.compute import (
     choose_precision,
     is_out_of_memory,
     joined,
+    now,
     seconds_of,
     setting_of,
 )
@@ -32,6 +33,7 @@ from misure.models.layers import activation_bytes
 from misure.models.lending import lent, set_layout
 from misure.models.logits import unsound
 from misure.models.random_sources import RandomSources
+from misure.models.recall import digest
 from misure.models.turns import TURNS
 from misure.progress import Progress, Watch
 
@@ -72,6 +74,7 @@ class FrozenNetwork:
         self._unsound: Tensor | None = None
         self._raised_by_watch: Exception | None = None
         self._batches: Batches | None = None
+        self.seconds_recalled = 0.0
 
     @property
     def precision(self) -> Precision | None:
@@ -246,6 +249,32 @@ class FrozenNetwork:
             if stage is not None:
                 self.tell(stage, part.stop, n_items)
         return joined(results)
+
+    def recalled(
+        self, work: Callable[[], tuple[Tensor, Tensor]], inputs: Sequence[Tensor], settings: Hashable
+    ) -> tuple[Tensor, Tensor]:
+        """Do some work once for the same batch and settings, where the model has a recall.
+
+        The whole batch counts, because its composition can decide rounding. ``seconds_recalled`` grows by what the
+        work took when it was done. Passes that are random or returned NaN are always made again.
+
+        Args:
+            work: Computes maps (bool, N x spatial) and a count for each (N).
+            inputs: All tensors that it depends on, the images (N x C x spatial) first.
+            settings: All else that it depends on, but for the network and the resources.
+        """
+        if (recall := self.model.recall) is None or self.model.draws_from:
+            return work()
+        image = inputs[0][0]
+        key = (digest(inputs), self.compute, self.settle(image).precision, self.batches(image).size, settings)
+        if (found := recall.find(key, self.device)) is not None:
+            self.seconds_recalled += found[2]
+            return found[:2]
+        started = now(self.device)
+        maps, counts = work()
+        if self._unsound is None or not bool(self._unsound):
+            recall.keep(key, maps, counts, now(self.device) - started)
+        return maps, counts
 
     def batches(self, image: Tensor) -> Batches:
         """Return the batch cutter, sized on first use for images like this one (C x H x W)."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from misure.errors import MisureError
 from misure.explainers.base import Explainer
 from misure.explainers.msr import MSR
-from misure.explainers.sufficient_region import SufficientRegion, dilate, find_sufficient_region
+from misure.explainers.sufficient_region import SufficientRegion, dilate
 from misure.metrics import dice
 from misure.models.wrapper import FrozenNetwork, SegmentationModel
 from misure.randomness import integers
@@ -130,6 +130,7 @@ def randomised(model: SegmentationModel, image: Tensor, share: float, seed: int)
         raise MisureError("this network is a plain callable, not an nn.Module, so it has no weights to randomise")
     changed = copy.copy(model)
     changed.network = module = copy.deepcopy(model.module).eval()
+    changed.recall = replace(model.recall) if model.recall else None  # an empty one
     from_output = list(reversed(_in_order(changed, module, image)))
     for rank, part in enumerate(from_output[: math.ceil(share * len(from_output))]):
         generator = torch.Generator().manual_seed(int(integers(0, _SEEDS, seed, _KEY, rank)))
@@ -227,7 +228,7 @@ class _Tolerant(SufficientRegion):
     taken at once, so that a useless search costs one forward pass.
     """
 
-    def sufficient_regions(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> tuple[Tensor, Tensor]:
+    def search(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> tuple[Tensor, Tensor]:
         """Return the masks M_SR and the numbers of dilations."""
 
         @torch.no_grad()
@@ -238,9 +239,7 @@ class _Tolerant(SufficientRegion):
         regions = torch.ones_like(targets.regions)
         n_dilations = torch.tensor([_dilations_to_whole(mask) for mask in targets.regions], device=images.device)
         if reached.any():
-            regions[reached], n_dilations[reached] = find_sufficient_region(
-                network, images[reached], targets[reached], tau=self.tau, blanking=self.fill
-            )
+            regions[reached], n_dilations[reached] = super().search(network, images[reached], targets[reached])
         return regions, n_dilations
 
 

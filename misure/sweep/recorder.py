@@ -21,6 +21,7 @@ from misure.evaluation.curves import explanation_curves, is_plain
 from misure.explanation import Explanation
 from misure.metrics import dice
 from misure.models.compute import device_name
+from misure.models.recall import Recall
 from misure.models.wrapper import FrozenNetwork, frozen
 from misure.randomness import normal
 from misure.sweep.experiment import Experiment
@@ -80,12 +81,14 @@ class Recorder:
         setup: What is explained.
         counts: What became of the samples.
         interventions: Keeps changed networks.
+        recall: Keeps stage 1 of MiSuRe for all methods that begin with it; other processes compute it anew.
     """
 
     store: RecordStore
     setup: Setup
     counts: RunCounts = field(default_factory=RunCounts)
     interventions: Interventions = field(default_factory=Interventions, repr=False)
+    recall: Recall = field(default_factory=Recall, repr=False)
 
     def unit(self, experiment: Experiment, sample: Sample) -> Unit:
         """The identity of one sample's explanation."""
@@ -115,6 +118,7 @@ class Recorder:
         images = torch.stack([image for _, image, _, _ in chosen])
         targets = [target for _, _, target, _ in chosen]
         reason, explanations = "", list[Explanation]()
+        self.setup.model.recall = self.recall  # the weights of a setup stay what they are
         try:
             model, explainer = self.interventions.apply(
                 experiment.intervention, self.setup.model, experiment.explainer, images, experiment.cfg.seed

@@ -11,13 +11,16 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from oracles.toys import PerPixel
-from sweep_runs import EMPTY, Images, experiment, make_runner
-from torch import Tensor
+from pandas.testing import assert_frame_equal
+from sweep_runs import EMPTY, Images, experiment, make_runner, runner_of, toy_setup
+from torch import Tensor, nn
 
 from misure.explainers.base import SaliencyMaps
 from misure.explainers.baselines import PredictionMap
+from misure.models.recall import Recall
 from misure.sweep.experiment import Experiment
 from misure.sweep.journal import CannotWriteError
+from misure.sweep.recorder import Recorder
 from misure.sweep.records import RecordStore
 from misure.sweep.runner import Runner
 
@@ -143,3 +146,65 @@ def test_an_interruption_ends_the_run(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, Interrupted())
     assert set(RecordStore(tmp_path / "records").load().get("status", ())) <= {"skipped"}
+
+
+class Blurring(nn.Module):
+    """Predicts where all neighbours are bright, so that stage 1 dilates; counts the images it sees."""
+
+    seen = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blur = nn.Conv2d(1, 1, 3, padding=1)
+        nn.init.constant_(self.blur.weight, 1 / 9)
+        nn.init.constant_(self.blur.bias, -0.85)
+
+    def forward(self, images: Tensor) -> Tensor:
+        Blurring.seen += len(images)
+        logit = self.blur(images)
+        return torch.cat([torch.zeros_like(logit), logit], 1)
+
+
+def explained(folder, cells, monkeypatch, **of_recorder):
+    """Explain cells of a sweep; return their records and the images that passed through the network.
+
+    What was seen is the clock, so that seconds can be compared: they count passes.
+    """
+    for module in ("misure.explainers.base", "misure.models.wrapper"):
+        monkeypatch.setattr(f"{module}.now", lambda _device: float(Blurring.seen))
+    Blurring.seen = 0
+    recorder = Recorder(RecordStore(folder / "records"), toy_setup(network=Blurring()), **of_recorder)
+    runner_of(recorder).run([experiment(*cell.split(), "n_samples=2") for cell in cells])
+    records = recorder.store.load().drop(columns="created").set_index(["unit", "threshold"]).sort_index()
+    assert set(records["status"]) == {"done"}
+    return records, Blurring.seen
+
+
+CELLS = [
+    "explainer=sufficient_region",
+    *(f"explainer=msr explainer.n_iterations=2 explainer.mask_size=24 explainer.lr={lr}" for lr in (0.1, 0.01)),
+]
+
+
+@pytest.mark.parametrize(
+    "common", ["runner.images_per_step=1", "runner.images_per_step=2", "intervention=randomised_1"]
+)
+def test_stage_one_is_computed_once_for_all_cells_and_no_record_differs(tmp_path, monkeypatch, common):
+    """Neither in its seconds: what is recalled counts with what it took."""
+    cells = [f"{cell} {common}" for cell in CELLS]
+    expected, passes = explained(tmp_path / "alone", cells, monkeypatch, recall=Recall(capacity=0))
+    found, fewer = explained(tmp_path / "shared", cells, monkeypatch)
+    assert_frame_equal(found, expected)
+    regions = found.query("explainer == 'sufficient_region'")
+    assert regions["n_dilations"].min() > 0
+    assert passes - fewer == 2 * regions["seconds"].sum()
+
+
+def test_what_differs_in_what_stage_one_depends_on_does_not_share_it(tmp_path, monkeypatch):
+    others = ["explainer.tau=0.5", "explainer.blanking=mean", "input_noise=0.01"]
+    others += ["intervention=other_target", "intervention=randomised_1", "intervention=randomised_0.5"]
+    cells = [CELLS[0], *(f"{CELLS[0]} {other}" for other in others)]
+    expected = explained(tmp_path / "alone", cells, monkeypatch, recall=Recall(capacity=0))
+    found = explained(tmp_path / "shared", cells, monkeypatch)
+    assert_frame_equal(found[0], expected[0])
+    assert found[1] == expected[1]
