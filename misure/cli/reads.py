@@ -72,7 +72,7 @@ def _workers(_cfg: DictConfig) -> list[str]:
 
 
 def _run(cfg: DictConfig) -> list[str]:
-    counts = ["saved_maps", "stability_samples", "sanity_samples", "curve_samples"]
+    counts = ["scale", "saved_maps", "stability_samples", "sanity_samples", "curve_samples"]
     counts += ["n_samples", "sweep_samples"] if cfg.n_samples is None else []
     changes = ("explainer", "reading", "readings", "input_noise", "intervention")
     amounts = ("n_samples", "after", "runner.images_per_step")

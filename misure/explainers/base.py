@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import chain
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from numpy.typing import NDArray
@@ -73,6 +73,7 @@ class Explainer(ABC):
     Attributes:
         needs_gradients: Whether the method differentiates the network (a class attribute).
         needs_layer: Whether it looks at a layer inside the network (a class attribute).
+        in_pixels: Names of the parameters that are lengths in pixels (a class attribute).
         thresholds: Where the min-max scaled map is cut for evaluation; an empty tuple means that the
             map itself, within [0, 1], is the mask.
         blanking: What a switched-off pixel becomes, see :class:`misure.metrics.Blanking`.
@@ -84,6 +85,7 @@ class Explainer(ABC):
     title: ClassVar[str]
     needs_gradients: ClassVar[bool] = False
     needs_layer: ClassVar[bool] = False
+    in_pixels: ClassVar[tuple[str, ...]] = ("blur_sigma",)
 
     thresholds: tuple[Share, ...] = ()
     blanking: BlankingKind = "zero"
@@ -105,6 +107,16 @@ class Explainer(ABC):
     def parameters(self) -> dict[str, Any]:
         """The parameters as plain values."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    def at_scale(self, scale: float) -> Self:
+        """Return the method for reduced images: lengths in pixels shrink with them, whole ones down to at least 1.
+
+        Args:
+            scale: Side of the images as a share of the side that the lengths were chosen for, above 0.
+        """
+        given = {name: getattr(self, name) for name in self.in_pixels}
+        shrunk = {k: max(1, int(v * scale)) if isinstance(v, int) else v * scale for k, v in given.items()}
+        return replace(self, **shrunk)
 
     @property
     def fill(self) -> Blanking:

@@ -212,6 +212,7 @@ class PrunedRegion(SufficientRegion):
     """
 
     needs_gradients: ClassVar[bool] = True
+    in_pixels: ClassVar[tuple[str, ...]] = ("blur_sigma", "dilation_radius", "mask_size")
 
     lr: Weight = 0.1
     n_iterations: Count = 100

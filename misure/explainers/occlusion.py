@@ -42,6 +42,7 @@ class Occlusion(Explainer):
 
     name: ClassVar[str] = "occlusion"
     title: ClassVar[str] = "Occlusion"
+    in_pixels: ClassVar[tuple[str, ...]] = ("blur_sigma", "window", "stride")
 
     thresholds: tuple[Share, ...] = (0.2, 0.4)
     window: Count = 16

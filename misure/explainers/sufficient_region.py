@@ -14,45 +14,61 @@ from misure.explainers.base import Explainer, SaliencyMaps
 from misure.metrics import Blanking, dice, keep
 from misure.models.wrapper import FrozenNetwork
 from misure.target import TargetBatch
-from misure.validation import Weight
+from misure.validation import Count, Weight
 
-FOOTPRINT_ROW_WIDTHS = (1, 5, 7, 7, 7, 5, 1)
-"""Widths of the rows of OpenCV's elliptical 7 x 7 structuring element: 33 pixels in all."""
-
-BALL_RADIUS = 3
-"""Radius of the ball that dilates volumes: the 123 voxels whose centres are at most 3 from its own. A slice through
-its centre is the ellipse above without the two ends of each row beside the middle one: 29 of the 33 pixels."""
+RADIUS = 3
+"""How far one dilation reaches in the paper's algorithm, in pixels."""
 
 _TYPICAL_DILATIONS = 4
 
 
-def footprint(rank: int, device: torch.device | None = None) -> Tensor:
-    """Return what one dilation adds around a pixel: bool, 7 x 7 (an ellipse) or 7 x 7 x 7 (a ball)."""
-    offsets = torch.arange(-BALL_RADIUS, BALL_RADIUS + 1, device=device)
+def footprint(rank: int, radius: int = RADIUS, device: torch.device | None = None) -> Tensor:
+    """Return what one dilation adds around a pixel: OpenCV's ellipse, or the ball of what is at most a radius away.
+
+    At a radius of 3 they are 33 pixels of a square of 7 x 7, and 123 voxels. A slice through the ball's centre is the
+    ellipse without the two ends of each row beside the middle one.
+
+    Args:
+        rank: 2 or 3 axes.
+        radius: At least 1.
+        device: Where it is put.
+
+    Returns:
+        bool, 2 * radius + 1 along every axis.
+    """
+    offsets = torch.arange(-radius, radius + 1, device=device)
     if rank == 2:
-        return offsets.abs()[None] <= (torch.tensor(FOOTPRINT_ROW_WIDTHS, device=device) // 2)[:, None]
+        halves = (radius**2 - offsets**2).float().sqrt().round()  # OpenCV rounds halves to even, as here
+        return offsets.abs()[None] <= halves[:, None]
     depth, height, width = torch.meshgrid(offsets, offsets, offsets, indexing="ij")
-    return depth**2 + height**2 + width**2 <= BALL_RADIUS**2
+    return depth**2 + height**2 + width**2 <= radius**2
 
 
-def dilate(masks: Tensor) -> Tensor:
-    """Dilate boolean masks once: with the 33-pixel elliptical 7 x 7 footprint, or a ball of 123 voxels.
+def dilate(masks: Tensor, radius: int = RADIUS) -> Tensor:
+    """Dilate boolean masks once, see :func:`footprint`.
 
     Args:
         masks: bool, N x H x W or N x D x H x W.
+        radius: How far it reaches, in pixels.
 
     Returns:
         bool, of the same shape; a pixel is set where the footprint centred on it meets the mask.
     """
-    kernel = footprint(masks.ndim - 1, masks.device).float()[None, None]
+    kernel = footprint(masks.ndim - 1, radius, masks.device).float()[None, None]
     convolve = conv2d if masks.ndim == 3 else conv3d
-    counts = convolve(masks[:, None].float(), kernel, padding=BALL_RADIUS)
-    return counts[:, 0] > 0.5  # counts are whole numbers up to 123
+    counts = convolve(masks[:, None].float(), kernel, padding=radius)
+    return counts[:, 0] > 0.5  # counts are whole numbers
 
 
 @torch.no_grad()
 def find_sufficient_region(
-    network: FrozenNetwork, images: Tensor, targets: TargetBatch, *, tau: float, blanking: Blanking
+    network: FrozenNetwork,
+    images: Tensor,
+    targets: TargetBatch,
+    *,
+    tau: float,
+    blanking: Blanking,
+    radius: int = RADIUS,
 ) -> tuple[Tensor, Tensor]:
     """Dilate each object until the Dice with its reference prediction exceeds ``tau``.
 
@@ -65,6 +81,7 @@ def find_sufficient_region(
         targets: What is explained.
         tau: Stop above this Dice, 0 <= tau < 1.
         blanking: What switched-off pixels become.
+        radius: How far one dilation reaches, in pixels.
 
     Returns:
         The masks M_SR (bool, N x H x W) and the number of dilations (int64, N).
@@ -80,7 +97,7 @@ def find_sufficient_region(
     outside = blanking.of_dilation
     n_steps, tried = 1, 0
     while len(pending):
-        steps = _dilations(masks[pending], n_steps, batches.size)
+        steps = _dilations(masks[pending], n_steps, batches.size, radius)
         enough = _dice_of_steps(network, images, targets, pending=pending, steps=steps, blanking=outside) > tau
         done = enough.any(1)
         if bool((~done & steps[:, -1].flatten(1).all(1)).any()):
@@ -92,7 +109,7 @@ def find_sufficient_region(
         masks[pending] = steps[torch.arange(len(pending), device=images.device), first]
         n_dilations[pending] += first
         pending = pending[~done]
-        masks[pending] = _dilate_in_parts(masks[pending], batches.size)
+        masks[pending] = _dilate_in_parts(masks[pending], batches.size, radius)
         n_dilations[pending] += 1
         tried += n_steps
         network.tell("dilating", tried, masks=masks)
@@ -101,16 +118,16 @@ def find_sufficient_region(
     return masks, n_dilations
 
 
-def _dilate_in_parts(masks: Tensor, size: int) -> Tensor:
-    parts = [dilate(masks[start : start + size]) for start in range(0, len(masks), size)]
+def _dilate_in_parts(masks: Tensor, size: int, radius: int) -> Tensor:
+    parts = [dilate(masks[start : start + size], radius) for start in range(0, len(masks), size)]
     return torch.cat(parts) if parts else masks
 
 
-def _dilations(masks: Tensor, n_steps: int, size: int) -> Tensor:
+def _dilations(masks: Tensor, n_steps: int, size: int, radius: int) -> Tensor:
     """Return each mask (N x H x W) after 0, 1, ... n_steps - 1 dilations: N x n_steps x H x W."""
     steps = [masks]
     while len(steps) < n_steps:
-        steps.append(_dilate_in_parts(steps[-1], size))
+        steps.append(_dilate_in_parts(steps[-1], size, radius))
     return torch.stack(steps, 1)
 
 
@@ -140,6 +157,8 @@ class SufficientRegion(Explainer):
 
     Attributes:
         tau: Dice that has to be exceeded.
+        dilation_radius: How far one dilation reaches, in pixels; 3 is the ellipse of 7 x 7 pixels of the algorithm,
+            which suits images of 224 pixels.
 
     Example:
         >>> explanation = misure.explain(network, image, target=1, method=SufficientRegion())
@@ -149,8 +168,10 @@ class SufficientRegion(Explainer):
 
     name: ClassVar[str] = "sufficient_region"
     title: ClassVar[str] = "SR"
+    in_pixels: ClassVar[tuple[str, ...]] = ("blur_sigma", "dilation_radius")
 
     tau: Weight = 0.9
+    dilation_radius: Count = RADIUS
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -173,10 +194,12 @@ class SufficientRegion(Explainer):
         Returns:
             The masks M_SR (bool, N x spatial) and the numbers of dilations (int64, N).
         """
-        settings = (type(self).search, self.tau, self.fill.of_dilation)
+        settings = (type(self).search, self.tau, self.dilation_radius, self.fill.of_dilation)
         inputs = (images, targets.class_ids, targets.regions, targets.counted)
         return network.recalled(lambda: self.search(network, images, targets), inputs, settings)
 
     def search(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> tuple[Tensor, Tensor]:
         """Find the regions, see :func:`find_sufficient_region`."""
-        return find_sufficient_region(network, images, targets, tau=self.tau, blanking=self.fill)
+        return find_sufficient_region(
+            network, images, targets, tau=self.tau, blanking=self.fill, radius=self.dilation_radius
+        )

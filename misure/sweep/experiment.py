@@ -61,7 +61,7 @@ class Experiment:
             MisureError: If a value is out of range.
         """
         check_keys(cfg)
-        explainer = build(cfg.explainer, **_reading(cfg))
+        explainer = build(cfg.explainer, **_reading(cfg)).at_scale(float(cfg.dataset.counts.scale))
         if cfg.n_samples is None:
             counts = cfg.dataset.counts
             n_samples = int(counts.n_samples.get(explainer.name, counts.sweep_samples))

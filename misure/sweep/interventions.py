@@ -213,11 +213,11 @@ def _of_another_network(explainer: Explainer) -> Explainer:
     return explainer
 
 
-def _dilations_to_whole(mask: Tensor) -> int:
+def _dilations_to_whole(mask: Tensor, radius: int) -> int:
     """Count the dilations after which an object (bool, H x W) fills the image."""
     count = 0
     while not mask.all():
-        mask, count = dilate(mask[None])[0], count + 1
+        mask, count = dilate(mask[None], radius)[0], count + 1
     return count
 
 
@@ -237,7 +237,8 @@ class _Tolerant(SufficientRegion):
 
         reached = network.map(score, len(images), images[0]) > self.tau
         regions = torch.ones_like(targets.regions)
-        n_dilations = torch.tensor([_dilations_to_whole(mask) for mask in targets.regions], device=images.device)
+        counts = [_dilations_to_whole(mask, self.dilation_radius) for mask in targets.regions]
+        n_dilations = torch.tensor(counts, device=images.device)
         if reached.any():
             regions[reached], n_dilations[reached] = super().search(network, images[reached], targets[reached])
         return regions, n_dilations

@@ -147,6 +147,7 @@ _OF_A_DATASET: dict[str, Rule] = {
     "curriculum": ListOf(_GROUP),
     "networks": ListOf(_NAME, deep=True),
     "size": _SIDE,
+    "scale": Between(0.01, 1),
     "n_samples": _GROUP,
     "n_samples.*": _COUNT,
     "saved_maps": _NONE_OR_MORE,

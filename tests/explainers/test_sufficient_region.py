@@ -15,7 +15,8 @@ from scipy.ndimage import binary_dilation
 
 import misure
 from misure.errors import MisureError
-from misure.explainers.sufficient_region import dilate
+from misure.explainers import MSR, Occlusion
+from misure.explainers.sufficient_region import dilate, footprint
 
 maps = arrays(bool, st.tuples(st.just(2), st.integers(1, 12), st.integers(1, 12)))
 volumes = arrays(bool, st.tuples(st.just(2), *[st.integers(1, 8)] * 3))
@@ -32,6 +33,21 @@ def test_a_single_pixel_becomes_the_33_pixel_footprint():
     point[0, 4, 4] = True
     assert np.array_equal(dilate(point)[0, 1:8, 1:8].numpy(), FOOTPRINT)
     assert dilate(point).sum() == FOOTPRINT.sum() == 33
+
+
+@pytest.mark.parametrize(("radius", "widths"), [(1, (1, 3, 1)), (2, (1, 5, 5, 5, 1)), (3, (1, 5, 7, 7, 7, 5, 1))])
+def test_the_footprint_is_opencv_s_ellipse(radius, widths):
+    side = 2 * radius + 1
+    rows = [[abs(column - radius) <= width // 2 for column in range(side)] for width in widths]
+    assert footprint(2, radius).tolist() == rows
+
+
+def test_reduced_images_get_smaller_lengths():
+    half = MSR(mask_size=56, blur_sigma=3).at_scale(0.5)
+    assert (half.mask_size, half.dilation_radius, half.blur_sigma, half.lr) == (28, 1, 1, MSR().lr)
+    assert Occlusion().at_scale(0.5).stride == Occlusion().stride // 2
+    assert MSR().at_scale(1) == MSR()
+    assert MSR().at_scale(0.01).mask_size == 2
 
 
 def explain(network, images, **parameters):

@@ -18,7 +18,7 @@ from misure.io.installed import CONFIG_FOLDER
 from misure.sweep import records as module
 from misure.sweep import shelves
 from misure.sweep.experiment import Experiment
-from misure.sweep.records import RecordStore, Unit
+from misure.sweep.records import _ADDED_PARAMETERS, RecordStore, Unit
 from misure.sweep.sampling import Sample
 
 UNIT = Unit("triangle", "f" * 16, "unet", "1234567890123456", "msr", {"lr": 0.1, "thresholds": [0.2, 0.4]}, 7, 1)
@@ -137,7 +137,8 @@ def test_records_made_before_are_found_and_read(tmp_path, unit):
     read = store.load()
     assert len(read) == len(rows)
     assert set(read["unit"]) == {unit}
-    columns = {name: value for name, value in made.columns().items() if name != "param_lr_schedule"}
+    came_later = {f"param_{name}" for name in _ADDED_PARAMETERS}
+    columns = {name: value for name, value in made.columns().items() if name not in came_later}
     assert read.iloc[0][list(columns)].to_dict() == columns
 
 
@@ -248,7 +249,7 @@ PREAMBLE = """
 import itertools, json, os, signal
 from dataclasses import replace
 from pathlib import Path
-from misure.sweep.records import RecordStore, Unit
+from misure.sweep.records import _ADDED_PARAMETERS, RecordStore, Unit
 
 store = RecordStore(Path("records"))
 unit = Unit("triangle", "f", "unet", "w", "msr", {"lr": 0.1}, 0, 1)
