@@ -47,6 +47,7 @@ _UNIT: dict[str, Any] = {
     "confidence": 0.9,
     "draw": 0,
     "substitution": "",
+    "scale": 1.0,
     "network_source": None,
     "credit_licence": None,
     "credit_licence_name": None,

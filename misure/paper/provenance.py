@@ -57,7 +57,7 @@ def caption(run: pd.DataFrame, profile: str, pairs: Sequence[Pair]) -> str:
     parts = [f"{pairs[0].dataset_label}, {models}", f"profile {profile}"]
     if len(records):
         origin = Origin.of(records)
-        parts += [f"data: {origin.data}"]
+        parts += [f"data: {origin.data}", *filter(None, [origin.reduction])]
         parts += [f"network: {origin.substitution}"] if origin.substitution else []
         parts += [f"weights {distinct(records['weights'])}"]
         parts += [f"trained from {start} weights"] if (start := distinct(records["initial_weights"])) else []

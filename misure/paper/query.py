@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,7 @@ RESULTS = (
     "network_source",
     "precision_reason",
     "initial_weights",
+    "scale",
     "credit_licence",
     "credit_licence_name",
     "credit_licence_url",
@@ -83,7 +84,7 @@ SETTING = "setting"
 _COUNTED_FREE = ["param_seed", "param_n_masks", "param_n_iterations", "precision"]
 
 _DECIDING = [
-    *(*SAMPLE, "threshold", "status", "created", "explainer", "input_noise", "intervention"),
+    *(*SAMPLE, "threshold", "status", "created", "explainer", "input_noise", "intervention", "scale"),
     *(SETTING, *_COUNTED_FREE),
 ]
 """Columns that a selection looks at; the other sixty columns are taken once it is made."""
@@ -137,7 +138,7 @@ def latest_run(records: pd.DataFrame, profile: str) -> pd.DataFrame:
 def select(records: pd.DataFrame, explainer: str, **overrides: Any) -> pd.DataFrame:
     """Select the results of an explainer at its default parameters, except for overrides.
 
-    The seed, the thresholds and the numbers of RISE masks and MSR iterations are not compared unless overridden,
+    Lengths in pixels are those of the paper's images; where images were smaller, so were they. The seed, the thresholds and the numbers of RISE masks and MSR iterations are not compared unless overridden,
     because a profile may change them. Where several seeds, counts or precisions are left, the one with the most
     samples is taken (the newest of equals).
 
@@ -174,16 +175,20 @@ def at_parameters(records: pd.DataFrame, explainer: str, **overrides: Any) -> pd
     """Keep the undisturbed rows of an explainer at parameters as for :func:`select`, finished or not."""
     if explainer not in EXPLAINERS:
         raise MisureError(f"there is no method {explainer!r}{did_you_mean(explainer, EXPLAINERS)}")
-    wanted = usual = EXPLAINERS[explainer]().parameters
+    usual = EXPLAINERS[explainer]()
     for name in overrides:
-        if name not in wanted:
-            raise MisureError(f"{explainer} has no parameter {name!r}{did_you_mean(name, wanted)}")
+        if name not in usual.parameters:
+            raise MisureError(f"{explainer} has no parameter {name!r}{did_you_mean(name, usual.parameters)}")
     if records.empty:
         return records
-    wanted = {name: value for name, value in wanted.items() if name not in _FREE} | overrides
     rows = records[(records["explainer"] == explainer) & undisturbed(records)]
-    fits = {setting: _fits(json.loads(setting), wanted, usual) for setting in rows[SETTING].unique()}
-    return rows[rows[SETTING].map(fits).astype(bool)]
+    fits = [pd.Series(False, rows.index)]
+    for scale, reduced in rows.groupby(rows["scale"].astype(float).fillna(1.0)):
+        at_scale = replace(usual, **overrides).at_scale(float(str(scale))).parameters
+        wanted = {name: value for name, value in at_scale.items() if name not in _FREE or name in overrides}
+        of_setting = {s: _fits(json.loads(s), wanted, usual.parameters) for s in reduced[SETTING].unique()}
+        fits.append(reduced[SETTING].map(of_setting).astype(bool))
+    return rows[pd.concat(fits).groupby(level=0).any()]
 
 
 def undisturbed(records: pd.DataFrame) -> pd.Series:

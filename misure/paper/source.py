@@ -1,6 +1,7 @@
 """The origin of numbers and images, and the marks that they carry wherever they are shown.
 
-Two things need a mark: data that stands in for the paper's, and a network that replaces the paper's.
+Three things need a mark: data that stands in for the paper's, a network that replaces the paper's, and images that are
+smaller than the paper's.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import pandas as pd
 from misure.datasets.credit import UNKNOWN_LICENCE, Credit
 from misure.paper.published import DASH
 
-_STAND_IN = "stand-in"
+_STAND_IN, _HALF = "stand-in", 0.5
 
 
 @dataclass(frozen=True)
@@ -25,35 +26,46 @@ class Origin:
         source: What the data is; empty where nothing is known.
         stand_in: Whether any of the data is generated in place of the paper's.
         substitution: Which network replaces the paper's, such as ``"MobileNetV2 substitution"``; usually empty.
+        scale: Side of the images as a share of the paper's.
     """
 
     source: str
     stand_in: bool
     substitution: str = ""
+    scale: float = 1.0
 
     @classmethod
     def of(cls, records: pd.DataFrame) -> Origin:
-        """Collect what records say; those of older versions know of no substitution."""
+        """Collect what records say; those of older versions know of no substitution and no reduced images."""
         substitution = records["substitution"] if "substitution" in records else pd.Series(dtype=object)
+        scales = records["scale"].dropna() if "scale" in records else pd.Series(dtype=float)
         return cls(
             distinct(records["dataset_source"]),
             bool(records["stand_in"].eq(other=True).any()),
             distinct(substitution),
+            float(scales.min()) if len(scales) else 1.0,
         )
 
     @classmethod
     def of_row(cls, row: Mapping[Any, Any] | pd.Series) -> Origin:
         """Read back what :meth:`columns` put into a table's row."""
-        return cls(row["source"], bool(row["stand_in"]), row["substitution"])
+        return cls(row["source"], bool(row["stand_in"]), row["substitution"], row["scale"])
 
-    def columns(self) -> dict[str, str | bool]:
-        """Return it as a table's columns ``source``, ``stand_in`` and ``substitution``."""
+    def columns(self) -> dict[str, str | bool | float]:
+        """Return it as a table's columns ``source``, ``stand_in``, ``substitution`` and ``scale``."""
         return asdict(self)
 
     @property
     def marks(self) -> tuple[str, ...]:
         """What must stand beside the numbers, in a word or two each."""
-        return tuple(mark for mark in (_STAND_IN if self.stand_in else "", self.substitution) if mark)
+        return tuple(mark for mark in (_STAND_IN if self.stand_in else "", self.substitution, self.reduction) if mark)
+
+    @property
+    def reduction(self) -> str:
+        """Say how much smaller than the paper's the images are; empty where they are not."""
+        if self.scale == 1:
+            return ""
+        return "half scale" if self.scale == _HALF else f"scale {self.scale:.2f}"
 
     @property
     def data(self) -> str:
@@ -64,8 +76,8 @@ class Origin:
 
     @property
     def label(self) -> str:
-        """Data and substitution as plain text."""
-        return ", ".join(part for part in (self.data, self.substitution) if part)
+        """Data, substitution and reduction as plain text."""
+        return ", ".join(part for part in (self.data, self.substitution, self.reduction) if part)
 
     @property
     def data_cell(self) -> str:
@@ -87,6 +99,8 @@ def marked(title: str, frame: pd.DataFrame) -> str:
             marks.append(f"{name} data: {Origin(distinct(made['source']), stand_in=True).label}")
         if substitution := distinct(rows["substitution"]):
             marks.append(f"{name} network: {substitution}")
+        if reduction := Origin("", stand_in=False, scale=float(rows["scale"].min())).reduction:
+            marks.append(f"{name}: {reduction}")
     return "; ".join([title, *marks])
 
 

@@ -221,6 +221,7 @@ class Recorder:
             "dataset_source": dataset.source,
             "stand_in": dataset.stand_in,
             "substitution": experiment.cfg.model.get("substitution", ""),
+            "scale": float(experiment.cfg.dataset.counts.scale),
             "network_source": info.data.get("source"),
             "precision_reason": experiment.precision_reason,
             "initial_weights": info.initial_weights,

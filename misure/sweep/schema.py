@@ -109,7 +109,7 @@ _IF_DONE = {"dice_explained": _SHARE, "perturbation_ratio": _SIZE}
 """What every finished record has besides."""
 
 _OTHERS = {
-    **dict.fromkeys(("binary_dice_explained", "truth_dice", "confidence", "val_dice"), _SHARE),
+    **dict.fromkeys(("binary_dice_explained", "truth_dice", "confidence", "val_dice", "scale"), _SHARE),
     "class_name": _NAME,
     **dict.fromkeys(("group", "reason", "substitution", "network_source", "initial_weights", "device"), _TEXT),
     **dict.fromkeys(("code_version", "precision_reason"), _TEXT),

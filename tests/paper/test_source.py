@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from paper_records import COCO, PHANTOM, SUBSTITUTION, frame, organ, photo, run_of, unit
 
+from misure.explainers import MSR
 from misure.paper.figures.maps import qualitative_figure
 from misure.paper.figures.sizes import size_figure
 from misure.paper.published import DASH
@@ -34,6 +35,8 @@ def run() -> pd.DataFrame:
         (Origin("", stand_in=True), "stand-in", ("stand-in",)),
         (Origin("COCO", False, SUBSTITUTION), f"COCO, {SUBSTITUTION}", (SUBSTITUTION,)),
         (Origin("scenes", True, SUBSTITUTION), f"stand-in: scenes, {SUBSTITUTION}", ("stand-in", SUBSTITUTION)),
+        (Origin("items", False, scale=0.5), "items, half scale", ("half scale",)),
+        (Origin("items", False, scale=64 / 224), "items, scale 0.29", ("scale 0.29",)),
     ],
 )
 def test_every_combination_is_named_once(origin: Origin, label: str, marks: tuple[str, ...]) -> None:
@@ -43,7 +46,7 @@ def test_every_combination_is_named_once(origin: Origin, label: str, marks: tupl
 
 
 def test_records_of_older_versions_know_of_no_substitution() -> None:
-    old = frame(unit("msr", 0)).drop(columns=["substitution", "network_source"])
+    old = frame(unit("msr", 0)).drop(columns=["substitution", "network_source", "scale"])
     assert Origin.of(old).marks == Origin.of(latest_run(old, "quick")).marks == ()
 
 
@@ -61,6 +64,17 @@ def test_every_table_carries_the_substitution(run: pd.DataFrame, table: object) 
     assert set(measured["substitution"]) == {SUBSTITUTION}
     assert all(SUBSTITUTION in remarks for remarks in measured["remarks"])
     assert marked("Title", made) == f"Title; COCO-2017 network: {SUBSTITUTION}"
+
+
+def test_reduced_images_fill_the_paper_s_cells_and_say_so() -> None:
+    half = MSR().at_scale(0.5)
+    reduced = [unit("msr", n, half.parameters, scale=0.5) for n in range(2)]
+    reduced += [unit("msr", n, MSR(mask_size=112).at_scale(0.5).parameters, scale=0.5) for n in range(3)]
+    run = run_of(*reduced, unit("msr", 9, {"mask_size": 112}, scale=0.5), unit("msr", 9, half.parameters, scale=1.0))
+    cells = mask_size_rows(run).set_index(["dataset", "mask_size"]).loc["Triangle"]
+    assert cells["n_samples"].to_dict() == {56: 0, 112: 3, 224: 2}
+    assert cells["scale"].to_list() == [1, 0.5, 0.5]
+    assert marked("Table 6", mask_size_rows(run)) == "Table 6; Triangle: half scale"
 
 
 def test_headings_name_both_marks() -> None:

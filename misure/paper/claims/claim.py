@@ -18,7 +18,7 @@ ALL_DATASETS = "all"
 
 COLUMNS = (
     *("id", "section", "statement", "dataset", "model", "verdict", "why", "statistic", "value", "low", "high"),
-    *("p", "p_adjusted", "n", "n_groups", "n_records", "source", "stand_in", "substitution"),
+    *("p", "p_adjusted", "n", "n_groups", "n_records", "source", "stand_in", "substitution", "scale"),
 )
 """Of a table of claims, see :meth:`Claim.row`."""
 

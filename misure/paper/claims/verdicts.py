@@ -133,6 +133,7 @@ def _joint_origin(every: Sequence[PairRecords]) -> Origin:
         ", ".join(dict.fromkeys(origin.source for origin in origins if origin.source)),
         any(origin.stand_in for origin in origins),
         ", ".join(dict.fromkeys(origin.substitution for origin in origins if origin.substitution)),
+        min(origin.scale for origin in origins),
     )
 
 

@@ -187,7 +187,7 @@ def _cost(rows: pd.DataFrame) -> dict[str, Any]:
         cost |= {end: row["mean"], f"{end}_reading": row["reading"], f"{end}_quantity": row["quantity"]}
     low, high = cost["lowest"], cost["highest"]
     cost |= {"span": high - low, "factor": high / low if low else math.inf}
-    return cost | {name: first[name] for name in ("source", "stand_in", "substitution")}
+    return cost | {name: first[name] for name in ("source", "stand_in", "substitution", "scale")}
 
 
 def summary(frame: pd.DataFrame, costs: pd.DataFrame) -> str:

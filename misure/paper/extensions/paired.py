@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from misure.paper.statistics import NOTHING, Summary, summarise_groups
+from misure.paper.source import Origin
 from misure.paper.table import Column
 
 _V = TypeVar("_V", bound=Hashable)
@@ -23,6 +24,7 @@ KEY = ["sample", "class_id"]
 MARKS = (
     Column("stand_in", "Data", lambda stand_in: "stand-in" if stand_in else ""),
     Column("substitution", "Network"),
+    Column("scale", "Scale", lambda scale: Origin("", stand_in=False, scale=scale).reduction),
 )
 """Columns for what is not the paper's; left out where everything is."""
 

@@ -39,7 +39,7 @@ ENOUGH_SAMPLES = 8
 _ROUNDING = 1e-9
 _COLUMNS = ["dataset", "model", "method", "intervention", "randomised", "n_samples", "chance"]
 _COLUMNS += list(columns({name: pd.Series(dtype=float) for name in MEASURES}))
-_COLUMNS += ["verdict", "source", "stand_in", "substitution", "profile"]
+_COLUMNS += ["verdict", "source", "stand_in", "substitution", "scale", "profile"]
 
 _DRAWN = ("seg_grad_cam", "rise", "sufficient_region", "msr")
 _PANELS = {"top_iou": "IoU of the top regions", "rank_correlation": "Rank correlation"}
