@@ -138,9 +138,10 @@ def latest_run(records: pd.DataFrame, profile: str) -> pd.DataFrame:
 def select(records: pd.DataFrame, explainer: str, **overrides: Any) -> pd.DataFrame:
     """Select the results of an explainer at its default parameters, except for overrides.
 
-    Lengths in pixels are those of the paper's images; where images were smaller, so were they. The seed, the thresholds and the numbers of RISE masks and MSR iterations are not compared unless overridden,
-    because a profile may change them. Where several seeds, counts or precisions are left, the one with the most
-    samples is taken (the newest of equals).
+    Lengths in pixels are those of the paper's images; where images were smaller, so were they. The seed, the
+    thresholds and the numbers of RISE masks and MSR iterations are not compared unless overridden, because a
+    profile may change them. Where several seeds, counts or precisions are left, the one with the most samples is
+    taken (the newest of equals).
 
     Args:
         records: As :func:`latest_run` returns them.

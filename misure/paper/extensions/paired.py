@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from misure.paper.statistics import NOTHING, Summary, summarise_groups
 from misure.paper.source import Origin
+from misure.paper.statistics import NOTHING, Summary, summarise_groups
 from misure.paper.table import Column
 
 _V = TypeVar("_V", bound=Hashable)
