@@ -24,12 +24,15 @@ from misure.paper.claims import (
     inconsistencies,
     inconsistencies_table,
 )
+from misure.paper.figures.maps import qualitative_figure
 from misure.paper.maps import damaged_units
 from misure.paper.material import Material
 from misure.paper.provenance import head_note
-from misure.paper.query import further_pairs, latest_run, shown_pairs
+from misure.paper.published import grouped
+from misure.paper.query import further_pairs, latest_run, of_pair, shown_pairs
 from misure.paper.reliability import save_models
 from misure.paper.table import Table
+from misure.paper.tables.paper import table1
 from misure.paper.tables.volumes import read_all
 
 _DPI = 150
@@ -75,11 +78,8 @@ def write_all(
     Raises:
         MisureError: If a file cannot be written, or the records lack a column.
     """
-    run = latest_run(records, profile)
-    volumes = read_all(outputs / "volumes", run)
-    material = Material(
-        run, profile, maps_folder or outputs / "records" / "maps", volumes, shown_pairs(run), further_pairs(run)
-    )
+    material = _material(records, outputs, profile, maps_folder)
+    run = material.run
     made = [table for tables in TABLES for table in tables(material)]
     note = _note(failures or {}, material.maps_folder)
     files = [path for table in made for path in _write_table(outputs / "tables", table, note)]
@@ -96,6 +96,27 @@ def write_all(
     verdicts, contradictions, written = _write_claims(material, outputs, failures or {})
     shown = [path for path in pictures if path.suffix == ".png"]
     return Written(material, [*made, contradictions], verdicts, shown, [*files, *written])
+
+
+def write_table1(records: pd.DataFrame, outputs: Path, profile: str, failures: Mapping[str, str]) -> list[Path]:
+    """Write Table 1 and the figures of sample maps alone, see :func:`write_all`."""
+    material = _material(records, outputs, profile)
+    files = _write_table(outputs / "tables", table1(material), _note(failures, material.maps_folder))
+    shown = [pair for pair in material.pairs if len(of_pair(material.run, pair))]
+    for pairs in grouped(shown, "qualitative_figure"):
+        figure = qualitative_figure(material.run, material.maps_folder, profile, pairs)
+        files += _write_figure(outputs / "figures", f"figure{pairs[0].qualitative_figure}", figure)
+    return files
+
+
+def _material(records: pd.DataFrame, outputs: Path, profile: str, maps_folder: Path | None = None) -> Material:
+    run, maps = _text_in_one_array(latest_run(records, profile)), maps_folder or outputs / "records" / "maps"
+    return Material(run, profile, maps, read_all(outputs / "volumes", run), shown_pairs(run), further_pairs(run))
+
+
+def _text_in_one_array(run: pd.DataFrame) -> pd.DataFrame:
+    """Let a selection take its rows of all columns of text at once, and not column by column."""
+    return run.astype(dict.fromkeys(run.select_dtypes("str"), object)).copy()
 
 
 def _note(failures: Mapping[str, str], maps_folder: Path) -> str:
