@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool1d
 
 from misure.explainers.base import Explainer, SaliencyMaps
+from misure.explainers.control_variate import LinearPart, linear_part
 from misure.explainers.perturbation import mask_scores
 from misure.models.wrapper import FrozenNetwork
 from misure.randomness import integers, uniform
@@ -22,6 +24,12 @@ _CELL, _SHIFT, _ORDER = range(3)
 BLOCK = 50
 """Stratified draws (masks, or pairs of them) that share the strata; 50 holds 0.54, 0.5 and 0.1 exactly."""
 
+FEATURES = 400
+"""Blocks of the image, at most, whose shares of a mask the score is regressed on."""
+
+_AT_ONCE = 2**22
+"""Pixels of the masks that are made again together, 8 bytes each."""
+
 CHECKED_EVERY = 100
 """Masks between two looks at the standard error: a whole block of pairs, so that the parts are independent."""
 
@@ -30,10 +38,17 @@ CHECKED_EVERY = 100
 class RISE(Explainer):
     """Random masks, weighted by how much of the prediction they preserve.
 
-    The map is ``sum_k dice_k * mask_k / (n_masks * keep_probability)``, in [0, 1 / keep_probability].
+    The paper's map is ``sum_k dice_k * mask_k / (n_masks * keep_probability)``, in [0, 1 / keep_probability].
     Mask k depends on ``(seed, k)`` alone and is made when its batch needs it. A cell is kept where its uniform
     draw u is below ``keep_probability``. ``antithetic`` and ``stratified`` couple the draws of different masks
-    and leave each one uniform, so that the map's expectation stays the same whatever ``keep_probability`` is.
+    and leave each one uniform, and a control variate takes noise out whose mean is known, so that the map's
+    expectation stays the same whatever ``keep_probability`` is. The defaults are what needs few masks;
+    ``n_masks=2000, antithetic=False, control_variate=None`` is the paper's method, which
+    ``configs/explainer/rise.yaml`` holds.
+
+    With a control variate the map is ``mean(dice) + [C b + mean_k (dice_k - d_k) (mask_k - keep_probability)] /
+    keep_probability``: d_k predicts a score from its mask, with slopes b on the mask's means over blocks of the
+    image, and C is the exact covariance of the masks with these means, so that what the slopes explain has no noise.
 
     Reference:
         Petsiuk, Das and Saenko, RISE: Randomized Input Sampling for Explanation of Black-box Models, BMVC 2018,
@@ -51,9 +66,12 @@ class RISE(Explainer):
             at a keep probability of 0.5, and as opposite as it allows elsewhere.
         stratified: In a block of 50 masks (with ``antithetic``, of 50 pairs) each cell's draws fall one into each
             fiftieth of [0, 1), in random order: it is kept in exactly its share of the block.
-        tolerance: Stop an image once its map's standard error (root mean square over pixels, from the means of
-            100 masks each) is at most this share of the map's range; looked at after every 100 masks from the
-            200th on. None always takes ``n_masks``.
+        control_variate: ``"regression"`` predicts each score by a ridge regression on its mask, fitted to the other
+            masks (see :func:`misure.explainers.control_variate.linear_part`), ``"mean"`` by the others' mean; None
+            is the plain sum. Either keeps a float64 score for each mask.
+        tolerance: Stop an image once its map's standard error (root mean square over pixels, with a control variate
+            over the blocks, from the means of 100 masks each) is at most this share of the map's range; looked at
+            after every 100 masks from the 200th on. None always takes ``n_masks``.
 
     Example:
         >>> explanation = misure.explain(network, image, target=1, method=RISE(n_masks=200, grid=4))
@@ -65,13 +83,14 @@ class RISE(Explainer):
     title: ClassVar[str] = "RISE"
 
     thresholds: tuple[Share, ...] = (0.2, 0.4)
-    n_masks: Count = 2000
+    n_masks: Count = 500
     grid: Count = 7
     keep_probability: Annotated[float, Between(1e-6, 1)] = 0.54
     style: Literal["hard", "bilinear"] = "hard"
     shift: bool = True
-    antithetic: bool = False
+    antithetic: bool = True
     stratified: bool = False
+    control_variate: Literal["mean", "regression"] | None = "regression"
     tolerance: Weight | None = None
 
     @property
@@ -80,47 +99,55 @@ class RISE(Explainer):
         return (self.n_masks, 0)
 
     def values_held(self, image: Tensor) -> Mapping[str, int]:
-        """The draws of one mask's cells, in 64 bits, with those that share their strata."""
-        return {"grid": 4 * (BLOCK if self.stratified else 1) * self.grid ** (image.ndim - 1)}
+        """The draws of one mask's cells, in 64 bits, with those that share their strata; each mask's features."""
+        draws = 4 * (BLOCK if self.stratified else 1) * self.grid ** (image.ndim - 1)
+        return {"grid": draws, "n_masks": 8 * FEATURES * self.n_masks if self.control_variate else 0}
 
     @torch.no_grad()
     def saliency_maps(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> SaliencyMaps:
         """Return Dice-weighted sums of masks; every image sees the same masks."""
         with network.folded(images[0]):
-            sums, counts = self._sums(network, images, targets)
-        maps = sums / (counts.view(-1, *(1,) * (sums.ndim - 1)) * self.keep_probability)
+            maps = self._maps(network, images, targets)
         return SaliencyMaps(maps.to(images.dtype))
 
-    def _sums(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> tuple[Tensor, Tensor]:
-        """Return each image's weighted sum of masks (float64, N x spatial) and the number of them (float64, N)."""
+    def _maps(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> Tensor:
+        """Score masks until there are enough of them for every image; float64, N x spatial."""
+        size = images.shape[2:]
         total = torch.zeros(targets.regions.shape, dtype=torch.float64, device=images.device)
+        kept = torch.zeros(len(images), self.n_masks, dtype=torch.float64, device=images.device)
         counts = torch.zeros(len(images), dtype=torch.float64, device=images.device)
-        squares = torch.zeros_like(total) if self.tolerance is not None else None
+        squares = torch.zeros_like(total)
         baseline = self.fill.baseline(network, images)
         active = torch.arange(len(images), device=images.device)
         for numbers in self._parts():
-            before = None if squares is None else total.clone()
+            before = total.clone()
             fill = baseline if baseline is None or len(baseline) == 1 else baseline[active]
-            scores = mask_scores(
+            scored = mask_scores(
                 network,
                 images[active],
                 targets[active],
                 baseline=fill,
-                make_masks=lambda k: self.masks(k, images.shape[2:]),
+                make_masks=lambda k: self.masks(k, size),
                 numbers=numbers,
             )
-            done = numbers.start * len(active)
-            for image, score, masks in scores:
+            done, scores = numbers.start * len(active), []
+            for image, score, masks in scored:
                 total.index_add_(0, active[image], score.view(-1, *(1,) * (masks.ndim - 1)) * masks)
+                scores.append(score)
                 done += len(image)
                 network.tell("masking", done, self.n_masks * len(active), total)
+            kept[active, numbers.start : numbers.stop] = torch.cat(scores).view(-1, len(active)).T
             counts[active] = numbers.stop
-            if squares is not None and before is not None:
-                squares += (total - before).square()
-                active = active[~self._is_settled(total, squares, numbers.stop)[active]]
-                if not len(active):
-                    break
-        return total, counts
+            squares += (total - before).square()
+            active = active[~self._is_settled(total[active], squares[active], kept[active, : numbers.stop], size)]
+            if not len(active):
+                break
+        if self.control_variate is None:
+            return total / (counts.view(-1, *(1,) * len(size)) * self.keep_probability)
+        maps = torch.empty_like(total)
+        for count in counts.unique():
+            maps[counts == count] = self.map_of(kept[counts == count, : int(count)], size)
+        return maps
 
     def _parts(self) -> Iterator[range]:
         """Which masks are scored between two looks at the standard error."""
@@ -128,21 +155,60 @@ class RISE(Explainer):
         for first in range(0, self.n_masks, step):
             yield range(first, min(first + step, self.n_masks))
 
-    def _is_settled(self, total: Tensor, squares: Tensor, n_masks: int) -> Tensor:
+    def _is_settled(self, total: Tensor, squares: Tensor, scores: Tensor, size: torch.Size) -> Tensor:
         """Say which maps are precise enough: bool, N.
 
         Args:
-            total: Sums over all masks, N x spatial.
-            squares: Sums of the squared sums over 100 masks each, N x spatial.
-            n_masks: How many masks are in the sums.
+            total: Plain sums over all masks, N x spatial.
+            squares: Sums of the squared plain sums over 100 masks each, N x spatial.
+            scores: N x K.
+            size: Of the image.
         """
-        n_parts = n_masks // CHECKED_EVERY
-        if n_parts < 2 or self.tolerance is None:
+        n_parts = scores.shape[1] // CHECKED_EVERY
+        if self.tolerance is None or n_parts < 2 or scores.shape[1] == self.n_masks:
             return torch.zeros(len(total), dtype=torch.bool, device=total.device)
-        variance = (squares - total.square() / n_parts).clamp(min=0) * n_parts / (n_parts - 1)
+        shown = noisy = total
+        if self.control_variate is not None:
+            part = self._linear_part(scores, size)
+            moved = self.features(torch.arange(scores.shape[1], device=scores.device), size) - self.keep_probability
+            parts = torch.einsum(
+                "npk,pkf->pnf",
+                part.residuals.view(len(total), n_parts, CHECKED_EVERY),
+                moved.view(n_parts, CHECKED_EVERY, -1),
+            )
+            noisy, squares = parts.sum(0), parts.square().sum(0)
+            shown = noisy + scores.shape[1] * self._explained(part.slopes, size, pooled=True).flatten(1)
+        variance = (squares - noisy.square() / n_parts).clamp(min=0) * n_parts / (n_parts - 1)
         error = variance.flatten(1).mean(1).sqrt()  # of the sum, as its range is
-        highest, lowest = total.flatten(1).amax(1), total.flatten(1).amin(1)
+        highest, lowest = shown.flatten(1).amax(1), shown.flatten(1).amin(1)
         return error <= self.tolerance * (highest - lowest)
+
+    def map_of(self, scores: Tensor, size: torch.Size, start: int = 0) -> Tensor:
+        """Compute maps from the scores of consecutive masks.
+
+        Args:
+            scores: float64, N x K: of masks ``start`` to ``start + K``, ``start`` at the beginning of a group.
+            size: Height and width, or depth, height and width.
+            start: Number of the first mask.
+
+        Returns:
+            float64, N x spatial.
+        """
+        n_masks, level = scores.shape[1], torch.zeros_like(scores[:, 0])
+        if self.control_variate is not None:
+            part = self._linear_part(scores, size, start)
+            level, scores = scores[:, 0] + (scores - scores[:, :1]).mean(1), part.residuals
+        step = max(1, _AT_ONCE // size.numel())
+        numbers = torch.arange(start, start + n_masks, device=scores.device)
+        total = torch.zeros(len(scores), *size, dtype=torch.float64, device=scores.device)
+        for few, weights in zip(numbers.split(step), scores.split(step, 1), strict=True):
+            masks = self.masks(few, size).double()
+            for image, own in enumerate(weights):  # each by itself: batch mates change no bit
+                total[image] += torch.tensordot(own, masks, 1)
+        if self.control_variate is not None:
+            total += n_masks * self._explained(part.slopes, size)
+            total -= self.keep_probability * scores.sum(1).view(-1, *(1,) * len(size))
+        return level.view(-1, *(1,) * len(size)) + total / (n_masks * self.keep_probability)
 
     def masks(self, numbers: Tensor, size: torch.Size) -> Tensor:
         """Make masks by number.
@@ -155,14 +221,59 @@ class RISE(Explainer):
             float32, K x spatial in [0, 1].
         """
         kept = (self.draws(numbers, len(size)) < self.keep_probability).float()
-        if self.antithetic:
-            numbers = numbers // 2
-        first, *middle, last = (self._weights(numbers, axis, length) for axis, length in enumerate(size))
-        masks = (first @ kept.flatten(2)).view(*first.shape[:2], *kept.shape[2:])
-        for axis, weights in enumerate(middle, 2):
-            masks = torch.einsum("kpg,kg...->kp...", weights, masks.movedim(axis, 1)).movedim(1, axis)
-        across: Tensor = masks @ last.transpose(1, 2).view(len(last), *(1,) * len(middle), self.grid, -1)
-        return across
+        return _blended(kept, [self._weights(self._offsets(numbers, a, n), n) for a, n in enumerate(size)])
+
+    def features(self, numbers: Tensor, size: torch.Size) -> Tensor:
+        """Compute masks' means over blocks of the image.
+
+        Args:
+            numbers: int64, K: which masks.
+            size: Of the image.
+
+        Returns:
+            float64, K x F in [0, 1].
+        """
+        kept = (self.draws(numbers, len(size)) < self.keep_probability).double()
+        weights = [self._weights(self._offsets(numbers, a, n), n).double() for a, n in enumerate(size)]
+        return _blended(kept, [pool @ w for pool, w in zip(self._pools(size, kept), weights, strict=True)]).flatten(1)
+
+    def _pools(self, size: torch.Size, like: Tensor) -> list[Tensor]:
+        """Return along each axis which pixels' mean a block takes: blocks x length."""
+        n_blocks = min(2 * self.grid, int(FEATURES ** (1 / len(size))))
+        pixels = [torch.eye(length, dtype=like.dtype, device=like.device) for length in size]
+        return [adaptive_avg_pool1d(eye, min(n_blocks, len(eye))).T for eye in pixels]
+
+    def _explained(self, slopes: Tensor, size: torch.Size, *, pooled: bool = False) -> Tensor:
+        """Return the covariance of a mask, or its features, with what slopes make of its features.
+
+        Given the shift a mask is linear in independent cells, each of variance p (1 - p): the covariance of two pixels
+        is that times, along each axis, the mean over all shifts of the products of their weights.
+
+        Args:
+            slopes: float64, N x F.
+            size: Of the image.
+            pooled: Whether of the features.
+
+        Returns:
+            float64, N x spatial, or N x blocks.
+        """
+        pools, products = self._pools(size, slopes), []
+        for pool, length in zip(pools, size, strict=True):
+            offsets = torch.arange(-(-length // self.grid) if self.shift else 1, device=slopes.device)
+            weights = self._weights(offsets, length).double()
+            products.append(torch.einsum("slg,sbg->lb", weights, pool @ weights) / len(offsets))
+        if pooled:
+            products = [pool @ product for pool, product in zip(pools, products, strict=True)]
+        variance = self.keep_probability * (1 - self.keep_probability)
+        return variance * _blended(slopes.view(-1, *map(len, pools)), [product[None] for product in products])
+
+    def _linear_part(self, scores: Tensor, size: torch.Size, start: int = 0) -> LinearPart:
+        features = self.features(torch.arange(start, start + scores.shape[1], device=scores.device), size)
+        group = (BLOCK if self.stratified else 1) * (2 if self.antithetic else 1)
+        if self.control_variate == "regression":
+            return linear_part(scores, features, group)
+        alone = linear_part(scores, features[:, :0], group)
+        return LinearPart(alone.residuals, scores.new_zeros(len(scores), features.shape[1]))
 
     def draws(self, numbers: Tensor, rank: int) -> Tensor:
         """Draw the uniform numbers that decide which cells are kept.
@@ -192,20 +303,43 @@ class RISE(Explainer):
         own = keys.gather(2, place[:, None, None].expand(-1, len(cells), 1))
         return (keys < own).sum(2)
 
-    def _weights(self, numbers: Tensor, axis: int, length: int) -> Tensor:
+    def _offsets(self, numbers: Tensor, axis: int, length: int) -> Tensor:
+        """Return how far each mask is moved along an axis: int64, K."""
+        if not self.shift:
+            return torch.zeros_like(numbers)
+        return integers(
+            0, -(-length // self.grid) - 1, self.seed, numbers // (2 if self.antithetic else 1), _SHIFT, axis
+        )
+
+    def _weights(self, offset: Tensor, length: int) -> Tensor:
         """How much each pixel along an axis takes from each grid cell: K x length x grid.
 
         The grid is stretched over (grid + 1) cells of ceil(length / grid) pixels and cropped at the
         mask's shift, as in the RISE recipe.
         """
         cell = -(-length // self.grid)
-        offset = torch.zeros_like(numbers)
-        if self.shift:
-            offset = integers(0, cell - 1, self.seed, numbers, _SHIFT, axis)
-        pixel = torch.arange(length, device=numbers.device)[None] + offset[:, None]
+        pixel = torch.arange(length, device=offset.device)[None] + offset[:, None]
         stretched = (self.grid + 1) * cell
-        cells = torch.arange(self.grid, device=numbers.device)
+        cells = torch.arange(self.grid, device=offset.device)
         if self.style == "hard":
             return (pixel[..., None] * self.grid // stretched == cells).float()
         centre = ((pixel + 0.5) * self.grid / stretched - 0.5).clamp(0, self.grid - 1)  # in units of grid cells
         return (1 - (centre[..., None] - cells).abs()).clamp(min=0).float()
+
+
+def _blended(cells: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """Spread values of cells by weights along each axis.
+
+    Args:
+        cells: K x grid x ... x grid.
+        weights: By axis, K x length x grid; 1 x length x grid serves all.
+
+    Returns:
+        K x length x ... x length.
+    """
+    first, *middle, last = (w.expand(len(cells), -1, -1) for w in weights)
+    blended = (first @ cells.flatten(2)).view(*first.shape[:2], *cells.shape[2:])
+    for axis, along in enumerate(middle, 2):
+        blended = torch.einsum("kpg,kg...->kp...", along, blended.movedim(axis, 1)).movedim(1, axis)
+    across: Tensor = blended @ last.transpose(1, 2).view(len(last), *(1,) * len(middle), *last.shape[:0:-1])
+    return across

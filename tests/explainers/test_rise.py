@@ -12,6 +12,9 @@ from oracles.toys import Convolutional, Trigger, as_numpy_predict
 import misure
 from misure.explainers import RISE
 
+PLAIN = {"antithetic": False, "control_variate": None}
+"""The paper's sum."""
+
 SIZES = [(14, 21), (13, 17), (9, 30), (5, 6), (97, 130), (5, 7, 10)]
 
 
@@ -19,7 +22,7 @@ SIZES = [(14, 21), (13, 17), (9, 30), (5, 6), (97, 130), (5, 7, 10)]
 @pytest.mark.parametrize("shift", [False, True])
 @pytest.mark.parametrize("style", ["hard", "bilinear"])
 def test_masks_equal_the_stretched_and_cropped_grid(style, shift, size):
-    explainer = RISE(style=style, shift=shift, grid=4, seed=11)
+    explainer = RISE(style=style, shift=shift, grid=4, seed=11, antithetic=False)
     masks = explainer.masks(torch.arange(6), torch.Size(size)).numpy()
     for number, mask in enumerate(masks):
         expected = rise_mask(number, size, seed=11, grid=4, keep=0.54, style=style, shift=shift)
@@ -28,7 +31,7 @@ def test_masks_equal_the_stretched_and_cropped_grid(style, shift, size):
 
 def test_a_network_that_looks_at_one_cell(block):
     """The score of a mask is one exactly where it keeps that cell: the map is the mean of those masks."""
-    explainer = RISE(n_masks=300, grid=4, shift=False)
+    explainer = RISE(n_masks=300, grid=4, shift=False, **PLAIN)
     network = Trigger(block, (12, 20))
     explanation = misure.explain(network, torch.ones(1, 17, 23, dtype=torch.float64), target=1, method=explainer)
     masks = explainer.masks(torch.arange(300), torch.Size((17, 23))).double()
@@ -47,7 +50,7 @@ def test_maps_equal_a_loop_over_masks(style, blanking, make_images):
     toy, images = Convolutional(2, seed=4).double().eval(), make_images(2, 2, 13, 18)
     settings = {"seed": 5, "grid": 3, "style": style, "shift": True}
     half = torch.arange(18).expand(13, 18) < 11
-    options = {"n_masks": 40, "keep_probability": 0.6, "blanking": blanking, "blur_sigma": 1.5, **settings}
+    options = {"n_masks": 40, "keep_probability": 0.6, "blanking": blanking, "blur_sigma": 1.5, **settings, **PLAIN}
     explanations = misure.explain(toy, images, 1, "rise", region=half, **options)
     predict = as_numpy_predict(toy)
     for image, explanation in zip(images.numpy(), explanations, strict=True):

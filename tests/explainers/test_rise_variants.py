@@ -16,8 +16,9 @@ from misure.explainers import RISE
 from misure.explainers.rise import BLOCK, CHECKED_EVERY
 from misure.metrics import dice
 
+PLAIN = {"antithetic": False, "control_variate": None}
 SIZE = torch.Size((8, 11))
-VARIANTS = [{}, {"antithetic": True}, {"stratified": True}, {"antithetic": True, "stratified": True}]
+VARIANTS = [{"antithetic": a, "stratified": s} for a in (False, True) for s in (False, True)]
 variants, styles = st.sampled_from(VARIANTS), st.sampled_from(["hard", "bilinear"])
 probabilities = st.sampled_from([0.1, 0.3, 0.5, 0.54, 0.9])
 
@@ -58,14 +59,16 @@ def test_a_stratified_block_keeps_every_cell_in_exactly_its_share(keep, antithet
 
 def test_a_share_that_does_not_divide_is_right_on_average():
     """0.33 of 50 is 16.5: every block keeps 16 or 17, each with probability one half."""
-    draws = RISE(stratified=True, keep_probability=0.33).draws(torch.arange(40 * BLOCK), 2)
+    draws = RISE(stratified=True, antithetic=False, keep_probability=0.33).draws(torch.arange(40 * BLOCK), 2)
     kept = (draws.view(40, BLOCK, -1) < 0.33).sum(1)
     assert set(kept.unique().tolist()) == {16, 17}
     assert abs(kept.double().mean() - 16.5) < 5 * 0.5 / kept.numel() ** 0.5  # five standard errors of a coin
 
 
 def test_stratified_orders_differ_between_cells_blocks_and_seeds():
-    strata = [(RISE(stratified=True, seed=s).draws(torch.arange(100), 2) * BLOCK).long() for s in (0, 1)]
+    strata = [
+        (RISE(stratified=True, antithetic=False, seed=s).draws(torch.arange(100), 2) * BLOCK).long() for s in (0, 1)
+    ]
     orders = [*strata[0].view(2, BLOCK, -1).permute(0, 2, 1).flatten(0, 1), *strata[1][:BLOCK].flatten(1).T]
     assert all(sorted(order.tolist()) == list(range(BLOCK)) for order in orders)
     assert len({tuple(order.tolist()) for order in orders}) == len(orders)
@@ -100,7 +103,7 @@ def _score(cells):
 @pytest.mark.parametrize("size", [(9, 12), (5, 6, 7)], ids=["image", "volume"])
 def test_maps_are_the_weighted_sum_of_the_variant_s_masks(variant, size):
     toy = (Convolutional(2, seed=4) if len(size) == 2 else UNet3D(2, seed=2)).double().eval()
-    images, explainer = random_images(2, 2, *size), RISE(n_masks=31, grid=3, **variant)
+    images, explainer = random_images(2, 2, *size), RISE(n_masks=31, grid=3, control_variate=None, **variant)
     masks = explainer.masks(torch.arange(31), torch.Size(size)).double()
     for image, explanation in zip(
         images, misure.explain(toy, images, 1, explainer, precision="32", batch_size=7), strict=True
@@ -133,14 +136,14 @@ def test_each_image_stops_by_itself_at_the_standard_error():
     toy, images = PerPixel(), torch.zeros(3, 1, 9, 12, dtype=torch.float64)
     for image, rows, columns in zip(images, (2, 4, 9), (3, 6, 7), strict=True):
         image[0, :rows, :columns] = 1
-    explainer = RISE(n_masks=1200, grid=3, tolerance=0.07)
+    explainer = RISE(n_masks=1200, grid=3, tolerance=0.07, **PLAIN)
     stops = [expected_stop(explainer, toy, image) for image in images]
     assert len(set(stops)) > 1
     assert min(stops) < 1200
     together = misure.explain(toy, images, 1, explainer, precision="32", batch_size=37)
     for image, stop, explanation in zip(images, stops, together, strict=True):
         alone = misure.explain(toy, image, 1, explainer, precision="32", batch_size=64)
-        plain = misure.explain(toy, image, 1, "rise", n_masks=stop, grid=3, precision="32")
+        plain = misure.explain(toy, image, 1, "rise", n_masks=stop, grid=3, precision="32", **PLAIN)
         assert torch.equal(explanation.saliency, alone.saliency)
         assert torch.equal(explanation.saliency, plain.saliency)
 
