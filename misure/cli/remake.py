@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
 from omegaconf import DictConfig
 
 from misure.errors import MisureError
 from misure.paper.profiles import in_use, serving
 from misure.paper.tables.console import console_table
-from misure.paper.write import write_all
+from misure.paper.write import write_all, write_table1
 from misure.report import write_report
 from misure.sweep.export import export_records
 from misure.sweep.journal import Journal
@@ -25,15 +26,13 @@ def write_outputs(cfg: DictConfig) -> None:
         MisureError: If there are no records of the profile.
     """
     outputs, profile = Path(cfg.outputs), cfg.profile.name
-    store, journal = RecordStore(outputs / "records"), Journal(outputs)
+    journal = Journal(outputs)
     if cfg.plan_only:
-        print(f"plan: tables, figures, claims and report from {store.count()} records of all profiles, into {outputs}/")
+        n_records = RecordStore(outputs / "records").count()
+        print(f"plan: tables, figures, claims and report from {n_records} records of all profiles, into {outputs}/")
         return
     with journal.stage(profile, "tables and figures"):
-        stored, damaged = store.load_and_tell()
-        records = in_use(serving(stored, profile, store.serving(profile)), journal.used(profile))
-        if records.empty:
-            raise MisureError(f"{store.folder} has no records of profile {profile}: run misure reproduce first")
+        stored, records, damaged = _loaded(cfg)
         written = write_all(records, outputs, profile, failures=journal.failures(profile) | damaged)
     stages = journal.stages()
     with journal.stage(profile, "report"):
@@ -43,3 +42,27 @@ def write_outputs(cfg: DictConfig) -> None:
     exported = [export_records(stored, outputs / "records.parquet")] if cfg.parquet else []
     print("\n" + console_table(records, profile))
     print("\n".join(str(path) for path in (*written.files, made_from, page, *exported)), flush=True)
+
+
+def write_first(cfg: DictConfig) -> None:
+    """Write and print Table 1, with the figures of sample maps, while the rest is still to be explained."""
+    outputs, profile = Path(cfg.outputs), cfg.profile.name
+    _, records, damaged = _loaded(cfg)
+    files = write_table1(records, outputs, profile, failures=Journal(outputs).failures(profile) | damaged)
+    print("\n" + console_table(records, profile))
+    print("\n".join(map(str, files)), flush=True)
+
+
+def _loaded(cfg: DictConfig) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, str]]:
+    """Return all records, those that the profile's tables are made from, and what is damaged.
+
+    Raises:
+        MisureError: If there are no records of the profile.
+    """
+    profile, outputs = cfg.profile.name, Path(cfg.outputs)
+    store = RecordStore(outputs / "records")
+    stored, damaged = store.load_and_tell()
+    records = in_use(serving(stored, profile, store.serving(profile)), Journal(outputs).used(profile))
+    if records.empty:
+        raise MisureError(f"{store.folder} has no records of profile {profile}: run misure reproduce first")
+    return stored, records, damaged

@@ -24,13 +24,16 @@ from misure.sweep.executors import Crew, crew_of
 from misure.sweep.experiment import Experiment
 from misure.sweep.journal import Failures, Journal
 from misure.sweep.pace import Pace, duration, settled_pace
-from misure.sweep.plan import Plan, SetupPlan
+from misure.sweep.plan import Outlook, Plan, SetupPlan
 from misure.sweep.recorder import Recorder, RunCounts
 from misure.sweep.records import RecordStore
 from misure.sweep.runner import Runner
 from misure.sweep.setup import Setup
 from misure.sweep.sweeps import Requested, Sweeps, chosen_sweeps, of_experiments
 from misure.sweep.turns import Ready, explain_turns, make_ready, portable, score_volumes
+
+_LONG = 60.0
+"""Seconds of work after which nobody waits to see the first table."""
 
 
 def reproduce(cfg: DictConfig) -> None:
@@ -41,6 +44,8 @@ def reproduce(cfg: DictConfig) -> None:
     Raises:
         MisureError: On an output that cannot be used, and in the end if anything failed.
     """
+    from misure.cli.remake import write_first, write_outputs
+
     started, journal = time.time(), Journal(Path(cfg.outputs))
     failures = Failures(journal, cfg.profile.name, kept=not cfg.plan_only)
     if not cfg.plan_only:
@@ -57,14 +62,16 @@ def reproduce(cfg: DictConfig) -> None:
             with failures.noted(part.name):
                 ready = crew.result(prepared, make_ready, *_to_prepare(part))
                 recorder = _surveyed(part, ready)
-                _run(part, Runner(recorder, part.pace, partial(explain_turns, ready), crew, deadline, counts))
+                runner = Runner(recorder, part.pace, partial(explain_turns, ready), crew, deadline, counts)
+                _run(part, runner, part.first)
+                if part.explaining(part.rest) > _LONG:
+                    write_first(cfg)
+                _run(part, runner, part.rest)
                 if isinstance(recorder.setup.dataset, VolumeDataset):
                     crew.call(score_volumes, ready)
                 failures.forget(part.name)
     if not counts.done + counts.present + counts.failed:
         raise MisureError(_why_nothing(failures))
-    from misure.cli.remake import write_outputs
-
     RecordStore(journal.folder / "records").compact()
     write_outputs(cfg)
     _summarise(journal.folder, counts, time.time() - started)
@@ -89,7 +96,7 @@ def run_one(cfg: DictConfig) -> None:
         (part,), (experiment,) = plan.setups, plan.experiments
         ready = crew.call(make_ready, *_to_prepare(part))
         runner = Runner(_surveyed(part, ready), part.pace, partial(explain_turns, ready), crew)
-        _run(part, runner)
+        _run(part, runner, part.outlooks)
     from misure.paper.tables.console import experiment_summary
 
     recorder = runner.recorder
@@ -168,9 +175,9 @@ def _surveyed(plan: SetupPlan, ready: Ready) -> Recorder:
     return Recorder(ready.store, setup)
 
 
-def _run(plan: SetupPlan, runner: Runner) -> None:
+def _run(plan: SetupPlan, runner: Runner, outlooks: Sequence[Outlook]) -> None:
     with Journal(Path(plan.cfg.outputs)).stage(plan.profile, "explaining", plan.name):
-        runner.run(plan.experiments)
+        runner.run([outlook.experiment for outlook in outlooks])
 
 
 def _say_what_is_drawn(experiment: Experiment, setup: Setup) -> None:

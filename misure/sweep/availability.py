@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -137,7 +138,7 @@ def stand_in_overrides(cfg: DictConfig) -> list[str]:
     if otherwise is None or available(cfg).state != "stand-in":
         return []
     resolved = OmegaConf.to_container(otherwise, resolve=True)
-    return [f"{key}={value}" for key, value in leaves(resolved, f"profile.{cfg.dataset.name}")]
+    return [f"++{key}={json.dumps(value)}" for key, value in leaves(resolved, f"profile.{cfg.dataset.name}")]
 
 
 def fitted(cfg: DictConfig, config: str, overrides: Sequence[str]) -> DictConfig:

@@ -40,7 +40,7 @@ class Experiment:
         sampling: Draws them, in their order.
         input_noise: Standard deviation of noise on the images, usually 0.
         intervention: What else is changed before explaining, usually nothing.
-        after: Share of their samples that others explain before this one begins, 0..1.
+        after: Its place in the order of work: 0 from the start, 1 after all that begins before, 2 after that again.
         settled: Its precision, where that was settled for its network.
     """
 
@@ -74,7 +74,7 @@ class Experiment:
             build(cfg.dataset.sampling),
             float(cfg.input_noise),
             Intervention.of(cfg.intervention),
-            min(float(cfg.after), 1.0),
+            float(cfg.after),
         )
 
     @property

@@ -96,6 +96,16 @@ class SetupPlan:
         """Bytes, all together."""
         return self.needs.to_write + sum(bytes_of(outlook.experiment, outlook.to_do) for outlook in self.outlooks)
 
+    @property
+    def first(self) -> list[Outlook]:
+        """What is explained first, and shown before the rest is done."""
+        return [outlook for outlook in self.outlooks if not outlook.experiment.after]
+
+    @property
+    def rest(self) -> list[Outlook]:
+        """What is explained after that."""
+        return [outlook for outlook in self.outlooks if outlook.experiment.after]
+
     def explaining(self, outlooks: Sequence[Outlook]) -> float:
         """Estimate the seconds of what is to do of some of the experiments."""
         return sum(outlook.to_do * self.pace.explaining(outlook.experiment) for outlook in outlooks)
@@ -229,7 +239,8 @@ def _order(experiment: Experiment, setup: Setup | None) -> list[Sample] | None:
 def rounds(experiments: Sequence[Experiment], step: int) -> list[tuple[Experiment, range]]:
     """Order the work so that stopping early leaves every experiment with the same share of its samples.
 
-    The cells of a table want equally many, so they are left with the same first samples.
+    The cells of a table want equally many, so they are left with the same first samples. What has a later place
+    (``after``) begins when all before it is done.
 
     Args:
         experiments: Merged experiments.
@@ -243,12 +254,7 @@ def rounds(experiments: Sequence[Experiment], step: int) -> list[tuple[Experimen
         for experiment in experiments
         for start in range(0, experiment.n_samples, step)
     ]
-    return sorted(work, key=lambda turn: _share_before(*turn))
-
-
-def _share_before(experiment: Experiment, ranks: range) -> float:
-    """Return the share of their samples, 0..1, that experiments with ``after=0`` explain before these ranks' turn."""
-    return experiment.after + (1 - experiment.after) * ranks.start / experiment.n_samples
+    return sorted(work, key=lambda turn: (turn[0].after, turn[1].start / turn[0].n_samples))
 
 
 def images_per_step(experiments: Sequence[Experiment]) -> int:

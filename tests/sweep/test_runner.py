@@ -208,10 +208,11 @@ def test_time_that_ends_in_the_first_round_leaves_holes_in_the_last_sweeps_alone
     assert left == sum(1 + i % 7 for i in range(40)) - 20
 
 
-def test_an_experiment_that_waits_begins_when_the_others_have_their_share():
-    first, second, waiting = plain("0", 4), plain("1", 1), replace(plain("2", 2), after=0.5)
-    order = [(e.explainer.name, ranks.start) for e, ranks in rounds([first, second, waiting], 1)]
-    assert order == [("0", 0), ("1", 0), ("0", 1), ("0", 2), ("2", 0), ("0", 3), ("2", 1)]
+def test_an_experiment_that_waits_begins_when_the_others_are_done():
+    first, second = plain("0", 4), plain("1", 1)
+    waiting = [replace(plain(name, n), after=place) for name, n, place in (("2", 1, 2), ("3", 2, 1), ("4", 1, 1))]
+    order = [(e.explainer.name, ranks.start) for e, ranks in rounds([*waiting, first, second], 1)]
+    assert order == [("0", 0), ("1", 0), ("0", 1), ("0", 2), ("0", 3), ("3", 0), ("4", 0), ("3", 1), ("2", 0)]
 
 
 @given(sizes=st.lists(st.integers(1, 24), min_size=40, max_size=40), stop=st.integers(0, 500))
