@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -13,127 +14,137 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from misure.bench.literal import LiteralMap, literal_msr, literal_rise, literal_seg_grad_cam
+from misure.bench.arithmetic import WorkOfPasses, peak_flops
+from misure.bench.literal import literal_msr, literal_rise, literal_seg_grad_cam
 from misure.bench.memory import quick_collection
 from misure.bench.peers import OneImage, peers_of
-from misure.bench.rounds import LITERAL, OURS, Contest, Round, Version
-from misure.errors import MisureError, did_you_mean
-from misure.explainers import make_explainer
-from misure.explainers.base import check_images
-from misure.explainers.msr import MSR
-from misure.explainers.seg_grad_cam import SegGradCAM
+from misure.bench.rounds import Round, Timed, Version
+from misure.errors import MisureError
+from misure.explainers.base import Explainer, check_images
+from misure.explainers.rise import RISE
 from misure.models import compute
 from misure.models.wrapper import SegmentationModel
 from misure.target import Target
 
-METHODS = ("msr", "rise", "seg_grad_cam", "integrated_gradients")
+LITERAL = "literal"
+OURS = "misure"
+
+_LITERAL: Mapping[str, OneImage] = {"msr": literal_msr, "rise": literal_rise, "seg_grad_cam": literal_seg_grad_cam}
+
+_RUNS = {"msr": 1, "rise": 2}
+"""Of methods that are not repeated until noise is known: the longest, and the one whose noise is what is measured."""
 
 
 def run_bench(
     model: SegmentationModel,
     images: Tensor,
     targets: Sequence[Target],
+    explainers: Mapping[str, Explainer],
     *,
-    n_masks: int = 2000,
-    n_iterations: int = 100,
-    n_steps: int = 50,
-    mask_size: int = 224,
-    methods: Sequence[str] = METHODS,
+    plain_masks: int = 2000,
+    repeats: int = 5,
     precisions: Sequence[str] | None = None,
-    images_per_round: int = 4,
+    images_per_round: int = 1,
     batch_size: int | str = "auto",
-    layer: str | None = None,
-    weight_gradients: bool = False,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Time and compare all versions of each method, taking turns round by round.
 
     A round is a few images: the literal version and the other packages explain them one at a time, ours together; who
-    goes first changes from round to round, so that a machine that slows down slows all. Ours is timed from lending the
-    network to having the maps, weight conversion and batch sizing included; all are timed without evaluation. A package
-    that is not installed is left out, see :func:`misure.bench.peers.absent_peers`.
+    goes first changes from round to round and run to run, so that a machine that slows down slows all. Ours is timed
+    from lending the network to having the maps, weight conversion and batch sizing included; all are timed without
+    evaluation. A package that is not installed is left out, see :func:`misure.bench.peers.absent_peers`. The literal
+    version and the packages take the parameters of their method's first explainer, but plain masks of RISE.
 
     Args:
         model: A trained network; it is given back as it was.
         images: float32, N x C x H x W.
         targets: One per image.
-        n_masks: RISE's masks.
-        n_iterations: MSR's optimiser steps.
-        n_steps: Steps of the integrated gradients.
-        mask_size: Side of MSR's mask.
-        methods: Which of ``METHODS`` to run.
+        explainers: Ours, by name; several of them may be of one method.
+        plain_masks: Of the others' RISE, which is the paper's plain sum.
+        repeats: Runs of the methods of a few passes; MSR has one, RISE two with masks of their own.
         precisions: Of ours; None means float32, and bfloat16 too where the hardware is fast at it.
         images_per_round: How many images take one turn.
         batch_size: Ours, see :class:`misure.models.compute.Compute`.
-        layer: Seg-Grad-CAM's layer; None means the model's bottleneck.
-        weight_gradients: Let the literal MSR compute the gradients of all weights too.
         progress: Show a progress bar.
 
     Returns:
-        One row per method, contestant, precision of ours and image: the contestant's seconds, metrics and peak memory,
-        ours in the columns ``misure_...``, how many times faster ours was, and how well the maps agree. The run's
-        setting is repeated in every row.
+        One row per method, contestant, precision, image and run: seconds, masks (of RISE), the metrics, dilations, peak
+        memory, operations, the processor's peak in that precision, and Pearson's correlation with the map of the
+        method's first contestant; of RISE, with that of its own other run. The setting is repeated in every row.
 
     Raises:
-        MisureError: On an unknown method, images that cannot be explained, or nobody to compare with.
+        MisureError: On images that cannot be explained, or nobody to compare with.
     """
-    for name in methods:
-        if name not in METHODS:
-            raise MisureError(f"there is no benchmark of {name!r}{did_you_mean(name, METHODS)}")
     images = check_images(images, model)
     if len(targets) != len(images):
         raise MisureError(f"{len(images)} images but {len(targets)} targets: pass one target per image")
-    parameters: dict[str, dict[str, Any]] = {
-        "msr": {"n_iterations": n_iterations, "mask_size": mask_size},
-        "rise": {"n_masks": n_masks},
-        "seg_grad_cam": {"layer": layer},
-        "integrated_gradients": {"n_steps": n_steps},
-    }
-    contests = {name: _contest(name, parameters[name], weight_gradients=weight_gradients) for name in methods}
-    contests = {name: contest for name, contest in contests.items() if contest.contestants}
+    precisions = precisions or (("32", "bf16") if compute.is_fast_at_bfloat16(images.device) else ("32",))
+    methods = list(dict.fromkeys(explainer.name for explainer in explainers.values()))
+    contests = {name: _versions(name, explainers, plain_masks, precisions) for name in methods}
+    contests = {name: versions for name, versions in contests.items() if versions[0].by}
     if not contests:
         raise MisureError(f"nobody to compare {', '.join(methods)} with is installed: pip install 'misure[bench]'")
-    precisions = precisions or (("32", "bf16") if compute.is_fast_at_bfloat16(images.device) else ("32",))
-    setting = _setting(model, images, n_masks, n_iterations, batch_size)
-    setting |= {"n_steps": n_steps, "methods": " ".join(methods)}
+    setting = _setting(model, images, batch_size) | {"methods": " ".join(methods)}
     process = psutil.Process()
     setting["load_before"], _ = os.getloadavg()[0], _others_share(process)
+    peaks = {precision: peak_flops(images.device, precision) for precision in dict.fromkeys(("32", *precisions))}
     rows: list[dict[str, Any]] = []
-    total = sum(len(contest.contestants) + len(precisions) for contest in contests.values()) * len(images)
+    runs = {name: _RUNS.get(name, repeats) for name in contests}
+    total = sum(len(versions) * runs[name] for name, versions in contests.items()) * len(images)
     bar = tqdm(total=total, disable=not progress, unit="image", desc="bench")
     with _as_literal_code_finds_it(model), quick_collection(), bar:
-        for name, contest in contests.items():
+        for name, versions in contests.items():
+            work = WorkOfPasses.count(model, images[0], targets[0], versions[0].explainer)
             for turn, start in enumerate(range(0, len(images), images_per_round)):
                 part = slice(start, start + images_per_round)
-                run = Round(model, contest, images[part], targets[part], batch_size)
-                versions: list[Version] = [(other, "32") for other in contest.contestants]
-                versions += [(OURS, precision) for precision in precisions]
+                one = Round(model, images[part], targets[part], batch_size)
                 if turn == 0:
-                    run.warm_up(versions)
-                maps = {}
-                for version in versions if turn % 2 == 0 else reversed(versions):
-                    maps[version] = run.maps(version)
-                    bar.update(len(run.images))
-                rows += run.rows(name, start, maps)
+                    one.warm_up(versions)
+                flipped = [(turn + run) % 2 == 1 for run in range(runs[name])]
+                for row in _rows_of(one, versions, flipped, work):
+                    peak = {"method": name, "peak_flops": peaks[row["precision"]]}
+                    rows.append(row | peak | {"image": row["image"] + start})
+                bar.update(len(one.images) * len(versions) * runs[name])
     return pd.DataFrame(rows).assign(**setting, load_after=os.getloadavg()[0], others_share=_others_share(process))
 
 
-def _contest(name: str, parameters: Mapping[str, Any], *, weight_gradients: bool) -> Contest:
-    """Set the literal version, where there is one, and the installed packages against an explainer."""
+def _rows_of(
+    one: Round, versions: Sequence[Version], flipped: Sequence[bool], work: WorkOfPasses
+) -> Iterator[dict[str, Any]]:
+    """Let all versions explain a round's images in every run, in their order or flipped, then measure their maps."""
+    done: dict[tuple[int, int], Timed] = {}
+    for run, backwards in enumerate(flipped):
+        order = range(len(versions))
+        for i in reversed(order) if backwards else order:
+            done[i, run] = one.timed(versions[i].run(run))
+    for (i, run), timed in sorted(done.items(), key=lambda entry: entry[0]):
+        version = versions[i]
+        beside = done[i, 1 - run] if isinstance(version.explainer, RISE) else done[0, run]
+        for image, row in enumerate(one.rows(version, timed, beside, work)):
+            yield row | {"ours": version.by is None, "image": image, "run": run}
 
-    def by_msr(model: SegmentationModel, image: Tensor, target: Target, msr: MSR) -> LiteralMap:
-        counts = {"n_iterations": msr.n_iterations, "mask_size": msr.mask_size}
-        return literal_msr(model, image, target, **counts, weight_gradients=weight_gradients)
 
-    def by_cam(model: SegmentationModel, image: Tensor, target: Target, cam: SegGradCAM) -> LiteralMap:
-        return literal_seg_grad_cam(model, image, target, cam.layer)
+def _versions(
+    method: str, explainers: Mapping[str, Explainer], plain_masks: int, precisions: Sequence[str]
+) -> list[Version]:
+    """List a method's versions: the literal one, where there is one, the installed packages, and ours."""
+    ours = {name: explainer for name, explainer in explainers.items() if explainer.name == method}
+    given = next(iter(ours.values()))
+    if isinstance(given, RISE):
+        given = as_the_paper(given, plain_masks)
+    others = {LITERAL: _LITERAL[method]} if method in _LITERAL else {}
+    others |= {peer.name: peer.load() for peer in peers_of(method)}
+    return [Version(name, "32", given, explain) for name, explain in others.items()] + [
+        Version(OURS if name == method else f"{OURS} {name}", precision, explainer)
+        for name, explainer in ours.items()
+        for precision in precisions
+    ]
 
-    literal: Mapping[str, OneImage] = {"msr": by_msr, "rise": literal_rise, "seg_grad_cam": by_cam}
-    contestants = {LITERAL: literal[name]} if name in literal else {}
-    contestants |= {peer.name: peer.load() for peer in peers_of(name)}
-    shorter = {"msr": {"n_iterations": 2}, "rise": {"n_masks": 8}, "integrated_gradients": {"n_steps": 2}}
-    warm_up = make_explainer(name, **{**parameters, **shorter.get(name, {})})
-    return Contest(make_explainer(name, **parameters), contestants, warm_up)
+
+def as_the_paper(rise: RISE, n_masks: int) -> RISE:
+    """Return a RISE with plain masks, which are summed."""
+    return replace(rise, n_masks=n_masks, antithetic=False, stratified=False, control_variate=None, tolerance=None)
 
 
 @contextmanager
@@ -166,16 +177,11 @@ def _others_share(process: psutil.Process) -> float:
     return max(0.0, psutil.cpu_percent() - process.cpu_percent() / (psutil.cpu_count() or 1)) / 100
 
 
-def _setting(
-    model: SegmentationModel, images: Tensor, n_masks: int, n_iterations: int, batch_size: int | str
-) -> dict[str, Any]:
-    network = type(model.network).__name__
+def _setting(model: SegmentationModel, images: Tensor, batch_size: int | str) -> dict[str, Any]:
     return {
-        "network": network,
+        "network": type(model.network).__name__,
         "height": images.shape[2],
         "width": images.shape[3],
-        "n_masks": n_masks,
-        "n_iterations": n_iterations,
         "batch_size": str(batch_size),
         "device": images.device.type,
         "threads": torch.get_num_threads(),

@@ -4,9 +4,8 @@ What is naive here, on purpose: one image and one mask at a time; float32 and co
 parameters keep ``requires_grad``; the footprint is applied by shifting the mask 33 times; hooks and
 ``backward()`` fill the gradients of all parameters in Seg-Grad-CAM. What is not: RISE runs under
 ``no_grad`` and MSR asks for the gradient of its mask alone, as careful authors do; computing the
-gradients of all weights as well (``weight_gradients=True``) would make MSR about half as slow again
-and the comparison too easy. The defaults are the explainers' defaults. Nothing is shared with the
-explainers but RISE's numbered masks, so that both see the same ones.
+gradients of all weights as well would make MSR about half as slow again and the comparison too easy.
+Nothing is shared with the explainers but their parameters and RISE's numbered masks.
 """
 
 from __future__ import annotations
@@ -18,12 +17,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
+from misure.explainers.msr import MSR
 from misure.explainers.rise import RISE
+from misure.explainers.seg_grad_cam import SegGradCAM
 from misure.models.wrapper import SegmentationModel
 from misure.target import Target
 
 _DICE_EPSILON = 1e-7
-_FOOTPRINT = ("0001000", "0111110", "1111111", "1111111", "1111111", "0111110", "0001000")
 
 
 @dataclass(frozen=True)
@@ -41,38 +41,14 @@ class LiteralMap:
     n_dilations: int | None = None
 
 
-def literal_msr(
-    model: SegmentationModel,
-    image: Tensor,
-    target: Target,
-    *,
-    tau: float = 0.9,
-    lr: float = 0.1,
-    lam: float = 0.01,
-    n_iterations: int = 100,
-    mask_size: int = 224,
-    alpha_foreground: float = 2.0,
-    alpha_background: float = 1.0,
-    weight_decay: float = 0.01,
-    clamp_low: float = 0.2,
-    weight_gradients: bool = False,
-) -> LiteralMap:
-    """Both stages of MiSuRe for one image.
+def literal_msr(model: SegmentationModel, image: Tensor, target: Target, msr: MSR) -> LiteralMap:
+    """Both stages of MiSuRe for one image, as the paper reads.
 
     Args:
         model: In evaluation mode.
         image: C x H x W.
         target: What is explained.
-        tau: Dice that stage 1 has to exceed.
-        lr: AdamW's learning rate.
-        lam: Weight of the mean absolute mask value.
-        n_iterations: Optimiser steps.
-        mask_size: Side of the mask.
-        alpha_foreground: Weight of the class's Dice.
-        alpha_background: Weight of the background's Dice.
-        weight_decay: AdamW's.
-        clamp_low: Smaller mask values become 0 after every iteration.
-        weight_gradients: Compute the gradients of all weights too, as a plain ``loss.backward()`` does.
+        msr: Has the numbers; of its keys that the paper leaves open, none is looked at.
     """
     x = image[None]
     size = x.shape[2:]
@@ -80,34 +56,30 @@ def literal_msr(
     region = target.region.clone()
     n_dilations = 0
     with torch.no_grad():
-        while literal_dice(literal_prediction(model, x * region, target), target.region) <= tau:
-            region = _dilate(region)
+        while literal_dice(literal_prediction(model, x * region, target), target.region) <= msr.tau:
+            region = _dilate(region, msr.dilation_radius)
             n_dilations += 1
 
     sufficient = x * region
-    mask = interpolate(region[None, None].to(x.dtype), size=(mask_size, mask_size), mode="nearest")
+    mask = interpolate(region[None, None].to(x.dtype), size=(msr.mask_size, msr.mask_size), mode="nearest")
     mask = mask.clone().requires_grad_()
-    optimiser = torch.optim.AdamW([mask], lr=lr, weight_decay=weight_decay)
-    terms = [(alpha_foreground, target.class_id, target.region.to(x.dtype))]
+    optimiser = torch.optim.AdamW([mask], lr=msr.lr, weight_decay=msr.weight_decay)
+    terms = [(msr.alpha_foreground, target.class_id, target.region.to(x.dtype))]
     if target.class_id != 0:
-        terms.append((alpha_background, 0, target.background.to(x.dtype)))
-    for _ in range(n_iterations):
+        terms.append((msr.alpha_background, 0, target.background.to(x.dtype)))
+    for _ in range(msr.n_iterations):
         upsampled = interpolate(mask, size=size, mode="bilinear", align_corners=False)
         probabilities = model(sufficient * upsampled, unperturbed=False).softmax(1)[0]
-        loss = lam * upsampled.abs().mean() + 1
+        loss = msr.lam * upsampled.abs().mean() + 1
         for alpha, class_id, reference in terms:
             probability = probabilities[class_id] * counted
             overlap = (probability * reference).sum()
             loss = loss - alpha * (2 * overlap + _DICE_EPSILON) / (probability.sum() + reference.sum() + _DICE_EPSILON)
-        if weight_gradients:
-            optimiser.zero_grad()
-            torch.autograd.backward(loss)
-        else:
-            (mask.grad,) = torch.autograd.grad(loss, mask)
+        (mask.grad,) = torch.autograd.grad(loss, mask)
         optimiser.step()
         with torch.no_grad():
             mask.clamp_(0, 1)
-            mask[mask < clamp_low] = 0
+            mask[mask < msr.clamp_low] = 0
     saliency = interpolate(mask.detach(), size=size, mode="bilinear", align_corners=False)[0, 0]
     return LiteralMap(saliency, region, n_dilations)
 
@@ -130,16 +102,14 @@ def literal_rise(model: SegmentationModel, image: Tensor, target: Target, rise: 
     return LiteralMap(total / (rise.n_masks * rise.keep_probability))
 
 
-def literal_seg_grad_cam(
-    model: SegmentationModel, image: Tensor, target: Target, layer: str | None = None
-) -> LiteralMap:
+def literal_seg_grad_cam(model: SegmentationModel, image: Tensor, target: Target, cam: SegGradCAM) -> LiteralMap:
     """Seg-Grad-CAM for one image, with a hook and ``backward()``.
 
     Args:
         model: In evaluation mode; its parameters' gradients are added to.
         image: C x H x W.
         target: What is explained.
-        layer: Dotted name; None means the model's bottleneck.
+        cam: Names the layer.
     """
     activations: list[Tensor] = []
 
@@ -147,15 +117,15 @@ def literal_seg_grad_cam(
         output.retain_grad()
         activations.append(output)
 
-    handle = model.layer(layer).register_forward_hook(store)
+    handle = model.layer(cam.layer).register_forward_hook(store)
     logits = model(image[None])
     handle.remove()
     torch.autograd.backward((logits[0, target.class_id] * target.region).sum())
     activation, gradient = activations[0].detach(), activations[0].grad
     assert gradient is not None  # noqa: S101 - backward() has filled it
     weights = gradient.mean(dim=(2, 3), keepdim=True)
-    cam = (weights * activation).sum(1, keepdim=True).relu()
-    return LiteralMap(interpolate(cam, size=image.shape[1:], mode="bilinear", align_corners=False)[0, 0])
+    raw = (weights * activation).sum(1, keepdim=True).relu()
+    return LiteralMap(interpolate(raw, size=image.shape[1:], mode="bilinear", align_corners=False)[0, 0])
 
 
 def literal_prediction(model: SegmentationModel, x: Tensor, target: Target) -> Tensor:
@@ -169,14 +139,14 @@ def literal_dice(first: Tensor, second: Tensor) -> float:
     return 2 * int((first & second).sum()) / total if total else 1.0
 
 
-def _dilate(mask: Tensor) -> Tensor:
-    """Set every pixel whose 33-pixel elliptical 7 x 7 neighbourhood meets the mask (bool, H x W)."""
+def _dilate(mask: Tensor, radius: int) -> Tensor:
+    """Set every pixel whose elliptical neighbourhood (33 pixels at a radius of 3) meets the mask (bool, H x W)."""
     height, width = mask.shape
-    reach = len(_FOOTPRINT) // 2
-    padded = pad(mask, (reach, reach, reach, reach))
+    padded = pad(mask, (radius, radius, radius, radius))
     dilated = torch.zeros_like(mask)
-    for down, row in enumerate(_FOOTPRINT):
-        for right, inside in enumerate(row):
-            if inside == "1":
-                dilated |= padded[down : down + height, right : right + width]
+    for down in range(-radius, radius + 1):
+        reach = round((radius**2 - down**2) ** 0.5)
+        for right in range(-reach, reach + 1):
+            top, left = radius + down, radius + right
+            dilated |= padded[top : top + height, left : left + width]
     return dilated

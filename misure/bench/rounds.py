@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from misure.bench.arithmetic import WorkOfPasses
 from misure.bench.memory import peak_memory
 from misure.bench.peers import OneImage
 from misure.explainers.base import Explainer, SaliencyMaps
@@ -17,20 +18,35 @@ from misure.models.compute import Compute, now
 from misure.models.wrapper import SegmentationModel, frozen
 from misure.target import Target, TargetBatch
 
-LITERAL = "literal"
-OURS = "misure"
-
-Version = tuple[str, str]
-"""Who explains, and in which precision."""
+_SHORT = {"n_iterations": 2, "n_masks": 8, "n_steps": 2}
+"""Parameters of a run that only warms up."""
 
 
 @dataclass(frozen=True)
-class Contest:
-    """One method: the explainer, the others that make its map, and short parameters to warm up with."""
+class Version:
+    """Who explains, how, and in which precision.
 
+    Attributes:
+        contestant: Its name.
+        precision: ``"32"`` or ``"bf16"``.
+        explainer: Our explainer, or the parameters that another version takes from one.
+        by: Another's function; None means ours.
+    """
+
+    contestant: str
+    precision: str
     explainer: Explainer
-    contestants: Mapping[str, OneImage]
-    warm_up: Explainer
+    by: OneImage | None = None
+
+    def run(self, number: int) -> Version:
+        """Return the version with the random numbers of one of its runs."""
+        return replace(self, explainer=replace(self.explainer, seed=self.explainer.seed + number))
+
+    @property
+    def short(self) -> Version:
+        """The version with as little work as lets libraries choose their kernels."""
+        fewer: dict[str, Any] = {name: few for name, few in _SHORT.items() if name in self.explainer.parameter_names()}
+        return replace(self, explainer=replace(self.explainer, **fewer))
 
 
 @dataclass(frozen=True)
@@ -40,7 +56,7 @@ class Timed:
     Attributes:
         maps: Of all images.
         seconds: Per image.
-        peak_bytes: Peak memory of the turn above its start, see :func:`misure.bench.memory.peak_memory`.
+        peak_bytes: Peak memory above the start, see :func:`misure.bench.memory.peak_memory`.
     """
 
     maps: SaliencyMaps
@@ -53,30 +69,27 @@ class Round:
     """A few images that all versions explain in turn."""
 
     model: SegmentationModel
-    contest: Contest
     images: Tensor
     targets: Sequence[Target]
     batch_size: int | str
 
     def warm_up(self, versions: Sequence[Version]) -> None:
         """Let libraries choose their kernels before anything is timed."""
-        short = replace(self, images=self.images[:1], targets=self.targets[:1])
+        first = replace(self, images=self.images[:1], targets=self.targets[:1])
         for version in versions:
-            short.run(version, self.contest.warm_up)
+            first.run(version.short)
 
-    def maps(self, version: Version) -> Timed:
+    def timed(self, version: Version) -> Timed:
         """Explain the round's images and measure it."""
         with peak_memory(self.images.device) as peak:
-            timed = self.run(version, self.contest.explainer)
+            timed = self.run(version)
         return replace(timed, peak_bytes=peak.bytes)
 
-    def run(self, version: Version, explainer: Explainer) -> Timed:
-        """Explain the round's images."""
-        name, precision = version
-        return self._ours(explainer, precision) if name == OURS else self._one_by_one(name, explainer)
+    def run(self, version: Version) -> Timed:
+        """Explain the round's images; memory is not measured."""
+        return self._ours(version) if version.by is None else self._one_by_one(version.by, version.explainer)
 
-    def _one_by_one(self, name: str, explainer: Explainer) -> Timed:
-        explain = self.contest.contestants[name]
+    def _one_by_one(self, explain: OneImage, explainer: Explainer) -> Timed:
         done, seconds = [], []
         for image, target in zip(self.images, self.targets, strict=True):
             started = now(image.device)
@@ -91,49 +104,36 @@ class Round:
         )
         return Timed(maps, seconds)
 
-    def _ours(self, explainer: Explainer, precision: str) -> Timed:
+    def _ours(self, version: Version) -> Timed:
         n_images, device = len(self.images), self.images.device
         started = now(device)
-        with frozen(self.model, Compute(precision, self.batch_size), device) as network:
-            maps = explainer.saliency_maps(network, self.images, TargetBatch.stack(self.targets, device))
+        with frozen(self.model, Compute(version.precision, self.batch_size), device) as network:
+            maps = version.explainer.saliency_maps(network, self.images, TargetBatch.stack(self.targets, device))
         return Timed(maps, [(now(device) - started) / n_images] * n_images)
 
-    def rows(self, method: str, start: int, turns: Mapping[Version, Timed]) -> list[dict[str, Any]]:
-        """Measure all maps in float32 and compare ours, in every precision, with each contestant's."""
-        columns = {version: self._columns(timed) for version, timed in turns.items()}
-        return [
-            {
-                "method": method,
-                "contestant": name,
-                "precision": precision,
-                "image": start + i,
-                "times_faster": theirs.seconds[i] / ours.seconds[i],
-                **columns[name, "32"][i],
-                **{f"misure_{key}": value for key, value in columns[OURS, precision][i].items()},
-                **_agreement(ours.maps.saliency[i], theirs.maps.saliency[i]),
-            }
-            for (name, _), theirs in turns.items()
-            if name != OURS
-            for (version, precision), ours in turns.items()
-            if version == OURS
-            for i in range(len(self.images))
-        ]
+    def rows(self, version: Version, timed: Timed, beside: Timed, work: WorkOfPasses) -> list[dict[str, Any]]:
+        """Measure a version's maps in float32 and compare them with others of the same images.
 
-    def _columns(self, timed: Timed) -> list[dict[str, Any]]:
-        """One version's part of the rows, image by image."""
+        Returns:
+            A row per image.
+        """
         return [
             {
+                "contestant": version.contestant,
+                "precision": version.precision,
                 "seconds": timed.seconds[i],
+                "masks": getattr(version.explainer, "n_masks", None),
                 "dice_explained": evaluation.dice_explained,
                 "perturbation_ratio": evaluation.perturbation_ratio,
-                "n_dilations": timed.maps.of_image(i)["n_dilations"],
+                "n_dilations": (n_dilations := timed.maps.of_image(i)["n_dilations"]),
+                "correlation": _correlation(timed.maps.saliency[i], beside.maps.saliency[i]),
+                "flops": work.of(version.explainer, n_dilations),
                 "peak_bytes": timed.peak_bytes,
             }
-            for i, evaluation in enumerate(self._evaluations(timed.maps))
+            for i, evaluation in enumerate(self._evaluations(version.explainer.thresholds, timed.maps))
         ]
 
-    def _evaluations(self, maps: SaliencyMaps) -> list[Evaluation]:
-        thresholds = self.contest.explainer.thresholds
+    def _evaluations(self, thresholds: Sequence[float], maps: SaliencyMaps) -> list[Evaluation]:
         masks = (min_max(maps.saliency) > thresholds[0]).float() if thresholds else maps.saliency
         device = self.images.device
         with frozen(self.model, Compute("32", self.batch_size), device) as network:
@@ -142,15 +142,8 @@ class Round:
             return evaluate(network, self.images, batch, masks, threshold=None, support=maps.sufficient_region)
 
 
-def _agreement(ours: Tensor, theirs: Tensor) -> dict[str, float]:
-    """Pearson's correlation, largest difference after min-max scaling and IoU of the non-zero pixels."""
-    pair = torch.stack([ours.double(), theirs.double()])
-    scaled = min_max(pair)
-    first, second = pair != 0
-    union = int((first | second).sum())
-    constant = bool((pair.flatten(1).amax(1) == pair.flatten(1).amin(1)).any())
-    return {
-        "correlation": float("nan") if constant else float(torch.corrcoef(pair.flatten(1))[0, 1]),
-        "scaled_difference": float((scaled[0] - scaled[1]).abs().max()),
-        "support_iou": int((first & second).sum()) / union if union else 1.0,
-    }
+def _correlation(first: Tensor, second: Tensor) -> float:
+    """Return Pearson's over the pixels; NaN where a map is constant."""
+    pair = torch.stack([first.double(), second.double()]).flatten(1)
+    constant = bool((pair.amax(1) == pair.amin(1)).any())
+    return float("nan") if constant else float(torch.corrcoef(pair)[0, 1])

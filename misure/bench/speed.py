@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from misure.bench.compare import run_bench
+from misure.bench.compare import LITERAL, run_bench
 from misure.bench.measurement import Page, PredictedSamples, document, frame_table, hardware_name
 from misure.bench.peers import PEERS, absent_peers
-from misure.bench.rounds import LITERAL
-from misure.config import composed
+from misure.bench.same_result import DICE_WITHIN, RATIO_WITHIN, SAME_MAP, WANTED, summarise
+from misure.bench.training_step import training_steps
+from misure.config import build, composed, plain
 from misure.errors import MisureError
-from misure.explainers import EXPLAINERS
+from misure.explainers import EXPLAINERS, Explainer
+from misure.models.compute import Compute
+from misure.models.wrapper import frozen
 from misure.sweep.announcement import only_planned
+from misure.sweep.experiment import Experiment
 
 _LITERAL_VERSION = "literal: one image and one mask at a time, float32, contiguous memory"
+
+
+_DEFINITIONS = f"""\
+- All took turns in one run on the same images and targets, in evaluation mode, timed without evaluation. The others
+  explain one image at a time, called as their documentation shows; ours explains those of a turn together.
+- Same result, RISE: correlation {WANTED} with the version's own map of infinitely many masks, extrapolated: two
+  runs of n masks each correlate at r = 1 / (1 + c / n) (Spearman and Brown), so that c = n (1 / r - 1) and {WANTED}
+  takes c x {WANTED}^2 / (1 - {WANTED}^2); mean of the images (lowest to highest), at the measured seconds a mask. The
+  others sum plain masks.
+- Same result, MSR: mean Dice explained at most {DICE_WITHIN} lower and mean ratio at most {RATIO_WITHIN:.0%} higher
+  than in the first row. Other methods: correlation of at least {SAME_MAP} with the first row's map in every image.
+- Times faster: median of the pairs of one image and run (middle half), within noise where that holds 1.
+- Operations are counted on one pass: forward, and forward with the gradient of its input but not of its weights; the
+  methods' own arithmetic is left out."""
 
 
 def bench(cfg: DictConfig) -> str:
@@ -34,11 +52,12 @@ def bench(cfg: DictConfig) -> str:
     overrides = list(HydraConfig.get().overrides.task)
     networks = [[f"{group}={name}" for group, name in network.items()] for network in cfg.bench.networks]
     frames, texts = [], []
-    for each in composed("bench", networks, overrides):
-        if only_planned(each, f"timing {', '.join(cfg.bench.methods)} and their peers on {cfg.bench.images} images"):
+    for network, each in zip(networks, composed("bench", networks, overrides), strict=True):
+        explainers = _explainers(network, each, overrides)
+        if only_planned(each, f"timing {', '.join(explainers)} and their peers on {cfg.bench.images} images"):
             continue
         try:
-            frame, text = _measured(each)
+            frame, text = _measured(each, explainers)
         except MisureError as error:
             texts.append(f"{each.model.name} was not measured: {error}\n")
             continue
@@ -51,50 +70,37 @@ def bench(cfg: DictConfig) -> str:
     return Page("bench", "\n".join(texts), pd.concat(frames)).write(Path(cfg.outputs))
 
 
-def _measured(cfg: DictConfig) -> tuple[pd.DataFrame, str]:
+def _measured(cfg: DictConfig, explainers: Mapping[str, Explainer]) -> tuple[pd.DataFrame, str]:
     """Benchmark one network; return its rows and its page."""
     samples = PredictedSamples.first(cfg, cfg.bench.images)
+    model, images = samples.setup.model, samples.images
     frame = run_bench(
-        samples.setup.model,
-        samples.images,
+        model,
+        images,
         samples.targets,
-        n_masks=cfg.bench.masks,
-        n_iterations=cfg.bench.iterations,
-        n_steps=cfg.bench.steps,
-        methods=list(cfg.bench.methods),
+        explainers,
+        plain_masks=cfg.bench.plain_masks,
+        repeats=cfg.bench.repeats,
         precisions=[str(p) for p in cfg.bench.precisions] if cfg.bench.precisions else None,
         images_per_round=cfg.bench.images_per_round,
         batch_size=cfg.runner.batch_size,
     ).assign(dataset=cfg.dataset.name, model=cfg.model.name)
-    return frame, speed_page(
-        frame, f"Speed: {cfg.model.title} ({cfg.model.name}) on {cfg.dataset.title}", samples.notes
-    )
+    with frozen(model, Compute("32", 1), images.device) as network:
+        predicted = torch.cat([network.predict(image[None]) for image in images])
+    steps = training_steps(model, images, predicted, build(cfg.training), list(dict.fromkeys(frame["precision"])))
+    title = f"Speed: {cfg.model.title} ({cfg.model.name}) on {cfg.dataset.title}"
+    return frame, speed_page(frame, title, samples.notes) + "\n" + training_section(steps)
 
 
-def summarise(frame: pd.DataFrame) -> pd.DataFrame:
-    """Reduce :func:`misure.bench.compare.run_bench`'s rows to one per method, contestant and precision of ours."""
-    lines = []
-    for (method, contestant, precision), rows in frame.groupby(["method", "contestant", "precision"], sort=False):
-        lines.append(
-            {
-                "method": EXPLAINERS[str(method)].title,
-                "against": contestant,
-                "precision": precision,
-                "images": len(rows),
-                "its s an image": _spread(rows["seconds"]),
-                "misure s an image": _spread(rows["misure_seconds"]),
-                "times faster": _spread(rows["times_faster"]),
-                "its peak MB": _megabytes(rows["peak_bytes"]),
-                "misure peak MB": _megabytes(rows["misure_peak_bytes"]),
-                "lowest correlation": rows["correlation"].min(skipna=False),
-                "largest scaled difference": rows["scaled_difference"].max(),
-                "its Dice explained": rows["dice_explained"].mean(),
-                "misure Dice explained": rows["misure_dice_explained"].mean(),
-                "its ratio": rows["perturbation_ratio"].mean(),
-                "misure ratio": rows["misure_perturbation_ratio"].mean(),
-            }
-        )
-    return pd.DataFrame(lines)
+def _explainers(network: Sequence[str], cfg: DictConfig, overrides: Sequence[str]) -> dict[str, Explainer]:
+    """Build the explainers of ``bench.explainers`` with what stands there beside their names."""
+    given = {str(name): values for name, values in plain(cfg.bench.explainers).items() if values is not None}
+    variants = [
+        [*network, f"explainer={name}", *(f"explainer.{key}={value}" for key, value in values.items())]
+        for name, values in given.items()
+    ]
+    built = (Experiment.of(variant).explainer for variant in composed("bench", variants, overrides))
+    return dict(zip(given, built, strict=True))
 
 
 def speed_page(frame: pd.DataFrame, title: str = "Speed", notes: Sequence[str] = ()) -> str:
@@ -106,30 +112,34 @@ def speed_page(frame: pd.DataFrame, title: str = "Speed", notes: Sequence[str] =
         notes: Further lines about the setting, such as where the weights come from.
     """
     first = frame.iloc[0]
+    peaks = frame.groupby("precision", sort=False)["peak_flops"].first() / 1e12
     setting = [
         f"Hardware: {hardware_name(str(first['device']))}; {first['threads']} threads; torch {first['torch']}.",
         f"Network {first['network']} on {first['height']} x {first['width']} images; batch size {first['batch_size']}.",
-        f"Work per image: RISE {first['n_masks']} masks, MSR {first['n_iterations']} iterations.",
-        f"Integrated gradients {first['n_steps']} steps.",
-        f"Against {'; '.join(_contestants(frame))}.",
-        "All took turns in one run on the same images and targets, in evaluation mode.",
-        "The others explain one image at a time in float32, called as their documentation shows.",
-        "Seconds an image, without evaluation, and times faster (of the same image): median (lowest to highest).",
+        f"{frame['image'].nunique()} images; {'; '.join(_contestants(frame))}.",
+        *(part.strip() for part in _DEFINITIONS.removeprefix("- ").replace("\n  ", " ").split("\n- ")),
+        f"Peak of the processor, by a matrix product in this run: {_listed(peaks)}.",
         _definition_of_memory(str(first["device"])),
         f"Load average before {first['load_before']:.2f}, after {first['load_after']:.2f}.",
         f"Other programs took {100 * first['others_share']:.0f} % of the processor meanwhile.",
-        *_differing_maps(frame),
         *_absent(frame),
         *notes,
     ]
-    return document(title, setting, frame_table(summarise(frame)))
+    shown = summarise(frame)
+    return document(title, setting, frame_table(shown.assign(method=[EXPLAINERS[m].title for m in shown["method"]])))
+
+
+def training_section(steps: pd.DataFrame) -> str:
+    """Lay out :func:`misure.bench.training_step.training_steps`."""
+    titles = {"step": "s an image, training step", "three_passes": "s an image, three forward passes"}
+    return "## Training step\n\n" + frame_table(steps.rename(columns=titles)) + "\n"
 
 
 def _contestants(frame: pd.DataFrame) -> list[str]:
     """Name who took part, with the version of each package."""
     named = {peer.name: f"{peer.name} {peer.version}" for peers in PEERS.values() for peer in peers}
     named[LITERAL] = _LITERAL_VERSION
-    return [named[name] for name in dict.fromkeys(frame["contestant"])]
+    return [named[name] for name in dict.fromkeys(frame["contestant"]) if name in named]
 
 
 def _definition_of_memory(device: str) -> str:
@@ -141,11 +151,8 @@ def _definition_of_memory(device: str) -> str:
     )
 
 
-def _differing_maps(frame: pd.DataFrame) -> list[str]:
-    """Say which packages draw random numbers of their own."""
-    ran = set(frame["contestant"])
-    own = [peer.name for peers in PEERS.values() for peer in peers if not peer.same_maps and peer.name in ran]
-    return [f"{name} draws its own masks: its map agrees only as far as the masks are many." for name in own]
+def _listed(peaks: pd.Series) -> str:
+    return ", ".join(f"{peak:.3g} TFLOP/s ({precision})" for precision, peak in peaks.items())
 
 
 def _absent(frame: pd.DataFrame) -> list[str]:
@@ -154,12 +161,3 @@ def _absent(frame: pd.DataFrame) -> list[str]:
         f"{peer.name} was not measured: it is not installed (pip install 'misure[bench]')."
         for peer in absent_peers(methods)
     ]
-
-
-def _spread(values: pd.Series) -> str:
-    return f"{values.median():.3g} ({values.min():.3g} to {values.max():.3g})"
-
-
-def _megabytes(values: pd.Series) -> float:
-    """The largest turn's, where any was measured."""
-    return round(float(values.max()) / 2**20) if values.notna().any() else math.nan

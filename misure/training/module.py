@@ -22,7 +22,7 @@ from misure.io.locks import alone
 from misure.models.checkpoint import RANDOM, CheckpointInfo, load_checkpoint, read_info, started_from
 from misure.models.compute import Compute, Precision, default_device, tf32
 from misure.models.wrapper import SegmentationModel, frozen
-from misure.training.config import Recipe
+from misure.training.config import Recipe, memory_format
 from misure.training.processes import in_processes, with_shared_statistics
 from misure.training.state import STATE, identity, resumable, state_of
 from misure.training.state_io import StateIO
@@ -188,8 +188,7 @@ def _fit(
     """
     set_up_messages()  # Lightning, imported just now, has set up its own
     device, state, best = default_device(), state_of(path), BestWeights()
-    if device.type == "cuda" or precision == "bf16":  # a CPU's float32 convolutions are as fast without
-        network.to(memory_format=torch.channels_last)
+    network.to(memory_format=memory_format(device, precision))
     if recipe.devices != 1:
         network = with_shared_statistics(network)
     trainer = pl.Trainer(

@@ -10,7 +10,7 @@ from misure.bench.compare import run_bench
 from misure.bench.peers import PEERS, Peer, absent_peers, peers_of
 from misure.bench.speed import speed_page
 from misure.errors import MisureError
-from misure.explainers import RISE, Explainer, SegGradCAM, make_explainer
+from misure.explainers import RISE, Explainer, IntegratedGradients, SegGradCAM, make_explainer
 from misure.metrics import dice, keep, min_max
 from misure.models.compute import Compute
 from misure.models.wrapper import SegmentationModel, frozen
@@ -80,9 +80,12 @@ def test_an_absent_package_is_named_and_left_out(monkeypatch: pytest.MonkeyPatch
     }  # fmt: skip
     model, images = toy_model(torch.float32), toy_images(1, torch.float32)
     targets = toy_targets(model, images)
-    methods = ["seg_grad_cam", "integrated_gradients"]
-    bench = run_bench(model, images, targets, methods=methods, progress=False)
-    assert set(zip(bench["method"], bench["contestant"], strict=True)) == {("seg_grad_cam", "literal")}
+    gradients = {"integrated_gradients": IntegratedGradients()}
+    both = {"seg_grad_cam": SegGradCAM(), **gradients}
+    bench = run_bench(model, images, targets, both, repeats=1, progress=False)
+    assert set(zip(bench["method"], bench["contestant"], strict=True)) == {
+        ("seg_grad_cam", "literal"), ("seg_grad_cam", "misure"),
+    }  # fmt: skip
     assert "captum was not measured" in speed_page(bench)
     with pytest.raises(MisureError, match=r"pip install 'misure\[bench\]'"):
-        run_bench(model, images, targets, methods=["integrated_gradients"], progress=False)
+        run_bench(model, images, targets, gradients, progress=False)

@@ -31,13 +31,11 @@ class Peer:
         name: As it is installed, ``pip install <name>``.
         package: As it is imported.
         file: The file of this folder that calls it.
-        same_maps: Whether its map should equal ours; False where its random numbers are its own.
     """
 
     name: str
     package: str
     file: str
-    same_maps: bool = True
 
     @property
     def version(self) -> str | None:
@@ -54,7 +52,7 @@ class Peer:
 
 
 PEERS: dict[str, tuple[Peer, ...]] = {
-    "rise": (Peer("xaitk-saliency", "xaitk_saliency", "xaitk", same_maps=False),),
+    "rise": (Peer("xaitk-saliency", "xaitk_saliency", "xaitk"),),
     "seg_grad_cam": (Peer("grad-cam", "pytorch_grad_cam", "grad_cam"), Peer("torchcam", "torchcam", "torchcam")),
     "integrated_gradients": (Peer("captum", "captum", "captum"),),
 }
