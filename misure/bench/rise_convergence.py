@@ -2,19 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import exp, log
 from pathlib import Path
 
 import pandas as pd
+import torch
 from omegaconf import DictConfig
+from torch import Tensor
 
 from misure.bench.measurement import Page, PredictedSamples, document, frame_table, measured_page
 from misure.bench.rise_scores import ScoredMasks, all_masks, score
 from misure.config import build, compute_of
 from misure.errors import MisureError
 from misure.explainers.rise import RISE
+from misure.metrics import evaluate, min_max
+from misure.models.compute import Compute
+from misure.models.wrapper import frozen
+from misure.paper.published import DASH
 from misure.sweep.experiment import Experiment
+from misure.target import TargetBatch
+
+ESTIMATORS = {
+    "plain": ("plain", None),
+    "plain, mean": ("plain", "mean"),
+    "plain, regression": ("plain", "regression"),
+    "antithetic, regression": ("antithetic", "regression"),
+    "stratified pairs, regression": ("stratified pairs", "regression"),
+}
+"""Kinds of masks and control variate of the maps that are compared."""
+
+WANTED = (0.9, 0.95, 0.99)
+"""Correlations with the reference."""
+
+SIZES = (100, 200, 300, 400, 500, 700, 1000, 1500, 2000, 3000, 4000, 6000, 8000)
+"""Numbers of masks whose maps are compared."""
+
+_MOST_RUNS = 4
+"""Maps of disjoint masks, at most, whose correlations are averaged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +52,7 @@ class Convergence:
         n_reference: Masks of the reference map, a multiple of 100 as the others.
         n_plain: Plain masks.
         n_coupled: Masks of each coupled kind.
+        n_plain_paper: Plain masks whose thresholded map is shown beside the recommended one's.
         max_minutes: After which no more masks are scored; what is there is compared. A later call goes on.
     """
 
@@ -32,6 +60,7 @@ class Convergence:
     n_plain: int = 8_000
     n_coupled: int = 3_000
     max_minutes: float = 10_000
+    n_plain_paper: int = 2_000
 
     @property
     def n_masks(self) -> dict[str, int]:
@@ -60,13 +89,139 @@ def count_rise_masks(cfg: DictConfig) -> str:
         folder = Path(cfg.outputs) / "bench" / "rise_scores"
         runs = all_masks(samples, explainer, convergence.n_masks, compute, folder)
         score(samples, runs, compute, convergence.max_minutes)
-        numbers = scored(runs)
+        size = samples.images.shape[2:]
+        reached = pd.concat(correlations(of_image, size) for of_image in by_image(runs))
+        cut = pd.concat(
+            thresholds(of_image, samples, compute, (convergence.n_plain_paper, RISE().n_masks))
+            for of_image in by_image(runs)
+        )
+        parts = [frame_table(needed(reached)), frame_table(cut), frame_table(scored(runs))]
         title = f"Masks of RISE: {cfg.model.title} on {cfg.dataset.title}"
-        return Page(f"rise_masks-{samples.setup.name}", document(title, samples.notes, frame_table(numbers)), numbers)
+        return Page(f"rise_masks-{samples.setup.name}", document(title, [*samples.notes, *NOTES], *parts), reached)
 
     passes = cfg.rise_masks.images * sum(convergence.n_masks.values())
     what = f"counting masks: {passes} passes"
     return measured_page(cfg, what, cfg.rise_masks.images, measure, lambda pace: passes * pace.forward)
+
+
+NOTES = (
+    "Reference: stratified pairs of another seed with regression, the last table says how many.",
+    "Masks needed: where the mean correlation of up to 4 disjoint runs an image passes the value; ~: extrapolated.",
+)
+
+
+def by_image(runs: Sequence[ScoredMasks]) -> Iterable[dict[str, ScoredMasks]]:
+    """Yield each image's masks by kind, where the reference has begun."""
+    for image in sorted({run.image for run in runs}):
+        of_image = {run.kind: run for run in runs if run.image == image}
+        if len(of_image["reference"].scores()) > 1:
+            yield of_image
+
+
+def _map(run: ScoredMasks, control_variate: str | None, size: torch.Size, start: int, stop: int) -> Tensor:
+    """Return the map of a run's masks ``start`` to ``stop``: float64, spatial."""
+    explainer = replace(run.masks, control_variate=control_variate)
+    return explainer.map_of(run.scores()[None, start:stop], size, start)[0]
+
+
+def correlations(of_image: dict[str, ScoredMasks], size: torch.Size) -> pd.DataFrame:
+    """Correlate one image's maps of fewer masks with the reference, from scores alone.
+
+    Args:
+        of_image: Its masks by kind.
+        size: Of the image.
+
+    Returns:
+        A row per estimator, number of masks and run: ``estimator``, ``image``, ``masks``, ``start``, ``correlation``.
+    """
+    reference = _map(of_image["reference"], "regression", size, 0, of_image["reference"].n_masks)
+    rows = []
+    for name, (kind, control_variate) in ESTIMATORS.items():
+        there = len(of_image[kind].scores())
+        for n_masks in (n for n in SIZES if n <= there):
+            for start in range(0, there - n_masks + 1, n_masks)[:_MOST_RUNS]:
+                made = _map(of_image[kind], control_variate, size, start, start + n_masks)
+                rows.append((name, of_image[kind].image, n_masks, start, correlation_of(made, reference)))
+    return pd.DataFrame(rows, columns=["estimator", "image", "masks", "start", "correlation"])
+
+
+def correlation_of(first: Tensor, second: Tensor) -> float:
+    """Return Pearson's correlation of two maps over their pixels; 0 where one of them is constant."""
+    one, two = ((m.double() - m.double().mean()).flatten() for m in (first, second))
+    scale = one.norm() * two.norm()
+    return float(one @ two / scale) if scale > 0 else 0.0
+
+
+def masks_needed(means: Sequence[tuple[int, float]], wanted: float) -> tuple[float, bool]:
+    """Return the number of masks at which a mean correlation is passed, and whether it is extrapolated.
+
+    Args:
+        means: Numbers of masks, ascending, and the mean correlation of each, in (0, 1).
+        wanted: The correlation.
+    """
+    noise = 1 / wanted**2 - 1
+    points = [(n, 1 / max(mean, 1e-3) ** 2 - 1) for n, mean in means]
+    for (fewer, above), (more, below) in pairwise(points):
+        if below <= noise < above:
+            return exp(log(fewer) + log(above / noise) / log(above / below) * log(more / fewer)), False
+    if points[0][1] <= noise:
+        return points[0][0], False
+    return points[-1][0] * points[-1][1] / noise, True
+
+
+def needed(reached: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per estimator: the masks that each wanted correlation needs.
+
+    Args:
+        reached: Rows of :func:`correlations`, of one image or several.
+    """
+    rows = []
+    for name, of_estimator in reached.groupby("estimator", sort=False):
+        means = of_estimator.groupby("masks")["correlation"].mean()
+        points = [masks_needed(list(means.items()), wanted) for wanted in WANTED]
+        cells = [f"{'~' if extrapolated else ''}{n:.0f}" for n, extrapolated in points]
+        rows.append((name, *cells, *(f"{means[n]:.4f}" if n in means else DASH for n in (200, 500, 1000, 2000))))
+    columns = ["masks", *(f"needed for {wanted:g}" for wanted in WANTED)]
+    return pd.DataFrame(rows, columns=[*columns, "r at 200", "at 500", "at 1000", "at 2000"])
+
+
+def thresholds(
+    of_image: dict[str, ScoredMasks], samples: PredictedSamples, compute: Compute, n_masks: tuple[int, int]
+) -> pd.DataFrame:
+    """Evaluate one image's maps cut at RISE's thresholds: plain, recommended, and the reference.
+
+    Args:
+        of_image: Its masks by kind.
+        samples: The network and the images.
+        compute: Of the network's passes.
+        n_masks: Of the plain map, and of the recommended one.
+
+    Returns:
+        A row per map and threshold, where all its masks are scored.
+    """
+    plain, few = n_masks
+    image, size = of_image["plain"].image, samples.images.shape[2:]
+    kind = "antithetic"
+    maps = {
+        f"{plain} plain": ("plain", None, plain),
+        f"{few} {kind}, regression": (kind, "regression", few),
+        "reference": ("reference", "regression", len(of_image["reference"].scores())),
+    }
+    rows = []
+    targets = TargetBatch.stack(samples.targets[image : image + 1], samples.images.device)
+    one = samples.images[image : image + 1]
+    with frozen(samples.setup.model, compute, one.device) as network:
+        for name, (masks, control_variate, n) in maps.items():
+            if len(of_image[masks].scores()) < n:
+                continue
+            cut = min_max(_map(of_image[masks], control_variate, size, 0, n)[None])
+            for threshold in of_image[masks].masks.thresholds:
+                (made,) = evaluate(
+                    network, one, targets, (cut > threshold).to(one.dtype), threshold=threshold, support=None,
+                    blanking=of_image[masks].masks.fill,
+                )  # fmt: skip
+                rows.append((name, image, threshold, made.dice_explained, made.perturbation_ratio))
+    return pd.DataFrame(rows, columns=["map", "image", "threshold", "Dice explained", "perturbation ratio"])
 
 
 def scored(runs: Sequence[ScoredMasks]) -> pd.DataFrame:

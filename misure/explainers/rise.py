@@ -145,7 +145,7 @@ class RISE(Explainer):
         if self.control_variate is None:
             return total / (counts.view(-1, *(1,) * len(size)) * self.keep_probability)
         maps = torch.empty_like(total)
-        for count in counts.unique():
+        for count in sorted(set(counts.tolist())):
             maps[counts == count] = self.map_of(kept[counts == count, : int(count)], size)
         return maps
 
@@ -201,7 +201,7 @@ class RISE(Explainer):
         step = max(1, _AT_ONCE // size.numel())
         numbers = torch.arange(start, start + n_masks, device=scores.device)
         total = torch.zeros(len(scores), *size, dtype=torch.float64, device=scores.device)
-        for few, weights in zip(numbers.split(step), scores.split(step, 1), strict=True):
+        for few, weights in zip(torch.split(numbers, step), torch.split(scores, step, 1), strict=True):
             masks = self.masks(few, size).double()
             for image, own in enumerate(weights):  # each by itself: batch mates change no bit
                 total[image] += torch.tensordot(own, masks, 1)

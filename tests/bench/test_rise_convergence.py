@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from oracles.toys import PerPixel
 
 import misure
 from misure.bench.measurement import PredictedSamples
+from misure.bench.rise_convergence import (
+    ESTIMATORS,
+    by_image,
+    correlation_of,
+    correlations,
+    masks_needed,
+    needed,
+    scored,
+    thresholds,
+)
 from misure.bench.rise_scores import all_masks, score
 from misure.errors import MisureError
 from misure.explainers import RISE
@@ -62,3 +73,35 @@ def test_other_masks_and_images_have_other_files_and_damage_is_told(samples, tmp
     damaged.path.write_text("[0.5, 0.", encoding="utf-8")
     with pytest.raises(MisureError, match="delete it"):
         damaged.scores()
+
+
+def test_masks_needed_lie_between_two_numbers_or_are_extrapolated():
+    """1 / r^2 - 1 is 1 / masks here, so 0.9 needs 81 / 19 masks."""
+    means = [(n, (1 + 1 / n) ** -0.5) for n in (1, 2, 8)]
+    assert masks_needed(means, 0.9) == (pytest.approx(81 / 19), False)
+    assert masks_needed(means, 0.99) == (pytest.approx(0.99**2 / (1 - 0.99**2)), True)
+    assert masks_needed(means, 0.5) == (1, False)
+
+
+def test_correlation_is_numpy_s():
+    one, two = torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert correlation_of(one, two) == pytest.approx(np.corrcoef(one.flatten(), two.flatten())[0, 1], abs=1e-12)
+    assert correlation_of(one, torch.ones(5, 6)) == 0
+
+
+def test_the_page_s_numbers_come_from_scores_alone(samples, tmp_path):
+    """A score that is nearly linear in the mask: a regression is better than the mean, and that than nothing."""
+    counts = {"reference": 1000, "plain": 400, "antithetic": 200, "stratified pairs": 200}
+    runs = all_masks(samples, RISE(grid=4), counts, COMPUTE, tmp_path)
+    score(samples, runs, COMPUTE, 10)
+    first, _ = by_image(runs)
+    reached = correlations(first, torch.Size((12, 15)))
+    assert list(dict.fromkeys(reached["estimator"])) == list(ESTIMATORS)
+    assert reached.query("estimator == 'plain'").groupby("masks").size().to_dict() == {100: 4, 200: 2, 300: 1, 400: 1}
+    means = reached.query("masks == 200").groupby("estimator")["correlation"].mean()
+    assert means["plain"] < means["plain, mean"] < means["plain, regression"]
+    assert needed(reached)["masks"].tolist() == list(ESTIMATORS)
+    cut = thresholds(first, samples, COMPUTE, (400, 200))
+    assert cut["map"].unique().tolist() == ["400 plain", "200 antithetic, regression", "reference"]
+    assert cut["Dice explained"].between(0, 1).all()
+    assert scored(runs)["masks"].tolist() == [1000, 400, 200, 200] * 2
