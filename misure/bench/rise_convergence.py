@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import exp, log
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import torch
@@ -25,7 +26,9 @@ from misure.paper.published import DASH
 from misure.sweep.experiment import Experiment
 from misure.target import TargetBatch
 
-ESTIMATORS = {
+ControlVariate = Literal["mean", "regression"] | None
+
+ESTIMATORS: dict[str, tuple[str, ControlVariate]] = {
     "plain": ("plain", None),
     "plain, mean": ("plain", "mean"),
     "plain, regression": ("plain", "regression"),
@@ -118,7 +121,7 @@ def by_image(runs: Sequence[ScoredMasks]) -> Iterable[dict[str, ScoredMasks]]:
             yield of_image
 
 
-def _map(run: ScoredMasks, control_variate: str | None, size: torch.Size, start: int, stop: int) -> Tensor:
+def _map(run: ScoredMasks, control_variate: ControlVariate, size: torch.Size, start: int, stop: int) -> Tensor:
     """Return the map of a run's masks ``start`` to ``stop``: float64, spatial."""
     explainer = replace(run.masks, control_variate=control_variate)
     return explainer.map_of(run.scores()[None, start:stop], size, start)[0]
@@ -178,7 +181,7 @@ def needed(reached: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for name, of_estimator in reached.groupby("estimator", sort=False):
         means = of_estimator.groupby("masks")["correlation"].mean()
-        points = [masks_needed(list(means.items()), wanted) for wanted in WANTED]
+        points = [masks_needed(list(zip(means.index, means, strict=True)), wanted) for wanted in WANTED]
         cells = [f"{'~' if extrapolated else ''}{n:.0f}" for n, extrapolated in points]
         rows.append((name, *cells, *(f"{means[n]:.4f}" if n in means else DASH for n in (200, 500, 1000, 2000))))
     columns = ["masks", *(f"needed for {wanted:g}" for wanted in WANTED)]
@@ -202,7 +205,7 @@ def thresholds(
     plain, few = n_masks
     image, size = of_image["plain"].image, samples.images.shape[2:]
     kind = "antithetic"
-    maps = {
+    maps: dict[str, tuple[str, ControlVariate, int]] = {
         f"{plain} plain": ("plain", None, plain),
         f"{few} {kind}, regression": (kind, "regression", few),
         "reference": ("reference", "regression", len(of_image["reference"].scores())),

@@ -58,19 +58,20 @@ def linear_part(scores: Tensor, features: Tensor, group: int) -> LinearPart:
     basis = pad(torch.cat([left.new_full((n_masks, 1), n_masks**-0.5), left], 1), padding).view(n_groups, group, -1)
     shares = left.new_full((n_groups, group), group / n_masks)
     shares[-1] = (n_masks - (n_groups - 1) * group) / n_masks
-    shares = shares.flatten()[:n_masks]
+    shares = shares.view(-1, 1)[:n_masks]
     squares, identity = sizes.square(), torch.eye(group, dtype=left.dtype, device=left.device)
     scale = squares.sum().clamp(min=1e-200)
     lowest = [torch.inf] * len(scores)
     for penalty in (torch.inf, *_PENALTIES):
-        inverse = 1 / (squares + penalty * scale)
-        hat = (basis * torch.cat([inverse.new_ones(1), squares * inverse])) @ basis.mT
+        shrunk = (squares / (squares + penalty * scale)).unsqueeze(1)
+        inverse = (sizes / (squares + penalty * scale)).unsqueeze(1)
+        hat = (basis * torch.cat([shrunk.new_ones(1, 1), shrunk]).T) @ basis.mT
         factors = torch.linalg.lu_factor(identity - hat)
-        for image, one in enumerate(centred):  # each by itself: batch mates change no bit
-            within = one - left @ (squares * inverse * (one @ left))
-            others = torch.linalg.lu_solve(*factors, pad(within[:, None], padding).view(n_groups, group, 1)).flatten()
+        for image, one in enumerate(centred.unsqueeze(2)):  # each by itself: batch mates change no bit
+            within = one - left @ (shrunk * (left.T @ one))
+            others = torch.linalg.lu_solve(*factors, pad(within, padding).view(n_groups, group, 1)).view(-1, 1)
             others = others[:n_masks]
             if (error := float(others.square().sum())) < lowest[image]:
-                lowest[image], residuals[image] = error, others
-                slopes[image] = (((one - shares * others) @ left) * sizes * inverse) @ right
+                lowest[image], residuals[image] = error, others.squeeze(1)
+                slopes[image] = (right.T @ (inverse * (left.T @ (one - shares * others)))).squeeze(1)
     return LinearPart(residuals, slopes)
