@@ -27,8 +27,8 @@ BLOCK = 50
 FEATURES = 400
 """Blocks of the image, at most, whose shares of a mask the score is regressed on."""
 
-_AT_ONCE = 2**22
-"""Pixels of the masks that are made again together, 8 bytes each."""
+_AT_ONCE, _PIXELS = 16, 2**22
+"""Masks, and their pixels, that are made again together at most; of no batch, so that its size changes no bit."""
 
 CHECKED_EVERY = 100
 """Masks between two looks at the standard error: a whole block of pairs, so that the parts are independent."""
@@ -198,7 +198,7 @@ class RISE(Explainer):
         if self.control_variate is not None:
             part = self._linear_part(scores, size, start)
             level, scores = scores[:, 0] + (scores - scores[:, :1]).mean(1), part.residuals
-        step = max(1, _AT_ONCE // size.numel())
+        step = max(1, min(_AT_ONCE, _PIXELS // size.numel()))
         numbers = torch.arange(start, start + n_masks, device=scores.device)
         total = torch.zeros(len(scores), *size, dtype=torch.float64, device=scores.device)
         for few, weights in zip(torch.split(numbers, step), torch.split(scores, step, 1), strict=True):
