@@ -20,6 +20,7 @@ from misure.explainers.hires_cam import HiResCAM
 from misure.explainers.integrated_gradients import IntegratedGradients
 from misure.explainers.meaningful_perturbation import MeaningfulPerturbation
 from misure.explainers.msr import MSR
+from misure.explainers.msr_fast import FastMSR
 from misure.explainers.occlusion import Occlusion
 from misure.explainers.rise import RISE
 from misure.explainers.score_cam import ScoreCAM
@@ -32,7 +33,7 @@ for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
 _IN_ORDER: tuple[type[Explainer], ...] = (
-    *(PredictionMap, RandomMap, SufficientRegion, MSR, ExtremalPerturbation, RISE),
+    *(PredictionMap, RandomMap, SufficientRegion, MSR, FastMSR, ExtremalPerturbation, RISE),
     *(SegGradCAM, HiResCAM, AblationCAM, ScoreCAM, IntegratedGradients, SmoothGrad),
     *(GridSaliency, MeaningfulPerturbation, Occlusion),
 )
@@ -66,6 +67,7 @@ __all__ = [
     "AblationCAM",
     "Explainer",
     "ExtremalPerturbation",
+    "FastMSR",
     "GridSaliency",
     "HiResCAM",
     "IntegratedGradients",

@@ -23,6 +23,7 @@ SIZES = [(13, 17), (22, 9)]
 N_IMAGES = 3
 PARAMETERS: dict[str, dict] = {
     "msr": {"n_iterations": 12, "mask_size": 8, "tv_weight": 1e-3},
+    "msr_fast": {"n_iterations": 5, "mask_size": 8},
     "sufficient_region": {},
     "rise": {"n_masks": 12, "grid": 3, "style": "bilinear"},
     "seg_grad_cam": {},
@@ -241,7 +242,7 @@ def test_a_network_of_another_type_is_explained_as_in_float32(method, dtype, tmp
     for one, other in zip(explainer.explain(case.model, case.images.to(dtype), targets), expected, strict=True):
         assert one.saliency.dtype == one.image.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
         assert one.saliency.isfinite().all()
-        if method in {"msr", "extremal_perturbation"}:
+        if method in {"msr", "msr_fast", "extremal_perturbation"}:
             assert abs(one.dice_explained - other.dice_explained) < 0.1
         elif method in CAPTUM:
             both = torch.stack([one.saliency.flatten().double(), other.saliency.flatten().double()])
@@ -271,7 +272,7 @@ def test_bfloat16_gives_nearly_the_same_map(method):
     explainer, targets = make_explainer(method, **PARAMETERS[method]), [e.target for e in explanations]
     for low, full in zip(explainer.explain(case.model, images, targets, Compute("bf16")), explanations, strict=True):
         assert (low.precision, full.precision) == ("bf16", "32")
-        if method in {"msr", "extremal_perturbation"}:
+        if method in {"msr", "msr_fast", "extremal_perturbation"}:
             assert abs(low.dice_explained - full.dice_explained) < 0.1
         elif method in CAPTUM:  # the few pixels whose ReLU was rounded to its other side get another gradient
             assert torch.stack([low.saliency.flatten(), full.saliency.flatten()]).corrcoef()[0, 1] > 0.98

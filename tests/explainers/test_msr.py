@@ -13,7 +13,7 @@ from oracles.toys import Convolutional, PerPixel, Trigger, as_numpy_network, as_
 
 import misure
 from misure.errors import MisureError
-from misure.explainers import MSR
+from misure.explainers import MSR, FastMSR
 
 MEAN, STD, SIGMA = (0.3, 0.6), (0.5, 0.7), 1.3
 
@@ -206,3 +206,12 @@ def test_a_loss_that_is_not_finite_is_named():
 
     with pytest.raises(MisureError, match="the loss became NaN"):
         explain(network, torch.tensor([[[1.0, 0.0], [0.0, 0.0]]]), mask_size=2, n_iterations=5)
+
+
+def test_the_fast_variant_is_msr_with_a_third_of_the_passes(make_images):
+    assert FastMSR().parameters == MSR(lr=0.3, n_iterations=33).parameters
+    images, settings = make_images(1, 1, 9, 9), {"mask_size": 9, "precision": "32"}
+    fast = misure.explain(PerPixel(0.3), images[0], 1, "msr_fast", **settings)
+    assert torch.equal(
+        fast.saliency, misure.explain(PerPixel(0.3), images[0], 1, MSR(lr=0.3, n_iterations=33, mask_size=9)).saliency
+    )
