@@ -91,13 +91,16 @@ class _Server:
 _server = functools.cache(_Server)
 
 
-def run_script(script: str | Path, arguments: Sequence[str], folder: Path, **extra_environment: str) -> Finished:
+def run_script(
+    script: str | Path, arguments: Sequence[str], folder: Path, *, drawn: bool = False, **extra_environment: str
+) -> Finished:
     """Run a Python file in a folder as a process of its own.
 
     Args:
         script: Its path, or a name such as ``"run.py"`` for one of the project's entry points.
         arguments: Its command line.
         folder: Where it runs.
+        drawn: Whether figures are laid out and written, which is most of what tables and figures of a tiny run take.
         **extra_environment: Further variables.
     """
     with tempfile.TemporaryDirectory() as captured:
@@ -108,9 +111,17 @@ def run_script(script: str | Path, arguments: Sequence[str], folder: Path, **ext
             "captured": captured,
             "environment": extra_environment,
             "bfloat16": hardware.kind,
+            "drawn": drawn,
         }
         code = _server().ask(request)
         return Finished(code, *(Path(captured, name).read_text(encoding="utf-8") for name in ("out", "err")))
+
+
+def leave_figures_undrawn() -> None:
+    """Make figures in this process, and write none."""
+    from misure.paper import write
+
+    write._write_figure = lambda *_: []
 
 
 def records_of(folder: Path) -> pd.DataFrame:
@@ -156,6 +167,8 @@ def _become(request: dict[str, Any]) -> None:
         os.chdir(request["cwd"])
         os.environ.update(request["environment"])
         hardware.pretend(request["bfloat16"])
+        if not request["drawn"]:
+            leave_figures_undrawn()
         sys.argv = [request["script"], *request["arguments"]]
         runpy.run_path(request["script"], run_name="__main__")
         code = 0

@@ -236,10 +236,14 @@ def test_a_multirun_is_launched_elsewhere(folder, launcher):
     assert found.groupby("explainer")["unit"].nunique().to_dict() == {"prediction": 2, "random_map": 2}
 
 
-INSTALLED = """
+INSTALLED = f"""
 import json, sys
 from misure.cli.console import main
 
+sys.path.append({str(PROJECT / "tests")!r})
+from pipeline import leave_figures_undrawn
+
+leave_figures_undrawn()
 tables, plan = json.loads(sys.argv[1])
 main(tables)
 heavy = ("misure.models.unet", "misure.sweep.setup", "segmentation_models_pytorch", "pytorch_lightning")

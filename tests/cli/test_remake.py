@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from paper_records import judged_organ, photo, save_map, unit
 
 from misure.cli.remake import write_outputs
+from misure.paper import write
 from misure.paper.maps import damaged_units
 from misure.sweep.journal import Journal
 
@@ -76,7 +77,8 @@ def test_hostile_names_stay_inside_the_folder_and_run_nowhere(tmp_path, capsys):
         assert "\\input{victim}" not in path.read_text(encoding="utf-8"), path
 
 
-def test_what_is_damaged_is_named_in_the_documents_and_the_rest_is_made(tmp_path, capsys):
+def test_what_is_damaged_is_named_in_the_documents_and_the_rest_is_made(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(write, "_write_figure", lambda *_: [])
     units = [unit(name, sample) for name in ("msr", "rise") for sample in range(3)]
     names = store(tmp_path, [*units, unit("msr", 0, weights="a" * 16, created="2031-01-01T00:00:00Z")])
     for weights in ("a" * 16, "0123456789abcdef"):  # the clock went back between the two

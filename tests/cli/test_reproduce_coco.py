@@ -51,7 +51,7 @@ PHOTOGRAPHS = [
 def test_scenes_go_all_the_way_and_are_marked(tmp_path):
     """The stand-in through generation, training, drawing, explaining and every table."""
     arguments = [*SCENES, "only=table1", "dataset=coco", "data_root=none"]
-    ended = run_script("reproduce.py", arguments, tmp_path)
+    ended = run_script("reproduce.py", arguments, tmp_path, drawn=True)
     assert ended.code == 0, ended.err
     assert "coco-deeplabv3_stand_in" in ended.out
     found = records_of(tmp_path)

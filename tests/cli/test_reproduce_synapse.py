@@ -24,7 +24,7 @@ needs_ct = pytest.mark.skipif(not _CT.is_dir(), reason="no abdominal_ct folder u
 def test_phantoms_go_all_the_way_and_are_marked(tmp_path):
     """The stand-in through preparation, training, drawing, explaining and every table, with one network."""
     sweeps = ["only=[table1,table7]", "dataset=synapse", "stand_in=true"]
-    ended = run_script("reproduce.py", [*SMALL, *sweeps, "model=unet_resnet34", "data_root=none"], tmp_path)
+    ended = run_script("reproduce.py", [*SMALL, *sweeps, "model=unet_resnet34", "data_root=none"], tmp_path, drawn=True)
     assert ended.code == 0, ended.err
     found = records_of(tmp_path)
     assert found["stand_in"].all()
