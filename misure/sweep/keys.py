@@ -153,7 +153,7 @@ _OF_A_DATASET: dict[str, Rule] = {
     "saved_maps": _NONE_OR_MORE,
     **{f"{kind}_samples": _COUNT for kind in ("sweep", "sanity", "ambiguity", "stability")},
     **{f"{kind}_samples": _NONE_OR_MORE for kind in ("curve", "reading", "reliability")},
-    **dict.fromkeys(("msr_iterations", "rise_masks", "per_class", "reliability_per_class"), _COUNT),
+    **dict.fromkeys(("msr_iterations", "fast_iterations", "rise_masks", "per_class", "reliability_per_class"), _COUNT),
 }
 _TRAININGS = ("training", "training.transunet")
 """Groups of keys that hold fields of a recipe."""
