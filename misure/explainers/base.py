@@ -114,8 +114,11 @@ class Explainer(ABC):
         Args:
             scale: Side of the images as a share of the side that the lengths were chosen for, above 0.
         """
-        given = {name: getattr(self, name) for name in self.in_pixels}
-        shrunk = {k: max(1, int(v * scale)) if isinstance(v, int) else v * scale for k, v in given.items()}
+        given: dict[str, Any] = {name: getattr(self, name) for name in self.in_pixels}
+        shrunk: dict[str, Any] = {
+            name: max(1, int(value * scale)) if isinstance(value, int) else value * scale
+            for name, value in given.items()
+        }
         return replace(self, **shrunk)
 
     @property
