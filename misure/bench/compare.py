@@ -80,7 +80,7 @@ def run_bench(
     if len(targets) != len(images):
         raise MisureError(f"{len(images)} images but {len(targets)} targets: pass one target per image")
     precisions = precisions or (("32", "bf16") if compute.is_fast_at_bfloat16(images.device) else ("32",))
-    methods = list(dict.fromkeys(explainer.name for explainer in explainers.values()))
+    methods = list(dict.fromkeys(map(_compared_as, explainers.values())))
     contests = {name: _versions(name, explainers, plain_masks, precisions) for name in methods}
     contests = {name: versions for name, versions in contests.items() if versions[0].by}
     if not contests:
@@ -129,7 +129,7 @@ def _versions(
     method: str, explainers: Mapping[str, Explainer], plain_masks: int, precisions: Sequence[str]
 ) -> list[Version]:
     """List a method's versions: the literal one, where there is one, the installed packages, and ours."""
-    ours = {name: explainer for name, explainer in explainers.items() if explainer.name == method}
+    ours = {name: explainer for name, explainer in explainers.items() if _compared_as(explainer) == method}
     given = next(iter(ours.values()))
     if isinstance(given, RISE):
         given = as_the_paper(given, plain_masks)
@@ -140,6 +140,12 @@ def _versions(
         for name, explainer in ours.items()
         for precision in precisions
     ]
+
+
+def _compared_as(explainer: Explainer) -> str:
+    """Name the method that others have: a variant of it is compared with them too."""
+    names = [str(vars(cls)["name"]) for cls in type(explainer).__mro__ if "name" in vars(cls)]
+    return next((name for name in names if name in _LITERAL or peers_of(name)), explainer.name)
 
 
 def as_the_paper(rise: RISE, n_masks: int) -> RISE:

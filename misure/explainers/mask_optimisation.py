@@ -21,6 +21,8 @@ from misure.validation import Count, Share, Weight
 _DICE_EPSILON = 1e-7
 """The epsilon of equation 1, which the paper leaves open; 1e-7 is negligible beside one pixel."""
 
+LrSchedule = Literal["constant", "linear", "rising"]
+
 COPIES = 7
 """Of a mask while it is optimised: itself, gradient, two moments, before the step, chosen, a difference."""
 
@@ -51,7 +53,8 @@ class Descent:
     Attributes:
         lr: Learning rate.
         n_iterations: Steps.
-        lr_schedule: ``"linear"`` lets the learning rate fall towards zero over the steps.
+        lr_schedule: ``"linear"`` lets the learning rate fall towards zero over the steps, ``"rising"`` rise from its
+            half.
         weight_decay: AdamW's; 0 makes it Adam.
         clamp_low: Smaller mask values become 0 after a step.
         clamp_start: The first step, counted from 0, after which they do.
@@ -61,15 +64,16 @@ class Descent:
 
     lr: float
     n_iterations: int
-    lr_schedule: Literal["constant", "linear"] = "constant"
+    lr_schedule: LrSchedule = "constant"
     weight_decay: float = 0.0
     clamp_low: float = 0.0
     clamp_start: int = 0
     returned: Literal["last", "last_forward", "best"] = "last"
 
     def rate(self, iteration: int) -> float:
-        """Return the learning rate of a step, counted from 0; a linear one would be zero after the last."""
-        return self.lr if self.lr_schedule == "constant" else self.lr * (1 - iteration / self.n_iterations)
+        """Return the learning rate of a step, counted from 0; the end of a schedule is after the last."""
+        done = iteration / self.n_iterations
+        return self.lr * {"constant": 1.0, "linear": 1 - done, "rising": 0.5 + 0.5 * done}[self.lr_schedule]
 
     @torch.no_grad()
     def clamp(self, mask: Tensor, iteration: int) -> None:

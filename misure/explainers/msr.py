@@ -14,6 +14,7 @@ from torch.nn.functional import interpolate
 from misure.explainers.mask_optimisation import (
     COPIES,
     Descent,
+    LrSchedule,
     MaskProblem,
     PrunedRegion,
     segmentation,
@@ -45,8 +46,8 @@ class MSR(PrunedRegion):
 
     Attributes:
         lr: AdamW's learning rate.
-        lr_schedule: ``"constant"``, or ``"linear"`` to let it fall towards zero over the steps. That makes the mask
-            depend less on rounding.
+        lr_schedule: ``"constant"``; ``"linear"`` lets it fall towards zero over the steps, which makes the mask depend
+            less on rounding; ``"rising"`` lets it rise from its half.
         lam: Lambda, the weight of the mean absolute mask value.
         n_iterations: Optimiser steps.
         mask_size: Side of the mask; in a volume at most the volume's own side.
@@ -77,7 +78,7 @@ class MSR(PrunedRegion):
     name: ClassVar[str] = "msr"
     title: ClassVar[str] = "MSR"
 
-    lr_schedule: Literal["constant", "linear"] = "constant"
+    lr_schedule: LrSchedule = "constant"
     lam: Weight = 0.01
     tv_weight: Weight = 0.0
     tv_beta: Weight = 3.0

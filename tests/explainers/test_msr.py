@@ -153,16 +153,18 @@ def test_a_region_equals_the_oracle(make_images):
     assert all(e.target.ignored.any() for e in explanations)
 
 
-def test_a_rate_that_falls_shortens_each_step_by_the_same():
+def test_a_rate_that_falls_or_rises_changes_each_step_by_the_same():
     """Where the loss pulls a pixel down alone, AdamW without decay moves it by the rate at every step."""
     common = {"mask_size": 23, "weight_decay": 0.0, "lam": 1.0, "lr": 0.1, "clamp_low": 0.0}
     explained = {
         schedule: explain(Trigger(SQUARE, (8, 6)), WHITE, n_iterations=4, lr_schedule=schedule, **common)
-        for schedule in ("constant", "linear")
+        for schedule in ("constant", "linear", "rising")
     }
     # AdamW's epsilon of 1e-8 beside a gradient of 1 / 529 shortens a step by a factor of 1 - 5e-6
     assert explained["constant"].saliency[7, 5].item() == pytest.approx(1 - 4 * 0.1, abs=1e-5)
     assert explained["linear"].saliency[7, 5].item() == pytest.approx(1 - (0.1 + 0.075 + 0.05 + 0.025), abs=1e-5)
+    rising = 0.05 + 0.0625 + 0.075 + 0.0875
+    assert explained["rising"].saliency[7, 5].item() == pytest.approx(1 - rising, abs=1e-5)
 
 
 def test_pixels_that_are_zero_are_not_positive():
@@ -209,9 +211,12 @@ def test_a_loss_that_is_not_finite_is_named():
 
 
 def test_the_fast_variant_is_msr_with_a_third_of_the_passes(make_images):
-    assert FastMSR().parameters == MSR(lr=0.3, n_iterations=33).parameters
+    assert FastMSR().parameters == MSR(lr=0.24, lr_schedule="rising", n_iterations=33).parameters
     images, settings = make_images(1, 1, 9, 9), {"mask_size": 9, "precision": "32"}
     fast = misure.explain(PerPixel(0.3), images[0], 1, "msr_fast", **settings)
     assert torch.equal(
-        fast.saliency, misure.explain(PerPixel(0.3), images[0], 1, MSR(lr=0.3, n_iterations=33, mask_size=9)).saliency
+        fast.saliency,
+        misure.explain(
+            PerPixel(0.3), images[0], 1, MSR(lr=0.24, lr_schedule="rising", n_iterations=33, mask_size=9)
+        ).saliency,
     )
