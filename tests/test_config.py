@@ -83,7 +83,7 @@ def test_every_dataset_builds_and_names_itself(name, tmp_path):
 
 
 def test_triangle_is_as_in_the_paper(tmp_path):
-    cfg = composed(f"data_root={shipped_root(tmp_path / 'data')}")
+    cfg = composed("profile=paper", f"data_root={shipped_root(tmp_path / 'data')}")
     train, val = build(cfg.dataset.train), build(cfg.dataset.val)
     assert isinstance(train, TriangleDataset)
     assert (len(train), len(val), train.layout.canvas, train.layout.distractors) == (1400, 600, 224, 5)

@@ -35,9 +35,9 @@ _COUNTS = ("seed", "n_masks", "n_iterations", "thresholds")
 """Parameters that a profile changes without making another method."""
 
 
-def is_plain(explainer: Explainer) -> bool:
-    """Say whether a method has its default parameters, except for its seed, thresholds and amount of work."""
-    usual = type(explainer)().parameters
+def is_plain(explainer: Explainer, scale: float = 1.0) -> bool:
+    """Say whether a method is as published at a scale, except for its seed, thresholds and amount of work."""
+    usual = type(explainer).published().at_scale(scale).parameters
     return all(value == usual[name] for name, value in explainer.parameters.items() if name not in _COUNTS)
 
 

@@ -108,6 +108,11 @@ class Explainer(ABC):
         """The parameters as plain values."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
+    @classmethod
+    def published(cls) -> Self:
+        """Make the method as its paper has it; the defaults may be better ones."""
+        return cls()
+
     def at_scale(self, scale: float) -> Self:
         """Return the method for reduced images: lengths in pixels shrink with them, whole ones down to at least 1.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -92,6 +92,11 @@ class RISE(Explainer):
     stratified: bool = False
     control_variate: Literal["mean", "regression"] | None = "regression"
     tolerance: Weight | None = None
+
+    @classmethod
+    def published(cls) -> Self:
+        """Make the plain sum over the paper's 2000 masks."""
+        return cls(n_masks=2000, antithetic=False, control_variate=None)
 
     @property
     def passes(self) -> tuple[int, int]:

@@ -136,7 +136,7 @@ def latest_run(records: pd.DataFrame, profile: str) -> pd.DataFrame:
 
 
 def select(records: pd.DataFrame, explainer: str, **overrides: Any) -> pd.DataFrame:
-    """Select the results of an explainer at its default parameters, except for overrides.
+    """Select the results of an explainer at its published parameters, except for overrides.
 
     Lengths in pixels are those of the paper's images; where images were smaller, so were they. The seed, the
     thresholds and the numbers of RISE masks and MSR iterations are not compared unless overridden, because a
@@ -146,7 +146,7 @@ def select(records: pd.DataFrame, explainer: str, **overrides: Any) -> pd.DataFr
     Args:
         records: As :func:`latest_run` returns them.
         explainer: A name from ``misure.EXPLAINERS``.
-        **overrides: Parameters that differ from the defaults, such as ``lr=0.01``.
+        **overrides: Parameters that differ from these, such as ``lr=0.01``.
 
     Returns:
         Rows without input noise whose status is ``"done"``, one per sample and threshold.
@@ -176,7 +176,7 @@ def at_parameters(records: pd.DataFrame, explainer: str, **overrides: Any) -> pd
     """Keep the undisturbed rows of an explainer at parameters as for :func:`select`, finished or not."""
     if explainer not in EXPLAINERS:
         raise MisureError(f"there is no method {explainer!r}{did_you_mean(explainer, EXPLAINERS)}")
-    usual = EXPLAINERS[explainer]()
+    usual = EXPLAINERS[explainer].published()
     for name in overrides:
         if name not in usual.parameters:
             raise MisureError(f"{explainer} has no parameter {name!r}{did_you_mean(name, usual.parameters)}")
@@ -276,7 +276,7 @@ def _settings(rows: pd.DataFrame) -> list[str]:
 
 
 def _fits(recorded: dict[str, Any], wanted: dict[str, Any], usual: dict[str, Any]) -> bool:
-    """Compare parameters; a record from before a parameter existed has its default."""
+    """Compare parameters; a record from before a parameter existed did as published."""
     complete = {name: value for name, value in usual.items() if isinstance(value, int | float | str)} | recorded
     return all(_equals(complete.get(name), value) for name, value in wanted.items())
 

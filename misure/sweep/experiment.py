@@ -82,6 +82,11 @@ class Experiment:
         """Name of the dataset and network it explains."""
         return setup_name(self.cfg)
 
+    @property
+    def scale(self) -> float:
+        """Side of its images as a share of the paper's."""
+        return float(self.cfg.dataset.counts.scale)
+
     @functools.cached_property
     def compute(self) -> Compute:
         """Resources of its passes."""
@@ -159,7 +164,7 @@ class Experiment:
     @property
     def label(self) -> str:
         """A short description for plans: what the paper varies, and what differs from the defaults."""
-        given, usual = self.explainer.parameters, type(self.explainer)().parameters
+        given, usual = self.explainer.parameters, type(self.explainer).published().at_scale(self.scale).parameters
         named = ("lr", "lam", "mask_size", "n_masks")
         shown = [f"{k}={v}" for k, v in given.items() if k in named or (v != usual[k] and k != "seed")]
         changed = ["noise floor"] if self.input_noise else []

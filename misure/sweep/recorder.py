@@ -207,7 +207,7 @@ class Recorder:
         """Measure the first samples' curves, where nothing but the amount of work differs from the defaults."""
         disturbed = experiment.input_noise or experiment.intervention.text
         first = self.samples(experiment)[: experiment.cfg.dataset.counts.curve_samples]
-        if disturbed or sample not in first or not is_plain(experiment.explainer):
+        if disturbed or sample not in first or not is_plain(experiment.explainer, experiment.scale):
             return {}
         return explanation_curves(self.setup.model, explanation, experiment.explainer.fill, experiment.compute)
 
@@ -221,7 +221,7 @@ class Recorder:
             "dataset_source": dataset.source,
             "stand_in": dataset.stand_in,
             "substitution": experiment.cfg.model.get("substitution", ""),
-            "scale": float(experiment.cfg.dataset.counts.scale),
+            "scale": experiment.scale,
             "network_source": info.data.get("source"),
             "precision_reason": experiment.precision_reason,
             "initial_weights": info.initial_weights,

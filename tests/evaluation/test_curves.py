@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -195,12 +196,15 @@ def test_too_few_points_are_refused(wrong: dict[str, float]) -> None:
         explanation_curves(*prepared, ZERO, EXACT, **wrong)
 
 
-def test_plain_methods_differ_from_the_defaults_in_amounts_alone() -> None:
-    plain = [MSR(), MSR(n_iterations=3, seed=4), RISE(n_masks=7, thresholds=(0.1,)), PredictionMap(), SegGradCAM()]
+def test_plain_methods_differ_from_the_published_ones_in_amounts_alone() -> None:
+    rise = replace(RISE.published(), n_masks=7, thresholds=(0.1,))
+    plain = [MSR(), MSR(n_iterations=3, seed=4), rise, PredictionMap(), SegGradCAM()]
     assert all(is_plain(explainer) for explainer in plain)
     assert not any(
-        is_plain(explainer) for explainer in (MSR(lr=0.01), MSR(mask_size=56), PredictionMap(blanking="mean"))
+        is_plain(explainer) for explainer in (RISE(), MSR(lr=0.01), MSR(mask_size=56), PredictionMap(blanking="mean"))
     )
+    assert is_plain(MSR().at_scale(0.5), 0.5)
+    assert not is_plain(MSR(), 0.5)
 
 
 def test_a_run_saves_the_first_samples_curves_of_plain_methods(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def with_photographs(overrides: list[str]) -> list[str]:
 
 STAND_IN = [
     *("dataset=coco", "model=deeplabv3_stand_in"),
-    *("profile.coco.max_minutes=7", "profile.coco.training.max_minutes=2.5"),
+    *("++profile.coco.max_minutes=5", "++profile.coco.scale=0.2857", "++profile.coco.training.max_minutes=1.5"),
 ]
 """The network for generated scenes, and what the quick profile has for it."""
 
@@ -48,7 +48,7 @@ def test_phantoms_have_their_own_size_and_minutes_and_the_users_own_win(override
     cfg = compose("run", given)
     assert cfg.dataset.size == 224
     fitted = at_hand.fitted(cfg, "run", given)
-    assert (fitted.dataset.size, fitted.dataset.counts.max_minutes) == (64, 10)
+    assert (fitted.dataset.size, fitted.dataset.counts.max_minutes) == (64, 9)
     assert fitted.training.max_minutes == 1.5
     mine = [*given, "profile.synapse.size=128"]
     assert at_hand.fitted(compose("run", mine), "run", mine).dataset.size == 128

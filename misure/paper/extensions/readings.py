@@ -40,7 +40,7 @@ class Reading:
     @property
     def literal(self) -> bool:
         """Whether it is the literal reading, which the defaults are."""
-        usual = EXPLAINERS[self.explainer]().parameters
+        usual = EXPLAINERS[self.explainer].published().parameters
         return all(usual[name] == value for name, value in self.parameters)
 
     def differs_on(self, pair: Pair) -> bool:
