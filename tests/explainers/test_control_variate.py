@@ -17,7 +17,7 @@ from torch import Tensor
 from misure.config import build
 from misure.explainers import RISE
 from misure.explainers.control_variate import linear_part
-from misure.explainers.rise import _blended
+from misure.explainers.random_masks import _blended
 
 SIZE = torch.Size((6, 5))
 KEEP = 0.4

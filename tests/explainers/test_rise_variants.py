@@ -13,7 +13,8 @@ from oracles.toys import Convolutional, PerPixel, UNet3D, random_images
 
 import misure
 from misure.explainers import RISE
-from misure.explainers.rise import BLOCK, CHECKED_EVERY
+from misure.explainers.random_masks import BLOCK
+from misure.explainers.rise import CHECKED_EVERY
 from misure.metrics import dice
 
 PLAIN = {"antithetic": False, "control_variate": None}
