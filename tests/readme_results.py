@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from misure.paper.published import DASH
+from misure.paper.source import Origin
 from misure.paper.table import markdown_table
 
 RUN = Path(__file__).resolve().parents[1] / "data" / "readme" / "table1.csv"
@@ -52,6 +53,8 @@ def _rows(frame: pd.DataFrame) -> Iterator[list[str]]:
         method = row["method"] if threshold is None else f"{row['method']} at {threshold}"
         masks = f" ({row['masks']:.0f} masks)" if row["method"] == "RISE" and pd.notna(row["masks"]) else ""
         source = "**stand-in**" if row["stand_in"] else "real" if row["n_samples"] else DASH
+        reduction = Origin("", stand_in=False, scale=row.get("scale", 1.0)).reduction
+        source = ", ".join(filter(None, [source, f"**{reduction}**" if reduction else ""]))
         yield [
             f"{row['dataset']}, {row['model']}",
             method + masks,
