@@ -130,7 +130,7 @@ def _versions(
 ) -> list[Version]:
     """List a method's versions: the literal one, where there is one, the installed packages, and ours."""
     ours = {name: explainer for name, explainer in explainers.items() if _compared_as(explainer) == method}
-    given = next(iter(ours.values()))
+    given = ours.get(method, next(iter(ours.values())).published())
     if isinstance(given, RISE):
         given = as_the_paper(given, plain_masks)
     others = {LITERAL: _LITERAL[method]} if method in _LITERAL else {}

@@ -33,6 +33,8 @@ def write_outputs(cfg: DictConfig) -> None:
         return
     with journal.stage(profile, "tables and figures"):
         stored, records, damaged = _loaded(cfg)
+        if records.empty:
+            raise MisureError(f"{outputs / 'records'} has no records of profile {profile}: run misure reproduce first")
         written = write_all(records, outputs, profile, failures=journal.failures(profile) | damaged)
     stages = journal.stages()
     with journal.stage(profile, "report"):
@@ -48,21 +50,17 @@ def write_first(cfg: DictConfig) -> None:
     """Write and print Table 1, with the figures of sample maps, while the rest is still to be explained."""
     outputs, profile = Path(cfg.outputs), cfg.profile.name
     _, records, damaged = _loaded(cfg)
+    if records.empty:
+        return
     files = write_table1(records, outputs, profile, failures=Journal(outputs).failures(profile) | damaged)
     print("\n" + console_table(records, profile))
     print("\n".join(map(str, files)), flush=True)
 
 
 def _loaded(cfg: DictConfig) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, str]]:
-    """Return all records, those that the profile's tables are made from, and what is damaged.
-
-    Raises:
-        MisureError: If there are no records of the profile.
-    """
+    """Return all records, those that the profile's tables are made from, and what is damaged."""
     profile, outputs = cfg.profile.name, Path(cfg.outputs)
     store = RecordStore(outputs / "records")
     stored, damaged = store.load_and_tell()
     records = in_use(serving(stored, profile, store.serving(profile)), Journal(outputs).used(profile))
-    if records.empty:
-        raise MisureError(f"{store.folder} has no records of profile {profile}: run misure reproduce first")
     return stored, records, damaged

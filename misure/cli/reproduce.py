@@ -32,9 +32,6 @@ from misure.sweep.setup import Setup
 from misure.sweep.sweeps import Requested, Sweeps, chosen_sweeps, of_experiments
 from misure.sweep.turns import Ready, explain_turns, make_ready, portable, score_volumes
 
-_LONG = 60.0
-"""Seconds of work after which nobody waits to see the first table."""
-
 
 def reproduce(cfg: DictConfig) -> None:
     """Run every sweep of the configuration, then write and print the tables.
@@ -64,12 +61,13 @@ def reproduce(cfg: DictConfig) -> None:
                 recorder = _surveyed(part, ready)
                 runner = Runner(recorder, part.pace, partial(explain_turns, ready), crew, deadline, counts)
                 _run(part, runner, part.first)
-                if part.explaining(part.rest) > _LONG:
-                    write_first(cfg)
+                failures.forget(part.name)
+                if part.shows_early:
+                    with failures.noted("the first table"):
+                        write_first(cfg)
                 _run(part, runner, part.rest)
                 if isinstance(recorder.setup.dataset, VolumeDataset):
                     crew.call(score_volumes, ready)
-                failures.forget(part.name)
     if not counts.done + counts.present + counts.failed:
         raise MisureError(_why_nothing(failures))
     RecordStore(journal.folder / "records").compact()
@@ -176,6 +174,8 @@ def _surveyed(plan: SetupPlan, ready: Ready) -> Recorder:
 
 
 def _run(plan: SetupPlan, runner: Runner, outlooks: Sequence[Outlook]) -> None:
+    if not outlooks:
+        return
     with Journal(Path(plan.cfg.outputs)).stage(plan.profile, "explaining", plan.name):
         runner.run([outlook.experiment for outlook in outlooks])
 

@@ -32,6 +32,9 @@ from misure.validation import (
     plain_tensor,
 )
 
+_DIGITS = 0.01
+"""Pixels: of a scale four digits are written, so that 224 times 0.2857 is 64."""
+
 
 @dataclass(frozen=True)
 class SaliencyMaps:
@@ -114,14 +117,14 @@ class Explainer(ABC):
         return cls()
 
     def at_scale(self, scale: float) -> Self:
-        """Return the method for reduced images: lengths in pixels shrink with them, whole ones down to at least 1.
+        """Return the method for reduced images: lengths in pixels shrink with them, whole ones down, to at least 1.
 
         Args:
             scale: Side of the images as a share of the side that the lengths were chosen for, above 0.
         """
         given: dict[str, Any] = {name: getattr(self, name) for name in self.in_pixels}
         shrunk: dict[str, Any] = {
-            name: max(1, int(value * scale)) if isinstance(value, int) else value * scale
+            name: min(value, max(1, int(value * scale + _DIGITS))) if isinstance(value, int) else value * scale
             for name, value in given.items()
         }
         return replace(self, **shrunk)

@@ -51,6 +51,7 @@ class MeaningfulPerturbation(OptimisedMask):
 
     name: ClassVar[str] = "meaningful_perturbation"
     title: ClassVar[str] = "Meaningful perturbation"
+    in_pixels: ClassVar[tuple[str, ...]] = ("blur_sigma", "jitter")
 
     lam: Weight = 0.08
     n_iterations: Count = 300

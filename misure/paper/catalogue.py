@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from matplotlib.figure import Figure
 
@@ -18,7 +18,7 @@ from misure.paper.figures.maps import qualitative_figure, shown_rows
 from misure.paper.figures.reliability import examples_figure, roc_figure
 from misure.paper.figures.sizes import size_figure
 from misure.paper.material import Material
-from misure.paper.published import grouped
+from misure.paper.published import Pair, grouped
 from misure.paper.reliability import table7
 from misure.paper.table import Table
 from misure.paper.tables.paper import by_class, lr_lambda, table1, table6
@@ -44,14 +44,19 @@ def paper_tables(material: Material) -> Iterator[Table]:
 def paper_figures(material: Material) -> Iterator[tuple[str, Figure]]:
     """Draw Figures 1 to 9; a dataset without records has labelled empty panels."""
     run, profile, shown = material.run, material.profile, material.pairs
-    for pairs in grouped(shown, "qualitative_figure"):
-        figure = qualitative_figure(run, material.maps_folder, profile, pairs)
-        yield f"figure{pairs[0].qualitative_figure}", figure
+    yield from sample_figures(material, shown)
     for pair in sorted(shown, key=lambda pair: pair.size_figure):
         yield f"figure{pair.size_figure}", size_figure(run, profile, pair)
     for pair in material.judged:
         yield f"figure8_{pair.model}", roc_figure(run, profile, pair)
         yield f"figure9_{pair.model}", examples_figure(run, material.maps_folder, profile, pair)
+
+
+def sample_figures(material: Material, shown: Sequence[Pair]) -> Iterator[tuple[str, Figure]]:
+    """Draw the figures with maps of samples (1 to 3)."""
+    for pairs in grouped(shown, "qualitative_figure"):
+        figure = qualitative_figure(material.run, material.maps_folder, material.profile, pairs)
+        yield f"figure{pairs[0].qualitative_figure}", figure
 
 
 def attributions(material: Material) -> Iterator[tuple[str, str]]:

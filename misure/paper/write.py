@@ -15,7 +15,7 @@ from matplotlib.mathtext import MathTextParser
 from matplotlib.text import Text
 
 from misure.io.atomic import write_atomically
-from misure.paper.catalogue import FIGURES, TABLES, attributions
+from misure.paper.catalogue import FIGURES, TABLES, attributions, sample_figures
 from misure.paper.claims import (
     claims,
     claims_document,
@@ -24,11 +24,9 @@ from misure.paper.claims import (
     inconsistencies,
     inconsistencies_table,
 )
-from misure.paper.figures.maps import qualitative_figure
 from misure.paper.maps import damaged_units
 from misure.paper.material import Material
 from misure.paper.provenance import head_note
-from misure.paper.published import grouped
 from misure.paper.query import further_pairs, latest_run, of_pair, shown_pairs
 from misure.paper.reliability import save_models
 from misure.paper.table import Table
@@ -90,7 +88,7 @@ def write_all(
         for path in _write_figure(outputs / "figures", name, figure)
     ]
     files += pictures
-    files += [_write_markdown(outputs / "figures" / f"{name}.md", text) for name, text in attributions(material)]
+    files += _write_attributions(material, outputs)
     for pair in material.judged:
         files += save_models(run, pair, outputs / "reliability")
     verdicts, contradictions, written = _write_claims(material, outputs, failures or {})
@@ -103,10 +101,13 @@ def write_table1(records: pd.DataFrame, outputs: Path, profile: str, failures: M
     material = _material(records, outputs, profile)
     files = _write_table(outputs / "tables", table1(material), _note(failures, material.maps_folder))
     shown = [pair for pair in material.pairs if len(of_pair(material.run, pair))]
-    for pairs in grouped(shown, "qualitative_figure"):
-        figure = qualitative_figure(material.run, material.maps_folder, profile, pairs)
-        files += _write_figure(outputs / "figures", f"figure{pairs[0].qualitative_figure}", figure)
-    return files
+    for name, figure in sample_figures(material, shown):
+        files += _write_figure(outputs / "figures", name, figure)
+    return files + _write_attributions(material, outputs)
+
+
+def _write_attributions(material: Material, outputs: Path) -> list[Path]:
+    return [_write_markdown(outputs / "figures" / f"{name}.md", text) for name, text in attributions(material)]
 
 
 def _material(records: pd.DataFrame, outputs: Path, profile: str, maps_folder: Path | None = None) -> Material:
@@ -116,7 +117,8 @@ def _material(records: pd.DataFrame, outputs: Path, profile: str, maps_folder: P
 
 def _text_in_one_array(run: pd.DataFrame) -> pd.DataFrame:
     """Let a selection take its rows of all columns of text at once, and not column by column."""
-    return run.astype(dict.fromkeys(run.select_dtypes("str"), object)).copy()
+    texts = [name for name, kind in run.dtypes.items() if isinstance(kind, pd.StringDtype)]
+    return run.astype(dict.fromkeys(texts, object)).copy()
 
 
 def _note(failures: Mapping[str, str], maps_folder: Path) -> str:

@@ -32,7 +32,7 @@ _OPEN_QUESTIONS = ("ambiguit", "stability")
 
 _PROFILES = {
     "smoke": "A check that everything runs, at a tiny size: its numbers mean nothing.",
-    "quick": "Small networks, few samples, a CPU's hour: the method's behaviour, not the paper's counts.",
+    "quick": "Half scale or stand-ins, few samples, a CPU's hour: the method's behaviour, not the paper's counts.",
     "paper": "The paper's counts.",
 }
 

@@ -142,9 +142,9 @@ def _estimate(plan: Plan) -> Iterable[str]:
         needed = sum(setup.seconds for setup in plan.setups if setup.cfg.dataset.name == dataset)
         bounded = f", of which the profile allows {duration(60 * minutes)}" if needed > 60 * minutes else ""
         yield f"dataset {dataset}: about {duration(needed)}{bounded}"
-        of_dataset = [setup for setup in plan.setups if setup.cfg.dataset.name == dataset]
-        if any(setup.first and setup.rest for setup in of_dataset):
-            shown = total + of_dataset[0].needs.training + of_dataset[0].explaining(of_dataset[0].first)
-            yield f"  its rows of Table 1 and its figure of maps are written after about {duration(shown)}"
+        first = next(setup for setup in plan.setups if setup.cfg.dataset.name == dataset)
+        if first.shows_early:
+            shown = total + first.needs.training + first.explaining(first.first)
+            yield f"  Table 1 with its rows of {first.name} is written after about {duration(shown)}"
         total += min(needed, 60 * minutes)
     yield f"estimate on this machine: {duration(total)}"

@@ -138,7 +138,8 @@ def stand_in_overrides(cfg: DictConfig) -> list[str]:
     if otherwise is None or available(cfg).state != "stand-in":
         return []
     resolved = OmegaConf.to_container(otherwise, resolve=True)
-    return [f"++{key}={json.dumps(value)}" for key, value in leaves(resolved, f"profile.{cfg.dataset.name}")]
+    written = ((key, repr(v) if isinstance(v, float) else json.dumps(v)) for key, v in leaves(resolved))
+    return [f"++profile.{cfg.dataset.name}.{key}={value}" for key, value in written]
 
 
 def fitted(cfg: DictConfig, config: str, overrides: Sequence[str]) -> DictConfig:

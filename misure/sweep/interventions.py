@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from misure.errors import MisureError
 from misure.explainers.base import Explainer
 from misure.explainers.msr import MSR
+from misure.explainers.msr_fast import FastMSR
 from misure.explainers.sufficient_region import SufficientRegion, dilate
 from misure.metrics import dice
 from misure.models.wrapper import FrozenNetwork, SegmentationModel
@@ -207,10 +208,9 @@ def other_class(network: FrozenNetwork, image: Tensor, class_id: int) -> int:
 
 def _of_another_network(explainer: Explainer) -> Explainer:
     """Return a method that may explain the prediction of another network than the one it looks at."""
-    for plain, tolerant in ((MSR, _TolerantMSR), (SufficientRegion, _TolerantSufficientRegion)):
-        if type(explainer) is plain:
-            return tolerant(**asdict(explainer))
-    return explainer
+    tolerant = {MSR: _TolerantMSR, FastMSR: _TolerantFastMSR, SufficientRegion: _TolerantSufficientRegion}
+    kind = tolerant.get(type(explainer))
+    return explainer if kind is None else kind(**asdict(explainer))
 
 
 def _dilations_to_whole(mask: Tensor, radius: int) -> int:
@@ -252,3 +252,8 @@ class _TolerantSufficientRegion(_Tolerant):
 @dataclass(frozen=True, kw_only=True)
 class _TolerantMSR(_Tolerant, MSR):
     """Both stages."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TolerantFastMSR(_Tolerant, FastMSR):
+    """Both, in fewer steps."""

@@ -23,6 +23,9 @@ from misure.sweep.sampling import Sample
 from misure.sweep.setup import Setup
 from misure.sweep.sweeps import Requested
 
+_LONG = 60.0
+"""Seconds of work after which nobody waits to see the first table."""
+
 
 @dataclass(frozen=True)
 class Outlook:
@@ -106,6 +109,11 @@ class SetupPlan:
         """What is explained after that."""
         return [outlook for outlook in self.outlooks if outlook.experiment.after]
 
+    @property
+    def shows_early(self) -> bool:
+        """Say whether the rest takes so long that nobody waits for it to see the first table."""
+        return bool(self.first) and self.explaining(self.rest) > _LONG
+
     def explaining(self, outlooks: Sequence[Outlook]) -> float:
         """Estimate the seconds of what is to do of some of the experiments."""
         return sum(outlook.to_do * self.pace.explaining(outlook.experiment) for outlook in outlooks)
@@ -147,6 +155,7 @@ class Plan:
             store = RecordStore(Path(cfg.outputs) / "records")
             outlooks = list(outlooks_of(own, setup_at_hand(cfg, paces[name].choice.precision), store))
             setups.append(SetupPlan(cfg, Needs.of(cfg, paces[name]), paces[name], outlooks))
+        setups.sort(key=lambda setup: setup.needs.images.state == "stand-in")  # real images first
         return cls(requested, setups, left_out, limited)
 
     @property

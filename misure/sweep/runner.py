@@ -87,6 +87,7 @@ class Runner:
     _not_before: float = field(default=0.0, init=False)
     _estimated: float = field(default=0.0, init=False)
     _spent: float = field(default=0.0, init=False)
+    _is_over: bool = field(default=False, init=False)
 
     def run(self, experiments: Sequence[Experiment]) -> None:
         """Have every pending sample explained, in rounds, while the time lasts.
@@ -161,7 +162,8 @@ class Runner:
         while self._queue and len(self._running) < self.crew.in_flight and time.monotonic() >= self._not_before:
             task = self._queue.popleft()
             waiting = sum(other.seconds for other in self._running.values()) / self.crew.workers
-            if self._corrected(waiting + task.seconds) > self._time_left():
+            self._is_over = self._is_over or self._corrected(waiting + task.seconds) > self._time_left()
+            if self._is_over:
                 for left in (task, *self._queue):
                     self.counts.left += left.n_samples
                 self._queue.clear()

@@ -125,8 +125,11 @@ def checkpoint_path(cfg: DictConfig) -> Path:
 
 
 def checkpoint_name(cfg: DictConfig) -> str:
-    """Name of a configuration's checkpoint; published weights are the same in every profile."""
-    return f"{setup_name(cfg)}-{'published' if is_published(cfg) else cfg.profile.name}"
+    """Name of a configuration's checkpoint; published weights are the same in every profile and at every scale."""
+    if is_published(cfg):
+        return f"{setup_name(cfg)}-published"
+    scale = float(cfg.dataset.counts.get("scale", 1))
+    return f"{setup_name(cfg)}-{cfg.profile.name}" + ("" if scale == 1 else f"-{scale:g}")
 
 
 def is_published(cfg: DictConfig) -> bool:

@@ -15,7 +15,7 @@ from scipy.ndimage import binary_dilation
 
 import misure
 from misure.errors import MisureError
-from misure.explainers import MSR, Occlusion
+from misure.explainers import MSR, MeaningfulPerturbation, Occlusion
 from misure.explainers.sufficient_region import dilate, footprint
 
 maps = arrays(bool, st.tuples(st.just(2), st.integers(1, 12), st.integers(1, 12)))
@@ -48,6 +48,8 @@ def test_reduced_images_get_smaller_lengths():
     assert Occlusion().at_scale(0.5).stride == Occlusion().stride // 2
     assert MSR().at_scale(1) == MSR()
     assert MSR().at_scale(0.01).mask_size == 2
+    assert [MSR(mask_size=side).at_scale(0.2857).mask_size for side in (56, 112, 224)] == [16, 32, 64]
+    assert MeaningfulPerturbation(jitter=0).at_scale(0.5).jitter == 0
 
 
 def explain(network, images, **parameters):

@@ -165,7 +165,8 @@ def settle(findings: Iterable[Finding], profile: str) -> list[Claim]:
     for finding, p_adjusted in zip(kept, holm([finding.p for finding in kept]), strict=True):
         verdict, why = _verdict(finding, p_adjusted, profile)
         network = f" (with the {finding.origin.substitution})" if finding.origin.substitution else ""
-        claims.append(Claim(finding, p_adjusted, verdict, f"{why[:1].upper()}{why[1:]}{network}."))
+        reduced = f" ({finding.origin.reduction})" if finding.origin.reduction else ""
+        claims.append(Claim(finding, p_adjusted, verdict, f"{why[:1].upper()}{why[1:]}{network}{reduced}."))
     return claims
 
 
@@ -181,6 +182,8 @@ def _verdict(finding: Finding, p_adjusted: float, profile: str) -> tuple[Verdict
         return Verdict.STAND_IN, f"a stand-in supports no verdict on the paper's data; {numbers}"
     if profile in _CANNOT_SUPPORT:
         return Verdict.OPEN, f"{_CANNOT_SUPPORT[profile]}; {numbers}"
+    if finding.origin.reduction and "seconds" in shown.statistic:
+        return Verdict.OPEN, f"seconds on smaller images than the paper's decide nothing; {numbers}"
     if p_adjusted < LEVEL:
         return (Verdict.HOLDS if shown.agrees else Verdict.FAILS), numbers
     unclear = f"{numbers}, which is not clear enough: p is {probability(p_adjusted)} after the correction"

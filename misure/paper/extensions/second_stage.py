@@ -100,7 +100,9 @@ def second_stage_table(run: pd.DataFrame, pair: Pair, maps_folder: Path) -> pd.D
             continue
         slow, fast = (cells.get((reading, rate), nothing) for rate in RATES)
         row = _heading(pair, reading.title, fast if slow.empty else slow)
-        row |= {name: (EXPLAINERS["msr"]().parameters | dict(reading.parameters))[name] for name in _PARAMETERS}
+        row |= {
+            name: (EXPLAINERS["msr"].published().parameters | dict(reading.parameters))[name] for name in _PARAMETERS
+        }
         row |= {"default": reading.literal} | columns(_numbers(slow, fast, maps_folder))
         row |= {f"paper_{name}": value for name, value in paper.items()}
         row |= {f"paper_inside_{name}": _is_inside(row, name) for name in paper}
