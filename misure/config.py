@@ -98,6 +98,11 @@ def setup_name(cfg: DictConfig) -> str:
     return f"{cfg.dataset.name}-{cfg.model.name}"
 
 
+def scale_of(cfg: DictConfig) -> float:
+    """Return the side of a configuration's images as a share of the paper's."""
+    return float(cfg.dataset.counts.get("scale", 1))
+
+
 def compute_of(cfg: DictConfig) -> Compute:
     """Build the compute settings of a configuration."""
     compute = build(cfg.runner.compute)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from misure.config import build, compute_of, setup_name
+from misure.config import build, compute_of, scale_of, setup_name
 from misure.errors import MisureError, did_you_mean
 from misure.explainers.base import Explainer
 from misure.models.compute import (
@@ -61,7 +61,7 @@ class Experiment:
             MisureError: If a value is out of range.
         """
         check_keys(cfg)
-        explainer = build(cfg.explainer, **_reading(cfg)).at_scale(_scale_of(cfg))
+        explainer = build(cfg.explainer, **_reading(cfg)).at_scale(scale_of(cfg))
         if cfg.n_samples is None:
             counts = cfg.dataset.counts
             n_samples = int(counts.n_samples.get(explainer.name, counts.sweep_samples))
@@ -85,7 +85,7 @@ class Experiment:
     @property
     def scale(self) -> float:
         """Side of its images as a share of the paper's."""
-        return _scale_of(self.cfg)
+        return scale_of(self.cfg)
 
     @functools.cached_property
     def compute(self) -> Compute:
@@ -170,10 +170,6 @@ class Experiment:
         changed = ["noise floor"] if self.input_noise else []
         changed += [self.intervention.text] if self.intervention.text else []
         return " ".join([self.setup, self.explainer.name, *shown, *changed])
-
-
-def _scale_of(cfg: DictConfig) -> float:
-    return float(cfg.dataset.counts.get("scale", 1))
 
 
 def _reading(cfg: DictConfig) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from misure.config import build, compute_of, setup_name
+from misure.config import build, compute_of, scale_of, setup_name
 from misure.datasets.base import SegmentationDataset, Stage
 from misure.errors import MisureError
 from misure.evaluation.volumes import VolumeDataset, score_volumes
@@ -128,7 +128,7 @@ def checkpoint_name(cfg: DictConfig) -> str:
     """Name of a configuration's checkpoint; published weights are the same in every profile and at every scale."""
     if is_published(cfg):
         return f"{setup_name(cfg)}-published"
-    scale = float(cfg.dataset.counts.get("scale", 1))
+    scale = scale_of(cfg)
     return f"{setup_name(cfg)}-{cfg.profile.name}" + ("" if scale == 1 else f"-{scale:g}")
 
 
