@@ -193,6 +193,7 @@ def test_a_value_or_one_line(call, parameter, tmp_path, monkeypatch):
         ("grid_saliency", "grid", 10**6),
         ("meaningful_perturbation", "grid", 10**9),
         ("rise", "grid", 10**6),
+        ("rise", "n_masks", 10**12),
         ("smooth_grad", "n_samples", 10**11),
         ("integrated_gradients", "n_steps", 10**7),
         ("msr", "mask_size", 2**63 - 1),
@@ -207,8 +208,8 @@ def test_more_than_the_memory_is_refused_before_it_is_taken(method, name, value)
 @pytest.mark.parametrize(
     ("method", "counts"),
     [
-        ("rise", {"n_masks": 10**12}),
-        ("rise", {"n_masks": 10**12, "tolerance": 0.0}),
+        ("rise", {"n_masks": 10**12, "control_variate": None}),
+        ("rise", {"n_masks": 10**12, "control_variate": None, "tolerance": 0.0}),
         ("msr", {"n_iterations": 10**12}),
         ("meaningful_perturbation", {"n_iterations": 10**12, "grid": 3}),
         ("occlusion", {"window": 10**12, "stride": 10**12}),

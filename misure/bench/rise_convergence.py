@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import exp, log
 from pathlib import Path
+from statistics import fmean
 from typing import Literal
 
 import pandas as pd
@@ -92,6 +93,8 @@ def count_rise_masks(cfg: DictConfig) -> str:
         folder = Path(cfg.outputs) / "bench" / "rise_scores"
         runs = all_masks(samples, explainer, convergence.n_masks, compute, folder)
         score(samples, runs, compute, convergence.max_minutes)
+        if not list(by_image(runs)):
+            raise MisureError(f"no masks are scored in {folder}: give rise_masks.measure.max_minutes some time")
         size = samples.images.shape[2:]
         reached = pd.concat(correlations(of_image, size) for of_image in by_image(runs))
         cut = pd.concat(
@@ -109,7 +112,8 @@ def count_rise_masks(cfg: DictConfig) -> str:
 
 NOTES = (
     "Reference: stratified pairs of another seed with regression, the last table says how many.",
-    "Masks needed: where the mean correlation of up to 4 disjoint runs an image passes the value; ~: extrapolated.",
+    "Masks needed: where the mean correlation of up to 4 disjoint runs of an image passes the value; ~: extrapolated as 1 / "
+    "masks; ≤: the fewest that were looked at suffice.",
 )
 
 
@@ -155,34 +159,44 @@ def correlation_of(first: Tensor, second: Tensor) -> float:
     return float(one @ two / scale) if scale > 0 else 0.0
 
 
-def masks_needed(means: Sequence[tuple[int, float]], wanted: float) -> tuple[float, bool]:
-    """Return the number of masks at which a mean correlation is passed, and whether it is extrapolated.
+def masks_needed(means: Sequence[tuple[int, float]], wanted: float) -> tuple[float, str]:
+    """Return the number of masks at which a mean correlation is passed, and a mark.
+
+    The mark is ``"~"`` where the number is extrapolated, ``"≤"`` where the fewest masks suffice, else empty.
 
     Args:
         means: Numbers of masks, ascending, and the mean correlation of each, in (0, 1).
         wanted: The correlation.
     """
     noise = 1 / wanted**2 - 1
-    points = [(n, 1 / max(mean, 1e-3) ** 2 - 1) for n, mean in means]
+    points = [(n, max(1 / max(mean, 1e-3) ** 2 - 1, 1e-12)) for n, mean in means]
     for (fewer, above), (more, below) in pairwise(points):
         if below <= noise < above:
-            return exp(log(fewer) + log(above / noise) / log(above / below) * log(more / fewer)), False
+            return exp(log(fewer) + log(above / noise) / log(above / below) * log(more / fewer)), ""
     if points[0][1] <= noise:
-        return points[0][0], False
-    return points[-1][0] * points[-1][1] / noise, True
+        return points[0][0], "≤"
+    return points[-1][0] * points[-1][1] / noise, "~"
+
+
+def _of_images(found: Sequence[tuple[float, str]]) -> str:
+    numbers, marks = zip(*found, strict=True)
+    mark = next((mark for mark in ("~", "≤") if mark in marks), "")
+    return f"{mark}{fmean(numbers):.0f} ({min(numbers):.0f} to {max(numbers):.0f})"
 
 
 def needed(reached: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per estimator: the masks that each wanted correlation needs.
+    """Return a row per estimator: the masks that each wanted correlation needs, mean of the images (lowest to highest).
 
     Args:
         reached: Rows of :func:`correlations`, of one image or several.
     """
     rows = []
     for name, of_estimator in reached.groupby("estimator", sort=False):
-        means = of_estimator.groupby("masks")["correlation"].mean()
-        points = [masks_needed(list(zip(means.index, means, strict=True)), wanted) for wanted in WANTED]
-        cells = [f"{'~' if extrapolated else ''}{n:.0f}" for n, extrapolated in points]
+        by_image = of_estimator.groupby(["masks", "image"])["correlation"].mean().unstack().dropna()
+        means = by_image.mean(axis=1)
+        cells = [
+            _of_images([masks_needed(list(own.items()), wanted) for _, own in by_image.items()]) for wanted in WANTED
+        ]
         rows.append((name, *cells, *(f"{means[n]:.4f}" if n in means else DASH for n in (200, 500, 1000, 2000))))
     columns = ["masks", *(f"needed for {wanted:g}" for wanted in WANTED)]
     return pd.DataFrame(rows, columns=[*columns, "r at 200", "at 500", "at 1000", "at 2000"])

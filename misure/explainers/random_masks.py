@@ -24,6 +24,10 @@ FEATURES = 400
 """Blocks of the image, at most, whose shares of a mask a score is regressed on."""
 
 
+_AT_ONCE = 100
+"""Masks whose features are made together: what they are made from is larger than they are."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RandomMasks(Explainer):
     """A method with random masks. Mask k depends on ``(seed, k)`` alone and is made when its batch needs it.
@@ -73,9 +77,13 @@ class RandomMasks(Explainer):
         Returns:
             float64, K x F in [0, 1].
         """
-        kept = (self.draws(numbers, len(size)) < self.keep_probability).double()
-        weights = [self._weights(self._offsets(numbers, a, n), n).double() for a, n in enumerate(size)]
-        return _blended(kept, [pool @ w for pool, w in zip(self._pools(size, kept), weights, strict=True)]).flatten(1)
+        pools = self._pools(size, torch.zeros(0, dtype=torch.float64, device=numbers.device))
+        made = []
+        for few in torch.split(numbers, _AT_ONCE):
+            kept = (self.draws(few, len(size)) < self.keep_probability).double()
+            weights = [self._weights(self._offsets(few, a, n), n).double() for a, n in enumerate(size)]
+            made.append(_blended(kept, [pool @ w for pool, w in zip(pools, weights, strict=True)]).flatten(1))
+        return torch.cat(made)
 
     def _pools(self, size: torch.Size, like: Tensor) -> list[Tensor]:
         """Return along each axis which pixels' mean a block takes: blocks x length."""

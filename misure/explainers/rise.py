@@ -31,7 +31,8 @@ class RISE(RandomMasks):
     The paper's map is ``sum_k dice_k * mask_k / (n_masks * keep_probability)``, in [0, 1 / keep_probability].
     ``antithetic`` and ``stratified`` couple the draws of different masks and leave each one uniform, and a control
     variate takes noise out whose mean is known, so that the map's expectation stays the same whatever
-    ``keep_probability`` is. The defaults are what needs few masks; :meth:`published` is the paper's method, which
+    ``keep_probability`` is: exactly for a given penalty of the regression and from two groups of dependent masks on, while
+    choosing the penalty, and stopping by ``tolerance``, add a bias below the noise. The defaults are what needs few masks; :meth:`published` is the paper's method, which
     ``configs/explainer/rise.yaml`` holds.
 
     With a control variate the map is ``mean(dice) + [C b + mean_k (dice_k - d_k) (mask_k - keep_probability)] /
@@ -49,7 +50,7 @@ class RISE(RandomMasks):
             is the plain sum. Either keeps a float64 score for each mask.
         tolerance: Stop an image once its map's standard error (root mean square over pixels, with a control variate
             over the blocks, from the means of 100 masks each) is at most this share of the map's range; looked at
-            after every 100 masks from the 200th on. None always takes ``n_masks``.
+            after every 100 masks from the 200th on, where noise alone is at about 0.2. None always takes ``n_masks``.
 
     Example:
         >>> explanation = misure.explain(network, image, target=1, method=RISE(n_masks=200, grid=4))
@@ -91,7 +92,8 @@ class RISE(RandomMasks):
         """Score masks until there are enough of them for every image; float64, N x spatial."""
         size = images.shape[2:]
         total = torch.zeros(targets.regions.shape, dtype=torch.float64, device=images.device)
-        kept = torch.zeros(len(images), self.n_masks, dtype=torch.float64, device=images.device)
+        n_kept = 0 if self.control_variate is None else self.n_masks
+        kept = torch.zeros(len(images), n_kept, dtype=torch.float64, device=images.device)
         counts = torch.zeros(len(images), dtype=torch.float64, device=images.device)
         squares = torch.zeros_like(total)
         baseline = self.fill.baseline(network, images)
@@ -110,13 +112,15 @@ class RISE(RandomMasks):
             done, scores = numbers.start * len(active), []
             for image, score, masks in scored:
                 total.index_add_(0, active[image], score.view(-1, *(1,) * (masks.ndim - 1)) * masks)
-                scores.append(score)
+                scores += [score] if n_kept else []
                 done += len(image)
                 network.tell("masking", done, self.n_masks * len(active), total)
-            kept[active, numbers.start : numbers.stop] = torch.cat(scores).view(-1, len(active)).T
+            if n_kept:
+                kept[active, numbers.start : numbers.stop] = torch.cat(scores).view(-1, len(active)).T
             counts[active] = numbers.stop
             squares += (total - before).square()
-            active = active[~self._is_settled(total[active], squares[active], kept[active, : numbers.stop], size)]
+            settled = self._is_settled(total[active], squares[active], kept[active, : numbers.stop], numbers.stop, size)
+            active = active[~settled]
             if not len(active):
                 break
         if self.control_variate is None:
@@ -132,29 +136,30 @@ class RISE(RandomMasks):
         for first in range(0, self.n_masks, step):
             yield range(first, min(first + step, self.n_masks))
 
-    def _is_settled(self, total: Tensor, squares: Tensor, scores: Tensor, size: torch.Size) -> Tensor:
+    def _is_settled(self, total: Tensor, squares: Tensor, scores: Tensor, n_masks: int, size: torch.Size) -> Tensor:
         """Say which maps are precise enough: bool, N.
 
         Args:
             total: Plain sums over all masks, N x spatial.
             squares: Sums of the squared plain sums over 100 masks each, N x spatial.
-            scores: N x K.
+            scores: N x K; with a control variate.
+            n_masks: How many masks are in the sums: K.
             size: Of the image.
         """
-        n_parts = scores.shape[1] // CHECKED_EVERY
-        if self.tolerance is None or n_parts < 2 or scores.shape[1] == self.n_masks:
+        n_parts = n_masks // CHECKED_EVERY
+        if self.tolerance is None or n_parts < 2 or n_masks == self.n_masks:
             return torch.zeros(len(total), dtype=torch.bool, device=total.device)
         shown = noisy = total
         if self.control_variate is not None:
             part = self._linear_part(scores, size)
-            moved = self.features(torch.arange(scores.shape[1], device=scores.device), size) - self.keep_probability
+            moved = self.features(torch.arange(n_masks, device=scores.device), size) - self.keep_probability
             parts = torch.einsum(
                 "npk,pkf->pnf",
                 part.residuals.view(len(total), n_parts, CHECKED_EVERY),
                 moved.view(n_parts, CHECKED_EVERY, -1),
             )
             noisy, squares = parts.sum(0), parts.square().sum(0)
-            shown = noisy + scores.shape[1] * self._explained(part.slopes, size, pooled=True).flatten(1)
+            shown = noisy + n_masks * self._explained(part.slopes, size, pooled=True).flatten(1)
         variance = (squares - noisy.square() / n_parts).clamp(min=0) * n_parts / (n_parts - 1)
         error = variance.flatten(1).mean(1).sqrt()  # of the sum, as its range is
         highest, lowest = shown.flatten(1).amax(1), shown.flatten(1).amin(1)
