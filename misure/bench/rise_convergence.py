@@ -112,8 +112,8 @@ def count_rise_masks(cfg: DictConfig) -> str:
 
 NOTES = (
     "Reference: stratified pairs of another seed with regression, the last table says how many.",
-    "Masks needed: where the mean correlation of up to 4 disjoint runs of an image passes the value; ~: extrapolated as 1 / "
-    "masks; ≤: the fewest that were looked at suffice.",
+    "Masks needed: where the mean correlation of up to 4 disjoint runs of an image passes the value.",
+    "~: extrapolated as 1 / masks; ≤: the fewest that were looked at suffice.",
 )
 
 
@@ -192,11 +192,9 @@ def needed(reached: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for name, of_estimator in reached.groupby("estimator", sort=False):
-        by_image = of_estimator.groupby(["masks", "image"])["correlation"].mean().unstack().dropna()
-        means = by_image.mean(axis=1)
-        cells = [
-            _of_images([masks_needed(list(own.items()), wanted) for _, own in by_image.items()]) for wanted in WANTED
-        ]
+        by_image = of_estimator.pivot_table("correlation", "masks", "image").dropna()  # sizes that all images have
+        means, curves = by_image.mean(axis=1), [list(own.items()) for _, own in by_image.items()]
+        cells = [_of_images([masks_needed(curve, wanted) for curve in curves]) for wanted in WANTED]
         rows.append((name, *cells, *(f"{means[n]:.4f}" if n in means else DASH for n in (200, 500, 1000, 2000))))
     columns = ["masks", *(f"needed for {wanted:g}" for wanted in WANTED)]
     return pd.DataFrame(rows, columns=[*columns, "r at 200", "at 500", "at 1000", "at 2000"])

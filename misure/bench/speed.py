@@ -32,8 +32,8 @@ _DEFINITIONS = f"""\
 - Same result, RISE: correlation {WANTED} with the version's own map of infinitely many masks, extrapolated: two
   runs of n masks each correlate at r = 1 / (1 + c / n) (Spearman and Brown), so that c = n (1 / r - 1) and {WANTED}
   takes c x {WANTED}^2 / (1 - {WANTED}^2); mean of the images (lowest to highest), at the measured seconds a mask. The
-  others sum plain masks; ours takes a regression out of the noise, for which that is a bound: an upper one for more masks
-  than it ran, and for fewer the number that it ran is taken.
+  others sum plain masks; ours takes a regression out of the noise, for which that is an upper bound beyond the masks
+  that it ran, and for fewer the number that it ran is taken.
 - Same result, MSR: mean Dice explained at most {DICE_WITHIN} lower and mean ratio at most {RATIO_WITHIN:.0%} higher
   than in the first row. Other methods: correlation of at least {SAME_MAP} with the first row's map in every image.
 - Times faster: median of the pairs of one image and run (middle half), within noise where that holds 1.

@@ -31,9 +31,9 @@ class RISE(RandomMasks):
     The paper's map is ``sum_k dice_k * mask_k / (n_masks * keep_probability)``, in [0, 1 / keep_probability].
     ``antithetic`` and ``stratified`` couple the draws of different masks and leave each one uniform, and a control
     variate takes noise out whose mean is known, so that the map's expectation stays the same whatever
-    ``keep_probability`` is: exactly for a given penalty of the regression and from two groups of dependent masks on, while
-    choosing the penalty, and stopping by ``tolerance``, add a bias below the noise. The defaults are what needs few masks; :meth:`published` is the paper's method, which
-    ``configs/explainer/rise.yaml`` holds.
+    ``keep_probability`` is: exactly for a given penalty of the regression and from two groups of dependent masks on,
+    while choosing the penalty, and stopping by ``tolerance``, add a bias below the noise. The defaults are what needs
+    few masks; :meth:`published` is the paper's method, which ``configs/explainer/rise.yaml`` holds.
 
     With a control variate the map is ``mean(dice) + [C b + mean_k (dice_k - d_k) (mask_k - keep_probability)] /
     keep_probability``: d_k predicts a score from its mask, with slopes b on the mask's means over blocks of the
