@@ -13,7 +13,7 @@ import pytest
 from omegaconf import OmegaConf
 from paper_records import judged_organ, photo, save_map, unit
 
-from misure.cli.remake import write_outputs
+from misure.cli.remake import write_first, write_outputs
 from misure.paper import write
 from misure.paper.maps import damaged_units
 from misure.sweep.journal import Journal
@@ -44,6 +44,12 @@ def remade(outputs: Path) -> None:
     cfg = {"outputs": str(outputs), "plan_only": False, "parquet": parquet, "profile": {"name": "quick"}}
     write_outputs(OmegaConf.create(cfg))
     assert (outputs / "records.parquet").exists() == parquet
+
+
+def test_without_records_nothing_is_shown_early(tmp_path, capsys):
+    write_first(OmegaConf.create({"outputs": str(tmp_path), "profile": {"name": "quick"}}))
+    assert not list(tmp_path.rglob("*.md"))
+    assert not capsys.readouterr().out
 
 
 def test_hostile_names_stay_inside_the_folder_and_run_nowhere(tmp_path, capsys):

@@ -16,7 +16,7 @@ from misure.paper import query as selection
 from misure.paper.published import PAIRS
 from misure.paper.query import IDENTITY, RESULTS, latest_run
 from misure.paper.tables.rows import method_rows
-from misure.paper.write import _write_figure, write_all
+from misure.paper.write import _write_figure, write_all, write_table1
 from misure.sweep.records import RecordStore, Unit
 
 TABLES = {
@@ -45,6 +45,18 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, Pat
     synapse = frame(*(organ("msr", s, "Aorta", n_dilations=2.0) for s in range(3)), organ("msr", 9, "Liver"))
     records = pd.concat([triangle, synapse], ignore_index=True)
     return records, folder, list(write_all(records, folder, "quick").files)
+
+
+def test_table_1_and_the_figures_of_maps_can_be_written_first(
+    written: tuple[pd.DataFrame, Path, list[Path]], tmp_path: Path
+) -> None:
+    records, folder, _ = written
+    names = [path.relative_to(tmp_path).as_posix() for path in write_table1(records, tmp_path, "quick", {})]
+    pictures = [f"figures/figure{number}.{kind}" for number in (1, 2) for kind in ("png", "pdf")]
+    attributed = ["figures/figure3_credits.md"]  # of photographs, of which there are none yet
+    assert names == [*(f"tables/table1.{kind}" for kind in ("md", "csv", "tex")), *pictures, *attributed]
+    for name in ("table1.csv", "table1.md"):
+        assert (tmp_path / "tables" / name).read_text() == (folder / "tables" / name).read_text()
 
 
 def test_everything_is_written_and_reads_back(written: tuple[pd.DataFrame, Path, list[Path]]) -> None:

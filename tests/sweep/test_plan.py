@@ -95,4 +95,10 @@ def test_seconds_and_bytes_add_up():
     part = SetupPlan(cfg, needs, Pace(forward=0.5, gradient=1.0, step=1.0), [outlook], other_work=4.0)
     assert (part.to_do, part.done) == (3, 2)
     assert part.seconds == 7 + 3 * (1 + 3) * 0.5 + 4
+    later = replace(outlook, experiment=replace(outlook.experiment, after=1), to_do=31)  # 62 seconds
+    assert [replace(part, outlooks=o).shows_early for o in ([outlook, later], [later], [outlook])] == [
+        True,
+        False,
+        False,
+    ]
     assert part.to_write == 1000 + 3 * 1300 + 2 * 2 * 2 * 100  # rows, and image and saliency of two as float16

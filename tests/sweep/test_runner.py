@@ -177,8 +177,13 @@ def test_images_per_step_is_a_key():
     assert images_per_step([]) >= 1
 
 
-def run_with_time(monkeypatch, costs: list[float], sizes: list[int], budget: float) -> tuple[list[int], int]:
-    """Return how many samples of each experiment were explained, where each takes exactly what is estimated."""
+def run_with_time(
+    monkeypatch, costs: list[float], sizes: list[int], budget: float, first: int = 0
+) -> tuple[list[int], int]:
+    """Return how many samples of each experiment were explained, where each takes exactly what is estimated.
+
+    The ``first`` experiments are a run of their own.
+    """
     clock, done = [0.0], [0] * len(costs)
     planned = [plain(str(i), n) for i, n in enumerate(sizes)]
     pace = SimpleNamespace(explaining=lambda e: costs[int(e.explainer.name)])
@@ -197,7 +202,8 @@ def run_with_time(monkeypatch, costs: list[float], sizes: list[int], budget: flo
     monkeypatch.setattr(module, "images_per_step", lambda _: 1)
     monkeypatch.setattr(type(plain("0", 1)), "label", "toy")
     runner = Runner(recorder, pace, explain, deadline=budget)
-    runner.run(planned)
+    for part in (planned[:first], planned[first:]):
+        runner.run(part)
     return done, runner.counts.left
 
 
@@ -206,6 +212,10 @@ def test_time_that_ends_in_the_first_round_leaves_holes_in_the_last_sweeps_alone
     done, left = run_with_time(monkeypatch, costs, [1 + i % 7 for i in range(40)], budget=30)
     assert done == [1] * 20 + [0] * 20
     assert left == sum(1 + i % 7 for i in range(40)) - 20
+
+
+def test_time_that_ends_in_what_comes_first_leaves_nothing_to_the_rest(monkeypatch):
+    assert run_with_time(monkeypatch, [1.0, 50.0, 0.1], [2, 2, 3], budget=30, first=2) == ([1, 0, 0], 6)
 
 
 def test_an_experiment_that_waits_begins_when_the_others_are_done():
