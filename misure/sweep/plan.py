@@ -196,12 +196,21 @@ class Plan:
 
 
 def merge(experiments: Sequence[Experiment]) -> list[Experiment]:
-    """Drop repeated experiments, keeping the larger number of samples; the first one's place counts."""
-    merged: dict[str, Experiment] = {}
+    """Drop repeated experiments, keeping the larger number of samples of each place in the order of work.
+
+    An experiment stays at a later place only for more samples than it has at the earlier ones.
+    """
+    merged: dict[tuple[str, float], Experiment] = {}
     for experiment in experiments:
-        key = json.dumps([experiment.records_key, asdict(experiment.sampling)])
+        key = json.dumps([experiment.records_key, asdict(experiment.sampling)]), experiment.after
         first = merged.get(key, experiment)
         merged[key] = replace(first, n_samples=max(experiment.n_samples, first.n_samples))
+    most: dict[str, int] = {}
+    for key, after in sorted(merged, key=lambda place: place[1]):
+        if merged[key, after].n_samples <= most.get(key, 0):
+            del merged[key, after]
+        else:
+            most[key] = merged[key, after].n_samples
     return list(merged.values())
 
 

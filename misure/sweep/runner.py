@@ -88,6 +88,7 @@ class Runner:
     _estimated: float = field(default=0.0, init=False)
     _spent: float = field(default=0.0, init=False)
     _is_over: bool = field(default=False, init=False)
+    _asked: set[str] = field(default_factory=set, init=False, repr=False)
 
     def run(self, experiments: Sequence[Experiment]) -> None:
         """Have every pending sample explained, in rounds, while the time lasts.
@@ -121,7 +122,7 @@ class Runner:
 
     def _pending(self, experiments: Sequence[Experiment]) -> list[Turn]:
         """Choose the samples that need work, and note which of the others another profile made."""
-        turns = [(e, self._units(e, ranks)) for e, ranks in rounds(experiments, images_per_step(experiments))]
+        turns = [(e, self._new(self._units(e, r))) for e, r in rounds(experiments, images_per_step(experiments))]
         asked = [(unit, e.maps_in(rank)) for e, units in turns for rank, unit in units]
         outcomes = iter(self.recorder.store.outcomes(asked))
         pending, from_others = list[Turn](), dict[str, list[Unit]]()
@@ -138,6 +139,12 @@ class Runner:
         for profile, units_of_others in from_others.items():
             self.recorder.store.serve(profile, units_of_others)
         return pending
+
+    def _new(self, units: list[tuple[int, Unit]]) -> list[tuple[int, Unit]]:
+        """Leave out what an experiment before has asked for: one of a later place has its samples and more."""
+        new = [(rank, unit) for rank, unit in units if unit.id not in self._asked]
+        self._asked.update(unit.id for _, unit in new)
+        return new
 
     def _units(self, experiment: Experiment, ranks: Sequence[int]) -> list[tuple[int, Unit]]:
         samples = self.recorder.samples(experiment)

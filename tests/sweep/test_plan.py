@@ -32,6 +32,12 @@ def test_merging_keeps_each_identity_once_with_most_samples(plan):
     assert [(e.explainer.name, e.input_noise) for e in merged] == list(expected)
 
 
+def test_more_samples_at_a_later_place_are_an_experiment_of_their_own():
+    places = [(40, 1), (8, 0), (8, 2), (6, 0)]
+    merged = merge([replace(plain("msr", n), after=after) for n, after in places])
+    assert [(e.n_samples, e.after) for e in merged] == [(40, 1), (8, 0)]
+
+
 def test_parameters_keep_experiments_apart():
     assert len(merge([plain("msr", 1, lr=0.1), plain("msr", 1, lr=0.01), plain("msr", 2, lr=0.1)])) == 2
 
