@@ -36,7 +36,7 @@ class Style:
 
 _STYLES = {
     "msr": Style("#d55e00", "D"),
-    "msr_fast": Style("#d55e00", "d"),
+    "msr_fast": Style("#000000", "d"),
     "sufficient_region": Style("#e69f00", "P"),
     "rise": Style("#0072b2", "o"),
     "seg_grad_cam": Style("#009e73", "s"),

@@ -54,7 +54,8 @@ def _rows(frame: pd.DataFrame) -> Iterator[list[str]]:
         masks = f" ({row['masks']:.0f} masks)" if row["method"] == "RISE" and pd.notna(row["masks"]) else ""
         source = "**stand-in**" if row["stand_in"] else "real" if row["n_samples"] else DASH
         reduction = Origin("", stand_in=False, scale=row.get("scale", 1.0)).reduction
-        source = ", ".join(filter(None, [source, f"**{reduction}**" if reduction else ""]))
+        marks = [mark for mark in (row["substitution"], reduction) if isinstance(mark, str) and mark]
+        source = ", ".join([source, *(f"**{mark}**" for mark in marks)])
         yield [
             f"{row['dataset']}, {row['model']}",
             method + masks,
@@ -65,7 +66,7 @@ def _rows(frame: pd.DataFrame) -> Iterator[list[str]]:
             _number(row["prediction_size_median"]),
             _number(row["seconds_mean"]),
             str(row["n_samples"]),
-            source if pd.isna(row["substitution"]) else f"**{row['substitution']}**",
+            source,
         ]
 
 
