@@ -130,7 +130,14 @@ def drawn_maps(name: str, size: int = 224, noise: float = 0.002) -> dict[str, np
 
 def claims(**columns: Any) -> pd.DataFrame:
     """Return one claim for each verdict."""
-    row = dict.fromkeys(COLUMNS, "") | {"value": -0.1, "low": -0.2, "high": 0.1, "p": 0.02, "p_adjusted": 0.08}
+    row = dict.fromkeys(COLUMNS, "") | {
+        "scale": 1.0,
+        "value": -0.1,
+        "low": -0.2,
+        "high": 0.1,
+        "p": 0.02,
+        "p_adjusted": 0.08,
+    }
     row |= {"n": 5, "n_groups": 4, "n_records": 10, "stand_in": False, "source": "toy", "dataset": "Triangle"}
     rows = [
         row | {"id": f"claim-{i}", "statement": f"Statement {i}.", "verdict": badge.text} | columns

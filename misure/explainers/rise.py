@@ -55,7 +55,7 @@ class RISE(RandomMasks):
     Example:
         >>> explanation = misure.explain(network, image, target=1, method=RISE(n_masks=200, grid=4))
         >>> explanation.dice_explained, explanation.perturbation_ratio
-        (1.0, 5.333333333333333)
+        (1.0, 2.4047619047619047)
     """
 
     name: ClassVar[str] = "rise"

@@ -50,7 +50,7 @@ class Experiment:
     sampling: Any
     input_noise: float
     intervention: Intervention = NOTHING
-    after: float = 0.0
+    after: int = 0
     settled: PrecisionChoice | None = None
 
     @classmethod
@@ -74,7 +74,7 @@ class Experiment:
             build(cfg.dataset.sampling),
             float(cfg.input_noise),
             Intervention.of(cfg.intervention),
-            float(cfg.after),
+            int(cfg.after),
         )
 
     @property

@@ -115,7 +115,8 @@ _SIDE = Whole(1, 2**14)
 _NUMBERS = ListOf(AtLeast(-1e6))
 
 KEYS: dict[str, Rule] = {
-    **dict.fromkeys(("lr", "lambda", "input_noise", "after"), AtLeast(0)),
+    **dict.fromkeys(("lr", "lambda", "input_noise"), AtLeast(0)),
+    "after": Whole(0, 9),
     **dict.fromkeys(("stand_in", "plan_only", "allow_tf32", "dataset.empty_truth_counts"), _YES_OR_NO),
     **dict.fromkeys(("dataset.name", "dataset.title", "model.name", "model.title"), _NAME),
     **dict.fromkeys(("reading", "checkpoint", "model.bottleneck"), Or(_NAME, (None,))),

@@ -200,7 +200,7 @@ def merge(experiments: Sequence[Experiment]) -> list[Experiment]:
 
     An experiment stays at a later place only for more samples than it has at the earlier ones.
     """
-    merged: dict[tuple[str, float], Experiment] = {}
+    merged: dict[tuple[str, int], Experiment] = {}
     for experiment in experiments:
         key = json.dumps([experiment.records_key, asdict(experiment.sampling)]), experiment.after
         first = merged.get(key, experiment)

@@ -131,7 +131,7 @@ def test_tolerance_looks_at_the_corrected_map():
         masks, taken[control_variate] = explainer.masks(torch.arange(1000), SIZE).double(), 1000
         for n in range(200, 1000, 100):
             parts = (scores[:n, None, None] * masks[:n]).view(-1, 100, *SIZE).sum(1)
-            if explainer._is_settled(parts.sum(0)[None], parts.square().sum(0)[None], scores[None, :n], SIZE):
+            if explainer._is_settled(parts.sum(0)[None], parts.square().sum(0)[None], scores[None, :n], n, SIZE):
                 taken[control_variate] = n
                 break
     assert taken["regression"] == 200

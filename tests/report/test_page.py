@@ -49,7 +49,13 @@ def browser():
 
 def made(folder, material, words="Wide", **columns):
     rows = {"dataset": "Triangle", "model": "U-Net", "method": "MSR", "n_samples": 5, "source": "toy", "note": ""}
-    rows |= {"stand_in": False, "substitution": "", "paper_dice_explained": 0.9, "dice_explained_mean": 0.5}
+    rows |= {
+        "stand_in": False,
+        "substitution": "",
+        "scale": 1.0,
+        "paper_dice_explained": 0.9,
+        "dice_explained_mean": 0.5,
+    }
     frame = pd.DataFrame([rows | {f"more_{i}": i for i in range(30)}])
     shown = [Column(name, name.replace("_", " ")) for name in frame.columns]
     picture = folder / "figure1.png"
