@@ -193,7 +193,8 @@ def needed(reached: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for name, of_estimator in reached.groupby("estimator", sort=False):
         by_image = of_estimator.pivot_table("correlation", "masks", "image").dropna()  # sizes that all images have
-        means, curves = by_image.mean(axis=1), [list(own.items()) for _, own in by_image.items()]
+        means, sizes = by_image.mean(axis=1), [int(str(n)) for n in by_image.index]
+        curves = [list(zip(sizes, map(float, own), strict=True)) for _, own in by_image.items()]
         cells = [_of_images([masks_needed(curve, wanted) for curve in curves]) for wanted in WANTED]
         rows.append((name, *cells, *(f"{means[n]:.4f}" if n in means else DASH for n in (200, 500, 1000, 2000))))
     columns = ["masks", *(f"needed for {wanted:g}" for wanted in WANTED)]

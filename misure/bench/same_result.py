@@ -74,7 +74,7 @@ def _converged(rows: pd.DataFrame) -> Reached:
     by_image = rows.groupby("image")[["correlation", "masks"]].first()
     masks = pd.Series([masks_to(WANTED, noise(r, int(n))) for r, n in by_image.itertuples(index=False)])
     if rows["ours"].all():  # a regression's noise falls faster than with the masks: fewer are not judged
-        masks = masks.where(masks.isna() | (masks > by_image["masks"].to_numpy()), by_image["masks"].to_numpy())
+        masks = masks.clip(lower=float(by_image["masks"].iloc[0]))
     needed = masks.mean(skipna=False)
     ran = f"two runs of {int(by_image['masks'].iloc[0])} masks: {by_image['correlation'].mean():.3f}"
     if math.isnan(needed):

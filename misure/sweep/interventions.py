@@ -208,7 +208,11 @@ def other_class(network: FrozenNetwork, image: Tensor, class_id: int) -> int:
 
 def _of_another_network(explainer: Explainer) -> Explainer:
     """Return a method that may explain the prediction of another network than the one it looks at."""
-    tolerant = {MSR: _TolerantMSR, FastMSR: _TolerantFastMSR, SufficientRegion: _TolerantSufficientRegion}
+    tolerant: dict[type[Explainer], type[_Tolerant]] = {
+        MSR: _TolerantMSR,
+        FastMSR: _TolerantFastMSR,
+        SufficientRegion: _TolerantSufficientRegion,
+    }
     kind = tolerant.get(type(explainer))
     return explainer if kind is None else kind(**asdict(explainer))
 

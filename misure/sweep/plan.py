@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from operator import itemgetter
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -202,12 +203,12 @@ def merge(experiments: Sequence[Experiment]) -> list[Experiment]:
     """
     merged: dict[tuple[str, int], Experiment] = {}
     for experiment in experiments:
-        key = json.dumps([experiment.records_key, asdict(experiment.sampling)]), experiment.after
-        first = merged.get(key, experiment)
-        merged[key] = replace(first, n_samples=max(experiment.n_samples, first.n_samples))
-    most: dict[str, int] = {}
-    for key, after in sorted(merged, key=lambda place: place[1]):
-        if merged[key, after].n_samples <= most.get(key, 0):
+        place = json.dumps([experiment.records_key, asdict(experiment.sampling)]), experiment.after
+        first = merged.get(place, experiment)
+        merged[place] = replace(first, n_samples=max(experiment.n_samples, first.n_samples))
+    most: Counter[str] = Counter()
+    for key, after in sorted(merged, key=itemgetter(1)):
+        if merged[key, after].n_samples <= most[key]:
             del merged[key, after]
         else:
             most[key] = merged[key, after].n_samples
