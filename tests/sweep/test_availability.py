@@ -35,9 +35,10 @@ def with_photographs(overrides: list[str]) -> list[str]:
 STAND_IN = [
     *("dataset=coco", "model=deeplabv3_stand_in"),
     *("++profile.coco.max_minutes=5", "++profile.coco.scale=0.2857", "++profile.coco.training.max_minutes=1.5"),
-    *("++profile.coco.n_samples.msr=8", "++profile.coco.n_samples.sufficient_region=16"),
-    *("++profile.coco.n_samples.rise=8", "++profile.coco.n_samples.seg_grad_cam=16"),
-    *("++profile.coco.n_samples.prediction=16", "++profile.coco.n_samples.random_map=16"),
+    *("++profile.coco.msr_iterations=30", "++profile.coco.n_samples.msr=4"),
+    *("++profile.coco.n_samples.sufficient_region=8", "++profile.coco.n_samples.rise=3"),
+    *("++profile.coco.n_samples.seg_grad_cam=8", "++profile.coco.n_samples.prediction=8"),
+    "++profile.coco.n_samples.random_map=8",
 ]
 """The network for generated scenes, and what the quick profile has for it."""
 
