@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -85,11 +86,16 @@ def _product_seconds(device: torch.device, dtype: torch.dtype, side: int) -> flo
     generator = torch.Generator().manual_seed(0)
     options: dict[str, Any] = {"device": device, "dtype": dtype}
     first, second = (torch.rand(side, side, generator=generator).to(**options) for _ in range(2))
+    return median_seconds(lambda: torch.mm(first, second), device, _SECONDS)
+
+
+def median_seconds(work: Callable[[], object], device: torch.device, longest: float = math.inf) -> float:
+    """Return the median of a few runs after one that warms up; a run that takes longer than the longest ends them."""
     seconds: list[float] = []
     for _ in range(1 + _TIMES):
         started = now(device)
-        torch.mm(first, second)
+        work()
         seconds.append(now(device) - started)
-        if seconds[-1] > _SECONDS:
+        if seconds[-1] > longest:
             return seconds[-1]
     return statistics.median(seconds[1:])

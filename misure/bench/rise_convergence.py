@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import exp, log
+from math import exp, isnan, log
 from pathlib import Path
 from statistics import fmean
 from typing import Literal
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from misure.bench.measurement import Page, PredictedSamples, document, frame_table, measured_page
 from misure.bench.rise_scores import ScoredMasks, all_masks, score
+from misure.bench.same_result import masks_to, pearson
 from misure.config import build, compute_of
 from misure.errors import MisureError
 from misure.explainers.rise import RISE
@@ -93,13 +94,13 @@ def count_rise_masks(cfg: DictConfig) -> str:
         folder = Path(cfg.outputs) / "bench" / "rise_scores"
         runs = all_masks(samples, explainer, convergence.n_masks, compute, folder)
         score(samples, runs, compute, convergence.max_minutes)
-        if not list(by_image(runs)):
+        images = list(by_image(runs))
+        if not images:
             raise MisureError(f"no masks are scored in {folder}: give rise_masks.measure.max_minutes some time")
         size = samples.images.shape[2:]
-        reached = pd.concat(correlations(of_image, size) for of_image in by_image(runs))
+        reached = pd.concat(correlations(of_image, size) for of_image in images)
         cut = pd.concat(
-            thresholds(of_image, samples, compute, (convergence.n_plain_paper, RISE().n_masks))
-            for of_image in by_image(runs)
+            thresholds(of_image, samples, compute, (convergence.n_plain_paper, RISE().n_masks)) for of_image in images
         )
         parts = [frame_table(needed(reached)), frame_table(cut), frame_table(scored(runs))]
         title = f"Masks of RISE: {cfg.model.title} on {cfg.dataset.title}"
@@ -125,10 +126,9 @@ def by_image(runs: Sequence[ScoredMasks]) -> Iterable[dict[str, ScoredMasks]]:
             yield of_image
 
 
-def _map(run: ScoredMasks, control_variate: ControlVariate, size: torch.Size, start: int, stop: int) -> Tensor:
-    """Return the map of a run's masks ``start`` to ``stop``: float64, spatial."""
-    explainer = replace(run.masks, control_variate=control_variate)
-    return explainer.map_of(run.scores()[None, start:stop], size, start)[0]
+def _map(masks: RISE, scores: Tensor, control_variate: ControlVariate, size: torch.Size, start: int = 0) -> Tensor:
+    """Return the map of the scores of masks from ``start`` on: float64, spatial."""
+    return replace(masks, control_variate=control_variate).map_of(scores[None], size, start)[0]
 
 
 def correlations(of_image: dict[str, ScoredMasks], size: torch.Size) -> pd.DataFrame:
@@ -141,22 +141,24 @@ def correlations(of_image: dict[str, ScoredMasks], size: torch.Size) -> pd.DataF
     Returns:
         A row per estimator, number of masks and run: ``estimator``, ``image``, ``masks``, ``start``, ``correlation``.
     """
-    reference = _map(of_image["reference"], "regression", size, 0, of_image["reference"].n_masks)
+    scores = {kind: run.scores() for kind, run in of_image.items()}
+    longest = of_image["reference"]
+    reference = _map(longest.masks, scores["reference"][: longest.n_masks], "regression", size)
     rows = []
     for name, (kind, control_variate) in ESTIMATORS.items():
-        there = len(of_image[kind].scores())
+        there = len(scores[kind])
         for n_masks in (n for n in SIZES if n <= there):
             for start in range(0, there - n_masks + 1, n_masks)[:_MOST_RUNS]:
-                made = _map(of_image[kind], control_variate, size, start, start + n_masks)
+                own = scores[kind][start : start + n_masks]
+                made = _map(of_image[kind].masks, own, control_variate, size, start)
                 rows.append((name, of_image[kind].image, n_masks, start, correlation_of(made, reference)))
     return pd.DataFrame(rows, columns=["estimator", "image", "masks", "start", "correlation"])
 
 
 def correlation_of(first: Tensor, second: Tensor) -> float:
     """Return Pearson's correlation of two maps over their pixels; 0 where one of them is constant."""
-    one, two = ((m.double() - m.double().mean()).flatten() for m in (first, second))
-    scale = one.norm() * two.norm()
-    return float(one @ two / scale) if scale > 0 else 0.0
+    found = pearson(first, second)
+    return 0.0 if isnan(found) else found
 
 
 def masks_needed(means: Sequence[tuple[int, float]], wanted: float) -> tuple[float, str]:
@@ -175,7 +177,7 @@ def masks_needed(means: Sequence[tuple[int, float]], wanted: float) -> tuple[flo
             return exp(log(fewer) + log(above / noise) / log(above / below) * log(more / fewer)), ""
     if points[0][1] <= noise:
         return points[0][0], "≤"
-    return points[-1][0] * points[-1][1] / noise, "~"
+    return masks_to(wanted, points[-1][0] * points[-1][1]), "~"
 
 
 def _of_images(found: Sequence[tuple[float, str]]) -> str:
@@ -217,20 +219,20 @@ def thresholds(
     """
     plain, few = n_masks
     image, size = of_image["plain"].image, samples.images.shape[2:]
-    kind = "antithetic"
+    scores, kind = {kind: run.scores() for kind, run in of_image.items()}, "antithetic"
     maps: dict[str, tuple[str, ControlVariate, int]] = {
         f"{plain} plain": ("plain", None, plain),
         f"{few} {kind}, regression": (kind, "regression", few),
-        "reference": ("reference", "regression", len(of_image["reference"].scores())),
+        "reference": ("reference", "regression", len(scores["reference"])),
     }
     rows = []
     targets = TargetBatch.stack(samples.targets[image : image + 1], samples.images.device)
     one = samples.images[image : image + 1]
     with frozen(samples.setup.model, compute, one.device) as network:
         for name, (masks, control_variate, n) in maps.items():
-            if len(of_image[masks].scores()) < n:
+            if len(scores[masks]) < n:
                 continue
-            cut = min_max(_map(of_image[masks], control_variate, size, 0, n)[None])
+            cut = min_max(_map(of_image[masks].masks, scores[masks][:n], control_variate, size)[None])
             for threshold in of_image[masks].masks.thresholds:
                 (made,) = evaluate(
                     network, one, targets, (cut > threshold).to(one.dtype), threshold=threshold, support=None,

@@ -12,6 +12,7 @@ from torch import Tensor
 from misure.bench.arithmetic import WorkOfPasses
 from misure.bench.memory import peak_memory
 from misure.bench.peers import OneImage
+from misure.bench.same_result import pearson
 from misure.explainers.base import Explainer, SaliencyMaps
 from misure.metrics import Evaluation, evaluate, min_max
 from misure.models.compute import Compute, now
@@ -126,7 +127,7 @@ class Round:
                 "dice_explained": evaluation.dice_explained,
                 "perturbation_ratio": evaluation.perturbation_ratio,
                 "n_dilations": (n_dilations := timed.maps.of_image(i)["n_dilations"]),
-                "correlation": _correlation(timed.maps.saliency[i], beside.maps.saliency[i]),
+                "correlation": pearson(timed.maps.saliency[i], beside.maps.saliency[i]),
                 "flops": work.of(version.explainer, n_dilations),
                 "peak_bytes": timed.peak_bytes,
             }
@@ -140,10 +141,3 @@ class Round:
             batch = TargetBatch.stack(self.targets, device)
             masks = masks.to(self.images.dtype)
             return evaluate(network, self.images, batch, masks, threshold=None, support=maps.sufficient_region)
-
-
-def _correlation(first: Tensor, second: Tensor) -> float:
-    """Return Pearson's over the pixels; NaN where a map is constant."""
-    pair = torch.stack([first.double(), second.double()]).flatten(1)
-    constant = bool((pair.amax(1) == pair.amin(1)).any())
-    return float("nan") if constant else float(torch.corrcoef(pair)[0, 1])

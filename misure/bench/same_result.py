@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 
 import pandas as pd
+import torch
+from torch import Tensor
 
 from misure.paper.published import DASH
 
@@ -17,6 +19,13 @@ SAME_MAP = 0.999
 
 DICE_WITHIN, RATIO_WITHIN = 0.005, 0.05
 """How much lower the Dice explained, and by which share larger the perturbation ratio may be."""
+
+
+def pearson(first: Tensor, second: Tensor) -> float:
+    """Return the correlation of two maps over their pixels; NaN where one of them is constant."""
+    pair = torch.stack([first.double(), second.double()]).flatten(1)
+    constant = bool((pair.amax(1) == pair.amin(1)).any())
+    return math.nan if constant else float(torch.corrcoef(pair)[0, 1])
 
 
 def noise(correlation: float, n_masks: int) -> float:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import copy
-import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from misure.bench.arithmetic import median_seconds
 from misure.errors import MisureError
-from misure.models.compute import now
 from misure.models.logits import to_logits
 from misure.models.wrapper import SegmentationModel
 from misure.training.config import Recipe, memory_format
-
-_TIMES = 5
 
 
 def training_steps(
@@ -62,17 +59,8 @@ def _timed(module: nn.Module, images: Tensor, masks: Tensor, recipe: Recipe, pre
             nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_clip)
         optimiser.step()
 
-    seconds = _median_seconds(step, device) / len(images)
+    seconds = median_seconds(step, device) / len(images)
     with torch.no_grad():
-        three_passes = 3 * _median_seconds(forward, device) / len(images)
+        three_passes = 3 * median_seconds(forward, device) / len(images)
     numbers = {"step": seconds, "three_passes": three_passes, "ratio": seconds / three_passes}
     return {"precision": precision, "batch_size": len(images), **numbers}
-
-
-def _median_seconds(work: Callable[[], object], device: torch.device) -> float:
-    seconds = []
-    for _ in range(1 + _TIMES):
-        started = now(device)
-        work()
-        seconds.append(now(device) - started)
-    return statistics.median(seconds[1:])
