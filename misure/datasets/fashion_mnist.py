@@ -18,6 +18,7 @@ from torch import Tensor
 from misure.datasets.available import Available
 from misure.errors import MisureError
 from misure.io.download import fetch, is_reachable
+from misure.io.installed import DATA_FOLDER
 from misure.io.reading import reading
 
 Split = Literal["train", "val"]
@@ -25,7 +26,7 @@ Split = Literal["train", "val"]
 SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package ``dataset-fashion-mnist`` puts the four official files."""
 
-SHIPPED_FOLDER = Path(__file__).resolve().parents[2] / "data" / "fashion_mnist_subset"
+SHIPPED_FOLDER = DATA_FOLDER / "fashion_mnist_subset"
 """The subset that ships with the project: 1500 train and 300 test items of classes 0, 1, 2."""
 
 _STEMS: dict[Split, tuple[str, str]] = {

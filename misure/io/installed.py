@@ -1,4 +1,4 @@
-"""The package as it is installed: its version, and where its configurations lie."""
+"""The package as it is installed: its version, and where its configurations and shipped data lie."""
 
 from __future__ import annotations
 
@@ -6,9 +6,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-_PACKED = _PACKAGE / "_configs"
-CONFIG_FOLDER = str(_PACKED if _PACKED.is_dir() else _PACKAGE.parent / "configs")
-"""Packed into the package where it is installed; beside it in a clone."""
+
+
+def _beside_or_inside(folder: str) -> Path:
+    """Find a folder of the project: a wheel has it in the package, a clone beside the package."""
+    inside = _PACKAGE / f"_{folder}"
+    return inside if inside.is_dir() else _PACKAGE.parent / folder
+
+
+CONFIG_FOLDER = str(_beside_or_inside("configs"))
+"""The configurations."""
+DATA_FOLDER = _beside_or_inside("data")
+"""What ships of the data."""
 
 
 def package_version() -> str:
