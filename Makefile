@@ -1,4 +1,4 @@
-# Everything installs itself into .venv; only Python >= 3.11 and make are needed.
+# Everything installs itself into .venv; only Python 3.11, 3.12 or 3.13 and make are needed.
 PYTHON ?= python3
 PROFILE ?= quick
 RUNNER ?= local
@@ -16,8 +16,8 @@ help: ## List the targets
 	@echo "ONLY=table3 (or figure7, or several: table3,figure7) makes 'make reproduce' (and plan) run what that needs and no more"
 
 $(INSTALLED): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "misure needs Python 3.11 or newer: make PYTHON=<path to it>" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "misure needs Python 3.11, 3.12 or 3.13 (Hydra 1.3 fails at start on 3.14): make PYTHON=<path to it>" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --editable '.[all]'
 	@touch $@
