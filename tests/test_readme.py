@@ -18,7 +18,14 @@ from readme_results import results
 from torch import nn
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
-BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w+)\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+
+
+def blocks(text: str) -> list[tuple[str, str]]:
+    """Return the language and the lines of each block of code."""
+    return re.findall(r"^```(\w+)\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+
+
+BLOCKS = blocks(README)
 FILES = {found[1]: text for _, text in BLOCKS if (found := re.match(r"# ((?:misure|configs)/\S+)\n", text))}
 
 
@@ -107,7 +114,8 @@ def test_the_lines_for_files_run(tmp_path):
     voxels = np.full((40, 36, 5), -100, dtype=np.int16)
     voxels[10:20, 8:24] = 200
     nibabel.save(nibabel.Nifti1Image(voxels, np.diag([2.0, 2.0, 3.0, 1.0])), tmp_path / "scan.nii.gz")
-    lines = next(text for language, text in BLOCKS if language == "python" and "load_model" in text)
+    page = (PROJECT / "misure" / "explaining" / "README.md").read_text(encoding="utf-8")
+    (lines,) = [text for language, text in blocks(page) if language == "python"]
     (tmp_path / "files.py").write_text(lines, encoding="utf-8")
     printed = subprocess.run(
         [sys.executable, "files.py"], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True
