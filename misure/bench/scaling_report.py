@@ -14,7 +14,7 @@ from misure.bench.scaling import AXES, make_points, run_scaling
 from misure.explainers import EXPLAINERS
 from misure.models.checkpoint import load_checkpoint
 from misure.models.wrapper import SegmentationModel
-from misure.sweep.setup import checkpoint_path
+from misure.sweep.networks import checkpoint_path
 
 
 def scaling(cfg: DictConfig) -> str:

@@ -23,10 +23,10 @@ from misure.models.wrapper import FrozenNetwork
 from misure.sweep.announcement import only_planned
 from misure.sweep.executors import crew_of
 from misure.sweep.experiment import Experiment
+from misure.sweep.networks import checkpoint_path
 from misure.sweep.pace import settled_pace
 from misure.sweep.recorder import Recorder
 from misure.sweep.runner import Runner
-from misure.sweep.setup import checkpoint_path
 from misure.sweep.turns import explain_turns, make_ready, portable
 from misure.target import TargetBatch
 

@@ -109,7 +109,7 @@ def train(cfg: DictConfig) -> None:
     """Train a dataset's network, keep the best weights, and say where they are."""
     from misure.sweep.announcement import only_planned
     from misure.sweep.availability import fitted
-    from misure.sweep.setup import checkpoint_path, train_network
+    from misure.sweep.networks import checkpoint_path, train_network
 
     cfg = fitted(cfg, "train", HydraConfig.get().overrides.task)
     recipe = cfg.training

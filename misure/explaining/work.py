@@ -28,7 +28,7 @@ from misure.io.reading import user_path
 from misure.models.normalisation import normalised
 from misure.models.wrapper import frozen
 from misure.regions import resized
-from misure.sweep.setup import versions
+from misure.sweep.networks import versions
 from misure.target import EmptyTargetError, predicted_classes
 
 _REQUEST = ("target", "at", "border", "region", "size", "slice", "window", "axes", "dimensions")

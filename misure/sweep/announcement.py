@@ -10,9 +10,9 @@ from omegaconf import DictConfig
 
 from misure.sweep.experiment import Experiment
 from misure.sweep.needs import Needs
+from misure.sweep.networks import checkpoint_path
 from misure.sweep.pace import Pace, duration, settled_pace
 from misure.sweep.plan import Outlook, Plan, SetupPlan
-from misure.sweep.setup import checkpoint_path
 from misure.sweep.sweeps import Requested
 
 _PLAN_ALONE = "this was the plan alone: nothing was trained, downloaded or written"

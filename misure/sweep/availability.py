@@ -14,7 +14,8 @@ from misure.datasets.available import Available
 from misure.errors import AbsentError, MisureError
 from misure.models.compute import Precision
 from misure.models.wrapper import SegmentationModel
-from misure.sweep.setup import Setup, described, import_network, is_at_hand, is_published
+from misure.sweep.networks import import_network, is_at_hand, is_published
+from misure.sweep.setup import Setup, described
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from misure.models.checkpoint import without_pretrained
 from misure.models.pretrained import PublishedWeights
 from misure.sweep.availability import available
 from misure.sweep.experiment import Experiment
+from misure.sweep.networks import is_at_hand, is_published
 from misure.sweep.pace import Pace, duration, side_of
-from misure.sweep.setup import is_at_hand, is_published
 
 _ROW = 1300
 """Bytes of a row of a record: 1180 and 1300 were measured, as the mean of 108 rows of tests and in a smoke run."""

@@ -19,16 +19,10 @@ from misure.io.locks import Lock
 from misure.models.compute import Precision
 from misure.sweep.experiment import Experiment
 from misure.sweep.journal import Journal
+from misure.sweep.networks import checkpoint_path, needs_no_training
 from misure.sweep.recorder import Recorder, RunCounts
 from misure.sweep.records import RecordStore
-from misure.sweep.setup import (
-    Setup,
-    checkpoint_path,
-    described,
-    keep_volume_scores,
-    needs_no_training,
-    prepare,
-)
+from misure.sweep.setup import Setup, described, keep_volume_scores, prepare
 
 PATIENCE = 60.0
 """Seconds that a file of another host may take to be seen here: network file systems keep their listings that long."""
