@@ -84,7 +84,7 @@ def tables(cfg: DictConfig) -> None:
 def prepare_data(cfg: DictConfig) -> None:
     """Prepare a dataset's files; other datasets' packages are not needed."""
     from misure.config import build
-    from misure.sweep.availability import available
+    from misure.sweep.images import available
 
     if "prepare" not in cfg.dataset:
         print(f"dataset={cfg.dataset.name} needs no preparation")
@@ -108,7 +108,7 @@ def run(cfg: DictConfig) -> None:
 def train(cfg: DictConfig) -> None:
     """Train a dataset's network, keep the best weights, and say where they are."""
     from misure.sweep.announcement import only_planned
-    from misure.sweep.availability import fitted
+    from misure.sweep.images import fitted
     from misure.sweep.networks import checkpoint_path, train_network
 
     cfg = fitted(cfg, "train", HydraConfig.get().overrides.task)

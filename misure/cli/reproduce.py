@@ -19,9 +19,10 @@ from misure.errors import MisureError
 from misure.evaluation.volumes import VolumeDataset
 from misure.io.atomic import remove_all_abandoned
 from misure.sweep.announcement import announced
-from misure.sweep.availability import NetworkChoice, fitted
+from misure.sweep.availability import NetworkChoice
 from misure.sweep.executors import Crew, crew_of
 from misure.sweep.experiment import Experiment
+from misure.sweep.images import fitted
 from misure.sweep.journal import Failures, Journal
 from misure.sweep.pace import Pace, duration, settled_pace
 from misure.sweep.plan import Outlook, Plan, SetupPlan

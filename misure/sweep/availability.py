@@ -1,19 +1,18 @@
-"""Choice of what can be had: a dataset's network, and the counts and size that its stand-in has instead."""
+"""Choice of the network of a dataset: the first whose images and weights can be had."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from misure.config import build, composed, leaves
-from misure.datasets.available import Available
+from misure.config import build, composed
 from misure.errors import AbsentError, MisureError
 from misure.models.compute import Precision
 from misure.models.wrapper import SegmentationModel
+from misure.sweep.images import available, stand_in_overrides
 from misure.sweep.networks import import_network, is_at_hand, is_published
 from misure.sweep.setup import Setup, described
 
@@ -111,45 +110,3 @@ def setup_at_hand(cfg: DictConfig, settled: Precision | None = None) -> Setup | 
 
 def _refuse() -> SegmentationModel:
     raise AbsentError("a plan loads no network")
-
-
-def available(cfg: DictConfig) -> Available:
-    """Say what there is of a configuration's dataset; a dataset that does not tell is taken to be there.
-
-    Args:
-        cfg: A run configuration.
-    """
-    node = OmegaConf.select(cfg, "dataset.available")
-    if node is None:
-        return Available("real", str(cfg.dataset.val._target_), {})
-    there: Available = build(node)
-    return there
-
-
-def stand_in_overrides(cfg: DictConfig) -> list[str]:
-    """Name what the profile has otherwise for a dataset's stand-in (``profile.<dataset>.stand_in``).
-
-    Args:
-        cfg: A run configuration.
-
-    Returns:
-        Overrides; none where the dataset itself is taken.
-    """
-    otherwise = OmegaConf.select(cfg, "dataset.counts.stand_in")
-    if otherwise is None or available(cfg).state != "stand-in":
-        return []
-    resolved = OmegaConf.to_container(otherwise, resolve=True)
-    written = ((key, repr(v) if isinstance(v, float) else json.dumps(v)) for key, v in leaves(resolved))
-    return [f"++profile.{cfg.dataset.name}.{key}={value}" for key, value in written]
-
-
-def fitted(cfg: DictConfig, config: str, overrides: Sequence[str]) -> DictConfig:
-    """Compose a configuration anew for a stand-in, where one will be taken; what the user overrides wins.
-
-    Args:
-        cfg: As it was composed.
-        config: ``configs/<config>.yaml``, which it was composed from.
-        overrides: The user's overrides.
-    """
-    changes = stand_in_overrides(cfg)
-    return next(composed(config, [changes], overrides)) if changes else cfg

@@ -13,8 +13,8 @@ from misure.config import build
 from misure.datasets.available import Available
 from misure.models.checkpoint import without_pretrained
 from misure.models.pretrained import PublishedWeights
-from misure.sweep.availability import available
 from misure.sweep.experiment import Experiment
+from misure.sweep.images import available
 from misure.sweep.networks import is_at_hand, is_published
 from misure.sweep.pace import Pace, duration, side_of
 

@@ -12,6 +12,7 @@ from misure.errors import AbsentError, MisureError
 from misure.models.pretrained import TorchvisionWeights
 from misure.sweep import availability as at_hand
 from misure.sweep.availability import NetworkChoice
+from misure.sweep.images import fitted
 from misure.sweep.sweeps import networks_of
 
 pytestmark = pytest.mark.usefixtures("hydra")
@@ -51,11 +52,11 @@ def test_phantoms_have_their_own_size_and_minutes_and_the_users_own_win(override
     given = [*overrides, "stand_in=true", "dataset=synapse"]
     cfg = compose("run", given)
     assert cfg.dataset.size == 224
-    fitted = at_hand.fitted(cfg, "run", given)
-    assert (fitted.dataset.size, fitted.dataset.counts.max_minutes) == (64, 9)
-    assert fitted.training.max_minutes == 1.5
+    changed = fitted(cfg, "run", given)
+    assert (changed.dataset.size, changed.dataset.counts.max_minutes) == (64, 9)
+    assert changed.training.max_minutes == 1.5
     mine = [*given, "profile.synapse.size=128"]
-    assert at_hand.fitted(compose("run", mine), "run", mine).dataset.size == 128
+    assert fitted(compose("run", mine), "run", mine).dataset.size == 128
 
 
 def test_slices_that_are_there_keep_the_papers_size(overrides, tmp_path):
@@ -63,13 +64,13 @@ def test_slices_that_are_there_keep_the_papers_size(overrides, tmp_path):
         (tmp_path / "data" / "synapse" / part).mkdir(parents=True)
     given = [*overrides, "stand_in=true", "dataset=synapse"]
     cfg = compose("run", given)
-    assert at_hand.fitted(cfg, "run", given) is cfg
+    assert fitted(cfg, "run", given) is cfg
 
 
 def test_a_stand_in_that_is_not_allowed_changes_nothing(overrides):
     given = [*overrides, "dataset=synapse"]
     cfg = compose("run", given)
-    assert at_hand.fitted(cfg, "run", given) is cfg
+    assert fitted(cfg, "run", given) is cfg
 
 
 def test_a_dataset_with_one_network_has_no_choice(overrides):
