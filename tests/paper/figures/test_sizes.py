@@ -27,16 +27,30 @@ from misure.paper.tables.rows import NOT_RUN
 
 
 def _size_panels(figure: Figure) -> dict[str, list[Any]]:
-    """Left and right axes by the first line of their titles."""
-    left, right = figure.axes[::2], figure.axes[1::2]
-    return {a.get_title().splitlines()[0]: [a, b] for a, b in zip(left, right, strict=True)}
+    """The axes of dilations and of the ratio by the first line of their titles."""
+    dilations, ratio, kept = figure.axes[::3], figure.axes[1::3], figure.axes[2::3]
+    assert [axes.get_title().splitlines()[0] for axes in kept] == [
+        axes.get_title().splitlines()[0] for axes in dilations
+    ]
+    return {a.get_title().splitlines()[0]: [a, b] for a, b in zip(dilations, ratio, strict=True)}
 
 
 def test_size_figure(tmp_path: Path) -> None:
-    left, right = size_figure(latest_run(triangle_records(tmp_path), "quick"), "quick", TRIANGLE).axes
+    left, right, kept = size_figure(latest_run(triangle_records(tmp_path), "quick"), "quick", TRIANGLE).axes
     assert left.collections[0].get_offsets().tolist() == [[100, 0], [200, 1], [300, 2], [400, 3]]
     assert left.get_title().endswith("= 1.00, n = 4")
     assert right.get_title().endswith("= -1.00, n = 4")
+    assert kept.collections[0].get_offsets().tolist() == [[100, 100], [200, 100], [300, 100], [400, 100]]
+    assert kept.get_title() == "log-log slope 0.00, n = 4"
+
+
+def test_pixels_kept_grow_with_size_where_the_ratio_does_not_change() -> None:
+    units = [
+        unit("msr", s, perturbation_ratio=0.5 if s else 0.0, prediction_size=100 + 90 * s, n_dilations=0.0)
+        for s in range(4)
+    ]
+    kept = size_figure(run_of(*units), "quick", TRIANGLE).axes[2]
+    assert kept.get_title() == "log-log slope 1.00, n = 3 of 4"  # what keeps nothing has no logarithm
 
 
 @pytest.mark.parametrize(
@@ -60,7 +74,7 @@ def test_size_figure_has_a_row_for_each_organ_the_papers_first() -> None:
     figure = size_figure(run_of(*units), "quick", UNET)
     panels = _size_panels(figure)
     first = ["Aorta", "Gall Bladder", "Left Kidney", "Right Kidney"]
-    assert list(panels) == [*first, "Liver", "Pancreas", "Stomach"]
+    assert list(panels) == [*first, *(f"{label} (not in the paper)" for label in ("Liver", "Pancreas", "Stomach"))]
     for label, (left, right) in panels.items():
         if label == "Gall Bladder":
             assert (
@@ -101,8 +115,8 @@ def test_classes_that_the_paper_merges_are_shown_together_first() -> None:
         if name != "cow"
     ]
     panels = _size_panels(size_figure(run_of(*units), "quick", COCO))
-    assert list(panels) == ["All classes", "Dog"]  # the other classes have one sample each
+    assert list(panels) == ["All classes", "Dog (not in the paper)"]  # the other classes have one sample each
     assert panels["All classes"][0].get_title() == "All classes\nSpearman's $\\rho$ = 1.00, n = 9"
-    assert panels["Dog"][0].get_title() == "Dog\nSpearman's $\\rho$ = 1.00, n = 3"
+    assert panels["Dog (not in the paper)"][0].get_title().endswith("= 1.00, n = 3")
     alone = size_figure(run_of(units[0]), "quick", COCO)
-    assert len(alone.axes) == 2
+    assert len(alone.axes) == 3
