@@ -20,12 +20,12 @@ _CAPTIONS = {
     "1": "Triangle: image, prediction, dilated region and the maps of the three methods.",
     "2": "Synapse: image, prediction, dilated region and the maps of the three methods, by organ.",
     "3": "COCO-2017: image, prediction, dilated region and the maps of the three methods, by class.",
-    "4": "Synapse, U-Net: dilations and perturbation ratio against the size of the prediction.",
-    "5": "Synapse, TransUNet: dilations and perturbation ratio against the size of the prediction.",
-    "6": "Triangle: perturbation ratio against the size of the prediction.",
-    "7": "COCO-2017: dilations and perturbation ratio against the size of the prediction.",
+    "4": "Synapse, U-Net: dilations, perturbation ratio and pixels kept against the size of the prediction.",
+    "5": "Synapse, TransUNet: dilations, perturbation ratio and pixels kept against the size of the prediction.",
+    "6": "Triangle: dilations, perturbation ratio and pixels kept against the size of the prediction.",
+    "7": "COCO-2017: dilations, perturbation ratio and pixels kept against the size of the prediction.",
     "8": "Synapse: ROC curves of predicting reliability from MSR's features.",
-    "9": "Synapse: predictions with their maps and the probability that they are reliable.",
+    "9": "Synapse: predictions with their maps and the probabilities that they are reliable and that they are not.",
 }
 
 _BEYOND = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from misure.metrics import min_max
 from misure.paper.maps import load_maps, saved_units
 from misure.paper.provenance import figure_note
 from misure.paper.published import Pair
-from misure.paper.query import of_pair
+from misure.paper.query import in_class, of_pair
 from misure.paper.reliability import ALL_ORGANS, samples_by_organ
 from misure.paper.table import measured
 from misure.paper.tables.rows import NOT_RUN
@@ -33,13 +34,28 @@ _CURVES = {
 
 _COLUMNS = 3
 _PANEL = 2.9
-_NO_SUCH = {
-    "correctly flagged": "no unreliable prediction\nwas flagged as such",
-    "correctly accepted": "no reliable prediction\nwas accepted",
-    "wrong": "no saved sample\nwas judged wrongly",
-}
+_PRINTED = (("Aorta", False, 0.71), ("Liver", False, 0.72), ("Stomach", True, 0.92))
+"""Figure 9's rows from top to bottom: the organ, whether its prediction is reliable, and the probability of that."""
+
+_NO_MAPS = "no saved maps\nin this profile"
 _PICTURES = ("Image", "Ground truth", "Prediction", "Sufficient region", "MSR, scaled")
-_UNDEFINED_ROWS = 3
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row of Figure 9.
+
+    Attributes:
+        kind: What it is an example of.
+        row: Of :func:`judged_samples`; None where there is no such sample.
+        missing: Why not.
+        printed: The paper's probability of what the prediction is; NaN for a row that the paper does not have.
+    """
+
+    kind: str
+    row: pd.Series | None
+    missing: str = ""
+    printed: float = math.nan
 
 
 def roc_figure(run: pd.DataFrame, profile: str, pair: Pair) -> Figure:
@@ -70,10 +86,11 @@ def roc_figure(run: pd.DataFrame, profile: str, pair: Pair) -> Figure:
 
 
 def examples_figure(run: pd.DataFrame, maps_folder: Path, profile: str, pair: Pair) -> Figure:
-    """Draw Figure 9: a prediction correctly flagged, one correctly accepted, one judged wrongly.
+    """Draw Figure 9: an unreliable aorta, an unreliable liver and a reliable stomach, then one judged wrongly.
 
-    Of each kind the sample with saved maps is shown whose probability is the most certain, and of equals the
-    first. Where no classifier is defined, the first samples are shown with their features.
+    The paper's samples are not published. Of each kind the sample with saved maps is shown that the classifier is the
+    surest about in the right way, and of equals the first. Where no classifier is defined, the first sample of the
+    kind is shown with its features.
 
     Args:
         run: As for :func:`misure.paper.reliability.samples_by_organ`.
@@ -92,9 +109,9 @@ def examples_figure(run: pd.DataFrame, maps_folder: Path, profile: str, pair: Pa
     grid = figure.subplots(len(examples), len(widths), squeeze=False, width_ratios=widths)
     for axes, title in zip(grid[0], _PICTURES, strict=False):
         axes.set_title(title, fontsize=10)
-    for line, (kind, row) in zip(grid, examples, strict=True):
-        line[0].set_ylabel(kind, fontsize=9)
-        _draw_example(line, kind, row, maps_folder)
+    for line, example in zip(grid, examples, strict=True):
+        line[0].set_ylabel(example.kind, fontsize=9)
+        _draw_example(line, example, maps_folder)
     figure_note(figure, run, profile, [pair])
     return figure
 
@@ -121,29 +138,38 @@ def judged_samples(run: pd.DataFrame, pair: Pair) -> pd.DataFrame:
     return judged
 
 
-def choose_examples(judged: pd.DataFrame) -> list[tuple[str, pd.Series | None]]:
-    """Choose what Figure 9 shows, by rule.
+def choose_examples(judged: pd.DataFrame) -> list[Example]:
+    """Choose what Figure 9 shows, by rule: the paper's three rows, and one judged wrongly if any could be judged.
 
     Args:
         judged: As :func:`judged_samples` returns it.
-
-    Returns:
-        A kind and a row each (None where there is no such sample).
     """
+    examples = []
+    for organ, reliable, printed in _PRINTED:
+        word = _word(reliable)
+        candidates = in_class(judged, organ)
+        row = _surest(candidates[candidates["reliable"] == reliable])
+        missing = f"no {word} prediction\nof {organ} with saved maps" if len(judged) else _NO_MAPS
+        examples.append(Example(f"{organ}, {word}", row, missing, printed))
     defined = judged.dropna(subset=["probability"])
-    if judged.empty:
-        return [("", None)]
     if defined.empty:
-        return [(f"sample {row['sample']}", row) for _, row in judged.head(_UNDEFINED_ROWS).iterrows()]
-    accepted = defined["probability"] >= 0.5
-    right = accepted == defined["reliable"]
-    kinds = {"correctly flagged": right & ~accepted, "correctly accepted": right & accepted, "wrong": ~right}
-    return [(kind, _most_certain(defined[members])) for kind, members in kinds.items()]
+        return examples
+    wrong = defined[(defined["probability"] >= 0.5) != defined["reliable"]]
+    row = _surest(wrong.assign(reliable=~wrong["reliable"].astype(bool)))
+    wrongly = None if row is None else judged.loc[row.name]
+    return [*examples, Example("judged wrongly\n(not in the paper)", wrongly, "no saved sample\nwas judged wrongly")]
 
 
-def _most_certain(judged: pd.DataFrame) -> pd.Series | None:
-    certainty = (judged["probability"] - 0.5).abs()
-    return judged.iloc[int(certainty.to_numpy().argmax())] if len(judged) else None
+def _word(reliable: bool) -> str:
+    return "reliable" if reliable else "unreliable"
+
+
+def _surest(judged: pd.DataFrame) -> pd.Series | None:
+    """Return the sample of one label with the highest probability of it, the first where none is defined."""
+    if judged.empty:
+        return None
+    of_label = judged["probability"].where(judged["reliable"].astype(bool), 1 - judged["probability"]).fillna(-1)
+    return judged.iloc[int(of_label.to_numpy().argmax())]
 
 
 def _draw_curves(axes: Axes, organ: str, samples: Samples, *, ran: bool) -> None:
@@ -172,12 +198,13 @@ def _draw_curves(axes: Axes, organ: str, samples: Samples, *, ran: bool) -> None
     axes.legend(loc="lower right", fontsize=6.5, frameon=True, framealpha=0.85, edgecolor="none")
 
 
-def _draw_example(line: Any, kind: str, row: pd.Series | None, maps_folder: Path) -> None:
+def _draw_example(line: Any, example: Example, maps_folder: Path) -> None:
+    row = example.row
     maps = None if row is None else load_maps(maps_folder, str(row["unit"]))
     line[-1].set_axis_off()
     if row is None or maps is None:
         for axes in line[:-1]:
-            show_empty(axes, _NO_SUCH.get(kind, "no saved maps\nin this profile"), aspect=1)
+            show_empty(axes, example.missing if row is None else _NO_MAPS, aspect=1)
         return
     image = torch.from_numpy(maps["image"]).float()
     show_image(line[0], image)
@@ -190,16 +217,18 @@ def _draw_example(line: Any, kind: str, row: pd.Series | None, maps_folder: Path
         if name not in maps:
             show_empty(axes, "not saved", aspect=image.shape[-2] / image.shape[-1])
     show_map(line[4], min_max(torch.from_numpy(maps["saliency"]).float()[None])[0], high=1)
-    line[-1].text(0.02, 0.5, describe(row), fontsize=8, va="center", linespacing=1.35, transform=line[-1].transAxes)
+    text = describe(row, example.printed)
+    line[-1].text(0.02, 0.5, text, fontsize=8, va="center", linespacing=1.35, transform=line[-1].transAxes)
 
 
-def describe(row: pd.Series) -> str:
-    """Say in words what is known of an example.
+def describe(row: pd.Series, printed: float = math.nan) -> str:
+    """Say in words what is known of an example, with the probabilities of both labels.
 
     Args:
         row: Of :func:`judged_samples`.
+        printed: The probability that the paper prints for an example of this label; NaN for none.
     """
-    label = "reliable" if row["reliable"] else "unreliable"
+    label = _word(bool(row["reliable"]))
     limit = "at least" if row["reliable"] else "below"
     lines = [
         f"{row['class_name']} ({row['group']})",
@@ -208,8 +237,12 @@ def describe(row: pd.Series) -> str:
         f"dilations {row['n_dilations']:.0f}, Dice explained {row['dice_explained']:.3f},",
         f"perturbation ratio {measured(row['perturbation_ratio'])}",
     ]
-    if math.isnan(row["probability"]):
-        return "\n".join([*lines, "no probability:", *str(row["reason"]).split("; ")])
-    judgement = "right" if (row["probability"] >= 0.5) == row["reliable"] else "wrong"
-    classifier = f"(classifier of {str(row['classifier']).casefold()}, not fitted to {row['group']})"
-    return "\n".join([*lines, f"probability of reliable {row['probability']:.2f}: {judgement}", classifier])
+    paper = [] if math.isnan(printed) else [f"(the paper's example: {label} {printed:.2f})"]
+    probability = row["probability"]
+    if math.isnan(probability):
+        return "\n".join([*lines, "no probability:", *str(row["reason"]).split("; "), *paper])
+    judgement = "right" if (probability >= 0.5) == row["reliable"] else "wrong"
+    lines.append(f"probability: unreliable {1 - probability:.2f}, reliable {probability:.2f}: {judgement}")
+    return "\n".join(
+        [*lines, *paper, f"(classifier of {str(row['classifier']).casefold()}, not fitted to {row['group']})"]
+    )

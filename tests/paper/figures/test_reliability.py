@@ -64,19 +64,24 @@ def test_own_classifiers_judge_where_defined_else_that_of_all_organs(run: pd.Dat
     assert (judged["reason"] == "").all()
 
 
-def judged_rows(*samples: tuple[float, bool]) -> pd.DataFrame:
-    return pd.DataFrame([{"sample": i, "probability": p, "reliable": r} for i, (p, r) in enumerate(samples)])
+def judged_rows(*samples: tuple[str, float, bool]) -> pd.DataFrame:
+    columns = ["sample", "class_name", "probability", "reliable"]
+    return pd.DataFrame([(i, *sample) for i, sample in enumerate(samples)], columns=columns)
 
 
-def test_examples_are_the_most_certain_of_each_kind() -> None:
-    judged = judged_rows((0.4, False), (0.1, False), (0.1, False), (0.9, True), (0.6, True), (0.3, True), (0.55, False))
-    chosen = {kind: row["sample"] for kind, row in choose_examples(judged)}
-    assert chosen == {"correctly flagged": 1, "correctly accepted": 3, "wrong": 5}
-    kinds = dict(choose_examples(judged_rows((0.9, True))))
-    assert kinds["correctly flagged"] is None
-    assert kinds["wrong"] is None
-    assert [row["sample"] for _, row in choose_examples(judged_rows(*[(math.nan, True)] * 5))] == [0, 1, 2]
-    assert choose_examples(judged_rows((0.9, True)).head(0)) == [("", None)]
+def chosen_samples(judged: pd.DataFrame) -> list[int | None]:
+    return [None if example.row is None else example.row["sample"] for example in choose_examples(judged)]
+
+
+def test_examples_are_the_papers_organs_and_labels_that_the_classifier_is_surest_of() -> None:
+    aorta = [("Aorta", 0.4, False), ("Aorta", 0.1, False), ("Aorta", 0.1, False), ("Aorta", 0.9, True)]
+    others = [("Liver", 0.7, False), ("Spleen", 0.0, False), ("Stomach", 0.6, True), ("Stomach", 0.2, True)]
+    judged = judged_rows(*aorta, *others)
+    assert chosen_samples(judged) == [1, 4, 6, 7]  # the liver's only one is wrong; the last is the most wrong
+    assert [example.printed for example in choose_examples(judged)[:3]] == [0.71, 0.72, 0.92]
+    assert chosen_samples(judged_rows(("Stomach", 0.9, True))) == [None, None, 0, None]
+    assert chosen_samples(judged_rows(*[("Stomach", math.nan, True)] * 5)) == [None, None, 0]
+    assert chosen_samples(judged.head(0)) == [None] * 3
 
 
 def texts_of(figure: Figure) -> str:
@@ -88,12 +93,15 @@ def test_worked_examples_show_probability_and_verdict(run: pd.DataFrame, tmp_pat
     for unit in judged["unit"]:
         save_map(tmp_path, unit, np.random.default_rng(0).random((8, 12)))
     figure = examples_figure(run, tmp_path, "quick", UNET)
-    chosen = [row for _, row in choose_examples(judged) if row is not None]
-    assert len(chosen) == 3
-    for row, verdict in zip(chosen, ("right", "right", "wrong"), strict=True):
-        assert f"probability of reliable {row['probability']:.2f}: {verdict}" in describe(row)
-        assert describe(row) in texts_of(figure)
-    assert [axes.get_ylabel() for axes in figure.axes[::6]] == ["correctly flagged", "correctly accepted", "wrong"]
+    chosen = [example for example in choose_examples(judged) if example.row is not None]
+    assert [example.kind for example in chosen][:2] == ["Aorta, unreliable", "Liver, unreliable"]
+    for example, verdict in zip(chosen, ("right", "right", "wrong"), strict=True):
+        reliable = example.row["probability"]
+        words = describe(example.row, example.printed)
+        assert f"unreliable {1 - reliable:.2f}, reliable {reliable:.2f}: {verdict}" in words
+        assert words in texts_of(figure)
+    assert "unreliable 0.71)" in texts_of(figure)  # the paper's
+    assert "no reliable prediction\nof Stomach" in texts_of(figure)
     assert texts_of(figure).count("not saved") == 3  # these maps have no ground truth
     figure.savefig(tmp_path / "drawn.png", dpi=30)
 
@@ -110,8 +118,8 @@ def test_a_saved_ground_truth_is_drawn(tmp_path: Path) -> None:
     figure = examples_figure(run, tmp_path, "quick", UNET)
     assert (np.asarray(figure.axes[1].images[0].get_array()) == truth).all()
     assert "no probability:\ntoo few samples: 3 of at least 20" in texts_of(figure)
-    assert f"perturbation ratio {run['perturbation_ratio'][0]:.3f}" in texts_of(figure)
-    assert [axes.get_ylabel() for axes in figure.axes[::6]] == ["sample 0", "sample 1", "sample 2"]
+    first = run[run["truth_dice"] < 0.9].iloc[0]
+    assert f"perturbation ratio {first['perturbation_ratio']:.3f}" in texts_of(figure)
 
 
 def test_without_maps_the_figure_says_so_and_damage_is_named(run: pd.DataFrame, tmp_path: Path) -> None:
