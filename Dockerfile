@@ -1,0 +1,25 @@
+# misure for a CPU; for NVIDIA GPUs: docker build --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 -t misure .
+#   docker build -t misure . && docker run --rm -v "$PWD:/work" --user "$(id -u):$(id -g)" misure plan profile=smoke
+# Clusters without Docker (--nv: with the GPU; data and outputs are those of the folder it is started in):
+#   docker save misure -o misure.tar && apptainer build misure.sif docker-archive:misure.tar
+#   apptainer run --nv misure.sif reproduce profile=paper
+ARG PYTHON=3.11
+
+FROM python:${PYTHON} AS wheels
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ARG EXTRAS=synapse,coco,reliability,report,images,parquet
+COPY . /misure
+RUN pip wheel --no-cache-dir --wheel-dir /wheels --extra-index-url "${TORCH_INDEX}" \
+      --constraint /misure/constraints.txt "/misure[${EXTRAS}]"
+
+FROM python:${PYTHON}-slim
+ARG EXTRAS=synapse,coco,reliability,report,images,parquet
+# hadolint ignore=DL3013
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
+    pip install --no-cache-dir --no-index --find-links /wheels "misure[${EXTRAS}]" \
+    && useradd --uid 1000 misure && install --directory --owner misure /work
+ENV HOME=/tmp
+WORKDIR /work
+USER 1000
+ENTRYPOINT ["misure"]
+CMD ["--help"]
