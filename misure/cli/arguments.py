@@ -18,6 +18,7 @@ from misure.errors import MisureError, did_you_mean
 from misure.io.finding import ENDINGS
 from misure.io.installed import CONFIG_FOLDER, config_groups
 from misure.io.reading import user_path
+from misure.models.hub import is_hub_id
 
 _PLAIN = {"explain": "image", "layers": "model"}
 """Commands that take plain arguments and options, and what a plain argument is."""
@@ -101,9 +102,11 @@ class _Arguments:
         names = [path.stem for path in Path(CONFIG_FOLDER, "model").glob("*.yaml")]
         if set(value.split(",") if self.multirun else [value]) <= {*names} or {"-cd", "--config-dir"} & self.given:
             return f"model={value}"
-        if value and user_path(value).exists():
+        if value and (user_path(value).exists() or is_hub_id(value)):
             return f"model_file={quoted(value)}"
-        raise MisureError(f"model={value} is no file, folder or name in configs/model{did_you_mean(value, names)}")
+        raise MisureError(
+            f"model={value} is no file, folder, id of the Hub or name in configs/model{did_you_mean(value, names)}"
+        )
 
     def _is_hydra_s(self, token: str) -> bool:
         return token.startswith("-") and token.partition("=")[0] in self.hydra_s

@@ -1,4 +1,4 @@
-"""The network a command names: one of this project's, published or trained, or a file of the user's own."""
+"""The network a command names: one of this project's, published or trained, or a file, folder or id of the user's."""
 
 from __future__ import annotations
 
@@ -64,9 +64,8 @@ def named_network(cfg: DictConfig) -> NamedNetwork:
     Raises:
         MisureError: If there are no weights, or the file cannot be used.
     """
-    own = user_path(cfg.model_file) if cfg.model_file else None
-    if own is not None:
-        network = NamedNetwork(_from_file(own, cfg), {"source": own.name, "sha256": content_digest(own)})
+    if cfg.model_file:
+        network = _from_file(cfg)
     elif OmegaConf.select(cfg, "model.weights") is not None:
         network = _published(cfg)
     else:
@@ -119,14 +118,22 @@ def class_names_of(value: Any) -> tuple[str, ...] | None:
     return tuple(names)
 
 
-def _from_file(path: Path, cfg: DictConfig) -> SegmentationModel:
+def _from_file(cfg: DictConfig) -> NamedNetwork:
+    """Load a file, a folder, or what an id of the Hugging Face Hub names."""
+    from misure.models.hub import fetched, is_hub_id
     from misure.models.loading import load_model
 
+    path = user_path(cfg.model_file)
+    name, fetches = path.name, is_hub_id(cfg.model_file)
+    if fetches:
+        path, name = fetched(cfg.model_file), str(cfg.model_file)
     with reading(f"model_file={path}", "give a network's file or folder"):
         there = path.exists()
     if not there:
         raise MisureError(f"model_file={path} does not exist")
-    return load_model(path, multi_label=bool(cfg.multi_label), mean=_numbers(cfg.mean), std=_numbers(cfg.std))
+    model = load_model(path, multi_label=bool(cfg.multi_label), mean=_numbers(cfg.mean), std=_numbers(cfg.std))
+    model.title = name if fetches else model.title
+    return NamedNetwork(model, {"source": name, "sha256": content_digest(path)})
 
 
 def _published(cfg: DictConfig) -> NamedNetwork:

@@ -1,8 +1,9 @@
-"""A trained network from a file or a folder, ready to be explained."""
+"""A trained network from a file, a folder or the Hugging Face Hub, ready to be explained."""
 
 from __future__ import annotations
 
 import importlib
+import json
 import warnings
 import zipfile
 from collections.abc import Callable, Sequence
@@ -17,9 +18,11 @@ from torch import Tensor
 from misure.errors import MisureError
 from misure.io.reading import reading
 from misure.models.exported import open_exported
+from misure.models.hub import fetched, is_hub_id
 from misure.models.huggingface import open_folder
 from misure.models.logits import OutputKind
 from misure.models.onnx import open_onnx
+from misure.models.smp_folder import open_smp, smp_class
 from misure.models.wrapper import SegmentationModel
 from misure.validation import path_of
 
@@ -44,28 +47,38 @@ def load_model(
     ``.pt``, ``.pth``, ``.ts`` a TorchScript file                                           yes, no layers
     ``.pt2``                   a program saved by ``torch.export.save``                     yes, layers
     ``.onnx``                  an ONNX file (needs onnxruntime)                             no
-    a folder                   a Hugging Face model: config.json and safetensors            yes, layers
+    a folder                   of transformers or segmentation_models_pytorch: config.json  yes, layers
+                               and safetensors, as ``save_pretrained`` writes them
+    ``owner/name``             such a folder on the Hugging Face Hub; ``@revision`` can     yes, layers
+                               follow
+    a folder                   a MONAI bundle: configs/, models/                            yes, layers
+    a folder                   a result of nnU-Net v2: plans.json, dataset.json, fold_0/    yes, layers
     ========================== ============================================================ =============
 
     A program or an ONNX file made for a fixed number of images gets them in such portions; layers can then be watched
     for one image at a time (``batch_size=1``) if the number is one, and not at all if it is more.
 
     A Hugging Face folder's image processor says how pixels are normalised and in which order channels come; a way that
-    ``mean`` and ``std`` cannot reproduce is refused. Its resizing and cropping are not done: the network runs at the
-    size of the images it is given. Other files say nothing: give the training's ``mean`` and ``std``, such as those of
-    ``weights.transforms()`` (torchvision), ``pretrained_cfg`` (timm) or ``get_preprocessing_params`` (smp).
+    ``mean`` and ``std`` cannot reproduce is refused. Of an smp folder the transforms that albumentations saved beside
+    it say so, of a bundle and of nnU-Net their own descriptions (:mod:`misure.models.monai_bundle`,
+    :mod:`misure.models.nnunet`). Resizing and cropping are not done: the network runs at the size of the images it is
+    given. Other files say nothing: give the training's ``mean`` and ``std``, such as those of ``weights.transforms()``
+    (torchvision), ``pretrained_cfg`` (timm) or ``get_preprocessing_params`` (smp).
 
-    No pickle is opened and no Python code of a file is run: what an exported program would run besides PyTorch's
-    operations is refused (:mod:`misure.models.exported`). TorchScript is a language of its own that can read and write
-    files (``torch.save``, ``torch.from_file``): **load TorchScript only if you trust it**.
+    Weights are read from safetensors, or by ``torch.load(weights_only=True)``, never as a pickle that could run code,
+    and no Python code of a file is run: what an exported program would run besides PyTorch's operations is refused
+    (:mod:`misure.models.exported`), and of a bundle only a network of MONAI with plain values. TorchScript is a
+    language of its own that can read and write files (``torch.save``, ``torch.from_file``): **load TorchScript only
+    if you trust it**.
 
     Args:
-        source: The file or folder.
-        class_names: Names by class index; a checkpoint and a Hugging Face folder bring their own.
+        source: The file, folder or id.
+        class_names: Names by class index; checkpoints and folders that know them bring their own.
         mean: Per-channel mean that is subtracted from images in [0, 1]; likewise.
         std: Per-channel divisor after that; likewise.
         bottleneck: Layer for CAM methods; see :meth:`misure.SegmentationModel.suggest_bottleneck`.
-        multi_label: Whether each logit channel is a yes or no of its own.
+        multi_label: Whether each logit channel is a yes or no of its own; regions of nnU-Net and sigmoid outputs of a
+            bundle are.
         output: What the network returns, see :class:`misure.SegmentationModel`.
         in_channels: Number of image channels, where the file does not say it.
 
@@ -74,11 +87,13 @@ def load_model(
     """
     path = path_of("the model", source)
     if not path.exists():
-        raise MisureError(f"there is no {path}: give a network's file or folder")
+        if not is_hub_id(source):
+            raise MisureError(f"there is no {path}: give a network's file or folder, or an id of the Hugging Face Hub")
+        path = fetched(source)
     told = mean is not None and std is not None
-    reader = partial(_hugging_face, told=told) if path.is_dir() else _READERS.get(path.suffix.lower())
+    reader = partial(_folder, told=told) if path.is_dir() else _READERS.get(path.suffix.lower())
     if reader is None:
-        raise MisureError(f"{path.name} is no network file: expected {', '.join(_READERS)} or a Hugging Face folder")
+        raise MisureError(f"{path.name} is no network file: expected {', '.join(_READERS)} or a folder")
     network, description = reader(path)
     given = {
         "class_names": class_names,
@@ -86,9 +101,12 @@ def load_model(
         "std": std,
         "bottleneck": bottleneck,
         "in_channels": in_channels,
+        "multi_label": multi_label or None,
+        "output": None if output == "auto" else output,
     }
+    title = path.resolve().name if Path(source).exists() else str(source)
     options = description | {name: value for name, value in given.items() if value is not None}
-    return SegmentationModel(network, multi_label=multi_label, output=output, title=path.resolve().name, **options)
+    return SegmentationModel(network, **({"title": title} | options))
 
 
 Loaded = tuple[Callable[[Tensor], Any], dict[str, Any]]
@@ -138,11 +156,19 @@ def _onnx(path: Path) -> Loaded:
     return network, {"in_channels": network.shape[1], "differentiable": False}
 
 
-def _hugging_face(folder: Path, *, told: bool) -> Loaded:
+def _folder(folder: Path, *, told: bool) -> Loaded:
+    """Open a folder of the kind that its files show."""
     for needed in ("config.json", "*.safetensors"):
         if not any(folder.glob(needed)):
             name = needed.removeprefix("*")
-            raise MisureError(f"{folder} has no {name} file: give a folder that save_pretrained wrote, or a network's")
+            raise MisureError(
+                f"{folder} has no {name} file: give a folder that save_pretrained wrote, a MONAI bundle or a result of "
+                "nnU-Net, or a network's file"
+            )
+    with reading(folder / "config.json", "it may be damaged, or no Hugging Face model for semantic segmentation"):
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if isinstance(config, dict) and smp_class(config):
+        return open_smp(folder, config, told=told)
     return open_folder(folder, _package("transformers", "huggingface"), told=told)
 
 

@@ -253,7 +253,7 @@ def test_sources_that_are_no_network_are_refused(tmp_path):
 def test_a_missing_package_names_the_extra(monkeypatch, tmp_path, package, extra, name):
     (tmp_path / "net.onnx").touch()
     (tmp_path / "hf").mkdir()
-    (tmp_path / "hf" / "config.json").touch()
+    (tmp_path / "hf" / "config.json").write_text("{}")
     (tmp_path / "hf" / "model.safetensors").touch()
     monkeypatch.setitem(__import__("sys").modules, package, None)
     with pytest.raises(MisureError, match=rf"needs {package}: pip install 'misure\[{extra}\]'"):
