@@ -29,6 +29,11 @@ FORMAT_VERSION = 1
 _MOST_BYTES = 16_000_000
 _MOST_CHANNELS = 65_536
 
+_PAPERS_SIDE = 224  # of images (paper 4.1)
+
+TRAINED_HERE = "trained here"
+"""Origin of a network that this project trained into its own outputs folder."""
+
 RANDOM = "random"
 """Name of the initial weights of a network that starts from none."""
 
@@ -55,6 +60,8 @@ class CheckpointInfo:
         std: Per channel, the divisor after that.
         initial_weights: Start of the training: ``"random"`` or the name of pre-trained weights; empty where there
             was no training, or in files of older versions, which do not know.
+        origin: Where this file came from: :data:`TRAINED_HERE`, a place in the data root, an address, or whose
+            published weights they are; empty in files of older versions, which do not know.
         format_version: Of this JSON.
     """
 
@@ -71,12 +78,23 @@ class CheckpointInfo:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     initial_weights: str = ""
+    origin: str = ""
     format_version: int = field(default=FORMAT_VERSION)
 
     @property
     def fingerprint(self) -> str:
         """First 16 digits of the weights' hash: the model's identity in records."""
         return self.weights[:16]
+
+    @property
+    def size(self) -> int | str | None:
+        """Side of the images it was trained on, as the dataset's ``size`` has it; None where that is not known.
+
+        Files of older versions do not tell it; what they name after the profile ``paper`` had the paper's images.
+        """
+        known = {"size": _PAPERS_SIDE} if self.name.endswith("-paper") else {}
+        size: int | str | None = {**known, **self.data}.get("size")
+        return size
 
 
 def save_checkpoint(path: Path, network: nn.Module, info: CheckpointInfo) -> CheckpointInfo:
@@ -98,6 +116,15 @@ def save_checkpoint(path: Path, network: nn.Module, info: CheckpointInfo) -> Che
             info = replace(info, weights=file_digest(partial))
     except SafetensorError as error:
         raise MisureError(f"cannot write {path}: {brief(error)}; free space or choose another folder") from error
+    return write_info(path, info)
+
+
+def write_info(path: Path, info: CheckpointInfo) -> CheckpointInfo:
+    """Write the JSON beside a checkpoint's weights, atomically, and return what it says.
+
+    Raises:
+        MisureError: If the place cannot be written.
+    """
     with replacing(path.with_suffix(".json")) as partial:
         partial.write_text(json.dumps(asdict(info), indent=2), encoding="utf-8")
     return info

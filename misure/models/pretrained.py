@@ -21,19 +21,23 @@ from misure.io.reading import reading
 HUB = "https://huggingface.co"
 
 
-class PublishedWeights(Protocol):
-    """Weights that somebody published."""
+class Elsewhere(Protocol):
+    """Weights that need no training here."""
 
     @property
     def source(self) -> str:
         """A description of one line."""
 
     def is_at_hand(self) -> bool:
-        """Say whether :meth:`load_into` can be expected to work: a file is there, or a server answers."""
+        """Say whether the weights can be expected to be had: a file is there, or a server answers."""
 
     @property
     def download(self) -> str:
-        """The file that :meth:`load_into` would download, with its size where that is known; empty for none."""
+        """The file that would be downloaded, with its size where that is known; empty for none."""
+
+
+class PublishedWeights(Elsewhere, Protocol):
+    """Weights that somebody published in a format of their own."""
 
     def load_into(self, network: nn.Module) -> None:
         """Fill a network.
@@ -77,9 +81,7 @@ class TorchvisionWeights:
         """The file, its size and its server."""
         if any(path.is_file() for path in self._places()):
             return ""
-        parts = urlsplit(self.url)
-        size = f", {self.megabytes} MB" if self.megabytes else ""
-        return f"{file_name_of(self.url)}{size}, from {parts.netloc}"
+        return announced(self.url, self.megabytes)
 
     def load_into(self, network: nn.Module) -> None:
         """Fill a network from the local file, the cache or the server."""
@@ -165,6 +167,12 @@ class OperatorListWeights:
                 for operator, (convolution, _) in zip(operators, _convolutions(network), strict=True):
                     for parameter in ("weight", "bias"):
                         _fill(getattr(convolution, parameter), arrays[f"{operator['k']:02d}.{parameter}"])
+
+
+def announced(url: str, megabytes: int | None) -> str:
+    """Name a file to be downloaded, with its size where that is known, and its server."""
+    size = f", {megabytes} MB" if megabytes else ""
+    return f"{file_name_of(url)}{size}, from {urlsplit(url).netloc}"
 
 
 def check_digest(path: Path, digest: str) -> None:

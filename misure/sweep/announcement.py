@@ -85,7 +85,7 @@ def _numbers(setups: Sequence[SetupPlan]) -> list[str]:
 
 
 def _setup(setup: SetupPlan) -> Iterator[str]:
-    yield f"network {setup.name}: {setup.needs.network} ({checkpoint_path(setup.cfg)})"
+    yield f"network {setup.name}: {setup.needs.network}, kept as {checkpoint_path(setup.cfg)}"
     state, source = setup.needs.images.state, " ".join(setup.needs.images.source.split())
     yield f"  images: {source}" if source.startswith(state) else f"  images: {state}: {source}"
     yield f"  precision: {setup.pace.choice.precision}, {setup.pace.choice.reason}"

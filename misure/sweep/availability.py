@@ -13,7 +13,7 @@ from misure.errors import AbsentError, MisureError
 from misure.models.compute import Precision
 from misure.models.wrapper import SegmentationModel
 from misure.sweep.images import available, stand_in_overrides
-from misure.sweep.networks import import_network, is_at_hand, is_published
+from misure.sweep.networks import elsewhere, import_network, is_at_hand, needs_no_training
 from misure.sweep.setup import Setup, described
 
 
@@ -24,7 +24,7 @@ class NetworkChoice:
     Attributes:
         overrides: The user's overrides.
         stand_in: Whether generated images may take the place of a dataset, and a network be trained on them.
-        fetch: Whether published weights are fetched, so that the next network is taken where that fails.
+        fetch: Whether weights made elsewhere are fetched, so that the next network is taken where that fails.
     """
 
     overrides: Sequence[str]
@@ -45,7 +45,9 @@ class NetworkChoice:
         if not self.stand_in:
             available(self._composed(dataset)).require()
         if not networks:
-            return [f"dataset={dataset}", *stand_in_overrides(self._composed(dataset))]
+            cfg = self._composed(dataset)
+            needs_no_training(cfg)  # which finds out here what is wrong with weights that are
+            return [f"dataset={dataset}", *stand_in_overrides(cfg)]
         name = self._first(dataset, networks)
         return [f"dataset={dataset}", f"model={name}", *stand_in_overrides(self._composed(dataset, name))]
 
@@ -72,14 +74,13 @@ class NetworkChoice:
         raise kind(f"no network for dataset={dataset}:\n" + "\n".join(reasons))
 
     def _check(self, cfg: DictConfig) -> None:
-        """Raise a MisureError unless the images and the weights are here; published weights are fetched."""
+        """Raise a MisureError unless the images and the weights are here; those made elsewhere are fetched."""
         images = available(cfg)
         if images.state == "stand-in" and not self.stand_in:
             raise AbsentError("it would be trained on generated images: allow that with stand_in=true")
         images.require()
-        if not is_published(cfg) or is_at_hand(cfg):
+        if is_at_hand(cfg) or (weights := elsewhere(cfg)) is None:
             return
-        weights = build(cfg.model.weights)
         if not weights.is_at_hand():
             raise AbsentError(f"neither the file of {weights.source} nor its server was found")
         if self.fetch:

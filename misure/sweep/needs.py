@@ -12,10 +12,9 @@ from torch import nn
 from misure.config import build
 from misure.datasets.available import Available
 from misure.models.checkpoint import without_pretrained
-from misure.models.pretrained import PublishedWeights
 from misure.sweep.experiment import Experiment
 from misure.sweep.images import available
-from misure.sweep.networks import is_at_hand, is_published
+from misure.sweep.networks import elsewhere, is_at_hand
 from misure.sweep.pace import Pace, duration, side_of
 
 _ROW = 1300
@@ -56,10 +55,9 @@ class Needs:
         if anew or not is_at_hand(cfg):
             module = _untrained(cfg)
             checkpoint = _size(module)
-            if is_published(cfg) and not anew:
-                weights: PublishedWeights = build(cfg.model.weights)
+            if not anew and (weights := elsewhere(cfg)) is not None:
                 download = weights.download
-                network = "to download" if download else "published, at hand"
+                network = "to download" if download else f"at hand, {weights.source}"
             else:
                 training = pace.training(cfg)
                 network, download = f"to train, about {duration(training)}", _encoder_weights(cfg, module)

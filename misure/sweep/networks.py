@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -16,9 +17,13 @@ from misure.config import build, plain, scale_of, setup_name
 from misure.datasets.base import SegmentationDataset, Stage
 from misure.errors import MisureError
 from misure.io.installed import package_version
-from misure.models.checkpoint import CheckpointInfo, save_checkpoint
-from misure.models.pretrained import PublishedWeights
+from misure.models.checkpoint import TRAINED_HERE, CheckpointInfo, architecture, save_checkpoint
+from misure.models.pretrained import Elsewhere, PublishedWeights
+from misure.models.trained import ServedCheckpoint, TrainedWeights, checkpoints_in
+from misure.sweep.images import available
+from misure.sweep.provenance import code_version
 from misure.training.config import Recipe
+from misure.validation import shown
 
 
 def checkpoint_path(cfg: DictConfig) -> Path:
@@ -45,8 +50,63 @@ def is_at_hand(cfg: DictConfig) -> bool:
 
 
 def needs_no_training(cfg: DictConfig) -> bool:
-    """Say whether the network is trained, by us or by its publishers."""
-    return is_at_hand(cfg) or is_published(cfg)
+    """Say whether the network is trained, here or elsewhere."""
+    return is_at_hand(cfg) or elsewhere(cfg) is not None
+
+
+def elsewhere(cfg: DictConfig) -> Elsewhere | None:
+    """Return the weights that take the place of training a configuration's network; nothing is downloaded.
+
+    Raises:
+        MisureError: If a file in the data root is damaged, is of another network or dataset, or is one of several.
+    """
+    return _published(cfg) if is_published(cfg) else _trained(cfg)
+
+
+def _published(cfg: DictConfig) -> PublishedWeights:
+    weights: PublishedWeights = build(cfg.model.weights)
+    return weights
+
+
+def _trained(cfg: DictConfig) -> TrainedWeights | None:
+    """Return the checkpoint that was trained elsewhere with this project; none where the user names its file.
+
+    It lies in ``<data root>/<dataset>_<model>``, or at the address that the model names for the dataset
+    (``model.trained.<dataset>``). It is for images of the size that it was trained on (``dataset.size``), and for real
+    ones: a network for a stand-in is trained on the very images that were generated.
+    """
+    if cfg.checkpoint is not None or available(cfg).state == "stand-in":
+        return None
+    folder, size = Path(cfg.data_root, f"{cfg.dataset.name}_{cfg.model.name}"), OmegaConf.select(cfg, "dataset.size")
+    found = [file for file in checkpoints_in(folder) if file.info.size == size]
+    if len(found) > 1:
+        names = " and ".join(file.path.name for file in found)
+        raise MisureError(f"{folder} has {names} for the same images: keep one there, or name one with checkpoint=...")
+    for file in found:
+        _check_fits(file.path, file.info, cfg)
+        return file
+    served = OmegaConf.select(cfg, f"model.trained.{cfg.dataset.name}")
+    return _served(served) if served is not None and served.get("size") == size else None
+
+
+def _served(node: DictConfig) -> ServedCheckpoint:
+    served: ServedCheckpoint = build({**plain(node), "_target_": "misure.models.trained.ServedCheckpoint"})
+    return served
+
+
+def _check_fits(place: Path | str, info: CheckpointInfo, cfg: DictConfig) -> None:
+    """Raise a MisureError if a network trained elsewhere is not the one that a configuration describes."""
+    for what, has, wanted in (
+        ("the dataset", info.data.get("dataset"), cfg.dataset.name),
+        ("a network", architecture(info.network), architecture(plain(cfg.model.network))),
+        ("classes", list(info.class_names), list(cfg.dataset.class_names)),
+        ("generated images", bool(info.data.get("stand_in")), False),
+    ):
+        if has != wanted:
+            raise MisureError(
+                f"{place} is of {what} {shown(has)}, the configuration asks for {shown(wanted)}: replace or remove it, "
+                "or train here with misure train"
+            )
 
 
 def check_same_kind(path: Path, info: CheckpointInfo, cfg: DictConfig, dataset: SegmentationDataset) -> None:
@@ -68,20 +128,23 @@ def check_same_kind(path: Path, info: CheckpointInfo, cfg: DictConfig, dataset: 
 
 
 def import_network(cfg: DictConfig) -> CheckpointInfo:
-    """Put a configuration's published weights into its network and keep it as a checkpoint.
+    """Take a configuration's network from :func:`elsewhere`, and keep it as the checkpoint.
 
     Raises:
         MisureError: If the weights cannot be had or do not fit.
     """
-    weights: PublishedWeights = build(cfg.model.weights)
-    network = build(cfg.model.network)
+    path = checkpoint_path(cfg)
+    if not is_published(cfg) and (trained := _trained(cfg)) is not None:
+        print(f"{setup_name(cfg)}: weights from {trained.source}", flush=True)
+        return trained.import_as(path, partial(_check_fits, trained.source, cfg=cfg))
+    weights, network = _published(cfg), build(cfg.model.network)
     try:
         weights.load_into(network)
     except MisureError as error:
         networks = chain.from_iterable([n] if isinstance(n, str) else n for n in cfg.dataset.get("networks", ()))
         others = [f"model={name}" for name in networks if name != cfg.model.name]
         raise MisureError(f"{error}; or take {' or '.join(others)}" if others else str(error)) from error
-    return save_checkpoint(checkpoint_path(cfg), network, _description(cfg, {"source": weights.source}))
+    return save_checkpoint(path, network, _description(cfg, {"source": weights.source}, "published"))
 
 
 def train_network(cfg: DictConfig, *, anew: bool = True) -> CheckpointInfo:
@@ -115,13 +178,14 @@ def train_network(cfg: DictConfig, *, anew: bool = True) -> CheckpointInfo:
         "source": data.train.source,
         "fingerprint": data.train.fingerprint,
         "stand_in": data.train.stand_in,
+        "size": OmegaConf.select(cfg, "dataset.size"),
     }
     network, logger = build(cfg.model.network), build(cfg.logger)
-    info = _description(cfg, origin)
+    info = _description(cfg, origin, TRAINED_HERE)
     return train(network, data, recipe, path=checkpoint_path(cfg), info=info, logger=logger, anew=anew)
 
 
-def _description(cfg: DictConfig, data: Mapping[str, Any]) -> CheckpointInfo:
+def _description(cfg: DictConfig, data: Mapping[str, Any], origin: str) -> CheckpointInfo:
     """Describe a network for its new checkpoint."""
     return CheckpointInfo(
         name=checkpoint_name(cfg),
@@ -132,9 +196,10 @@ def _description(cfg: DictConfig, data: Mapping[str, Any]) -> CheckpointInfo:
         data=data,
         metrics={},
         training={},
-        versions=versions(),
+        versions={**versions(), "misure": code_version()},
         mean=tuple(OmegaConf.select(cfg, "model.mean", default=(0.0,))),
         std=tuple(OmegaConf.select(cfg, "model.std", default=(1.0,))),
+        origin=origin,
     )
 
 

@@ -225,6 +225,7 @@ class Recorder:
             "network_source": info.data.get("source"),
             "precision_reason": experiment.precision_reason,
             "initial_weights": info.initial_weights,
+            "weights_origin": info.origin,
             **({f"credit_{k}": v for k, v in asdict(credited.credit(sample.image)).items()} if credited else {}),
             "class_name": experiment.cfg.dataset.class_names[sample.class_id],
             "group": dataset.group(sample.image),

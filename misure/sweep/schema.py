@@ -112,7 +112,7 @@ _OTHERS = {
     **dict.fromkeys(("binary_dice_explained", "truth_dice", "confidence", "val_dice", "scale"), _SHARE),
     "class_name": _NAME,
     **dict.fromkeys(("group", "reason", "substitution", "network_source", "initial_weights", "device"), _TEXT),
-    **dict.fromkeys(("code_version", "precision_reason"), _TEXT),
+    **dict.fromkeys(("code_version", "precision_reason", "weights_origin"), _TEXT),
     **dict.fromkeys(("credit_licence_name", "credit_licence_url", "credit_url"), _TEXT),
     **dict.fromkeys(("prediction_size", "n_dilations", "explained_class", "draw", "drawn"), _COUNT),
     **dict.fromkeys(("credit_licence", "param_n_iterations"), _COUNT),

@@ -17,7 +17,7 @@ from misure.errors import MisureError
 from misure.evaluation.volumes import VolumeDataset, score_volumes
 from misure.io.atomic import safe_name
 from misure.io.locks import alone
-from misure.models.checkpoint import CheckpointInfo, architecture, load_checkpoint, read_info
+from misure.models.checkpoint import TRAINED_HERE, CheckpointInfo, architecture, load_checkpoint, read_info
 from misure.models.compute import Compute, Precision, choose_precision, default_device
 from misure.models.wrapper import SegmentationModel, frozen
 from misure.sweep.networks import (
@@ -26,6 +26,7 @@ from misure.sweep.networks import (
     import_network,
     is_at_hand,
     is_published,
+    needs_no_training,
     train_network,
 )
 from misure.sweep.predictions import Predictions, predict_all
@@ -122,12 +123,14 @@ def prepare(cfg: DictConfig) -> Setup:
     """
     path = checkpoint_path(cfg)
     expected = architecture(plain(cfg.model.network))
-    if is_at_hand(cfg):
-        remove_finished_state(path)
-    if not is_at_hand(cfg):
-        import_network(cfg) if is_published(cfg) else train_network(cfg, anew=False)
+    if not needs_no_training(cfg):
+        train_network(cfg, anew=False)
+    elif not is_at_hand(cfg):
+        import_network(cfg)
     elif is_published(cfg) and cfg.checkpoint is None and architecture(read_info(path).network) != expected:
         import_network(cfg)  # the same weights in a network with other arguments
+    elif read_info(path).origin in {"", TRAINED_HERE}:
+        remove_finished_state(path)
     info = read_info(path)
     if architecture(info.network) != expected:
         raise MisureError(

@@ -32,7 +32,7 @@ STATE = "last.ckpt"
 _MAY_CHANGE = {"max_minutes", "max_epochs", "loaders", "devices", "strategy", "precision"}
 """What a session may set otherwise than the one it goes on from; of precisions see :func:`resumable`."""
 
-_MADE_BY_TRAINING = {"metrics", "training", "versions", "weights", "initial_weights", "format_version"}
+_MADE_BY_TRAINING = {"metrics", "training", "versions", "weights", "initial_weights", "origin", "format_version"}
 
 _MEMBERS = {"identity", "precision", "initial_weights", "elapsed", "steps_done", "state_dict", "optimizer_states"} | {
     "callbacks",
