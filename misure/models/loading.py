@@ -21,6 +21,7 @@ from misure.models.exported import open_exported
 from misure.models.hub import fetched, is_hub_id
 from misure.models.huggingface import open_folder
 from misure.models.logits import OutputKind
+from misure.models.monai_bundle import is_bundle, open_bundle
 from misure.models.onnx import open_onnx
 from misure.models.smp_folder import open_smp, smp_class
 from misure.models.wrapper import SegmentationModel
@@ -158,6 +159,8 @@ def _onnx(path: Path) -> Loaded:
 
 def _folder(folder: Path, *, told: bool) -> Loaded:
     """Open a folder of the kind that its files show."""
+    if is_bundle(folder):
+        return open_bundle(folder, _package("monai", "monai"), _torchscript, told=told)
     for needed in ("config.json", "*.safetensors"):
         if not any(folder.glob(needed)):
             name = needed.removeprefix("*")
