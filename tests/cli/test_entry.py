@@ -252,21 +252,25 @@ main(plan)
 """
 
 
-def test_a_wheel_makes_tables_without_any_network_and_plans(folder):
-    """Nothing of the clone is needed."""
+def test_a_wheel_of_the_source_archive_makes_tables_without_any_network_and_plans(folder):
+    """Nothing of the clone is needed, its shipped images neither."""
     pytest.importorskip("hatchling", reason="pip install 'misure[dev]'")
     shutil.rmtree(folder / "out" / "checkpoints")
+    archive = [sys.executable, "-m", "hatchling", "build", "--target", "sdist", "--directory", str(folder / "sdist")]
+    subprocess.run(archive, cwd=PROJECT, check=True)
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", "wheels", str(PROJECT)]
-    subprocess.run(build, cwd=folder, check=True)
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", "wheels"]
+    subprocess.run([*build, *(folder / "sdist").iterdir()], cwd=folder, check=True)
     (wheel,) = (folder / "wheels").iterdir()
     subprocess.run([*pip, "install", "--no-deps", "--target", "installed", str(wheel)], cwd=folder, check=True)
-    commands = [["tables", *RECORDS], ["plan", *BASE, "only=table6", "dataset=triangle", "explainer=random_map"]]
+    plan = ["plan", *BASE, "data_root=nowhere", "only=table6", "dataset=triangle", "explainer=random_map"]
+    commands = [["tables", *RECORDS], plan]
     command = [sys.executable, "-c", INSTALLED, json.dumps(commands)]
     places = {**environment(), "PYTHONPATH": str(folder / "installed")}
     ended = subprocess.run(command, cwd=folder, env=places, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     assert f"loaded: [] {folder / 'installed' / 'misure' / '__init__.py'}" in ended.stdout.splitlines()
+    assert "subset shipped with the project" in ended.stdout
     assert ended.stdout.splitlines()[-1].startswith("this was the plan alone")
     assert (folder / "out" / "tables" / "table7.md").exists()
 
