@@ -199,9 +199,9 @@ def test_a_node_that_does_not_exist_is_one_line():
     assert "\n" not in str(caught.value)
 
 
-EXPECTED = {"table1": 7 * 4, "table6": 3 * 4, "stability": 15 * 4, "ambiguities": 13 * 4, "sanity": 20 * 4}
+EXPECTED = {"table1": 7 * 4, "table6": 3 * 4, "stability": 15 * 4, "ambiguities": 18 * 4, "sanity": 20 * 4}
 EXPECTED |= {"table2": 9, "table3": 9, "table4": 9, "table5": 9, "table7": 2, "table5_readings": 8}
-EXPECTED |= {"ambiguities_black": 1, "ambiguities_rise": 4 * 4}
+EXPECTED |= {"ambiguities_black": 1, "ambiguities_rest": 3, "ambiguities_rise": 4 * 4}
 OVERRIDES = ["profile=quick", "seed=3"]
 
 

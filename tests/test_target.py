@@ -149,6 +149,7 @@ def test_the_class_at_a_point_of_a_multi_label_head(at, expected):
     [
         ("msr", {"mask_size": 12, "n_iterations": 12, "tv_weight": 0.01}),
         ("msr", {"mask_size": 12, "n_iterations": 12, "dice_target": "soft"}),
+        ("msr", {"mask_size": 12, "n_iterations": 12, "dice_over": "classes", "false_positives": False}),
         ("sufficient_region", {}),
         ("rise", {"n_masks": 20}),
         ("seg_grad_cam", {"layer": "bottleneck"}),

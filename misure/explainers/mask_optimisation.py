@@ -18,7 +18,7 @@ from misure.models.wrapper import FrozenNetwork
 from misure.target import TargetBatch
 from misure.validation import Count, Share, Weight
 
-_DICE_EPSILON = 1e-7
+DICE_EPSILON = 1e-7
 """The epsilon of equation 1, which the paper leaves open; 1e-7 is negligible beside one pixel."""
 
 LrSchedule = Literal["constant", "linear", "rising"]
@@ -266,12 +266,22 @@ def segmentation(targets: TargetBatch) -> Tensor:
     return torch.stack([targets.backgrounds, targets.regions], 1).to(targets.references.dtype)
 
 
-def soft_dice(targets: TargetBatch, logits: Tensor, reference: Tensor, *, softmax_passes: int = 1) -> Tensor:
+def soft_dice(targets: TargetBatch, logits: Tensor, reference: Tensor) -> Tensor:
     """Dice of background and class probabilities with a reference (N x 2 x spatial), N x 2 in [0, 1]."""
-    pair = (targets.probabilities(logits, softmax_passes) * targets.counted[:, None]).flatten(2)
-    reference = reference.flatten(2)
-    overlap = (pair * reference).sum(2)
-    return (2 * overlap + _DICE_EPSILON) / (pair.sum(2) + reference.sum(2) + _DICE_EPSILON)
+    return dice_of_pairs(targets.probabilities(logits) * targets.counted[:, None], reference)
+
+
+def dice_of_pairs(pairs: Tensor, reference: Tensor, epsilon: float = DICE_EPSILON) -> Tensor:
+    """Dice of soft masks with others, N x 2 in [0, 1].
+
+    Args:
+        pairs: N x 2 x spatial, in [0, 1].
+        reference: N x 2 x spatial, in [0, 1].
+        epsilon: Added to numerator and denominator; the denominator is at least 1e-7 anyway.
+    """
+    pairs, reference = pairs.flatten(2), reference.flatten(2)
+    overlap = (pairs * reference).sum(2)
+    return (2 * overlap + epsilon) / (pairs.sum(2) + reference.sum(2) + epsilon).clamp_min(DICE_EPSILON)
 
 
 def total_variation(mask: Tensor, beta: float) -> Tensor:

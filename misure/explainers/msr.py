@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -13,12 +13,13 @@ from torch.nn.functional import interpolate
 
 from misure.explainers.mask_optimisation import (
     COPIES,
+    DICE_EPSILON,
     Descent,
     LrSchedule,
     MaskProblem,
     PrunedRegion,
+    dice_of_pairs,
     segmentation,
-    soft_dice,
     total_variation,
 )
 from misure.metrics import keep
@@ -68,6 +69,16 @@ class MSR(PrunedRegion):
             pixels of it whose first channel is above zero, as the authors' later code does.
         returned: ``"last"`` iterate after all steps, ``"last_forward"`` (the one the network saw
             last), or ``"best"`` (lowest loss seen).
+        background: What Dice_0 compares the probability of class 0 with: the ``"predicted"`` background, as equation 1
+            reads, or the ``"rest"``: all that is not of the class, other objects too, as in the authors' later code.
+        dice_over: ``"pair"`` is equation 1. ``"classes"`` is the authors' later code: the class's term is
+            (1 - Dice_l) / C and the background's the mean of 1 - Dice_c over all C classes of the head, to which those
+            that the reference lacks add 0 (it holds background and the class alone). So alphas of 1 and 1 there count
+            the class twice.
+        false_positives: Whether the class's term counts class probability outside the object. It does not in the
+            authors' later code, whose background term alone does.
+        dice_epsilon: Added to a Dice's numerator and denominator; the paper gives no value, the authors' later code
+            has 0.
 
     Example:
         >>> explanation = misure.explain(network, image, target=1, method=MSR(n_iterations=20, mask_size=16))
@@ -90,6 +101,22 @@ class MSR(PrunedRegion):
     context_value: Share = 1.0
     initial_support: Literal["sufficient_region", "positive_first_channel"] = "sufficient_region"
     returned: Literal["last", "last_forward", "best"] = "last"
+    background: Literal["predicted", "rest"] = "predicted"
+    dice_over: Literal["pair", "classes"] = "pair"
+    false_positives: bool = True
+    dice_epsilon: Weight = DICE_EPSILON
+
+    @classmethod
+    def author_code(cls, **others: Any) -> Self:
+        """Make the method as the authors' later public code has it, with the paper's learning rate, lambda and steps.
+
+        Args:
+            **others: Further parameters, or other values of these.
+        """
+        changed: dict[str, Any] = {"alpha_foreground": 1.0, "clamp_start": 11, "softmax_passes": 2}
+        changed |= {"context_value": 0.5, "initial_support": "positive_first_channel", "returned": "last_forward"}
+        changed |= {"background": "rest", "dice_over": "classes", "false_positives": False, "dice_epsilon": 0.0}
+        return cls(**(changed | others))
 
     @property
     def descent(self) -> Descent:
@@ -112,15 +139,12 @@ class MSR(PrunedRegion):
         """Equation 1 for a batch."""
         size = images.shape[2:]
         baseline = self.fill.baseline(network, images)
-        alphas, reference = self.alphas(targets), segmentation(targets)
-        if self.dice_target == "soft":
-            reference = targets.references * targets.counted[:, None]
+        alphas, reference = self.alphas(targets), self._reference(targets)
 
         def loss(logits: Tensor, _mask: Tensor, seen: Tensor, _iteration: int) -> Tensor:
-            dice = soft_dice(targets, logits, reference, softmax_passes=self.softmax_passes)
             size_term = self.lam / size.numel() * seen.abs().flatten(1).sum(1)
             smoothness = self.tv_weight * total_variation(seen, self.tv_beta) if self.tv_weight else 0.0
-            return size_term + smoothness + 1 - (alphas * dice).sum(1)
+            return size_term + smoothness + 1 - self._kept(targets, logits, reference, alphas)
 
         return MaskProblem(
             images=keep(images, regions, baseline),
@@ -129,6 +153,29 @@ class MSR(PrunedRegion):
             seen=lambda mask, _iteration: resized(mask, size),
             loss=loss,
         )
+
+    def _reference(self, targets: TargetBatch) -> Tensor:
+        """Return what background and class are compared with: N x 2 x spatial, in [0, 1]."""
+        hard = self.dice_target == "hard"
+        reference = segmentation(targets) if hard else targets.references * targets.counted[:, None]
+        if self.background == "rest":
+            own = reference[:, 1]
+            reference = torch.stack([(1 - own) * targets.counted, own], 1)
+        return reference
+
+    def _kept(self, targets: TargetBatch, logits: Tensor, reference: Tensor, alphas: Tensor) -> Tensor:
+        """Return the weighted Dice that the loss is 1 without: N."""
+        pairs = targets.probabilities(logits, self.softmax_passes) * targets.counted[:, None]
+        dice = scored = dice_of_pairs(pairs, reference, self.dice_epsilon)
+        if not self.false_positives:
+            inside = targets.regions[:, None]
+            own = dice_of_pairs(pairs * inside, reference * inside, self.dice_epsilon)
+            scored = torch.stack([dice[:, 0], own[:, 1]], 1)
+        if self.dice_over == "pair":
+            return (alphas * scored).sum(1)
+        n_classes = 2 if targets.multi_label else logits.shape[1]
+        lost = ((1 - dice) * (reference.flatten(2).sum(2) > 0)).sum(1)
+        return 1 - (alphas * torch.stack([lost, 1 - scored[:, 1]], 1)).sum(1) / n_classes
 
     def _initial_mask(self, images: Tensor, objects: Tensor, regions: Tensor) -> Tensor:
         start = torch.where(objects, 1.0, self.context_value).to(images.dtype) * regions

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -19,42 +20,49 @@ from misure.validation import Count, Weight
 RADIUS = 3
 """How far one dilation reaches in the paper's algorithm, in pixels."""
 
+Footprint = Literal["ellipse", "disk"]
+
 _TYPICAL_DILATIONS = 4
 
 
-def footprint(rank: int, radius: int = RADIUS, device: torch.device | None = None) -> Tensor:
-    """Return what one dilation adds around a pixel: OpenCV's ellipse, or the ball of what is at most a radius away.
+def footprint(
+    rank: int, radius: int = RADIUS, shape: Footprint = "ellipse", device: torch.device | None = None
+) -> Tensor:
+    """Return what one dilation adds around a pixel.
 
-    At a radius of 3 they are 33 pixels of a square of 7 x 7, and 123 voxels. A slice through the ball's centre is the
-    ellipse without the two ends of each row beside the middle one.
+    At a radius of 3, OpenCV's ellipse has 33 pixels of a square of 7 x 7. The disk is what is at most a radius away,
+    as in scikit-image: the ellipse without the two ends of each row beside the middle one, 29 pixels. Volumes have one
+    shape, the ball of what is at most a radius away: 123 voxels.
 
     Args:
         rank: 2 or 3 axes.
         radius: At least 1.
+        shape: Of two axes.
         device: Where it is put.
 
     Returns:
         bool, 2 * radius + 1 along every axis.
     """
     offsets = torch.arange(-radius, radius + 1, device=device)
-    if rank == 2:
+    if rank == 2 and shape == "ellipse":
         halves = (radius**2 - offsets**2).float().sqrt().round()  # OpenCV rounds halves to even, as here
         return offsets.abs()[None] <= halves[:, None]
-    depth, height, width = torch.meshgrid(offsets, offsets, offsets, indexing="ij")
-    return depth**2 + height**2 + width**2 <= radius**2
+    along_axes = torch.meshgrid([offsets] * rank, indexing="ij")
+    return torch.stack(along_axes).square().sum(0) <= radius**2
 
 
-def dilate(masks: Tensor, radius: int = RADIUS) -> Tensor:
+def dilate(masks: Tensor, radius: int = RADIUS, shape: Footprint = "ellipse") -> Tensor:
     """Dilate boolean masks once, see :func:`footprint`.
 
     Args:
         masks: bool, N x H x W or N x D x H x W.
         radius: How far it reaches, in pixels.
+        shape: Of the footprint.
 
     Returns:
         bool, of the same shape; a pixel is set where the footprint centred on it meets the mask.
     """
-    kernel = footprint(masks.ndim - 1, radius, masks.device).float()[None, None]
+    kernel = footprint(masks.ndim - 1, radius, shape, masks.device).float()[None, None]
     convolve = conv2d if masks.ndim == 3 else conv3d
     counts = convolve(masks[:, None].float(), kernel, padding=radius)
     return counts[:, 0] > 0.5  # counts are whole numbers
@@ -68,7 +76,7 @@ def find_sufficient_region(
     *,
     tau: float,
     blanking: Blanking,
-    radius: int = RADIUS,
+    grow: Callable[[Tensor], Tensor] = dilate,
 ) -> tuple[Tensor, Tensor]:
     """Dilate each object until the Dice with its reference prediction exceeds ``tau``.
 
@@ -81,7 +89,7 @@ def find_sufficient_region(
         targets: What is explained.
         tau: Stop above this Dice, 0 <= tau < 1.
         blanking: What switched-off pixels become.
-        radius: How far one dilation reaches, in pixels.
+        grow: Dilates masks once.
 
     Returns:
         The masks M_SR (bool, N x H x W) and the number of dilations (int64, N).
@@ -97,7 +105,7 @@ def find_sufficient_region(
     outside = blanking.of_dilation
     n_steps, tried = 1, 0
     while len(pending):
-        steps = _dilations(masks[pending], n_steps, batches.size, radius)
+        steps = _dilations(masks[pending], n_steps, batches.size, grow)
         enough = _dice_of_steps(network, images, targets, pending=pending, steps=steps, blanking=outside) > tau
         done = enough.any(1)
         if bool((~done & steps[:, -1].flatten(1).all(1)).any()):
@@ -109,7 +117,7 @@ def find_sufficient_region(
         masks[pending] = steps[torch.arange(len(pending), device=images.device), first]
         n_dilations[pending] += first
         pending = pending[~done]
-        masks[pending] = _dilate_in_parts(masks[pending], batches.size, radius)
+        masks[pending] = _dilate_in_parts(masks[pending], batches.size, grow)
         n_dilations[pending] += 1
         tried += n_steps
         network.tell("dilating", tried, masks=masks)
@@ -118,16 +126,16 @@ def find_sufficient_region(
     return masks, n_dilations
 
 
-def _dilate_in_parts(masks: Tensor, size: int, radius: int) -> Tensor:
-    parts = [dilate(masks[start : start + size], radius) for start in range(0, len(masks), size)]
+def _dilate_in_parts(masks: Tensor, size: int, grow: Callable[[Tensor], Tensor]) -> Tensor:
+    parts = [grow(masks[start : start + size]) for start in range(0, len(masks), size)]
     return torch.cat(parts) if parts else masks
 
 
-def _dilations(masks: Tensor, n_steps: int, size: int, radius: int) -> Tensor:
+def _dilations(masks: Tensor, n_steps: int, size: int, grow: Callable[[Tensor], Tensor]) -> Tensor:
     """Return each mask (N x H x W) after 0, 1, ... n_steps - 1 dilations: N x n_steps x H x W."""
     steps = [masks]
     while len(steps) < n_steps:
-        steps.append(_dilate_in_parts(steps[-1], size, radius))
+        steps.append(_dilate_in_parts(steps[-1], size, grow))
     return torch.stack(steps, 1)
 
 
@@ -159,6 +167,7 @@ class SufficientRegion(Explainer):
         tau: Dice that has to be exceeded.
         dilation_radius: How far one dilation reaches, in pixels; 3 is the ellipse of 7 x 7 pixels of the algorithm,
             which suits images of 224 pixels.
+        footprint: ``"ellipse"``, OpenCV's, which the authors' later code has, or ``"disk"``, see :func:`footprint`.
 
     Example:
         >>> explanation = misure.explain(network, image, target=1, method=SufficientRegion())
@@ -172,6 +181,7 @@ class SufficientRegion(Explainer):
 
     tau: Weight = 0.9
     dilation_radius: Count = RADIUS
+    footprint: Footprint = "ellipse"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -194,12 +204,14 @@ class SufficientRegion(Explainer):
         Returns:
             The masks M_SR (bool, N x spatial) and the numbers of dilations (int64, N).
         """
-        settings = (type(self).search, self.tau, self.dilation_radius, self.fill.of_dilation)
+        settings = (type(self).search, self.tau, self.dilation_radius, self.footprint, self.fill.of_dilation)
         inputs = (images, targets.class_ids, targets.regions, targets.counted)
         return network.recalled(lambda: self.search(network, images, targets), inputs, settings)
 
+    def dilate(self, masks: Tensor) -> Tensor:
+        """Dilate boolean masks (N x spatial) once."""
+        return dilate(masks, self.dilation_radius, self.footprint)
+
     def search(self, network: FrozenNetwork, images: Tensor, targets: TargetBatch) -> tuple[Tensor, Tensor]:
         """Find the regions, see :func:`find_sufficient_region`."""
-        return find_sufficient_region(
-            network, images, targets, tau=self.tau, blanking=self.fill, radius=self.dilation_radius
-        )
+        return find_sufficient_region(network, images, targets, tau=self.tau, blanking=self.fill, grow=self.dilate)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -18,7 +19,7 @@ from misure.errors import MisureError
 from misure.explainers.base import Explainer
 from misure.explainers.msr import MSR
 from misure.explainers.msr_fast import FastMSR
-from misure.explainers.sufficient_region import SufficientRegion, dilate
+from misure.explainers.sufficient_region import SufficientRegion
 from misure.metrics import dice
 from misure.models.wrapper import FrozenNetwork, SegmentationModel
 from misure.randomness import integers
@@ -217,11 +218,11 @@ def _of_another_network(explainer: Explainer) -> Explainer:
     return explainer if kind is None else kind(**asdict(explainer))
 
 
-def _dilations_to_whole(mask: Tensor, radius: int) -> int:
+def _dilations_to_whole(mask: Tensor, grow: Callable[[Tensor], Tensor]) -> int:
     """Count the dilations after which an object (bool, H x W) fills the image."""
     count = 0
     while not mask.all():
-        mask, count = dilate(mask[None], radius)[0], count + 1
+        mask, count = grow(mask[None])[0], count + 1
     return count
 
 
@@ -241,7 +242,7 @@ class _Tolerant(SufficientRegion):
 
         reached = network.map(score, len(images), images[0]) > self.tau
         regions = torch.ones_like(targets.regions)
-        counts = [_dilations_to_whole(mask, self.dilation_radius) for mask in targets.regions]
+        counts = [_dilations_to_whole(mask, self.dilate) for mask in targets.regions]
         n_dilations = torch.tensor(counts, device=images.device)
         if reached.any():
             regions[reached], n_dilations[reached] = super().search(network, images[reached], targets[reached])

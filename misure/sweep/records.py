@@ -43,7 +43,8 @@ _WORTH_COMPACTING = 250
 _MOST_NAMED = 20
 
 _ADDED_ATTRIBUTES = {"intervention": "", "precision": "32"}
-_ADDED_PARAMETERS = {"lr_schedule": "constant", "dilation_radius": 3, "control_variate": None}
+_ADDED_PARAMETERS = {"lr_schedule": "constant", "dilation_radius": 3, "control_variate": None, "footprint": "ellipse"}
+_ADDED_PARAMETERS |= {"background": "predicted", "dice_over": "pair", "false_positives": True, "dice_epsilon": 1e-7}
 """Attributes and parameters that came after the first records, each with the value that says what those did, which is
 no part of the identity."""
 

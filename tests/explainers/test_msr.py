@@ -8,12 +8,15 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from oracles import metrics, msr
+from hydra import compose
+from oracles import author_code, metrics, msr
 from oracles.toys import Convolutional, PerPixel, Trigger, as_numpy_network, as_numpy_predict, random_images
 
 import misure
 from misure.errors import MisureError
 from misure.explainers import MSR, FastMSR
+from misure.paper.extensions.readings import readings_of
+from misure.sweep.experiment import Experiment
 
 MEAN, STD, SIGMA = (0.3, 0.6), (0.5, 0.7), 1.3
 
@@ -94,6 +97,9 @@ def check_metrics(toy, explanation, image, fill):
     assert evaluation.perturbation_ratio == metrics.perturbation_ratio(explanation.saliency.numpy(), region)
 
 
+THREE_CLASSES = 13
+"""The toy that predicts three classes on both images, about alike."""
+
 KEYS = [
     {},
     {"lr": 0.03},
@@ -116,18 +122,26 @@ KEYS = [
     {"initial_support": "positive_first_channel"},
     {"returned": "last_forward"},
     {"returned": "best"},
+    {"background": "rest"},
+    {"background": "rest", "dice_target": "soft"},
+    {"dice_over": "classes"},
+    {"false_positives": False},
+    {"false_positives": False, "dice_target": "soft"},
+    {"dice_epsilon": 5.0},
+    {"dice_epsilon": 0.0},
+    {"background": "rest", "dice_over": "classes", "false_positives": False, "dice_target": "soft"},
 ]
 
 
 @cache
 def maps_by_default() -> list[np.ndarray]:
-    toy = Convolutional(seed=8).double()
+    toy = Convolutional(seed=THREE_CLASSES).double()
     return [e.saliency.numpy() for e in explain(toy, random_images(2, 1, 12, 12), mask_size=12, n_iterations=20)]
 
 
 @pytest.mark.parametrize("parameters", KEYS, ids=lambda p: "-".join(f"{k}={v}" for k, v in p.items()) or "defaults")
 def test_every_key_equals_the_oracle_and_makes_a_difference(parameters):
-    explanations = compare_with_the_oracle(random_images(2, 1, 12, 12), **parameters)
+    explanations = compare_with_the_oracle(random_images(2, 1, 12, 12), seed=THREE_CLASSES, **parameters)
     for explanation, default in zip(explanations, maps_by_default(), strict=True):
         if explanation.n_dilations > 0:
             assert np.array_equal(explanation.saliency, default) == (not parameters)
@@ -167,6 +181,29 @@ def test_a_rate_that_falls_or_rises_changes_each_step_by_the_same():
     assert explained["rising"].saliency[7, 5].item() == pytest.approx(1 - rising, abs=1e-5)
 
 
+@pytest.mark.parametrize("network", [Convolutional(seed=THREE_CLASSES), Convolutional(seed=29), PerPixel(-4.0)])
+def test_the_authors_code_equals_its_loss_written_with_smp(network):
+    """Also with three classes predicted at once, and without any background (the last network)."""
+    network, images = network.double().eval(), random_images(2, 1, 12, 12)
+    chosen = MSR.author_code(mask_size=9, n_iterations=20)
+    found, images_without = misure.explain(network, images, 1, chosen, precision="32"), 0
+    for image, explanation in zip(images, found, strict=True):
+        mask, losses = author_code.explain(network, image, 1, explanation.sufficient_region, chosen)
+        torch.testing.assert_close(explanation.saliency, mask, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(explanation.curve, losses, rtol=0, atol=1e-9)
+        images_without += not (network(image[None]).argmax(1) == 0).any()
+    assert images_without == (2 if isinstance(network, PerPixel) else 0)
+
+
+def test_the_authors_code_is_one_setting_in_python_in_its_preset_and_among_the_readings(hydra):
+    preset = Experiment.of(compose("run", ["explainer=msr_author_code", "profile=paper"])).explainer
+    assert preset == MSR.author_code()
+    for sweep in ("ambiguities", "table5_readings"):
+        (reading,) = (dict(r.parameters) for r in readings_of(sweep) if r.title == "the authors' later code")
+        assert MSR(**reading) == MSR.author_code()
+        assert all(value != MSR().parameters[name] for name, value in reading.items())
+
+
 def test_pixels_that_are_zero_are_not_positive():
     image = torch.tensor([[[1.0, 0.0], [-1.0, 1.0]]])
 
@@ -192,6 +229,11 @@ def test_nothing_is_shown_outside_the_sufficient_region(blanking, make_images):
         ("clamp_low", 2, "clamp_low=2 is not a number from 0 to 1"),
         ("clamp_start", -1, "clamp_start=-1 is not a whole number of at least 0"),
         ("dice_target", "firm", "dice_target=firm is not known: choose hard or soft"),
+        ("footprint", "square", "footprint=square is not known: choose ellipse or disk"),
+        ("background", "class_0", "background=class_0 is not known: choose predicted or rest"),
+        ("dice_over", "all", "dice_over=all is not known: choose pair or classes"),
+        ("false_positives", "few", "false_positives=few is not"),
+        ("dice_epsilon", -1, "dice_epsilon=-1 is not"),
         ("blur_sigma", 0, "blur_sigma=0 is not"),
         ("thresholds", (2,), "thresholds=2 is not a number from 0 to 1"),
     ],

@@ -18,21 +18,24 @@ from misure.errors import MisureError
 from misure.explainers import MSR, MeaningfulPerturbation, Occlusion
 from misure.explainers.sufficient_region import dilate, footprint
 
+DISK = np.hypot(*np.ogrid[-3:4, -3:4]) <= 3
+
 maps = arrays(bool, st.tuples(st.just(2), st.integers(1, 12), st.integers(1, 12)))
 volumes = arrays(bool, st.tuples(st.just(2), *[st.integers(1, 8)] * 3))
 
 
-@given(maps | volumes)
-def test_dilation_equals_scipy(masks):
-    expected = np.stack([binary_dilation(mask, FOOTPRINT if mask.ndim == 2 else BALL) for mask in masks])
-    assert np.array_equal(dilate(torch.from_numpy(masks)).numpy(), expected)
+@given(maps | volumes, st.sampled_from([("ellipse", FOOTPRINT), ("disk", DISK)]))
+def test_dilation_equals_scipy(masks, shape):
+    expected = np.stack([binary_dilation(mask, shape[1] if mask.ndim == 2 else BALL) for mask in masks])
+    assert np.array_equal(dilate(torch.from_numpy(masks), shape=shape[0]).numpy(), expected)
 
 
-def test_a_single_pixel_becomes_the_33_pixel_footprint():
+@pytest.mark.parametrize(("shape", "pixels", "n"), [("ellipse", FOOTPRINT, 33), ("disk", DISK, 29)])
+def test_a_single_pixel_becomes_the_footprint(shape, pixels, n):
     point = torch.zeros(1, 9, 9, dtype=torch.bool)
     point[0, 4, 4] = True
-    assert np.array_equal(dilate(point)[0, 1:8, 1:8].numpy(), FOOTPRINT)
-    assert dilate(point).sum() == FOOTPRINT.sum() == 33
+    assert np.array_equal(dilate(point, shape=shape)[0, 1:8, 1:8].numpy(), pixels)
+    assert dilate(point, shape=shape).sum() == pixels.sum() == n
 
 
 @pytest.mark.parametrize(("radius", "widths"), [(1, (1, 3, 1)), (2, (1, 5, 5, 5, 1)), (3, (1, 5, 7, 7, 7, 5, 1))])

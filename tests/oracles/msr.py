@@ -31,6 +31,10 @@ class Settings:
     context_value: float = 1.0
     initial_support: str = "sufficient_region"
     returned: str = "last"
+    background: str = "predicted"
+    dice_over: str = "pair"
+    false_positives: bool = True
+    dice_epsilon: float = 1e-7
 
 
 def softmax(values: np.ndarray) -> np.ndarray:
@@ -41,24 +45,33 @@ def softmax(values: np.ndarray) -> np.ndarray:
 def dice_loss(
     logits: np.ndarray, reference_logits: np.ndarray, class_id: int, region: np.ndarray, s: Settings
 ) -> tuple[float, np.ndarray]:
-    """Return ``1 - sum of alpha_i Dice_i`` and its derivative by the logits."""
+    """Return ``1 - sum of alpha_i Dice_i``, or the mean over classes, and its derivative by the logits."""
     predicted = reference_logits.argmax(axis=0)
     counted = ~((predicted == class_id) & ~region)
     passes = [logits]
     for _ in range(s.softmax_passes):
         passes.append(softmax(passes[-1]))
     probabilities = passes[-1]
-    loss, slope = 1.0, np.zeros_like(logits)
-    terms = [(class_id, s.alpha_foreground)] + ([(0, s.alpha_background)] if class_id != 0 else [])
-    for i, alpha in terms:
-        reference = (region if i == class_id else predicted == 0).astype(float)
-        if s.dice_target == "soft":
-            reference = softmax(reference_logits)[i] * counted
-        p = probabilities[i] * counted
-        above = 2 * (p * reference).sum() + 1e-7
-        below = p.sum() + reference.sum() + 1e-7
+    slope = np.zeros_like(logits)
+    own = softmax(reference_logits)[class_id] * counted if s.dice_target == "soft" else region.astype(float)
+    background = softmax(reference_logits)[0] * counted if s.dice_target == "soft" else (predicted == 0).astype(float)
+    if s.background == "rest":
+        background = counted - own
+    terms = [(class_id, own, s.alpha_foreground, counted if s.false_positives else region)]
+    if class_id != 0:
+        terms.append((0, background, s.alpha_background, counted))
+    loss = 1.0
+    if s.dice_over == "classes":
+        if class_id != 0:
+            terms.append((class_id, own, s.alpha_background, counted))
+        terms = [(i, wanted, alpha / len(logits), pixels) for i, wanted, alpha, pixels in terms if wanted.any()]
+        loss = sum(alpha for _, _, alpha, _ in terms)
+    for i, wanted, alpha, pixels in terms:
+        p, reference = probabilities[i] * pixels, wanted * pixels
+        above = 2 * (p * reference).sum() + s.dice_epsilon
+        below = max(p.sum() + reference.sum() + s.dice_epsilon, 1e-7)
         loss -= alpha * above / below
-        slope[i] -= alpha * counted * (2 * reference * below - above) / below**2
+        slope[i] -= alpha * pixels * (2 * reference * below - above) / below**2
     for p in reversed(passes[1:]):
         slope = p * (slope - (p * slope).sum(axis=0, keepdims=True))
     return loss, slope

@@ -202,6 +202,7 @@ def test_stage_one_is_computed_once_for_all_cells_and_no_record_differs(tmp_path
 
 def test_what_differs_in_what_stage_one_depends_on_does_not_share_it(tmp_path, monkeypatch):
     others = ["explainer.tau=0.5", "explainer.blanking=mean", "explainer.dilation_radius=2", "input_noise=0.01"]
+    others += ["explainer.footprint=disk"]
     others += ["intervention=other_target", "intervention=randomised_1", "intervention=randomised_0.5"]
     cells = [CELLS[0], *(f"{CELLS[0]} {other}" for other in others)]
     expected = explained(tmp_path / "alone", cells, monkeypatch, recall=Recall(capacity=0))

@@ -14,6 +14,7 @@ from hydra import compose, initialize_config_dir
 from pipeline import PROJECT, run_script
 
 from misure.errors import MisureError
+from misure.explainers import MSR
 from misure.io.installed import CONFIG_FOLDER
 from misure.sweep import records as module
 from misure.sweep import shelves
@@ -53,6 +54,15 @@ def test_float32_records_of_older_versions_keep_their_identity():
     """The name that version 0.1.0 of 24 November 2026 gave to this unit, when units had no precision."""
     assert UNIT.id == "c1c6038cbab509aafd24"
     assert replace(UNIT, parameters=dict(reversed(UNIT.parameters.items()))).id == UNIT.id
+
+
+@pytest.mark.parametrize("name", _ADDED_PARAMETERS)
+def test_a_parameter_that_came_later_counts_where_it_is_not_what_was_done_before(name):
+    made = {
+        value: replace(UNIT, parameters={**UNIT.parameters, name: value}) for value in (_ADDED_PARAMETERS[name], -1)
+    }
+    assert [unit.id == UNIT.id for unit in made.values()] == [True, False]
+    assert MSR.published().parameters.get(name, _ADDED_PARAMETERS[name]) == _ADDED_PARAMETERS[name]
 
 
 def test_a_record_made_in_another_precision_does_not_count(tmp_path):

@@ -44,8 +44,13 @@ class Reading:
         return all(usual[name] == value for name, value in self.parameters)
 
     def differs_on(self, pair: Pair) -> bool:
-        """Tell whether it can differ from the literal reading: black is zero where images are not normalised."""
-        return bool(pair.mean) or dict(self.parameters).get("blanking") != "black"
+        """Tell whether it can differ from the literal reading, or is that.
+
+        Black is zero where images are not normalised, and where there is one class the rest is the background.
+        """
+        same = set() if pair.mean else {("blanking", "black")}
+        same |= set() if pair.classes else {("background", "rest")}
+        return not self.parameters or bool({*self.parameters} - same)
 
     def rows(self, records: pd.DataFrame, threshold: float | None = None, **fixed: Any) -> pd.DataFrame:
         """Select its records, by image and class.
