@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from misure.errors import MisureError, did_you_mean
-from misure.io.installed import CONFIG_FOLDER
+from misure.io.installed import CONFIG_FOLDER, extra_with
 from misure.models.compute import Compute
 from misure.validation import check_arguments
 
@@ -54,7 +54,7 @@ def check_node(node: Mapping[str, Any], called: Callable[[str], str], prefix: st
             target = _locate(str(node["_target_"]))
             parameters = signature(target).parameters
         except Exception as error:  # whatever the import of a module raises
-            reason = " ".join(str(error).split())
+            reason = _why_not_imported(error)
             raise MisureError(f"{called(prefix + '_target_')}={node['_target_']} cannot be built: {reason}") from error
         takes_any = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values())
         is_plain_class = isinstance(target, type) and not is_dataclass(target)
@@ -68,6 +68,13 @@ def check_node(node: Mapping[str, Any], called: Callable[[str], str], prefix: st
     for key, value in node.items():
         if isinstance(value, Mapping):
             check_node(value, called, f"{prefix}{key}.")
+
+
+def _why_not_imported(error: Exception) -> str:
+    missing = error.__cause__
+    if isinstance(missing, ModuleNotFoundError) and missing.name and missing.name.split(".")[0] != "misure":
+        return f"it needs {missing.name}: pip install 'misure[{extra_with(missing.name)}]'"
+    return " ".join(str(error).split())
 
 
 def check_argument(function: Callable[..., Any], key: str, value: Any, called: Callable[[], str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -197,6 +198,15 @@ def test_a_node_that_does_not_exist_is_one_line():
     with pytest.raises(MisureError, match=r"_target_=misure.nothing.here cannot be built") as caught:
         build({"_target_": "misure.nothing.here"})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("package", "extra"), [("h5py", "synapse"), ("in_no_extra", "all")])
+def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch, tmp_path, package, extra):
+    (tmp_path / f"reads_by_{package}.py").write_text(f"import {package}")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MisureError, match=rf"cannot be built: it needs {package}: pip install 'misure\[{extra}\]'"):
+        build({"_target_": f"reads_by_{package}.read"})
 
 
 EXPECTED = {"table1": 7 * 4, "table6": 3 * 4, "stability": 15 * 4, "ambiguities": 18 * 4, "sanity": 20 * 4}

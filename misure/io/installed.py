@@ -1,8 +1,9 @@
-"""The package as it is installed: its version, and where its configurations and shipped data lie."""
+"""The package as it is installed: its version and extras, and where its configurations and shipped data lie."""
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
+import re
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -26,6 +27,16 @@ def package_version() -> str:
         return version("misure")
     except PackageNotFoundError:
         return "unknown"
+
+
+def extra_with(package: str) -> str:
+    """Name an extra of this package that brings another; ``"all"`` for one whose import name no extra has."""
+    try:
+        needed = "\n".join(requires("misure") or [])
+    except PackageNotFoundError:
+        return "all"
+    found = re.findall(rf"(?im)^{re.escape(package)}\b.* extra == '(\w+)'", needed)
+    return next((extra for extra in found if extra != "all"), "all")
 
 
 def config_groups() -> set[str]:
