@@ -154,22 +154,20 @@ def choose_examples(judged: pd.DataFrame) -> list[Example]:
     defined = judged.dropna(subset=["probability"])
     if defined.empty:
         return examples
-    wrong = defined[(defined["probability"] >= 0.5) != defined["reliable"]]
-    row = _surest(wrong.assign(reliable=~wrong["reliable"].astype(bool)))
-    wrongly = None if row is None else judged.loc[row.name]
-    return [*examples, Example("judged wrongly\n(not in the paper)", wrongly, "no saved sample\nwas judged wrongly")]
+    wrong = _surest(defined[(defined["probability"] >= 0.5) != defined["reliable"]], wrongly=True)
+    return [*examples, Example("judged wrongly\n(not in the paper)", wrong, "no saved sample\nwas judged wrongly")]
 
 
 def _word(reliable: bool) -> str:
     return "reliable" if reliable else "unreliable"
 
 
-def _surest(judged: pd.DataFrame) -> pd.Series | None:
-    """Return the sample of one label with the highest probability of it, the first where none is defined."""
+def _surest(judged: pd.DataFrame, *, wrongly: bool = False) -> pd.Series | None:
+    """Return the sample with the highest probability of its label, or of the other; the first where none is defined."""
     if judged.empty:
         return None
-    of_label = judged["probability"].where(judged["reliable"].astype(bool), 1 - judged["probability"]).fillna(-1)
-    return judged.iloc[int(of_label.to_numpy().argmax())]
+    probability, own = judged["probability"], judged["reliable"].astype(bool) != wrongly
+    return judged.iloc[int(probability.where(own, 1 - probability).fillna(-1).to_numpy().argmax())]
 
 
 def _draw_curves(axes: Axes, organ: str, samples: Samples, *, ran: bool) -> None:
