@@ -1,4 +1,4 @@
-"""The README's table of results, from the CSV of its run: ``python tests/readme_results.py`` prints it."""
+"""The README's numbers, from Table 1 of the run that is named there."""
 
 from __future__ import annotations
 
@@ -11,63 +11,59 @@ from misure.paper.published import DASH
 from misure.paper.source import Origin
 from misure.paper.table import markdown_table
 
-RUN = Path(__file__).resolve().parents[1] / "data" / "readme" / "table1.csv"
-"""Table 1 as ``make reproduce`` wrote it."""
+TABLES = Path(__file__).resolve().parents[1] / "data" / "readme"
+"""Tables as ``make reproduce`` wrote them."""
 
-_SHOWN = {
-    "RISE": 0.2,
-    "Seg-Grad-CAM": 0.05,
-    "MSR": None,
-    "SR": None,
-    "Prediction itself": None,
-    "Random map": 0.2,
-}
+_SHOWN = {"MSR": None, "SR": None, "RISE": 0.2, "Seg-Grad-CAM": 0.05, "Prediction itself": None, "Random map": 0.2}
 """Methods, and the threshold at which they are shown."""
 
-_HEADERS = (
-    "data, network",
-    "method",
-    "Dice explained, paper",
-    "ours [95 %]",
-    "ratio, paper",
-    "ours [95 %], median",
-    "object, pixels",
-    "seconds",
-    "n",
-    "source",
-)
 
-
-def results(path: Path = RUN) -> list[str]:
-    """Return the lines of the Markdown table."""
-    return markdown_table(_HEADERS, _rows(pd.read_csv(path))).splitlines()
+def results() -> str:
+    """Return the table of results: the rows of real images."""
+    frame = pd.read_csv(TABLES / "table1.csv")
+    ours = "reference" if set(frame["profile"].dropna()) == {"reference"} else "ours"
+    headers = (
+        "data, network",
+        "method",
+        "Dice explained: paper",
+        ours,
+        "ratio: paper",
+        f"{ours}, median",
+        "n",
+        "source",
+    )
+    return markdown_table(headers, _rows(frame))
 
 
 def _rows(frame: pd.DataFrame) -> Iterator[list[str]]:
-    for _, row in frame.iterrows():
-        if row["method"] not in _SHOWN:
-            continue
-        threshold = _SHOWN[row["method"]]
-        if (threshold is None) != pd.isna(row["threshold"]) or (threshold and row["threshold"] != threshold):
-            continue
-        method = row["method"] if threshold is None else f"{row['method']} at {threshold}"
-        masks = f" ({row['masks']:.0f} masks)" if row["method"] == "RISE" and pd.notna(row["masks"]) else ""
-        source = "**stand-in**" if row["stand_in"] else "real" if row["n_samples"] else DASH
-        reduction = Origin("", stand_in=False, scale=row.get("scale", 1.0)).reduction
-        marks = [mark for mark in (row["substitution"], reduction) if isinstance(mark, str) and mark]
-        source = ", ".join([source, *(f"**{mark}**" for mark in marks)])
-        yield [
-            f"{row['dataset']}, {row['model']}",
-            method + masks,
-            _number(row["paper_dice_explained"]),
-            _interval(row, "dice_explained"),
-            _number(row["paper_perturbation_ratio"]),
-            _interval(row, "perturbation_ratio") + f", {_number(row['perturbation_ratio_median'])}",
-            _number(row["prediction_size_median"]),
-            _number(row["seconds_mean"]),
-            str(row["n_samples"]),
-            source,
-        ]
+    for (dataset, model), pair in frame[(~frame["stand_in"]) & (frame["n_samples"] > 0)].groupby(
+        ["dataset", "model"], sort=False
+    ):
+        for method, threshold in _SHOWN.items():
+            of_method = pair[pair["method"] == method]
+            rows = of_method[
+                of_method["threshold"].isna() if threshold is None else of_method["threshold"] == threshold
+            ]
+            for _, row in rows.iterrows():
+                yield [f"{dataset}, {model}", _method(row), *_numbers(row), str(int(row["n_samples"])), _source(row)]
+
+
+def _method(row: pd.Series) -> str:
+    name = row["method"] if pd.isna(row["threshold"]) else f"{row['method']} at {row['threshold']}"
+    return f"{name} ({row['masks']:.0f} masks)" if row["method"] == "RISE" and pd.notna(row["masks"]) else name
+
+
+def _source(row: pd.Series) -> str:
+    reduction = Origin("", stand_in=False, scale=row.get("scale", 1.0)).reduction
+    marks = [mark for mark in (row["substitution"], reduction) if isinstance(mark, str) and mark]
+    return ", ".join(["real", *(f"**{mark}**" for mark in marks)])
+
+
+def _numbers(row: pd.Series) -> Iterator[str]:
+    yield _number(row["paper_dice_explained"])
+    yield _interval(row, "dice_explained")
+    yield _number(row["paper_perturbation_ratio"])
+    yield f"{_interval(row, 'perturbation_ratio')}, {_number(row['perturbation_ratio_median'])}"
 
 
 def _interval(row: pd.Series, name: str) -> str:
@@ -77,7 +73,3 @@ def _interval(row: pd.Series, name: str) -> str:
 
 def _number(value: float) -> str:
     return DASH if pd.isna(value) else f"{value:.3g}"
-
-
-if __name__ == "__main__":
-    print("\n".join(results()))

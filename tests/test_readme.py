@@ -1,4 +1,4 @@
-"""What the README promises: its ten lines run, and its examples of extensions work together as printed."""
+"""What the READMEs promise: their lines run, and what they show is what the code and the records have."""
 
 from __future__ import annotations
 
@@ -13,20 +13,76 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from pipeline import PROJECT, environment, records_of
-from readme_results import results
+import yaml
+from pipeline import PROJECT, environment, records_of, run_script
+from readme_keys import FOLDER, keys, meaning
+from readme_parts import DOCUMENTS, PARTS, made, parts_of
 from torch import nn
 
-README = (PROJECT / "README.md").read_text(encoding="utf-8")
+from misure.app.networks import offers_at_hand
 
 
-def blocks(text: str) -> list[tuple[str, str]]:
+def blocks(page: str) -> list[tuple[str, str]]:
     """Return the language and the lines of each block of code."""
+    text = (PROJECT / page).read_text(encoding="utf-8")
     return re.findall(r"^```(\w+)\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
 
 
-BLOCKS = blocks(README)
+BLOCKS = blocks("misure/README.md")
 FILES = {found[1]: text for _, text in BLOCKS if (found := re.match(r"# ((?:misure|configs)/\S+)\n", text))}
+
+
+def test_the_first_page_is_short():
+    assert len((PROJECT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_links_lead_somewhere(document):
+    text = re.sub(r"^```.*?^```|`[^`\n]*`", "", document.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for place, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)", text):
+        target = document.parent / place if place else document
+        assert target.exists(), f"{place} of {document}"
+        if anchor:
+            assert anchor in _anchors(target), f"{place}#{anchor} of {document}"
+
+
+def _anchors(document: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def test_what_is_made_from_configurations_and_records_is_what_they_have():
+    shown = {}
+    for document in DOCUMENTS:
+        parts = parts_of(document.read_text(encoding="utf-8"))
+        shown |= parts
+        stale = [name for name, text in parts.items() if text != made(name)]
+        assert not stale, f"{document}: python tests/readme_parts.py writes {stale} anew"
+    assert shown.keys() == PARTS.keys()
+
+
+@pytest.mark.parametrize("file", sorted(FOLDER.rglob("*.yaml")), ids=lambda path: str(path.relative_to(FOLDER)))
+def test_every_key_is_explained(file):
+    """All that YAML itself reads of a file is found, and has a meaning of its own or of what it is part of."""
+    found = keys(file)
+    read = yaml.safe_load(file.read_text(encoding="utf-8"))
+    leaves = {path for path in _leaves(read) if path.split(".")[0] not in ("defaults", "hydra", "_target_")}
+    shown = {key.path for key in found}
+    within = {path for path in leaves if any(path.startswith(f"{key.path}.") for key in found if key.value)}
+    inherited = {path for path in leaves if file.parent.name == "profile"}  # by YAML's merge, from another section
+    assert leaves - within - inherited <= shown
+    if file.parent.name not in ("profile", "sweep"):  # whose tables have lines of their own
+        explained = {key.path for key in found if meaning(key, file)}
+        assert not [p for p in shown - explained if not any(p.startswith(f"{parent}.") for parent in explained)]
+
+
+def _leaves(node: dict, prefix: str = "") -> set[str]:
+    found = set()
+    for name, value in node.items():
+        path = f"{prefix}{name}"
+        if name != "_target_":
+            found |= _leaves(value, f"{path}.") if isinstance(value, dict) and value else {path}
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +141,7 @@ def test_a_new_dataset_is_reproduced(copy):
 
 
 def test_the_ten_lines_run(tmp_path):
-    lines = next(text for language, text in BLOCKS if language == "python" and "misure.explain(" in text)
+    (lines,) = [text for language, text in blocks("README.md") if language == "python"]
     assert len([line for line in lines.splitlines() if line.strip()]) <= 10
     (tmp_path / "ten.py").write_text(lines, encoding="utf-8")
     printed = subprocess.run(
@@ -114,8 +170,7 @@ def test_the_lines_for_files_run(tmp_path):
     voxels = np.full((40, 36, 5), -100, dtype=np.int16)
     voxels[10:20, 8:24] = 200
     nibabel.save(nibabel.Nifti1Image(voxels, np.diag([2.0, 2.0, 3.0, 1.0])), tmp_path / "scan.nii.gz")
-    page = (PROJECT / "misure" / "explaining" / "README.md").read_text(encoding="utf-8")
-    (lines,) = [text for language, text in blocks(page) if language == "python"]
+    (lines,) = [text for language, text in blocks("misure/explaining/README.md") if language == "python"]
     (tmp_path / "files.py").write_text(lines, encoding="utf-8")
     printed = subprocess.run(
         [sys.executable, "files.py"], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True
@@ -129,5 +184,25 @@ def test_the_lines_for_files_run(tmp_path):
     assert (tmp_path / "organ" / "saliency.npy").stat().st_size > 0
 
 
-def test_the_results_are_those_of_the_run_that_is_named():
-    assert "\n".join(results()) in README
+@pytest.mark.slow
+def test_the_tutorial_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for language, lines in blocks("misure/explaining/tutorial.md"):
+        if language == "python":
+            exec(compile(lines, "tutorial.md", "exec"), names)
+            continue
+        for command in map(shlex.split, lines.splitlines()):
+            if command[1] == "app":  # whose page is tested elsewhere
+                assert offers_at_hand(command[3:], tmp_path, tmp_path)[0].name == "network.pt2"
+            else:
+                done = run_script(PROJECT / "misure" / "cli" / "console.py", command[1:], tmp_path)
+                assert done.code == 0, done.err
+    made_by = names["explanations"]
+    assert names["plain"].n_dilations == 0 < made_by["msr"].n_dilations
+    # A marked square without its mark is a plain one: all or nothing comes back. What MSR keeps outside is on the mark.
+    assert made_by["prediction"].dice_explained < 0.1
+    assert made_by["msr"].dice_explained > 0.9
+    assert made_by["msr"].perturbation_ratio < 2 < made_by["rise"].perturbation_ratio
+    assert names["outside"].sum() == (names["outside"] & names["mark"]).sum() > 0
+    assert len(list((tmp_path / "outputs" / "explanations").iterdir())) == 4

@@ -16,7 +16,7 @@ class FastMSR(MSR):
 
     A value that falls below 0.2 is zeroed and comes back only by a step of more than that, so what is pruned in the
     first steps stays pruned: large steps from the start on lose pixels that the class needs, and small ones need many.
-    The README says what that costs beside the paper's setting.
+    ``README.md`` beside this file says what that costs beside the paper's setting.
 
     Reference:
         Hasany, Mériaudeau and Petitjean, MiSuRe is all you need to explain your image segmentation, 2024, sections 3.1
