@@ -47,7 +47,7 @@ def covering(axes: Mapping[str, Sequence[str]]) -> Iterator[list[str]]:
 
 
 def _network(_cfg: DictConfig) -> list[str]:
-    model = ("name", "title", "substitution", "network", "weights", "bottleneck", "mean", "std", "scenes")
+    model = ("name", "title", "substitution", "network", "weights", "trained", "bottleneck", "mean", "std", "scenes")
     return [*(f"model.{key}" for key in model), "dataset.class_names", "dataset.in_channels"]
 
 
@@ -58,7 +58,7 @@ def _training(_cfg: DictConfig) -> list[str]:
 def _setup(cfg: DictConfig) -> list[str]:
     """What preparing a dataset with its trained network reads; published weights are not trained."""
     dataset = ("name", "title", "size", "val", "networks", "available", "counts.stand_in")
-    places = ["checkpoint", "outputs", "stand_in", "profile.name", "plan_only"]
+    places = ["checkpoint", "data_root", "outputs", "stand_in", "profile.name", "plan_only"]
     trained = [] if OmegaConf.select(cfg, "model.weights") is not None else _training(cfg)
     return [*_network(cfg), *(f"dataset.{key}" for key in dataset), *places, *trained]
 
@@ -116,7 +116,8 @@ def _methods(cfg: DictConfig, _given: Sequence[str]) -> Iterable[list[str]]:
 
 def _layers(cfg: DictConfig) -> list[str]:
     given = ("model_file", "multi_label", "network_output", "image", "size", "slice", "window", "axes", "dimensions")
-    return [*_network(cfg), *given, "class_names", "mean", "std", "bottleneck", "in_channels", "checkpoint", "outputs"]
+    own = ("class_names", "mean", "std", "bottleneck", "in_channels", "checkpoint", "data_root", "outputs")
+    return [*_network(cfg), *given, *own]
 
 
 def _explain(cfg: DictConfig) -> list[str]:

@@ -69,8 +69,7 @@ def named_network(cfg: DictConfig) -> NamedNetwork:
     elif OmegaConf.select(cfg, "model.weights") is not None:
         network = _published(cfg)
     else:
-        folder = Path(cfg.outputs, "checkpoints")
-        network = trained_network(user_path(cfg.checkpoint) if cfg.checkpoint else _checkpoint(folder, cfg.model.name))
+        network = trained_network(user_path(cfg.checkpoint) if cfg.checkpoint else _checkpoint(cfg))
     _override(network.model, cfg)
     network.model.to(default_device())
     return network
@@ -156,16 +155,18 @@ def _published(cfg: DictConfig) -> NamedNetwork:
     return NamedNetwork(model, {"source": weights.source, "weights_sha256_16": fingerprint(network)})
 
 
-def _checkpoint(folder: Path, name: str) -> Path:
-    """The most thoroughly trained checkpoint of a network.
+def _checkpoint(cfg: DictConfig) -> Path:
+    """The most thoroughly trained checkpoint of a network, among those trained here and those in the data root.
 
     Raises:
         MisureError: If there is none, or the network was trained on several datasets.
     """
-    checkpoints = sorted(folder.glob(f"*-{name}-*.safetensors"))
+    name, trained_here = cfg.model.name, Path(cfg.outputs, "checkpoints")
+    folders = [trained_here, *sorted(Path(cfg.data_root).glob(f"*_{name}"))]
+    checkpoints = [path for folder in folders for path in sorted(folder.glob(f"*-{name}-*.safetensors"))]
     if not checkpoints:
         raise MisureError(
-            f"model={name} has no weights: there is no {folder}/*-{name}-*.safetensors; train it with "
+            f"model={name} has no weights: there is no {trained_here}/*-{name}-*.safetensors; train it with "
             "misure train, choose model=deeplabv3_mobilenetv2 or name a file of your own with model_file=..."
         )
     if len({path.stem.partition("-")[0] for path in checkpoints}) > 1:

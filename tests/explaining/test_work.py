@@ -232,15 +232,16 @@ def test_missing_networks_say_what_to_do(capsys, arguments, words):
         assert word in message, message
 
 
-def test_a_trained_network_is_found_by_its_name(capsys):
-    write_checkpoint(Path("outputs/checkpoints/triangle-unet_resnet34-smoke.safetensors"))
+@pytest.mark.parametrize("folder", ["outputs/checkpoints", "root/triangle_unet_resnet34"])
+def test_a_trained_network_is_found_by_its_name(folder, capsys):
+    write_checkpoint(Path(folder, "triangle-unet_resnet34-smoke.safetensors"))
     write_png(Path("photo.png"), torch.rand(1, 32, 32))
-    command("model=unet_resnet34", "image=photo.png", "target=all")
+    command("model=unet_resnet34", "image=photo.png", "target=all", "data_root=root")
     written = folders()
     assert written
     network = read(written[0], "manifest.json")["network"]
     assert network["source"] == "triangle-unet_resnet34-smoke.safetensors"
-    assert network["sha256"] == file_digest(Path("outputs/checkpoints/triangle-unet_resnet34-smoke.safetensors"))
+    assert network["sha256"] == file_digest(Path(folder, "triangle-unet_resnet34-smoke.safetensors"))
 
 
 @pytest.mark.parametrize(
