@@ -64,8 +64,8 @@ def test_pins_are_those_of_what_misure_needs(reference_extras):
     needed = [
         Requirement(text) for text in chain(METADATA["dependencies"], *(optional[name] for name in reference_extras))
     ]
-    assert [str(r) for r in needed if not r.specifier.contains(PINS[canonicalize_name(r.name)][0])] == []
     assert {name for name, (_, via) in PINS.items() if "misure" in via} == {canonicalize_name(r.name) for r in needed}
+    assert [str(r) for r in needed if not r.specifier.contains(PINS[canonicalize_name(r.name)][0])] == []
     assert len(PINS) == sum(not line.startswith("#") for line in CONSTRAINTS.splitlines())
     reached, found = set(), {"misure"}
     while found:
