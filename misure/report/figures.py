@@ -16,6 +16,10 @@ from misure.plotting import JPEG_QUALITY, data_uri
 from misure.report.choice import FIGURE_BYTES
 from misure.report.markdown import as_html
 
+_ANEW = "make the figures anew (misure tables)"
+
+_THUMBNAIL = (480, 320)
+
 _CAPTIONS = {
     "1": "Triangle: image, prediction, dilated region and the maps of the three methods.",
     "2": "Synapse: image, prediction, dilated region and the maps of the three methods, by organ.",
@@ -58,8 +62,24 @@ def embedded(paths: Sequence[Path], most: int = FIGURE_BYTES) -> list[dict[str, 
     return figures
 
 
+def thumbnail(path: Path) -> str:
+    """Return the upper part of a figure as a small JPEG.
+
+    Raises:
+        MisureError: If the file cannot be read.
+    """
+    with reading(path, _ANEW), Image.open(path) as image:
+        picture = image.convert("RGB")
+    width, height = _THUMBNAIL
+    upper = picture.crop((0, 0, picture.width, min(picture.height, round(picture.width * height / width))))
+    upper.thumbnail(_THUMBNAIL, Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    upper.save(stream, "jpeg", quality=JPEG_QUALITY, optimize=True)
+    return data_uri(stream.getvalue(), "image/jpeg")
+
+
 def _figure(path: Path) -> dict[str, Any]:
-    with reading(path, "make the figures anew (misure tables)"):
+    with reading(path, _ANEW):
         content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as image:
             width, height = image.size

@@ -11,6 +11,7 @@ import pandas as pd
 
 from misure.errors import MisureError
 from misure.io.atomic import write_atomically
+from misure.paper.findings import KeyFinding
 from misure.paper.material import Material
 from misure.paper.published import Pair
 from misure.paper.query import SAMPLE, paper_draw, undisturbed
@@ -34,6 +35,7 @@ _PROFILES = {
     "smoke": "A check that everything runs, at a tiny size: its numbers mean nothing.",
     "quick": "Half scale or stand-ins, few samples, a CPU's hour: the method's behaviour, not the paper's counts.",
     "paper": "The paper's counts.",
+    "reference": "The paper's protocol at full scale where the data is real; this is the run whose records ship.",
 }
 
 
@@ -44,6 +46,7 @@ def write_report(  # noqa: PLR0917 - the order is the caller's contract
     figures: Sequence[Path],
     claims: pd.DataFrame,
     provenance: Mapping[str, Any],
+    findings: Sequence[KeyFinding] = (),
 ) -> Path:
     """Write ``report.html``, one file that needs no other and no network.
 
@@ -56,6 +59,7 @@ def write_report(  # noqa: PLR0917 - the order is the caller's contract
         figures: PNG files; ``<name>_credits.md`` beside one is shown below it.
         claims: One row per claim, with the columns :data:`misure.paper.claims.COLUMNS`.
         provenance: Nested plain values.
+        findings: What a reader must know first, as :func:`misure.paper.findings.key_findings` returns it.
 
     Returns:
         The file.
@@ -63,7 +67,10 @@ def write_report(  # noqa: PLR0917 - the order is the caller's contract
     Raises:
         MisureError: If a library of the report is missing, or a file cannot be read or written.
     """
-    page = _environment().get_template("report.html.j2").render(**_page(material, tables, figures, claims, provenance))
+    template = _environment().get_template("report.html.j2")
+    page = template.render(
+        **_page(material, tables, figures, claims, provenance), findings=_findings(findings, figures)
+    )
     return write_atomically(outputs / FILE_NAME, lambda path: path.write_text(page, encoding="utf-8"))
 
 
@@ -108,6 +115,7 @@ def _page(
         "claims": verdicts,
         "counts": counts(verdicts),
         "verdicts": BADGES,
+        "table_names": [table.name for table in tables],
         "tables": [table for table in tables if not table.name.startswith(_OPEN_QUESTIONS)],
         "questions": [table for table in tables if table.name.startswith(_OPEN_QUESTIONS)],
         "figures": embedded(figures),
@@ -116,6 +124,14 @@ def _page(
         "provenance": provenance_tables(provenance),
         **_shipped(),
     }
+
+
+def _findings(findings: Sequence[KeyFinding], figures: Sequence[Path]) -> list[tuple[KeyFinding, str]]:
+    """Return each finding with a small picture of its figure; empty where it has none."""
+    from misure.report.figures import thumbnail
+
+    paths = {path.stem: path for path in figures}
+    return [(of, thumbnail(paths[of.figure]) if of.figure in paths else "") for of in findings]
 
 
 def _shipped() -> dict[str, Any]:

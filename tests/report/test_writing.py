@@ -5,8 +5,10 @@ import io
 import math
 import re
 import sys
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +18,8 @@ from report_files import HOSTILE, claims, material_of, synthetic
 
 from misure.errors import MisureError
 from misure.explainers import EXPLAINERS
+from misure.paper.findings import Cell, KeyFinding
+from misure.paper.table import Column, Table
 from misure.plotting import style_of
 from misure.report import write_report
 from misure.report.claims import interval_bar
@@ -151,6 +155,25 @@ def test_figures_are_embedded_with_their_credits(tmp_path) -> None:
     page = write_report(tmp_path, synthetic(tmp_path, 1), [], [folder / "figure3.png"], claims(), {}).read_text()
     assert 'width="4" height="3"' in page
     assert 'href="http://photos.example/1"' in page
+
+
+def test_findings_come_first_and_their_links_lead_somewhere(tmp_path) -> None:
+    Image.new("RGB", (900, 2000), "red").save(tmp_path / "figure1.png")
+    table = Table("table1", "Table 1", [Column("n", "n")], pd.DataFrame({"n": [1]}))
+    shown = KeyFinding(
+        "a", "A title", "It is **0.5 [0.4, 0.6]**.", "same", HOSTILE, Cell(0.5), "table1", "figure1", ("u",)
+    )
+    bare = replace(shown, id="b", table="claims", figure="", units=(), outcome="missing")
+    arguments = tmp_path, synthetic(tmp_path, 1), [table], [tmp_path / "figure1.png"], claims(), {}
+    page = write_report(*arguments, findings=[shown, bare]).read_text()
+    cards = page[page.index('<ol class="findings">') : page.index("</ol>")]
+    assert page.index('class="tally"') < page.index(cards) < page.index('class="sources"') < page.index('id="board"')
+    assert cards.count("<strong>0.5 [0.4, 0.6]</strong>") == 2
+    assert re.findall(r'href="#([^"]+)"', cards) == ["table-table1", "figure-figure1", "claims"]
+    assert set(re.findall(r'href="#([^"]+)"', page)) <= set(re.findall(r'id="([^"]+)"', page))
+    assert HOSTILE not in page
+    [picture] = re.findall(r'<img src="data:image/jpeg;base64,([^"]+)"', cards)
+    assert Image.open(io.BytesIO(base64.b64decode(picture))).size == (480, 320)  # the upper part
 
 
 def test_errors_are_one_line_and_say_what_to_do(tmp_path, monkeypatch) -> None:
