@@ -9,7 +9,9 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from misure.errors import MisureError
+from misure.paper.packing import unpack
 from misure.paper.profiles import in_use, serving
+from misure.paper.reference import PROFILE
 from misure.paper.tables.console import console_table
 from misure.paper.write import write_all, write_table1
 from misure.report import write_report
@@ -17,6 +19,17 @@ from misure.sweep.export import export_records
 from misure.sweep.journal import Journal
 from misure.sweep.provenance import write_provenance
 from misure.sweep.records import RecordStore
+
+
+def remake_outputs(cfg: DictConfig) -> None:
+    """Do as :func:`write_outputs` does, of the reference run from the records that ship and those that are there.
+
+    Raises:
+        MisureError: If there are no records of the profile, or what ships is damaged.
+    """
+    if cfg.profile.name == PROFILE and not cfg.plan_only:
+        unpack(Path(cfg.outputs))
+    write_outputs(cfg)
 
 
 def write_outputs(cfg: DictConfig) -> None:

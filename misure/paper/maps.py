@@ -16,13 +16,16 @@ from numpy.typing import NDArray
 from misure.errors import MisureError
 from misure.io.atomic import DAMAGED, safe_name
 from misure.io.reading import check_size, reading
-from misure.paper.query import SAMPLE, select
+from misure.paper.query import INDEPENDENT, SAMPLE, select
 
-_SAME_RUN = (*SAMPLE, "explainer", "threshold", "dataset_fingerprint", "weights", "profile", "precision")
+_SAME_RUN = (*SAMPLE, INDEPENDENT, "explainer", "threshold", "dataset_fingerprint", "weights", "profile", "precision")
 """With the parameters, what has to be equal for two units to differ in one thing alone."""
 
 _MOST_BYTES = 2_000_000_000
 _PLANES = ("region", "saliency", "sufficient_region", "truth")
+
+NUMBERS = ("curve_", "insertion_", "deletion_")
+"""How the names of arrays begin that show nothing of the image; where only these ship, in ``<unit>.numbers.npz``."""
 
 _SAME_WORK = ("device", "param_seed", "param_n_masks", "param_n_iterations")
 """What selecting by parameters leaves open and rounding depends on."""
@@ -43,8 +46,8 @@ def load_maps(folder: Path, unit: str) -> Maps | None:
     """Load what was saved of a unit.
 
     Returns:
-        Arrays ``image`` (C x H x W), ``region``, ``saliency`` and, where the method has one,
-        ``sufficient_region`` (H x W each); None where no maps were saved, or damaged ones.
+        Arrays ``image`` (C x H x W; not where noise was added and the maps shipped), ``region``, ``saliency`` and,
+        where the method has one, ``sufficient_region`` (H x W each); None where no maps were saved, or damaged ones.
     """
     return saved_arrays(folder, unit) or None
 
@@ -57,6 +60,8 @@ def saved_arrays(folder: Path, unit: str, prefixes: tuple[str, ...] = ("",)) -> 
     not saved and the next run makes it anew.
     """
     path = folder / f"{safe_name(unit)}.npz"
+    if not path.exists() and "" not in prefixes:
+        path = path.with_suffix(".numbers.npz")
     if not path.exists():
         return {}
     try:
@@ -85,10 +90,10 @@ def _checked(arrays: Maps, prefixes: tuple[str, ...]) -> Maps:
     if any(array.dtype.kind not in "biuf" for array in arrays.values()):
         raise ValueError("it holds something else than numbers")
     if "" in prefixes:
-        if lacking := [name for name in ("image", "region", "saliency") if name not in arrays]:
+        if lacking := [name for name in ("region", "saliency") if name not in arrays]:
             raise ValueError(f"it lacks {', '.join(lacking)}")
-        sizes = {arrays[name].shape for name in _PLANES if name in arrays}
-        if arrays["image"].ndim != 3 or sizes != {arrays["image"].shape[1:]}:
+        image = arrays.get("image", arrays["region"][None])
+        if image.ndim != 3 or {arrays[name].shape for name in _PLANES if name in arrays} != {image.shape[1:]}:
             raise ValueError("its image, masks and map differ in size")
     return arrays
 

@@ -25,6 +25,7 @@ class Material:
         volumes: Scores of whole volumes, as :func:`misure.paper.tables.volumes.read_all` returns them.
         pairs: Datasets and models of the paper to show.
         further: Those with records that the paper does not have.
+        reference: The run that ships, which tables show beside this one; None beside itself, or where none ships.
     """
 
     run: pd.DataFrame
@@ -33,6 +34,7 @@ class Material:
     volumes: pd.DataFrame
     pairs: Sequence[Pair]
     further: Sequence[Pair] = ()
+    reference: Material | None = None
 
     @property
     def shown(self) -> list[Pair]:
@@ -43,3 +45,7 @@ class Material:
     def judged(self) -> list[Pair]:
         """Where reliability is predicted."""
         return [pair for pair in self.pairs if pair.dataset == _JUDGED]
+
+    def like(self, pair: Pair) -> Pair:
+        """Return what is shown here under the label of a pair: another network of ours may stand for the paper's."""
+        return next((shown for shown in self.shown if shown.label == pair.label), pair)

@@ -15,6 +15,7 @@ from misure.paper.prose import prose
 from misure.paper.provenance import head_note
 from misure.paper.published import Pair, reference
 from misure.paper.query import at_threshold, class_labels, in_class, of_pair, select
+from misure.paper.reference import beside
 from misure.paper.source import Origin, distinct, marked
 from misure.paper.table import Column, Table, measured, printed
 from misure.paper.tables.rows import NOT_RUN
@@ -108,7 +109,7 @@ def table7(material: Material) -> Table:
         _score_column("auroc", "AUC, ours", "paper_auc"),
         *(Column("paper_n", "n, paper", printed), Column("n", "n"), Column("remarks", "Remarks")),
     )
-    return Table(
+    table = Table(
         "table7",
         marked("Table 7: post-hoc reliability", frame),
         columns,
@@ -116,6 +117,13 @@ def table7(material: Material) -> Table:
         head_note(material.run, material.profile, material.judged, of_pair),
         prose("table7.md.j2", n_folds=N_FOLDS, all_organs=ALL_ORGANS),
         n_parts=2,
+    )
+    return beside(
+        table,
+        material.reference,
+        lambda its: reliability_rows(its.run, its.judged),
+        ("dataset", "model", "organ", "features", "protocol"),
+        n="n",
     )
 
 

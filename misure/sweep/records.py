@@ -26,6 +26,7 @@ from misure.errors import MisureError, some, without_folders
 from misure.io.atomic import DAMAGED, safe_name, write_atomically
 from misure.io.listing import Stamp, listing, stamp_of
 from misure.io.locks import Lock
+from misure.sweep.compaction import Records
 from misure.sweep.journal import CannotWriteError, Journal
 from misure.sweep.schema import check_record
 from misure.sweep.shelves import COMPACTED, Found, Shelf
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 _HINT = " (outputs=<another folder>); records written so far are intact"
 
-_CLAIMS = ".claims"
+_CLAIMS, _COMPACTION = ".claims", "compaction"
 _MAPS = ".npz"
 _WORTH_COMPACTING = 250
 """Records: reading fewer takes a tenth of a second, and a compaction writes all that a method has on a setup anew."""
@@ -184,7 +185,7 @@ class RecordStore:
     ) -> Outcome:
         if not found or found.precision not in {None, unit.precision}:  # records once did not tell precisions apart
             return Outcome()
-        saved = found.status == "done" and found.profile == maps_in
+        saved = found.status == "done" and found.profile == maps_in and not found.without_maps
         lost = saved and not self._are_maps(unit.id, stamp_of(maps.get(unit.id)))
         return Outcome() if lost else Outcome(*found[:4])
 
@@ -195,10 +196,12 @@ class RecordStore:
         return bool(stamp) and self._maps_seen[unit][1]
 
     def _shelf(self, unit: Unit) -> Shelf:
-        key = unit.dataset, unit.model, unit.explainer
+        return self._shelf_of(unit.dataset, unit.model, unit.explainer)
+
+    def _shelf_of(self, dataset: str, model: str, explainer: str) -> Shelf:
+        key = dataset, model, explainer
         if key not in self._shelves:
-            setup = safe_name(f"{unit.dataset}-{unit.model}")
-            self._shelves[key] = Shelf(self.folder / setup / safe_name(unit.explainer))
+            self._shelves[key] = Shelf(self.folder / safe_name(f"{dataset}-{model}") / safe_name(explainer))
         return self._shelves[key]
 
     def serve(self, profile: str, units: Sequence[Unit]) -> None:
@@ -241,16 +244,40 @@ class RecordStore:
         """Do as :meth:`load` does, and say what was left out: reasons by what it is, in a few words each."""
         import pandas as pd
 
-        rows: list[dict[str, Any]] = []
+        records, damaged = self.read()
+        if damaged:
+            warnings.warn(f"damaged records are left out: {some([*damaged.values()], _MOST_NAMED)}", stacklevel=3)
+        return pd.DataFrame([*chain.from_iterable(records)]), damaged
+
+    def read(self) -> tuple[list[list[dict[str, Any]]], dict[str, str]]:
+        """Read the lines of all records, and say what is wrong with others, in a few words each."""
+        read: list[list[dict[str, Any]]] = []
         damaged: dict[str, str] = {}
         for shelf in self._all_shelves():
             records, wrong = shelf.read()
-            rows.extend(chain.from_iterable(records.values()))
+            read.extend(records.values())
             for path, reason in sorted(wrong.items()):
                 damaged[f"record {path.relative_to(self.folder)}"] = without_folders(reason)
-        if damaged:
-            warnings.warn(f"damaged records are left out: {some([*damaged.values()], _MOST_NAMED)}", stacklevel=3)
-        return pd.DataFrame(rows), damaged
+        return read, damaged
+
+    def add(self, records: Records) -> int:
+        """Keep records that were made elsewhere, of units of which there is none here.
+
+        Returns:
+            How many were kept.
+
+        Raises:
+            MisureError: If they cannot be written.
+        """
+        shelves = defaultdict[Shelf, Records](dict)
+        for unit, rows in records.items():
+            shelves[self._shelf_of(*(str(rows[0][name]) for name in ("dataset", "model", "explainer")))][unit] = rows
+        lock = Lock(self.folder / _CLAIMS / _COMPACTION)
+        lock.take(wait=True)
+        try:
+            return sum(shelf.add(own, hint=_HINT) for shelf, own in shelves.items())
+        finally:
+            lock.release()
 
     def count(self) -> int:
         """Return how many records there are, whole or damaged."""
@@ -265,7 +292,7 @@ class RecordStore:
         Returns:
             How many were moved. Where that is not possible, a warning says why, and they stay as they are.
         """
-        lock = Lock(self.folder / _CLAIMS / "compaction")
+        lock = Lock(self.folder / _CLAIMS / _COMPACTION)
         try:
             if not self.folder.is_dir() or not lock.take():
                 return 0

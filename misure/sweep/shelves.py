@@ -21,6 +21,9 @@ from misure.sweep.schema import check_record, decoded
 LOOSE, COMPACTED = ".jsonl", ".jsonl.gz"
 """Endings of a record in a file of its own, named by its unit, and of a shelf's compacted file, named as its folder."""
 
+WITHOUT_MAPS = "without_maps"
+"""A record's column: true where its maps were left out when it was packed, so that a run does not make it anew."""
+
 _MOST_BYTES = 50_000_000
 
 
@@ -33,6 +36,7 @@ class Found(NamedTuple):
         profile: In which it was made.
         created: When it was made.
         precision: Of the network's passes; None in records of versions that did not tell.
+        without_maps: Whether its maps were left out where it was packed.
     """
 
     status: str = ""
@@ -40,13 +44,14 @@ class Found(NamedTuple):
     profile: str = ""
     created: str = ""
     precision: str | None = None
+    without_maps: bool = False
 
     @classmethod
     def of(cls, rows: list[dict[str, Any]]) -> Found:
         """Take what is known from a record's first line."""
         first = rows[0]
         told = first["status"], first.get("reason") or "", first["profile"], first["created"]
-        return cls(*told, first.get("precision"))
+        return cls(*told, first.get("precision"), bool(first.get(WITHOUT_MAPS)))
 
 
 @dataclass(eq=False)
@@ -141,14 +146,33 @@ class Shelf:
         complete = {unit: rows for unit, rows in self._read_loose(stamps).items() if rows[0]["status"] != "failed"}
         if len(complete) < worth or not complete:
             return 0
+        self._put(complete, hint)
+        aside = partial_of(self.compacted)
+        return sum(_remove(self.path(unit), stamps[unit], aside) for unit in complete)
+
+    def add(self, records: Records, *, hint: str = "") -> int:
+        """Put records that were made elsewhere into the compacted file, as far as it and the folder have none of them.
+
+        Returns:
+            How many were put there.
+
+        Raises:
+            MisureError: If they cannot be written.
+        """
+        there = self.find(records)
+        new = {unit: rows for unit, rows in records.items() if not there.get(unit, Found()).status}
+        if new:
+            self._put(new, hint)
+        return len(new)
+
+    def _put(self, records: Records, hint: str) -> None:
+        """Write the compacted file anew, with further records; what was damaged is put aside."""
         before = stamp_of(self.compacted)
         kept, damaged = read_compacted(self.compacted)
         if damaged:
             aside = self.compacted.with_name(self.compacted.name + DAMAGED)
             write_atomically(aside, lambda partial: shutil.copyfile(self.compacted, partial), hint=hint)
-        write_compacted(self.compacted, dict(sorted((kept | complete).items())), before, hint=hint)
-        aside = partial_of(self.compacted)
-        return sum(_remove(self.path(unit), stamps[unit], aside) for unit in complete)
+        write_compacted(self.compacted, dict(sorted((kept | records).items())), before, hint=hint)
 
 
 def _remove(path: Path, stamp: Stamp | None, aside: Path) -> bool:

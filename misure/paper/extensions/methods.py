@@ -11,7 +11,7 @@ import pandas as pd
 from misure.evaluation.curves import Curve
 from misure.explainers import EXPLAINERS
 from misure.paper.extensions.paired import KEY, shared_samples
-from misure.paper.maps import saved_arrays
+from misure.paper.maps import NUMBERS, saved_arrays
 from misure.paper.material import Material
 from misure.paper.published import Pair
 from misure.paper.query import paper_draw, select
@@ -21,8 +21,6 @@ ALWAYS = ("msr", "rise", "seg_grad_cam", "prediction", "sufficient_region", "ran
 """Methods that have a row even without curves; others join where they have some."""
 
 NO_CURVES = "no saved curves\nin this profile"
-
-_ARRAYS = ("curve_", "insertion_", "deletion_")
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ def title_of(pair: Pair, methods: list[Method]) -> str:
 def _load(material: Material, records: pd.DataFrame, name: str) -> Method:
     rows = select(records, name).set_index(KEY).sort_index()
     units = rows.loc[~rows.index.duplicated(keep="last"), "unit"]
-    curves: list[Curve] = [saved_arrays(material.maps_folder, unit, _ARRAYS) for unit in units]
+    curves: list[Curve] = [saved_arrays(material.maps_folder, unit, NUMBERS) for unit in units]
     saved = [bool(curve) for curve in curves]
     return Method(name, rows, pd.Series(curves, units.index, dtype=object)[saved])
 

@@ -10,6 +10,7 @@ from misure.paper.prose import prose
 from misure.paper.provenance import head_note
 from misure.paper.published import PAPER_MASKS, Pair
 from misure.paper.query import paper_draw
+from misure.paper.reference import beside
 from misure.paper.source import marked
 from misure.paper.table import Column, Table, duration, estimate, printed
 from misure.paper.tables.rows import class_rows, lr_lambda_rows, mask_size_rows, method_rows
@@ -34,7 +35,7 @@ def table1(material: Material) -> Table:
         Column("paper_seconds", "Seconds, paper", printed),
         Column("seconds_mean", "Seconds, ours", duration, better="lower", paper="paper_seconds"),
     )
-    return Table(
+    table = Table(
         "table1",
         marked("Table 1: MSR, RISE, Seg-Grad-CAM and baselines", frame),
         (DATASET, MODEL, METHOD, Column("threshold", "Threshold"), *METRICS, *seconds, N, REMARKS),
@@ -42,6 +43,13 @@ def table1(material: Material) -> Table:
         head_note(run, material.profile, material.shown),
         _table1_notes(floors),
         n_parts=2,
+    )
+    return beside(
+        table,
+        material.reference,
+        lambda its: method_rows(its.run, its.shown),
+        ("dataset", "model", "method", "threshold"),
+        n=N.name,
     )
 
 
@@ -71,7 +79,7 @@ def lr_lambda(material: Material, pair: Pair) -> Table:
     """Vary learning rate and lambda of MSR, for one dataset and model."""
     frame = lr_lambda_rows(material.run, pair)
     title = f"Table {pair.lr_lambda_table}: learning rate and lambda of MSR ({pair.label}, mask 224 x 224)"
-    return Table(
+    table = Table(
         f"table{pair.lr_lambda_table}",
         marked(title, frame),
         (Column("lambda", "lambda"), Column("learning_rate", "Learning rate"), *METRICS, N, REMARKS),
@@ -79,12 +87,19 @@ def lr_lambda(material: Material, pair: Pair) -> Table:
         head_note(material.run, material.profile, [pair]),
         prose("lr_lambda.md.j2", readings=pair.compare_readings, number=pair.lr_lambda_table),
     )
+    return beside(
+        table,
+        material.reference,
+        lambda its: lr_lambda_rows(its.run, its.like(pair)),
+        ("dataset", "model", "lambda", "learning_rate"),
+        n=N.name,
+    )
 
 
 def table6(material: Material) -> Table:
     """Vary the mask size of MSR."""
     frame = mask_size_rows(material.run, material.pairs)
-    return Table(
+    table = Table(
         "table6",
         marked("Table 6: mask size of MSR (learning rate 0.1, lambda 0.01)", frame),
         (DATASET, MODEL, Column("mask_size", "Mask size", lambda size: f"{size} x {size}"), *METRICS, N, REMARKS),
@@ -92,6 +107,13 @@ def table6(material: Material) -> Table:
         head_note(material.run, material.profile, material.pairs),
         prose("reading.md.j2"),
         n_parts=2,
+    )
+    return beside(
+        table,
+        material.reference,
+        lambda its: mask_size_rows(its.run, its.pairs),
+        ("dataset", "model", "mask_size"),
+        n=N.name,
     )
 
 

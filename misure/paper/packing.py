@@ -1,0 +1,214 @@
+"""Packs finished runs into the folder of reference records that ships, and puts them back into an outputs folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from misure.errors import MisureError
+from misure.explainers import EXPLAINERS
+from misure.io.atomic import replacing
+from misure.io.reading import reading
+from misure.paper import reference
+from misure.paper.maps import NUMBERS, saved_arrays
+from misure.paper.profiles import in_use, serving
+from misure.paper.query import SETTING, at_parameters, latest_run
+from misure.paper.reference import PROFILE, RECORDS
+from misure.paper.table import plain
+from misure.sweep.compaction import Records, read_compacted, write_compacted
+from misure.sweep.journal import Journal
+from misure.sweep.provenance import code_version
+from misure.sweep.records import RecordStore
+from misure.sweep.shelves import WITHOUT_MAPS
+from misure.sweep.volume_scores import read_volumes
+
+MOST_RECORDS, MOST_MAPS = 3_000_000, 10_000_000
+"""Bytes of the file of records, and of all maps."""
+
+_FREE_IMAGES = {"triangle"}
+"""Datasets whose images, and maps made from them, may be passed on; generated stand-ins may be as well."""
+
+_ABOUT = "about.json"
+_MACHINE = ("code", "python", "packages", "operating_system", "hardware", "devices", "precisions", "checkpoints")
+"""What is kept of a folder's ``provenance.json``."""
+
+
+def pack(outputs: Mapping[str | Path, str], into: str | Path) -> dict[str, Any]:
+    """Pack the reference run's records of one or several outputs folders into the folder that ships.
+
+    One calls it as ``pack({"outputs": "make reproduce PROFILE=reference"}, "data/reference")``.
+
+    A unit that several folders have counts once: a finished one before one that was skipped, else that of the first
+    folder. Failed ones stay behind. Maps go with it where they may be passed on, of the published settings and the
+    changes to them (noise, interventions), sample by sample until :data:`MOST_MAPS` are full. Of photographs and scans
+    only numbers go, the curves over thresholds.
+
+    Args:
+        outputs: The command that made each folder, without private paths.
+        into: Made, or replaced where it holds an earlier pack.
+
+    Returns:
+        What ``about.json`` says: machines, versions, commits, commands, hours, and how many samples each cell has.
+
+    Raises:
+        MisureError: If there is nothing to pack, the records are too large, or the place cannot be written.
+    """
+    folders, into = [Path(folder) for folder in outputs], Path(into)
+    records: Records = {}
+    for folder in folders:
+        for unit, rows in _records_of(folder).items():
+            if unit not in records or _rank(rows) < _rank(records[unit]):
+                records[unit] = rows
+    if not records:
+        raise MisureError(f"no records of profile {PROFILE} are in {', '.join(map(str, folders))}")
+    run = latest_run(pd.DataFrame([*chain.from_iterable(records.values())]), PROFILE)
+    counting = sorted({*run["unit"]}, key=lambda unit: [str(records[unit][0].get(name)) for name in _ORDER])
+    with replacing(into) as partial:
+        shipped = _pack_maps(run, [folder / "records" / "maps" for folder in folders], partial / "maps")
+        without = {unit: {} if unit in shipped else {WITHOUT_MAPS: True} for unit in counting}
+        write_compacted(partial / RECORDS, {u: [row | without[u] for row in records[u]] for u in counting}, None)
+        if (size := (partial / RECORDS).stat().st_size) > MOST_RECORDS:
+            raise MisureError(f"the records take {size} bytes, more than the {MOST_RECORDS} that ship")
+        _copy_volumes(run, folders, partial / "volumes")
+        about = _about(run, outputs, len(shipped))
+        (partial / _ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        if (into / _ABOUT).is_file():
+            shutil.rmtree(into)
+    return about
+
+
+_ORDER = ("dataset", "model", "explainer", "intervention", "input_noise", "param_lr", "param_lam", "sample", "unit")
+"""Equal values beside each other take less room."""
+
+
+def unpack(outputs: Path) -> int:
+    """Put the reference records, their maps and volume scores into an outputs folder, where it has none of their own.
+
+    A run of the profile ``reference`` goes on from there: nothing of it is computed twice.
+
+    Returns:
+        How many records were put there; 0 where none ship.
+
+    Raises:
+        MisureError: If what ships is damaged, or the folder cannot be written.
+    """
+    folder, store = reference.FOLDER, RecordStore(outputs / "records")
+    records, damaged = read_compacted(folder / RECORDS)
+    if damaged:
+        first = next(iter(damaged.values())).partition(":")[0]
+        raise MisureError(f"{folder / RECORDS} is damaged ({first}): get it anew, by git checkout or pip install")
+    if not records:
+        return 0
+    added = store.add(records)
+    for source, place in (("maps", store.maps_folder), ("volumes", outputs / "volumes")):
+        for file in sorted((folder / source).glob("*.*")):
+            if not (place / file.name).exists():
+                with replacing(place / file.name) as partial:
+                    shutil.copyfile(file, partial)
+    journal = Journal(outputs)
+    by_age = sorted((rows[0] for rows in records.values()), key=lambda row: str(row["created"]))
+    made_from = {(row["dataset"], row["model"]): (row["weights"], row["dataset_fingerprint"]) for row in by_age}
+    for pair in made_from.keys() - journal.used(PROFILE).keys():
+        journal.use(PROFILE, *pair, *made_from[pair])
+    return added
+
+
+def _records_of(outputs: Path) -> Records:
+    """Return the finished and skipped records of an outputs folder that count for the profile."""
+    store = RecordStore(outputs / "records")
+    stored = store.load()
+    counting = in_use(serving(stored, PROFILE, store.serving(PROFILE)), Journal(outputs).used(PROFILE))
+    units = set(counting.loc[counting["status"].isin(["done", "skipped"]), "unit"]) if len(counting) else set()
+    found = ((str(rows[0]["unit"]), rows) for rows in store.read()[0])
+    return {unit: [row | {"profile": PROFILE} for row in rows] for unit, rows in found if unit in units}
+
+
+def _rank(rows: list[dict[str, Any]]) -> int:
+    return ["done", "skipped"].index(rows[0]["status"])
+
+
+def _pack_maps(run: pd.DataFrame, sources: list[Path], into: Path) -> set[str]:
+    """Copy what may be passed on, and return the units whose maps are complete."""
+    into.mkdir(parents=True)
+    done = run[run["status"].eq("done")].drop_duplicates("unit")
+    untouched = done.assign(input_noise=0.0, intervention="")
+    published = {unit for name in EXPLAINERS for unit in at_parameters(untouched, name)["unit"]}
+    may_go = done["dataset"].isin(_FREE_IMAGES) | done["stand_in"].astype(bool)
+    rank = pd.to_numeric(done["draw"]).fillna(0)
+    order = done.assign(may_go=may_go, late=done["stand_in"].astype(bool) & (rank > 0), rank=rank)
+    order = order[order["unit"].isin(published)].sort_values(["may_go", "late", "rank", "dataset", "unit"])
+    room, shipped = MOST_MAPS, set()
+    for row in order.to_dict("records"):
+        unit = str(row["unit"])
+        folder = next((source for source in sources if (source / f"{unit}.npz").exists()), None)
+        if folder is None:
+            continue
+        kept = ("",) if row["may_go"] else NUMBERS
+        arrays = saved_arrays(folder, unit, kept)
+        if row["input_noise"]:
+            arrays.pop("image", None)
+        path = into / f"{unit}{'.npz' if row['may_go'] else '.numbers.npz'}"
+        if not arrays:
+            continue
+        np.savez_compressed(path, **dict[str, Any](arrays))
+        room -= path.stat().st_size
+        if room < 0:
+            path.unlink()
+            break
+        shipped |= {unit} if row["may_go"] else set()
+    return shipped
+
+
+def _copy_volumes(run: pd.DataFrame, folders: list[Path], into: Path) -> None:
+    """Copy the scores of the networks and images of the records; those of the first folder count."""
+    into.mkdir()
+    made_from = set(run[["weights", "dataset_fingerprint"]].itertuples(index=False, name=None))
+    for file in chain.from_iterable(sorted((folder / "volumes").glob("*.json")) for folder in reversed(folders)):
+        first = read_volumes(file).iloc[0]
+        if (first["weights"], first["dataset_fingerprint"]) in made_from:
+            shutil.copyfile(file, into / file.name)
+
+
+def _about(run: pd.DataFrame, outputs: Mapping[str | Path, str], n_maps: int) -> dict[str, Any]:
+    done = run[run["status"].eq("done")].drop_duplicates("unit")
+    hours = done.groupby("device")["seconds"].sum() / 3600
+    setups = done.groupby(done["dataset"] + "-" + done["model"])
+    return {
+        "profile": PROFILE,
+        "packed_by": code_version(),
+        "made_by": [_made_by(Path(folder), command) for folder, command in outputs.items()],
+        "hours_of_explaining": {str(device): round(value, 2) for device, value in hours.items()},
+        "maps": n_maps,
+        "n": {str(setup): dict(sorted(Counter(map(_cell, rows.to_dict("records"))).items())) for setup, rows in setups},
+    }
+
+
+def _made_by(outputs: Path, command: str) -> dict[str, Any]:
+    """Describe the machine of an outputs folder, as its ``provenance.json`` does, and its hours by stage."""
+    hours = Counter[str]()
+    for stage in Journal(outputs).stages():
+        hours[stage["stage"]] += stage["seconds"] / 3600 if stage.get("profile") == PROFILE else 0
+    path = outputs / "provenance.json"
+    with reading(path, "misure tables profile=reference makes it anew"):
+        told = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        machine = {name: told[name] for name in _MACHINE if name in told}
+    return {"command": command, **machine, "hours": {name: round(value, 3) for name, value in hours.items()}}
+
+
+def _cell(row: Mapping[Any, Any]) -> str:
+    """Name a record's method, and what differs from its published setting."""
+    usual = EXPLAINERS[row["explainer"]].published().at_scale(float(row["scale"])).parameters
+    given = {name: value for name, value in json.loads(row[SETTING]).items() if name not in {"seed", "thresholds"}}
+    changed = [f"{name}={plain(value)}" for name, value in given.items() if value != usual.get(name)]
+    changed += [f"noise={row['input_noise']:.3g}"] if row["input_noise"] else []
+    changed += [row["intervention"]] if row["intervention"] else []
+    changed += [row["precision"]] if row["precision"] != "32" else []
+    return " ".join([row["explainer"], *changed])
