@@ -66,7 +66,7 @@ _COLUMNS = ["unit", "explainer", "sample", "threshold", *_UNIT]
 def unit(explainer: str, sample: int, parameters: dict[str, Any] | None = None, **columns: Any) -> list[dict[str, Any]]:
     """Return the rows of one unit: one per threshold if done, else a single one without numbers."""
     settings = EXPLAINERS[explainer].published().parameters | (parameters or {})
-    row = _UNIT | {"explainer": explainer, "sample": sample} | columns
+    row = _UNIT | {"explainer": explainer, "sample": sample, "group": str(sample)} | columns
     stored = {f"param_{k}": json.dumps(v) if isinstance(v, list) else v for k, v in settings.items()}
     key = [row[name] for name in ("created", "dataset", "model", "weights", "profile", "class_id", "input_noise")]
     name = f"{abs(hash(json.dumps([explainer, sample, key, stored], default=str))):016x}"

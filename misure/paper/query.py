@@ -78,6 +78,9 @@ SAMPLE = ["dataset", "model", "sample", "class_id"]
 _FREE = ("seed", "n_masks", "n_iterations", "thresholds")
 """Parameters that a profile or a user may change without leaving the paper's setting."""
 
+INDEPENDENT = "independent"
+"""The column that :func:`latest_run` adds: the image, patient or volume of a sample, whose samples belong together."""
+
 SETTING = "setting"
 """The column that :func:`latest_run` adds: all parameters as JSON."""
 
@@ -127,6 +130,7 @@ def latest_run(records: pd.DataFrame, profile: str) -> pd.DataFrame:
     run = records[records["profile"] == profile]
     intervention = run["intervention"].astype(object).where(run["intervention"].notna(), "")
     run = run.assign(created=_times(run["created"]), class_name=_class_names(run), intervention=intervention)
+    run[INDEPENDENT] = independent(run)
     made_with = ["weights", "dataset_fingerprint"]
     by_age = run.sort_values("created", kind="stable").groupby(["dataset", "model"])
     newest = by_age[made_with].transform("last").reindex(run.index)
@@ -190,6 +194,12 @@ def at_parameters(records: pd.DataFrame, explainer: str, **overrides: Any) -> pd
         of_setting = {s: _fits(json.loads(s), wanted, usual.parameters) for s in reduced[SETTING].unique()}
         fits.append(reduced[SETTING].map(of_setting).astype(bool))
     return rows[pd.concat(fits).groupby(level=0).any()]
+
+
+def independent(records: pd.DataFrame) -> pd.Series:
+    """Name the group of each record; one of an older version that knows none is grouped by its image."""
+    groups = records["group"].astype(object).groupby([records["dataset"], records["sample"]]).transform("first")
+    return groups.where(groups.notna(), "image " + records["sample"].astype(str)).astype(str)
 
 
 def undisturbed(records: pd.DataFrame) -> pd.Series:

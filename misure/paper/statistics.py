@@ -1,15 +1,18 @@
-"""Mean, median and a bootstrap interval over samples."""
+"""Mean, median and an interval over samples."""
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
 
 from misure.errors import MisureError
-from misure.evaluation.bootstrap import limits, resampled_means
+from misure.evaluation.intervals import UNBOUNDED, interval, parts_of_mean
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Summary:
         n: Number of samples.
         mean: NaN where there is no sample.
         median: NaN where there is no sample.
-        low: Lower end of the 95 % bootstrap interval of the mean; NaN below two samples.
+        low: Lower end of the mean's 95 % interval over groups; NaN below two of them.
         high: Upper end of it.
     """
 
@@ -34,16 +37,31 @@ class Summary:
 NOTHING = Summary(0, *(float("nan"),) * 4)
 """The summary of no samples."""
 
+_SHARE = re.compile(
+    r"dice_at_|(binary_)?dice_explained|((top_)?iou|mask(_in_object)?|object(_kept)?|sufficient_region|(inser|dele)tion)$"
+)
 
-def summarise(values: Iterable[float], seed: int = 0) -> Summary:
+
+def bounds_of(name: str) -> tuple[float, float]:
+    """Return what the mean of a metric cannot leave, by its name in tables."""
+    if _SHARE.match(name):
+        return 0.0, 1.0
+    return (0.0, math.inf) if name.startswith(("perturbation_ratio", "region_ratio")) else UNBOUNDED
+
+
+def summarise(
+    values: Iterable[float], groups: Iterable[Any] | None = None, bounds: tuple[float, float] = UNBOUNDED
+) -> Summary:
     """Summarise a metric, one value per sample.
 
     Args:
         values: Finite numbers; all NaN means that the metric was not measured.
-        seed: Of the resampling. The same values and seed give the same interval.
+        groups: What each sample belongs to: objects of a photograph, or slices of a volume, are not independent. By
+            default every sample is on its own.
+        bounds: What the mean cannot leave.
 
     Returns:
-        Mean, median and the percentile bootstrap interval of the mean.
+        Mean and median over samples, and the mean's interval (:mod:`misure.evaluation.intervals`) from two groups on.
 
     Raises:
         MisureError: If only some of the values are finite.
@@ -54,27 +72,8 @@ def summarise(values: Iterable[float], seed: int = 0) -> Summary:
     if not bool(np.isfinite(array).all()):
         bad = int((~np.isfinite(array)).sum())
         raise MisureError(f"{bad} of {len(array)} recorded values are not finite: delete those records and run again")
-    return summarise_groups(array, np.arange(len(array)), seed)
-
-
-def summarise_groups(values: Iterable[float], groups: Iterable[int], seed: int = 0) -> Summary:
-    """Summarise a metric whose values belong together in groups, such as the objects of a photograph.
-
-    The interval is that of :func:`summarise`, but whole groups are drawn: values of a group are not independent.
-
-    Args:
-        values: Finite numbers, one per sample.
-        groups: The group of each sample.
-        seed: Of the resampling.
-
-    Returns:
-        Mean and median over samples; an interval from two groups on.
-    """
-    array, labels = np.asarray(list(values), dtype=np.float64), np.asarray(list(groups))
-    if not len(array):
-        return NOTHING
-    several = len(np.unique(labels)) > 1
-    low, high = limits(resampled_means(array, labels, seed)) if several else (float("nan"), float("nan"))
+    labels = np.arange(len(array)) if groups is None else np.asarray(list(groups))
+    low, high = interval(parts_of_mean(array, labels), bounds)
     return Summary(len(array), float(array.mean()), float(np.median(array)), low, high)
 
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from misure.paper.claims.significance import LEVEL, holm
+from misure.paper.published import shipped
 from misure.paper.source import Origin
 from misure.paper.table import measured
 
@@ -18,7 +19,7 @@ ALL_DATASETS = "all"
 
 COLUMNS = (
     *("id", "section", "statement", "dataset", "model", "verdict", "why", "statistic", "value", "low", "high"),
-    *("p", "p_adjusted", "n", "n_groups", "n_records", "source", "stand_in", "substitution", "scale"),
+    *("p", "p_adjusted", "n", "n_groups", "n_records", "val_dice", "source", "stand_in", "substitution", "scale"),
 )
 """Of a table of claims, see :meth:`Claim.row`."""
 
@@ -83,6 +84,7 @@ class Finding:
         evidence: Everything that has to be so for the claim to hold.
         origin: Of the data and the network.
         remake: What ``misure reproduce only=`` computes the records with.
+        val_dice: The lowest validation Dice of the networks; NaN where none is known.
     """
 
     id: str
@@ -93,6 +95,7 @@ class Finding:
     evidence: Sequence[Evidence] = field(repr=False)
     origin: Origin
     remake: str
+    val_dice: float = NAN
 
     @property
     def decisive(self) -> Evidence:
@@ -170,6 +173,11 @@ def settle(findings: Iterable[Finding], profile: str) -> list[Claim]:
     return claims
 
 
+def least_val_dice() -> float:
+    """Return the validation Dice of a network below which nothing about it is judged (``claims.yaml`` says why)."""
+    return float(shipped("claims/claims.yaml")["least_val_dice"])
+
+
 def _verdict(finding: Finding, p_adjusted: float, profile: str) -> tuple[Verdict, str]:
     shown = finding.decisive
     if shown.missing:
@@ -180,16 +188,23 @@ def _verdict(finding: Finding, p_adjusted: float, profile: str) -> tuple[Verdict
     numbers = _in_words(finding, shown)
     if finding.origin.stand_in:
         return Verdict.STAND_IN, f"a stand-in supports no verdict on the paper's data; {numbers}"
-    if profile in _CANNOT_SUPPORT:
-        return Verdict.OPEN, f"{_CANNOT_SUPPORT[profile]}; {numbers}"
-    if finding.origin.reduction and "seconds" in shown.statistic:
-        return Verdict.OPEN, f"seconds on smaller images than the paper's decide nothing; {numbers}"
+    if reason := _undecided(finding, profile):
+        return Verdict.OPEN, f"{reason}; {numbers}"
     if p_adjusted < LEVEL:
         return (Verdict.HOLDS if shown.agrees else Verdict.FAILS), numbers
     unclear = f"{numbers}, which is not clear enough: p is {probability(p_adjusted)} after the correction"
     lacking = sum(bool(single.missing) for single in finding.evidence)
     of_all = f"; {lacking} of {len(finding.evidence)} comparisons lack records" if lacking else ""
     return Verdict.OPEN, unclear + of_all
+
+
+def _undecided(finding: Finding, profile: str) -> str:
+    """Say why numbers decide nothing, however clear they are; empty where they may."""
+    if finding.val_dice < least_val_dice():
+        return f"the network's validation Dice of {measured(finding.val_dice)} is below {least_val_dice():g}"
+    if finding.origin.reduction and "seconds" in finding.decisive.statistic:
+        return "seconds on smaller images than the paper's decide nothing"
+    return _CANNOT_SUPPORT.get(profile, "")
 
 
 def _in_words(finding: Finding, shown: Evidence) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from misure.evaluation.bootstrap import N_DRAWS
-from misure.paper.claims.claim import ALL_DATASETS, Claim, Verdict, probability
+from misure.paper.claims.claim import ALL_DATASETS, Claim, Verdict, least_val_dice, probability
 from misure.paper.claims.significance import EXACT_UP_TO, FEWEST_GROUPS, LEVEL
 from misure.paper.claims.verdicts import claims_frame
 from misure.paper.prose import prose
@@ -21,7 +21,8 @@ _CLAIMS = (
     *(Column("section", "Section", "Section {}".format), Column("statement", "The paper says"), *_PLACE),
     *(Column("verdict", "Verdict"), Column("why", "Why")),
     *(Column("p", "p", probability), Column("p_adjusted", "p, corrected", probability), Column("n", "n")),
-    *(Column("n_groups", "Images or volumes"), Column("n_records", "Records"), Column("source", "Source")),
+    *(Column("n_groups", "Images or volumes"), Column("n_records", "Records")),
+    *(Column("val_dice", "Network's validation Dice", measured), Column("source", "Source")),
 )
 _CONTRADICTIONS = (
     *(Column("contradiction", "Contradiction"), *_PLACE, Column("quantity", "Number")),
@@ -67,6 +68,7 @@ def claims_document(judged: Sequence[Claim], contradictions: pd.DataFrame, head:
             exact_up_to=EXACT_UP_TO,
             level=LEVEL,
             fewest_groups=FEWEST_GROUPS,
+            least_val_dice=least_val_dice(),
         )
         + "\n"
     )

@@ -11,7 +11,7 @@ import pandas as pd
 from misure.paper.claims.records import METRICS, PairRecords, variants
 from misure.paper.material import Material
 from misure.paper.published import Pair, lr_lambda_reference, shipped, table1_reference, table6_reference
-from misure.paper.statistics import Summary, summarise_groups
+from misure.paper.statistics import Summary, bounds_of, summarise
 
 _NAN = float("nan")
 
@@ -21,7 +21,7 @@ def inconsistencies(material: Material) -> pd.DataFrame:
 
     Returns:
         One row per number: ``id`` and ``contradiction`` (a sentence), dataset and model, ``quantity``, the paper's
-        number (NaN where it prints none), our mean with its 95 % bootstrap interval over images or volumes, the
+        number (NaN where it prints none), our mean with its 95 % interval over images or volumes, the
         number of samples and where ours come from.
     """
     contradictions = shipped("claims/inconsistencies.yaml")["inconsistencies"]
@@ -64,7 +64,7 @@ def _numbers(
         (values,), samples = records.table(name, label)
         number = records.pair.lr_lambda_table if place == "lr_lambda" else place
         quantity = f"{label}, {METRICS[name]}" + (f", Table {number}" if place else "")
-        yield quantity, _printed(records.pair, name, label, place), summarise_groups(values, samples.groups)
+        yield quantity, _printed(records.pair, name, label, place), summarise(values, samples.groups, bounds_of(name))
 
 
 def _printed(pair: Pair, metric: str, label: str, table: Any) -> float:

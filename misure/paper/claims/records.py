@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any
 
@@ -12,10 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from misure.explainers import EXPLAINERS
-from misure.paper.maps import load_maps
+from misure.paper.maps import Maps, load_maps
 from misure.paper.material import Material
 from misure.paper.published import Pair, shipped
-from misure.paper.query import at_threshold, of_pair, paper_draw, select
+from misure.paper.query import INDEPENDENT, at_threshold, of_pair, paper_draw, select
 from misure.paper.reliability import samples_by_organ
 from misure.paper.source import Origin, distinct
 from misure.reliability import Samples
@@ -25,14 +25,13 @@ METRICS = {
     "perturbation_ratio": "perturbation ratio",
     "seconds": "seconds per image",
     "n_dilations": "number of dilations",
+    "pixels_kept": "pixels kept",
 }
 
 _KEY = ["sample", "class_id"]
-_KEPT = [*_KEY, "unit", "class_name", "prediction_size", "param_n_masks", *METRICS]
+_KEPT = [*_KEY, "unit", "class_name", "prediction_size", "param_n_masks", "batch_size", *METRICS]
 _VOLUMES = "synapse"
-"""Its slices of one volume belong together."""
-
-Maps = Mapping[str, NDArray[Any]]
+"""Its groups are volumes; those of the other datasets are images."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +73,14 @@ class Values:
         groups: Image or volume of each, N.
         units: Records that they come from.
         group_word: What the groups are, in the plural.
+        lacking: Why there are none, where more can be said than that.
     """
 
     numbers: NDArray[np.float64]
-    groups: NDArray[np.int64]
+    groups: NDArray[Any]
     units: tuple[str, ...]
     group_word: str
+    lacking: str = ""
 
     @property
     def n_groups(self) -> int:
@@ -88,7 +89,7 @@ class Values:
 
     def of(self, numbers: NDArray[np.float64]) -> Values:
         """Put other numbers of the same samples in place."""
-        return Values(numbers, self.groups, self.units, self.group_word)
+        return replace(self, numbers=numbers)
 
     def counts(self) -> dict[str, Any]:
         """Return what evidence says of its samples."""
@@ -111,10 +112,8 @@ class PairRecords:
         self.pair = pair
         self.material = material
         self.records = paper_draw(material.run, pair)
-        by_volume = pair.dataset == _VOLUMES and bool(self.records["group"].notna().all())
-        self.group_word = "volumes" if by_volume else "images"
-        self._column = "group" if by_volume else "sample"
-        self._places = {name: place for place, name in enumerate(sorted(self.records[self._column].unique()))}
+        self.group_word = "volumes" if pair.dataset == _VOLUMES else "images"
+        self._places = {name: place for place, name in enumerate(sorted(self.records[INDEPENDENT].unique()))}
         self._rows: dict[str, pd.DataFrame] = {}
         self._maps: dict[str, pd.DataFrame] = {}
 
@@ -132,6 +131,12 @@ class PairRecords:
     def organs(self) -> dict[str, Samples]:
         """Samples by organ, as :func:`misure.paper.reliability.samples_by_organ` returns them."""
         return samples_by_organ(self.material.run, self.pair)
+
+    @property
+    def val_dice(self) -> float:
+        """The network's Dice on its dataset's validation images; NaN where it is not known."""
+        known = self.records["val_dice"] if "val_dice" in self.records else pd.Series(dtype=float)
+        return float(known.astype(float).min())
 
     @property
     def device(self) -> str:
@@ -155,9 +160,16 @@ class PairRecords:
             if len(rows) and variant.masks:  # one selection of records has one number of masks
                 factor = variant.masks / float(rows["param_n_masks"].iloc[0])
                 rows = rows.assign(seconds=rows["seconds"] * factor)
-            places = rows[self._column].map(self._places)
-            self._rows[label] = rows.reindex(columns=_KEPT).assign(place=places).set_index(_KEY)
+            places = rows[INDEPENDENT].map(self._places)
+            kept = rows["perturbation_ratio"] * rows["prediction_size"]
+            rows = rows.assign(pixels_kept=kept).reindex(columns=_KEPT).assign(place=places)
+            self._rows[label] = rows.set_index(_KEY)
         return self._rows[label]
+
+    def measured(self, metric: str, label: str) -> pd.DataFrame:
+        """Return the rows of a variant that have a metric; seconds count where one image was explained at a time."""
+        rows = self.rows(label)
+        return rows[rows[metric].notna() & (rows["batch_size"].eq(1) if metric == "seconds" else True)]
 
     def table(self, metric: str, *labels: str) -> tuple[list[NDArray[np.float64]], Values]:
         """Return a metric of several variants over the samples that all of them explained.
@@ -165,15 +177,24 @@ class PairRecords:
         Returns:
             The metric per variant, and the samples with the first one's numbers.
         """
-        rows = [self.rows(label) for label in labels]
-        return joined([table[table[metric].notna()] for table in rows], metric, self.group_word)
+        columns, samples = joined([self.measured(metric, label) for label in labels], metric, self.group_word)
+        together = pd.concat([self.rows(label)["batch_size"] for label in labels])
+        if metric == "seconds" and len(together[together > 1]):
+            several = (
+                f"{together.max():.0f} images were explained together, which gives a throughput and not the time of one"
+            )
+            samples = replace(samples, lacking=several)
+        return columns, samples
 
-    def measured_on_maps(self, measure: Callable[..., float], *labels: str) -> Values:
-        """Return a number measured on the saved maps of some variants for the same sample, where it is finite.
+    def on_maps(self, measure: Callable[..., float], *labels: str) -> list[pd.DataFrame]:
+        """Measure a number on the saved maps of some variants for the same sample.
 
         Args:
             measure: Takes the maps of one sample, variant by variant, and returns a number or NaN.
             *labels: The variants.
+
+        Returns:
+            A table per variant of the samples where the number is finite, with it in ``number``.
 
         Raises:
             MisureError: If a file is damaged.
@@ -182,9 +203,11 @@ class PairRecords:
         sides = zip(*(table["maps"] for table in tables), strict=True)
         numbers = np.array([measure(*side) for side in sides], dtype=float)
         finite = np.isfinite(numbers)
-        units = tuple(sorted({unit for table in tables for unit in table["unit"][finite]}))
-        places = tables[0]["place"].to_numpy(dtype=np.int64)[finite]
-        return Values(numbers[finite], places, units, self.group_word)
+        return [table[finite].assign(number=numbers[finite]) for table in tables]
+
+    def measured_on_maps(self, measure: Callable[..., float], *labels: str) -> Values:
+        """Return the numbers of :meth:`on_maps`."""
+        return joined(self.on_maps(measure, *labels), "number", self.group_word)[1]
 
     def forget_maps(self) -> None:
         """Free the memory that saved maps take."""

@@ -9,11 +9,13 @@ import itertools
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from misure.evaluation.bootstrap import N_DRAWS
+from misure.evaluation.intervals import parts_of_mean, studentised_p
 
 LEVEL = 0.05
 
@@ -23,13 +25,41 @@ EXACT_UP_TO = 13
 FEWEST_GROUPS = next(n for n in itertools.count(1) if 2.0 ** (1 - n) < LEVEL)
 """Fewer groups have so few signs that no result reaches p < 0.05."""
 
+FEWEST_LEFT_OUT = 10
+"""Groups that a test takes which leaves them out one by one: six would call 11 % of correlations of 0 clear."""
+
 _ROUNDING = 1e-9
 """Relative: sums of the same numbers in another order are equal to within this."""
 
 _Floats = NDArray[np.float64]
 
 
-def sign_flip_p(values: _Floats, groups: NDArray[np.int64]) -> float:
+def mean_p(values: _Floats, groups: NDArray[Any]) -> float:
+    """Test whether the mean of differences is 0, by signs and by a t that knows the skewness: the larger p counts.
+
+    Flipping signs is exact for symmetric differences and cannot give less than 2/2^n with n groups;
+    :func:`misure.evaluation.intervals.studentised_p` holds back where they are skewed.
+
+    What 20,000 simulated samples of n groups with a mean of 0 gave, as shares that reach p < 0.05 and p < 0.0004
+    (what Holm's correction asks of the first of 120 claims): the percentile bootstrap (4,000 samples), the signs
+    alone, and this test.
+
+    ===================  ==================  ==================  =====================  =====================
+    data                 n = 6, p < 0.05     n = 30, p < 0.05    n = 15, p < 0.0004     n = 30, p < 0.0004
+    ===================  ==================  ==================  =====================  =====================
+    PLACEHOLDER
+    ===================  ==================  ==================  =====================  =====================
+
+    No test of a mean holds its level for every distribution (Bahadur and Savage 1956).
+
+    Args:
+        values: One finite difference per sample.
+        groups: The group of each sample, at least two.
+    """
+    return max(sign_flip_p(values, groups), studentised_p(parts_of_mean(values, groups)))
+
+
+def sign_flip_p(values: _Floats, groups: NDArray[Any]) -> float:
     """Test whether the mean of differences is 0 by flipping the signs of whole groups.
 
     Args:
@@ -57,6 +87,29 @@ def _signs(n: int) -> _Floats:
     return np.random.default_rng(0).choice((1.0, -1.0), size=(N_DRAWS, n))
 
 
+def permutation_p(first: _Floats, second: _Floats) -> float:
+    """Test whether two means are equal by exchanging groups between them, studentised (Janssen 1997).
+
+    Dividing by Welch's standard error keeps the level where the two sides differ in spread or number.
+
+    Args:
+        first: One number per group, see :func:`misure.evaluation.intervals.parts_of_mean`.
+        second: Those of the other side.
+
+    Returns:
+        p, two-sided, of 10,000 drawn exchanges and the observed one.
+    """
+    together, n = np.concatenate([first, second]), len(first)
+    order = np.random.default_rng(0).random((N_DRAWS, len(together))).argsort(axis=1)
+    exchanged = together[np.vstack([np.arange(len(together)), order])]
+    sides = exchanged[:, :n], exchanged[:, n:]
+    error = np.sqrt(sum(side.var(axis=1, ddof=1) / side.shape[1] for side in sides))
+    apart = np.abs(sides[0].mean(axis=1) - sides[1].mean(axis=1))
+    least = _ROUNDING * max(float(np.abs(together).max()), np.finfo(float).tiny)
+    t = np.where(apart > least, apart / np.maximum(error, least), 0.0)
+    return float((t >= t[0] * (1 - _ROUNDING)).mean())
+
+
 def holm(values: Sequence[float]) -> list[float]:
     """Adjust p-values for their number (Holm 1979); NaN ones were not tested and do not count.
 
@@ -70,12 +123,6 @@ def holm(values: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, p * (len(tested) - rank)))
         adjusted[place] = highest
     return adjusted
-
-
-def bootstrap_p(draws: _Floats) -> float:
-    """Test whether a quantity is 0, given bootstrap draws of it: twice the smaller tail, at most 1."""
-    tail = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
-    return min(1.0, 2 * (tail + 1) / (len(draws) + 1))
 
 
 def weighted_spearman(first: _Floats, second: _Floats, weights: _Floats) -> _Floats:
@@ -94,6 +141,20 @@ def weighted_spearman(first: _Floats, second: _Floats, weights: _Floats) -> _Flo
     product: _Floats = (weights * centred[0] * centred[1]).sum(axis=1)
     spread = np.sqrt(np.prod([(weights * side**2).sum(axis=1) for side in centred], axis=0))
     return np.where(spread > 0, product / np.where(spread > 0, spread, 1.0), 0.0)
+
+
+def weighted_slope(first: _Floats, second: _Floats, weights: _Floats) -> _Floats:
+    """Return the least-squares slope of the second numbers over the first, like :func:`weighted_spearman`.
+
+    Returns:
+        One slope per draw; NaN where the first are constant.
+    """
+    total = weights.sum(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        centred = first - (weights @ first)[:, None] / total
+        spread = (weights * centred**2).sum(axis=1)
+        slopes: _Floats = (weights * centred * second).sum(axis=1) / spread
+    return np.where(spread > _ROUNDING, slopes, math.nan)
 
 
 def _ranks(values: _Floats, weights: _Floats) -> _Floats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import pandas as pd
@@ -57,7 +58,11 @@ class Scope:
             for fields in _expanded(comparison, records[0])
         ]
         statement, remake = (claim[name].format(*self.compared[0]) for name in ("statement", "remake"))
-        return Finding(claim["id"], claim["section"], statement, *self.labels, evidence, self.origin, remake)
+        val_dice = min(
+            (one.val_dice for one in chain(*self.compared) if one.val_dice == one.val_dice), default=math.nan
+        )
+        named = claim["id"], claim["section"], statement
+        return Finding(*named, *self.labels, evidence, self.origin, remake, val_dice)
 
 
 def claims(material: Material) -> list[Claim]:

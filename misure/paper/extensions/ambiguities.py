@@ -12,7 +12,7 @@ import pandas as pd
 
 from misure.evaluation.bootstrap import resampled_means
 from misure.explainers import EXPLAINERS
-from misure.paper.extensions.paired import MARKS, images, nearest_shares, over_images, shared_samples
+from misure.paper.extensions.paired import MARKS, groups, nearest_shares, over_groups, shared_samples
 from misure.paper.extensions.readings import ENOUGH_IMAGES, Reading, readings_of
 from misure.paper.material import Material
 from misure.paper.prose import prose
@@ -125,11 +125,11 @@ def _rows(records: pd.DataFrame, pair: Pair, sweep: str, threshold: float | None
 def _numbers(values: _Values, variant: _Variant, literal: _Variant) -> dict[str, float]:
     """Return a variant's mean over images, and that of its difference from the literal one, sample by sample."""
     column, nothing = values.get(variant), pd.Series(dtype=float)
-    ours = over_images(nothing if column is None else column)
-    change = over_images(nothing if column is None or literal not in values else column - values[literal])
+    ours = over_groups(nothing if column is None else column)
+    change = over_groups(nothing if column is None or literal not in values else column - values[literal])
     return {
         **{part: getattr(ours, part) for part in ("mean", "low", "high", "median", "n")},
-        "n_images": 0 if column is None else len(np.unique(images(column))),
+        "n_groups": 0 if column is None else len(np.unique(groups(column))),
         **{f"change_{part}": getattr(change, part) for part in ("mean", "low", "high")},
     }
 
@@ -146,9 +146,9 @@ def distance(measure: str, mean: Any, paper: float | None) -> Any:
 
 def _nearest_shares(values: _Values, measure: str, paper: float | None) -> dict[_Variant, float]:
     """Return in which share of the resamples of images each is the nearest to a printed number."""
-    if paper is None or len(values) < 2 or len(np.unique(images(next(iter(values.values()))))) < 2:
+    if paper is None or len(values) < 2 or len(np.unique(groups(next(iter(values.values()))))) < 2:
         return {}
-    resamples = {variant: resampled_means(column.to_numpy(), images(column)) for variant, column in values.items()}
+    resamples = {variant: resampled_means(column.to_numpy(), groups(column)) for variant, column in values.items()}
     return nearest_shares({variant: distance(measure, means, paper) for variant, means in resamples.items()})
 
 
@@ -179,7 +179,7 @@ def _cost(rows: pd.DataFrame) -> dict[str, Any]:
     known = rows[rows["n"] > 0]
     literal = known.loc[known["literal"].astype(bool), "mean"]
     cost = {name: first[name] for name in (*_NUMBER, "paper")} | {"n_readings": known["reading"].nunique()}
-    cost |= {name: int(known[name].max()) if len(known) else 0 for name in ("n", "n_images")}
+    cost |= {name: int(known[name].max()) if len(known) else 0 for name in ("n", "n_groups")}
     cost |= {"literal": float(literal.iloc[0]) if len(literal) else math.nan}
     nothing = dict.fromkeys(("mean", "reading", "quantity"), math.nan)
     for end, place in (("lowest", pd.Series.argmin), ("highest", pd.Series.argmax)):

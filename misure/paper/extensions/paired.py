@@ -11,15 +11,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from misure.evaluation.intervals import UNBOUNDED
+from misure.paper.query import INDEPENDENT
 from misure.paper.source import Origin
-from misure.paper.statistics import NOTHING, Summary, summarise_groups
+from misure.paper.statistics import NOTHING, Summary, bounds_of, summarise
 from misure.paper.table import Column
 
 _V = TypeVar("_V", bound=Hashable)
 _F = TypeVar("_F", pd.DataFrame, pd.Series)
 
-KEY = ["sample", "class_id"]
-"""What numbers by sample are indexed by; the first is the image."""
+KEY = ["sample", "class_id", INDEPENDENT]
+"""What numbers by sample are indexed by: image and class, and what the image belongs to."""
 
 MARKS = (
     Column("stand_in", "Data", lambda stand_in: "stand-in" if stand_in else ""),
@@ -34,15 +36,15 @@ _LEAST_SHARE = 0.5
 """A variant with a smaller share of the typical number of samples is left out: it would take samples from all."""
 
 
-def images(numbers: pd.Series | pd.DataFrame) -> NDArray[np.int64]:
-    """Return each row's image."""
-    return numbers.index.get_level_values("sample").to_numpy()
+def groups(numbers: pd.Series | pd.DataFrame) -> NDArray[Any]:
+    """Return what each row's image belongs to: itself, or a volume."""
+    return numbers.index.get_level_values(INDEPENDENT).to_numpy()
 
 
-def over_images(values: pd.Series) -> Summary:
-    """Summarise a number per sample; samples without it (NaN) are left out and whole images are resampled."""
+def over_groups(values: pd.Series, bounds: tuple[float, float] = UNBOUNDED) -> Summary:
+    """Summarise a number per sample over whole images or volumes; samples without it (NaN) are left out."""
     known = values.dropna().astype(float)
-    return summarise_groups(known, images(known)) if len(known) else NOTHING
+    return summarise(known, groups(known), bounds) if len(known) else NOTHING
 
 
 def columns(numbers: Mapping[str, pd.Series] | pd.DataFrame) -> dict[str, float]:
@@ -50,7 +52,7 @@ def columns(numbers: Mapping[str, pd.Series] | pd.DataFrame) -> dict[str, float]
     return {
         f"{name}_{part}": getattr(summary, part)
         for name, values in numbers.items()
-        for summary in [over_images(values)]
+        for summary in [over_groups(values, bounds_of(str(name)))]
         for part in _PARTS
     }
 

@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 
 from misure.paper.published import DASH
-from misure.paper.query import further_pairs, latest_run, paper_draw, shown_pairs
+from misure.paper.query import further_pairs, independent, latest_run, paper_draw, shown_pairs
 from misure.paper.source import Origin
-from misure.paper.statistics import summarise
+from misure.paper.statistics import bounds_of, summarise
 from misure.paper.table import duration, estimate, interval, measured, printed
 from misure.paper.tables.rows import NOT_RUN, method_rows
 
@@ -53,7 +53,7 @@ def experiment_summary(rows: pd.DataFrame) -> str:
         cells = [
             f"{label} {measured(summary.mean)} {interval(summary)}, median {measured(summary.median)}"
             for label, metric in (("Dice explained", "dice_explained"), ("perturbation ratio", "perturbation_ratio"))
-            for summary in [summarise(group[metric])]
+            for summary in [summarise(group[metric], independent(group), bounds_of(metric))]
         ]
         at = "" if pd.isna(threshold) else f"threshold {threshold!s}: "
         seconds = f"{duration(group['seconds'].mean())} s an image"

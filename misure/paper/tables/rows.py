@@ -21,6 +21,7 @@ from misure.paper.published import (
     table6_reference,
 )
 from misure.paper.query import (
+    INDEPENDENT,
     METRICS,
     Tally,
     at_threshold,
@@ -31,12 +32,12 @@ from misure.paper.query import (
     shown_pairs,
 )
 from misure.paper.source import Origin, distinct
-from misure.paper.statistics import summarise
+from misure.paper.statistics import bounds_of, summarise
 
 NOT_RUN = "not run in this profile"
 
 STATISTICS = ("mean", "low", "high", "median")
-"""Per metric, columns ``<metric>_<statistic>``; low and high bound the 95 % bootstrap interval of the mean."""
+"""Per metric, columns ``<metric>_<statistic>``; low and high bound the mean's 95 % interval over images or volumes."""
 
 _BY_CLASS = ("msr", "sufficient_region")
 
@@ -137,7 +138,7 @@ def _result(
     rows = at_threshold(selected, threshold)
     numbers: dict[str, Any] = {}
     for metric in METRICS:
-        summary = summarise(rows[metric])
+        summary = summarise(rows[metric], rows[INDEPENDENT], bounds_of(metric))
         if metric in {"dice_explained", "perturbation_ratio"}:
             numbers[f"paper_{metric}"] = getattr(paper, metric)
         numbers |= {f"{metric}_{name}": getattr(summary, name) for name in STATISTICS}

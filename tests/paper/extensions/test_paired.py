@@ -10,12 +10,13 @@ from misure.paper.extensions.paired import KEY, columns, nearest_shares, shared_
 
 
 def numbers(*samples: tuple[int, int], value: float = 1.0) -> pd.Series:
-    return pd.Series(value, pd.MultiIndex.from_tuples(samples, names=KEY), dtype=float)
+    index = pd.MultiIndex.from_tuples([(*sample, str(sample[0])) for sample in samples], names=KEY)
+    return pd.Series(value, index, dtype=float)
 
 
 def test_only_samples_that_all_variants_have_are_kept_in_one_order() -> None:
     shared = shared_samples({"a": numbers((3, 1), (0, 2), (0, 1)), "b": numbers((0, 1), (0, 2), (7, 1))})
-    assert [list(part.index) for part in shared.values()] == [[(0, 1), (0, 2)]] * 2
+    assert [list(part.index) for part in shared.values()] == [[(0, 1, "0"), (0, 2, "0")]] * 2
 
 
 def test_a_variant_with_far_fewer_samples_takes_none_from_the_others() -> None:
@@ -25,14 +26,16 @@ def test_a_variant_with_far_fewer_samples_takes_none_from_the_others() -> None:
     assert shared_samples({"a": numbers()}) == {}
 
 
-def test_whole_images_are_resampled() -> None:
-    """Twice the objects of each photograph say nothing new: the interval is the same."""
+def test_whole_groups_count_once() -> None:
+    """Twice the objects of each photograph, or slices of each volume, say nothing new: the interval is the same."""
     once = pd.concat([numbers((sample, 1), value=0.03 * sample) for sample in range(12)])
     twice = pd.concat([once, once.rename(lambda _: 2, level="class_id")])
-    first, second = columns({"dice": once}), columns({"dice": twice})
-    assert (first["dice_n"], second["dice_n"]) == (12, 24)
-    for part in ("mean", "low", "high"):
-        assert first[f"dice_{part}"] == pytest.approx(second[f"dice_{part}"], abs=1e-12)
+    slices = pd.concat([once, once.rename(lambda sample: 100 + sample, level="sample")])
+    first = columns({"dice": once})
+    for more in (columns({"dice": twice}), columns({"dice": slices})):
+        assert (first["dice_n"], more["dice_n"]) == (12, 24)
+        for part in ("mean", "low", "high"):
+            assert first[f"dice_{part}"] == pytest.approx(more[f"dice_{part}"], abs=1e-12)
 
 
 def test_ties_share_the_nearest_place() -> None:

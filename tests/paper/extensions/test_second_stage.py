@@ -70,7 +70,7 @@ def test_only_samples_that_all_readings_have_count() -> None:
     table = _table(run)
     for reading, ((slow_dice, slow_ratio), (fast_dice, fast_ratio)) in ((LITERAL, FAR), (LIMITED, NEAR)):
         row = table.loc[reading.title]
-        assert (row["n_samples"], row["n_images"]) == (2, 1)
+        assert (row["n_samples"], row["n_groups"]) == (2, 1)
         assert row["dice_explained_0.001_mean"] == pytest.approx(slow_dice, abs=1e-12)
         assert row["perturbation_ratio_0.001_mean"] == pytest.approx(slow_ratio, abs=1e-12)
         assert row["dice_explained_0.1_mean"] == pytest.approx(fast_dice, abs=1e-12)
