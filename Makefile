@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce plan smoke tables test lint bench scaling clean
+.PHONY: help install reproduce plan smoke tables test lint bench scaling docs clean
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,9 @@ bench: $(INSTALLED) ## Time every explainer against its literal version and othe
 
 scaling: $(INSTALLED) ## Time and memory against batch size, image size, masks and images
 	$(RUN) scripts/scaling.py profile=$(PROFILE)
+
+docs: $(INSTALLED) ## Write the reference of all public names, with the pages beside the code, to outputs/docs
+	$(RUN) tests/api_docs.py outputs/docs
 
 clean: ## Remove the environment and caches; data and outputs stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis

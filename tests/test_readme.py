@@ -19,6 +19,7 @@ from readme_keys import FOLDER, keys, meaning
 from readme_parts import DOCUMENTS, PARTS, made, parts_of
 from torch import nn
 
+import misure
 from misure.app.networks import offers_at_hand
 
 
@@ -206,3 +207,18 @@ def test_the_tutorial_runs(tmp_path, monkeypatch):
     assert made_by["msr"].perturbation_ratio < 2 < made_by["rise"].perturbation_ratio
     assert names["outside"].sum() == (names["outside"] & names["mark"]).sum() > 0
     assert len(list((tmp_path / "outputs" / "explanations").iterdir())) == 4
+
+
+def test_the_reference_is_built_without_warnings(tmp_path):
+    """Warnings are errors there; names that are imported late are shown, formulas too, and links lead somewhere."""
+    pytest.importorskip("pdoc", reason="pdoc is not installed (pip install 'misure[docs]')")
+    subprocess.run([sys.executable, PROJECT / "tests" / "api_docs.py", tmp_path], check=True, env=environment())
+    pages = {path: path.read_text(encoding="utf-8") for path in tmp_path.rglob("*.html")}
+    for name in misure.__all__:
+        assert f'id="{name}"' in pages[tmp_path / "misure.html"] or name == "__version__"
+    assert "<math" in pages[tmp_path / "misure" / "explainers.html"]
+    for path, text in pages.items():
+        for link, anchor in re.findall(r'<a [^>]*href="(?!https?:)([^"#]*)(?:#([^"]*))?"', text):
+            target = (path.parent / link).resolve() if link else path
+            assert target.exists(), f"{link} of {path}"
+            assert not anchor or target not in pages or f'id="{anchor}"' in pages[target], f"{link}#{anchor} of {path}"
