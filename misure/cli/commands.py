@@ -75,9 +75,9 @@ def plan() -> None:
 @entry_point("reproduce")
 def tables(cfg: DictConfig) -> None:
     """Remake every table and figure from records alone; no network or data is loaded."""
-    from misure.cli.remake import write_outputs
+    from misure.cli.remake import remake_outputs
 
-    write_outputs(cfg)
+    remake_outputs(cfg)
 
 
 @entry_point()
