@@ -33,7 +33,7 @@ plan: $(INSTALLED) ## Print what 'make reproduce' would do, download and write, 
 smoke: $(INSTALLED) ## The same on tiny subsets, into outputs/smoke
 	$(RUN) scripts/reproduce.py profile=smoke outputs=outputs/smoke
 
-tables: $(INSTALLED) ## Remake tables and figures from the records alone
+tables: $(INSTALLED) ## Remake tables and figures from the records alone; PROFILE=reference: from those that ship
 	$(RUN) scripts/tables.py profile=$(PROFILE)
 
 test: $(INSTALLED) ## Run the tests
