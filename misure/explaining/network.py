@@ -20,6 +20,7 @@ from misure.io.reading import reading, user_path
 from misure.models.checkpoint import fingerprint, load_checkpoint, read_info
 from misure.models.compute import default_device
 from misure.models.logits import OutputReading
+from misure.models.nnunet import Result, is_result
 from misure.models.pretrained import PublishedWeights
 from misure.models.wrapper import SegmentationModel
 
@@ -35,11 +36,18 @@ class NamedNetwork:
         model: On the device it runs on.
         origin: What the manifest says of it: ``source`` and the hash of its file or weights.
         size: Side of the images it takes, where it takes no other.
+        result: Of nnU-Net, how images are prepared and which patches of them are taken.
     """
 
     model: SegmentationModel
     origin: Mapping[str, str]
     size: int | None = None
+    result: Result | None = None
+
+    @property
+    def sides(self) -> int | list[int] | None:
+        """Of the images or patches it takes, where it takes no other."""
+        return self.size if self.result is None else self.result.patch_size
 
     @property
     def dimensions(self) -> int:
@@ -132,7 +140,8 @@ def _from_file(cfg: DictConfig) -> NamedNetwork:
         raise MisureError(f"model_file={path} does not exist")
     model = load_model(path, multi_label=bool(cfg.multi_label), mean=_numbers(cfg.mean), std=_numbers(cfg.std))
     model.title = name if fetches else model.title
-    return NamedNetwork(model, {"source": name, "sha256": content_digest(path)})
+    result = Result(path) if path.is_dir() and is_result(path) else None
+    return NamedNetwork(model, {"source": name, "sha256": content_digest(path)}, result=result)
 
 
 def _published(cfg: DictConfig) -> NamedNetwork:

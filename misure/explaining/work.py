@@ -19,6 +19,7 @@ from misure.explainers.base import Explainer
 from misure.explaining.bar import progress_bar
 from misure.explaining.naming import image_names
 from misure.explaining.network import NamedNetwork, content_digest, named_network
+from misure.explaining.patches import Patch, patch_of
 from misure.explaining.request import Request, plain_value
 from misure.explaining.writing import Output
 from misure.explanation import Explanation
@@ -93,7 +94,7 @@ class Command:
         Raises:
             MisureError: If the image cannot be read or explained; nothing is written then.
         """
-        image = replace(read_image(path, self.reading), name=name)
+        image = replace(self._read(path), name=name)
         pixels = prepared(image, self.network, self.cfg)
         self._check_prediction(pixels)
         compute = compute_of(self.cfg)
@@ -110,6 +111,29 @@ class Command:
                 watch=bar,
             )[0]
         return [self._save(image, one) for one in (explanations if isinstance(explanations, list) else [explanations])]
+
+    def _read(self, path: Path) -> LoadedImage:
+        """Read an image, or of a case for nnU-Net the patch around the object."""
+        if self.network.result is None:
+            return read_image(path, self.reading)
+        for key in ("region", "size"):
+            if self.cfg[key] is not None:
+                raise MisureError(f"{key}={plain_value(self.cfg[key])} is not for patches of nnU-Net: leave it out")
+        target = self._class_id()
+        return patch_of(
+            self.network.result,
+            path,
+            self.network.model,
+            target if isinstance(target, int) else None,
+            at=plain_value(self.cfg.at),
+            slice_index=self.cfg.slice,
+        )
+
+    def _class_id(self) -> Any:
+        """The number of the class that is named; what else is asked for as it is."""
+        target = self.cfg.target
+        named = isinstance(target, str) and target != EVERY_CLASS
+        return (self.network.model.class_names or ()).index(target) if named else target
 
     def _save(self, image: LoadedImage, explanation: Explanation) -> Path:
         curve = explanation_curves(
@@ -149,7 +173,7 @@ class Command:
         objects = [class_id for class_id in present if class_id or model.multi_label]
         named = ", ".join(model.class_label(class_id) for class_id in objects) or "only background"
         target = self.cfg.target
-        index = (model.class_names or ()).index(target) if isinstance(target, str) and target != EVERY_CLASS else target
+        index = self._class_id()
         if isinstance(index, int) and index < len(logits) and index not in present:
             raise EmptyTargetError(f"target={target} is not predicted in this image; predicted: {named}")
         if target is None and self.cfg.at is None and len(objects) > 1:
@@ -164,6 +188,8 @@ class Command:
         point, size = plain_value(self.cfg.at), image.pixels.shape[1:]
         if point is None:
             return None
+        if isinstance(image, Patch):
+            return image.point
         fits = isinstance(point, list) and len(point) == len(size) and all(type(i) is int for i in point)
         if not fits or not all(0 <= i < side for i, side in zip(point, size, strict=True)):
             raise MisureError(f"at={point} is not a point of an image of {' x '.join(map(str, size))}: at=[row,column]")

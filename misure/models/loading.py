@@ -22,6 +22,7 @@ from misure.models.hub import fetched, is_hub_id
 from misure.models.huggingface import open_folder
 from misure.models.logits import OutputKind
 from misure.models.monai_bundle import is_bundle, open_bundle
+from misure.models.nnunet import is_result, open_result
 from misure.models.onnx import open_onnx
 from misure.models.smp_folder import open_smp, smp_class
 from misure.models.wrapper import SegmentationModel
@@ -161,6 +162,9 @@ def _folder(folder: Path, *, told: bool) -> Loaded:
     """Open a folder of the kind that its files show."""
     if is_bundle(folder):
         return open_bundle(folder, _package("monai", "monai"), _torchscript, told=told)
+    if is_result(folder):
+        _package("nnunetv2", "nnunet")
+        return open_result(folder)
     for needed in ("config.json", "*.safetensors"):
         if not any(folder.glob(needed)):
             name = needed.removeprefix("*")

@@ -185,6 +185,6 @@ def _normalisation(
         )
     try:
         low, high = map(float, low_high)
-        return {"mean": (-low / (high - low),), "std": (1 / (high - low),)}
+        return {"mean": (0.0 - low / (high - low),), "std": (1 / (high - low),)}
     except (TypeError, ValueError, ZeroDivisionError):
         return {}
