@@ -53,7 +53,8 @@ def write_outputs(cfg: DictConfig) -> None:
     with journal.stage(profile, "report"):
         made_from = write_provenance(outputs, written.material.run, stages)
         origin = json.loads(made_from.read_text(encoding="utf-8"))  # collecting it hashes every checkpoint
-        page = write_report(outputs, written.material, written.tables, written.figures, written.claims, origin)
+        shown = written.material, written.tables, written.figures, written.claims, origin, written.findings
+        page = write_report(outputs, *shown)
     exported = [export_records(stored, outputs / "records.parquet")] if cfg.parquet else []
     print("\n" + console_table(records, profile))
     print("\n".join(str(path) for path in (*written.files, made_from, page, *exported)), flush=True)

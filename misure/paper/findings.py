@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from misure.paper.claims import Claim, Verdict
+from misure.paper.claims.claim import least_val_dice
 from misure.paper.claims.significance import FEWEST_GROUPS
 from misure.paper.maps import saved_units
 from misure.paper.material import Material
@@ -16,7 +17,7 @@ from misure.paper.prose import prose
 from misure.paper.published import DASH, Pair, shipped
 from misure.paper.query import paper_draw, select
 from misure.paper.source import Origin
-from misure.paper.table import Table, measured, printed
+from misure.paper.table import Column, Table, measured, printed
 
 _NAN = float("nan")
 _UNKNOWN = Origin("", stand_in=False)
@@ -161,7 +162,7 @@ class _Evaluator:
         table = entry.get("table") or entry["number"]["table"]
         texts = "".join(text for text in entry.values() if isinstance(text, str))
         complete = not any(other.missing for name, other in others.items() if f"{{{name}}}" in texts)
-        outcome = self._outcome(entry, pair, number, others if complete else None)
+        outcome = self._reservation(pair, number, complete=complete) or self._outcome(entry, pair, number, others)
         sentences = {key: text for keys, text in entry.items() for key in keys.split(" or ") if complete}
         beside = "" if number.paper == DASH else f" (printed {number.paper})"
         words = {"about": entry["about"], "profile": self.material.profile, "remake": entry.get("remake", table)}
@@ -191,23 +192,25 @@ class _Evaluator:
         if frame.empty:
             return Cell()
         row = frame.iloc[0]
-        shown_as = next(of for of in table.columns if of.name == column)
+        shown_as = next((of for of in table.columns if of.name == column), Column(column, ""))
         low, high = (float(row[end]) if end else _NAN for end in (shown_as.low, shown_as.high))
         n = next(int(row[name]) for name in ("n_samples", "n") if name in row.index)
         paper = printed(row[shown_as.paper]) if shown_as.paper else DASH
         value = row[column] if isinstance(row[column], str) else float(row[column])
         return Cell(value, low, high, n, paper, Origin.of_row(row))
 
-    def _outcome(self, entry: Mapping[str, Any], pair: Pair, number: Cell, others: Mapping[str, Cell] | None) -> str:
-        """Choose the sentence; others are None where one that it names is missing."""
-        if number.missing:
-            return "missing"
-        if number.origin.stand_in:
-            return "stand_in"
-        if number.n < FEWEST_GROUPS or math.isnan(number.low):
-            return "few"
-        if others is None:
-            return "alone"
+    def _reservation(self, pair: Pair, number: Cell, *, complete: bool) -> str:
+        """Say why a number can be shown but not judged, as in ``otherwise``; empty where it can."""
+        reasons = {
+            "missing": number.missing,
+            "stand_in": number.origin.stand_in,
+            "few": number.n < FEWEST_GROUPS or math.isnan(number.low),
+            "weak": any(claim.finding.val_dice < least_val_dice() for claim in self._claims(pair)),
+            "alone": not complete,
+        }
+        return next((reason for reason, holds in reasons.items() if holds), "")
+
+    def _outcome(self, entry: Mapping[str, Any], pair: Pair, number: Cell, others: Mapping[str, Cell]) -> str:
         if "judged_by" in entry:
             judged = self._claim(entry["judged_by"], pair)
             return _OUTCOMES[judged.verdict] if judged else "alone"
@@ -217,12 +220,12 @@ class _Evaluator:
             against = number.paper if name == "paper" else others[name].paper if of_paper else others[name].value
         return number.compared(float(against))
 
-    def _claim(self, name: str, pair: Pair) -> Claim | None:
+    def _claims(self, pair: Pair) -> list[Claim]:
         labels = (pair.dataset_label, pair.model_label)
-        for claim in self.judged:
-            if claim.finding.id == name and (claim.finding.dataset, claim.finding.model) == labels:
-                return claim
-        return None
+        return [claim for claim in self.judged if (claim.finding.dataset, claim.finding.model) == labels]
+
+    def _claim(self, name: str, pair: Pair) -> Claim | None:
+        return next((claim for claim in self._claims(pair) if claim.finding.id == name), None)
 
     def _units(self, entry: Mapping[str, Any], pair: Pair) -> set[str]:
         """Name the records: those of claims, and of explainers those that all the named ones share."""

@@ -1,4 +1,4 @@
-"""Writes tables, figures and claims from records."""
+"""Writes tables, figures, claims and findings from records."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
@@ -17,13 +18,16 @@ from matplotlib.text import Text
 from misure.io.atomic import write_atomically
 from misure.paper.catalogue import FIGURES, TABLES, attributions, sample_figures
 from misure.paper.claims import (
+    Claim,
     claims,
     claims_document,
+    claims_frame,
     claims_json,
     claims_table,
     inconsistencies,
     inconsistencies_table,
 )
+from misure.paper.findings import KeyFinding, findings_document, findings_json, key_findings
 from misure.paper.maps import damaged_units
 from misure.paper.material import Material
 from misure.paper.provenance import head_note
@@ -47,6 +51,7 @@ class Written:
         material: What it was made from.
         tables: Every table.
         claims: The verdicts, see :func:`misure.paper.claims.claims_frame`.
+        findings: What a reader must know first.
         figures: The figures' PNG files.
         files: Everything that was written, tables first.
     """
@@ -54,6 +59,7 @@ class Written:
     material: Material
     tables: Sequence[Table]
     claims: pd.DataFrame
+    findings: Sequence[KeyFinding]
     figures: Sequence[Path]
     files: Sequence[Path]
 
@@ -65,7 +71,7 @@ def write_all(
     maps_folder: Path | None = None,
     failures: Mapping[str, str] | None = None,
 ) -> Written:
-    """Write ``tables/*.md``, ``.csv`` and ``.tex``, ``figures/*.png`` and ``.pdf``, ``claims.md`` and ``.json``.
+    """Write ``tables/*.md``, ``.csv`` and ``.tex``, ``figures/*.png`` and ``.pdf``, claims and findings.
 
     Args:
         records: All records, one row per unit and threshold.
@@ -92,9 +98,12 @@ def write_all(
     files += _write_attributions(material, outputs)
     for pair in material.judged:
         files += save_models(run, pair, outputs / "reliability")
-    verdicts, contradictions, written = _write_claims(material, outputs, failures or {})
+    judged, contradictions, written = _write_claims(material, outputs, failures or {})
+    made.append(contradictions)
+    found = key_findings(material, made, judged)
+    files += [*written, *_write_findings(found, judged, material, outputs, failures or {})]
     shown = [path for path in pictures if path.suffix == ".png"]
-    return Written(material, [*made, contradictions], verdicts, shown, [*files, *written])
+    return Written(material, made, claims_frame(judged), found, shown, files)
 
 
 def write_table1(records: pd.DataFrame, outputs: Path, profile: str, failures: Mapping[str, str]) -> list[Path]:
@@ -136,23 +145,36 @@ def _note(failures: Mapping[str, str], maps_folder: Path) -> str:
 
 def _write_claims(
     material: Material, outputs: Path, failures: Mapping[str, str]
-) -> tuple[pd.DataFrame, Table, list[Path]]:
+) -> tuple[list[Claim], Table, list[Path]]:
     """Judge the claims once, and write them and what the paper contradicts itself in."""
     judged, contradictions = claims(material), inconsistencies(material)
     note = _note(failures, material.maps_folder)
     head = head_note(material.run, material.profile, material.pairs)
     shown, table = claims_table(judged, head), inconsistencies_table(contradictions, head)
-    content = json.dumps(claims_json(judged), indent=1, allow_nan=False) + "\n"
     return (
-        shown.frame,
+        judged,
         table,
         [
             *_write_table(outputs / "tables", table, note),
             *_write_numbers(outputs / "tables", shown),
-            _write_text(outputs / "claims.json", content),
+            _write_json(outputs / "claims.json", claims_json(judged)),
             _write_markdown(outputs / "claims.md", claims_document(judged, contradictions, head) + note),
         ],
     )
+
+
+def _write_findings(
+    found: Sequence[KeyFinding], judged: Sequence[Claim], material: Material, outputs: Path, failures: Mapping[str, str]
+) -> list[Path]:
+    page = findings_document(found, judged, head_note(material.run, material.profile, material.pairs))
+    return [
+        _write_json(outputs / "findings.json", findings_json(found)),
+        _write_markdown(outputs / "findings.md", page + _note(failures, material.maps_folder)),
+    ]
+
+
+def _write_json(path: Path, content: Any) -> Path:
+    return _write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def _write_text(path: Path, text: str) -> Path:

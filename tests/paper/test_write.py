@@ -65,6 +65,7 @@ def test_everything_is_written_and_reads_back(written: tuple[pd.DataFrame, Path,
     assert len(names) == len(set(names))
     assert {f"tables/{name}.{kind}" for name in TABLES for kind in ("md", "csv")} <= set(names)
     assert {f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "pdf")} <= set(names)
+    assert {"claims.md", "claims.json", "findings.md", "findings.json"} <= set(names)
     assert "figures/figure3_credits.md" in names
     assert all(path.stat().st_size for path in files)
     assert not list(folder.rglob(".*"))
