@@ -36,7 +36,7 @@ RATIOS = (0.5, 1.0, 2.0, 5.0)
 _DEFINITIONS = f"""\
 Every method explains the same objects. Passes are counted, images through the network, without those of evaluation,
 with the one that finds the batch normalisation to be folded; seconds are the median. Dice explained: mean [95 %
-bootstrap interval]; a map keeps the largest set of pixels that one of its thresholds gives without exceeding the ratio
+interval]; a map keeps the largest set of pixels that one of its thresholds gives without exceeding the ratio
 (kept pixels over the object's). A map that is itself a mask never keeps its zeros. {DASH}: no value."""
 
 _COLUMNS = (

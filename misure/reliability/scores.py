@@ -1,6 +1,6 @@
-"""Scores of out-of-fold probabilities, with bootstrap intervals over volumes.
+"""Scores of out-of-fold probabilities, with intervals over volumes.
 
-Measures take weights, N or resamples x N, and return one value or one per resample.
+Measures take weights, N or draws x N, and return one value or one per draw.
 """
 
 from __future__ import annotations
@@ -12,15 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from misure.errors import MisureError
-from misure.evaluation.bootstrap import group_weights, limits
-from misure.reliability.validation import OutOfFold, Seed
+from misure.evaluation.intervals import interval, pseudo_values
+from misure.reliability.validation import OutOfFold
 from misure.validation import check_arguments
 
-N_RESAMPLES = 2_000
-
 MINIMUM_VOLUMES = 4
-"""Below it every volume is drawn k times out of k in more than 2.5 % of the resamples, so that the ends of a 95 %
-interval would be single volumes."""
+"""Scores are no means: of fewer volumes, one left out changes them too much to tell their spread."""
 
 _Floats = NDArray[np.float64]
 
@@ -31,7 +28,7 @@ class Estimate:
 
     Attributes:
         value: NaN where it is undefined.
-        low: Lower end of the 95 % percentile bootstrap interval over volumes; NaN where there is none.
+        low: Lower end of the 95 % interval over volumes; NaN where there is none.
         high: Upper end of it.
     """
 
@@ -71,26 +68,24 @@ UNDEFINED = Scores(*(Estimate(float("nan")),) * 5, float("nan"))
 """The scores where nothing could be fitted."""
 
 
-def score(out: OutOfFold, seed: Seed = 0) -> Scores:
+def score(out: OutOfFold) -> Scores:
     """Score out-of-fold probabilities.
 
     Args:
         out: As :func:`misure.reliability.cross_validate` returns it.
-        seed: Of the resampling of volumes. The same input and seed give the same intervals.
 
     Returns:
-        Scores over all samples; all NaN where ``out`` is undefined. The classifiers are not fitted again for
-        an interval. Intervals need four volumes; resamples where a score is undefined do not count, and
-        where most are so there is no interval.
+        Scores over all samples; all NaN where ``out`` is undefined. Intervals leave out volumes one by one
+        (:mod:`misure.evaluation.intervals`), without fitting the classifiers again. They need four volumes, and a score
+        that is defined without any one of them.
     """
     check_arguments(score, locals())
     if out.reason:
         return UNDEFINED
-    resamples = _volume_weights(out.groups, seed)
     once = np.ones(len(out.reliable))
 
     def estimate(measure: Callable[[OutOfFold, _Floats], _Floats]) -> Estimate:
-        return Estimate(float(measure(out, once)), *_interval(measure, out, resamples))
+        return Estimate(float(measure(out, once)), *_interval(measure, out))
 
     constant = replace(out, probabilities=np.zeros(len(out.reliable)))
     return Scores(
@@ -194,20 +189,7 @@ def _ratio(numerator: _Floats, denominator: _Floats) -> _Floats:
     return np.where(defined, numerator / np.where(defined, denominator, 1), np.nan)
 
 
-def _volume_weights(groups: NDArray[np.str_], seed: int) -> _Floats | None:
-    """Return how often each sample's volume is drawn, resamples x N; None below four volumes."""
-    if len(np.unique(groups)) < MINIMUM_VOLUMES:
-        return None
-    return np.concatenate(list(group_weights(groups, N_RESAMPLES, seed)))
-
-
-def _interval(
-    measure: Callable[[OutOfFold, _Floats], _Floats], out: OutOfFold, resamples: _Floats | None
-) -> tuple[float, float]:
-    if resamples is None:
+def _interval(measure: Callable[[OutOfFold, _Floats], _Floats], out: OutOfFold) -> tuple[float, float]:
+    if len(np.unique(out.groups)) < MINIMUM_VOLUMES:
         return float("nan"), float("nan")
-    values = measure(out, resamples)
-    defined = values[~np.isnan(values)]
-    if 2 * len(defined) < len(values):
-        return float("nan"), float("nan")
-    return limits(defined)
+    return interval(pseudo_values(lambda weights: measure(out, weights), out.groups), (0.0, 1.0))

@@ -10,7 +10,7 @@ import pandas as pd
 
 from misure.evaluation.bootstrap import N_DRAWS
 from misure.paper.claims.claim import ALL_DATASETS, Claim, Verdict, least_val_dice, probability
-from misure.paper.claims.significance import EXACT_UP_TO, FEWEST_GROUPS, LEVEL
+from misure.paper.claims.significance import EXACT_UP_TO, FEWEST_GROUPS, FEWEST_LEFT_OUT, LEVEL
 from misure.paper.claims.verdicts import claims_frame
 from misure.paper.prose import prose
 from misure.paper.source import marked
@@ -68,6 +68,7 @@ def claims_document(judged: Sequence[Claim], contradictions: pd.DataFrame, head:
             exact_up_to=EXACT_UP_TO,
             level=LEVEL,
             fewest_groups=FEWEST_GROUPS,
+            fewest_left_out=FEWEST_LEFT_OUT,
             least_val_dice=least_val_dice(),
         )
         + "\n"

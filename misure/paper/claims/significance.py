@@ -40,17 +40,22 @@ def mean_p(values: _Floats, groups: NDArray[Any]) -> float:
     Flipping signs is exact for symmetric differences and cannot give less than 2/2^n with n groups;
     :func:`misure.evaluation.intervals.studentised_p` holds back where they are skewed.
 
-    What 20,000 simulated samples of n groups with a mean of 0 gave, as shares that reach p < 0.05 and p < 0.0004
-    (what Holm's correction asks of the first of 120 claims): the percentile bootstrap (4,000 samples), the signs
-    alone, and this test.
+    What 20,000 simulated samples of n groups with a mean of 0 gave: the shares in 10,000 with p < 0.0004 (what Holm's
+    correction asks of the clearest of 120 claims) and with p < 0.05, by the signs alone and, after the stroke, by both.
+    Six and ten groups cannot reach 0.0004. The mean moved by a standard deviation is found at 0.0004 in 86 % (signs
+    alone: 90 %) of normal samples of 30, and at 0.05 in 32 % of six and 93 % of 15.
 
-    ===================  ==================  ==================  =====================  =====================
-    data                 n = 6, p < 0.05     n = 30, p < 0.05    n = 15, p < 0.0004     n = 30, p < 0.0004
-    ===================  ==================  ==================  =====================  =====================
-    PLACEHOLDER
-    ===================  ==================  ==================  =====================  =====================
+    ============================  ==============  ==============  ==============  ==============
+    data                          0.0004, n = 15  0.0004, n = 30  0.05, n = 6     0.05, n = 30
+    ============================  ==============  ==============  ==============  ==============
+    normal                        7 / 4           6 / 4           320 / 270       480 / 440
+    exponential                   48 / 19         36 / 4          680 / 580       700 / 390
+    lognormal (sigma 1)           154 / 67        174 / 37        1170 / 1010     1190 / 620
+    equal but for one in ten      1010 / 362      852 / 252       2720 / 2250     1720 / 960
+    ============================  ==============  ==============  ==============  ==============
 
-    No test of a mean holds its level for every distribution (Bahadur and Savage 1956).
+    No test of a mean holds its level for every distribution (Bahadur and Savage 1956): where rare samples make the
+    mean, few groups do not show them.
 
     Args:
         values: One finite difference per sample.

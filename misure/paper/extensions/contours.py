@@ -29,7 +29,7 @@ WIDTHS = (3, 5)
 """Pixels on either side of the contour that count as on it, at the paper's size of 224 pixels."""
 
 ENOUGH_SAMPLES = 8
-"""Fewer saved maps give no sentence: a bootstrap of so few is no interval."""
+"""Fewer saved maps give no sentence: the skewness of so few is a guess."""
 
 _PAPER_SIZE = 224
 _SHARES = ("mask", "sufficient_region", "mask_in_object", "object")
