@@ -26,6 +26,7 @@ from misure.explanation import Explanation
 from misure.io.finding import find_images
 from misure.io.images import InputFormat, LoadedImage, read_image, read_mask
 from misure.io.reading import user_path
+from misure.models.hub import is_hub_id
 from misure.models.normalisation import normalised
 from misure.models.wrapper import frozen
 from misure.regions import resized
@@ -280,6 +281,8 @@ def _plan(cfg: DictConfig, n_images: int) -> str:
     method: Explainer = build(cfg.explainer)
     forwards = "{} forward passes and {} with a gradient".format(*method.passes)
     download = "" if cfg.model_file or "weights" not in cfg.model else build(cfg.model.weights).download
+    if cfg.model_file and is_hub_id(cfg.model_file):
+        download = f"{cfg.model_file} of the Hugging Face Hub, unless it is in its cache"
     fetched = f"; download: {download}" if download else ""
     return f"plan: {n_images} images, {method.title} ({forwards} each), a folder for each in {cfg.output}{fetched}"
 

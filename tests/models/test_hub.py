@@ -10,6 +10,7 @@ import torch
 from explained_networks import explained
 from file_host import Handler, closed_port, running_host
 
+from misure.cli import console as cli
 from misure.errors import MisureError
 from misure.models.loading import load_model
 
@@ -52,6 +53,7 @@ def hub(tmp_path, monkeypatch):
     files[f"/api/models/owner/name/tree/{COMMIT}?recursive=true&expand=false"] = json.dumps(tree).encode()
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "photo.png").touch()
     with running_host(files) as host:
         host.RequestHandlerClass = Hub
         monkeypatch.setenv("HF_ENDPOINT", host.url)
@@ -93,3 +95,10 @@ def test_other_names_are_paths_and_ask_nobody(hub, name):
     with pytest.raises(MisureError, match="there is no"):
         load_model(name)
     assert not hub.asked
+
+
+def test_the_commands_take_an_id(hub, capsys):
+    cli.main(["layers", "owner/name", "size=64"])
+    assert "layer of the CAM methods: segformer." in capsys.readouterr().out
+    cli.main(["explain", "photo.png", "--model", "owner/name", "plan_only=true"])
+    assert "download: owner/name of the Hugging Face Hub" in capsys.readouterr().out
