@@ -35,7 +35,7 @@ def layers(cfg: DictConfig) -> None:
     network = named_network(cfg)
     reading = reading_of(cfg, network)
     if not images:
-        sides = side_lengths(cfg.size or network.size or _SIDES[reading.dimensions], reading.dimensions)
+        sides = side_lengths(cfg.size or network.sides or _SIDES[reading.dimensions], reading.dimensions)
         image = torch.zeros(network.channels or 3, *(sides or ()))
     else:
         image = prepared(read_image(find_images(images[0])[0], reading), network, cfg)
