@@ -1,9 +1,10 @@
-"""Readings of what the paper leaves open: how far each moves numbers, and which comes nearest to the printed ones."""
+"""Readings of what the paper leaves open: which comes nearest to each printed number, and how far they move it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -12,12 +13,13 @@ import pandas as pd
 
 from misure.evaluation.bootstrap import resampled_means
 from misure.explainers import EXPLAINERS
+from misure.paper.extensions.cells import PrintedCell, printed_cells, readings_at
 from misure.paper.extensions.paired import MARKS, groups, nearest_shares, over_groups, shared_samples
-from misure.paper.extensions.readings import ENOUGH_IMAGES, Reading, readings_of
+from misure.paper.extensions.readings import ENOUGH_IMAGES, Reading
 from misure.paper.material import Material
 from misure.paper.prose import prose
 from misure.paper.provenance import head_note
-from misure.paper.published import Pair, PaperValue, table1_reference
+from misure.paper.published import Pair
 from misure.paper.query import paper_draw
 from misure.paper.source import Origin, marked
 from misure.paper.table import Column, Table, measured, printed
@@ -39,87 +41,82 @@ _NAMES = {
     "region_ratio": "perturbation ratio of the pixels that are shown",
 }
 
-_COMPARED = (("ambiguities", None), ("ambiguities_rise", 0.2), ("ambiguities_rise", 0.4))
-"""The rows of Table 1 that are compared: the sweep with their readings, and the threshold."""
-
-_NUMBER = ["dataset", "model", "method", "threshold", "measure"]
+_NUMBER = ["dataset", "model", "table", "method", "threshold", "setting", "measure"]
 
 _Variant = tuple[Reading, str]
 _Values = dict[_Variant, pd.Series]
 
 
 def ambiguities_tables(material: Material) -> Iterator[Table]:
-    """Make the comparison of readings, and the table of what they cost."""
+    """Make the comparison of readings, and the table of which comes nearest to each printed number."""
     frame = pd.concat([ambiguities_table(material.run, pair) for pair in material.pairs], ignore_index=True)
-    costs = costs_table(frame)
-    head = f"{summary(frame, costs)}\n\n{head_note(material.run, material.profile, material.pairs)}"
-    number = Column("measure", "Number", lambda name: _NAMES[name])
-    setting = (DATASET, MODEL, METHOD, Column("threshold", "Threshold"))
-    ours = Column("mean", "Ours", measured, low="low", high="high")
-    compared = (
-        *(Column("quantity", "Number", lambda name: _NAMES[name]), Column("reading", "Reading")),
-        *(Column("paper", "Paper", printed), ours, Column("distance", "Away", measured)),
-        *(Column("nearest_share", "Nearest", lambda share: f"{share:.0%}" if share >= 0 else ""), Column("n", "n")),
-        *(Column("note", "Remarks"), *MARKS),
-    )
-    title = marked("What the paper does not say, and what it costs", frame)
+    nearest = nearest_table(frame)
+    head = f"{summary(nearest)}\n\n{head_note(material.run, material.profile, material.pairs)}"
     notes = prose("ambiguities_notes.md.j2")
-    yield Table("ambiguities", title, (*setting, *compared), frame, head, notes, n_parts=3)
-    moves = (
-        *(number, Column("paper", "Paper", printed), Column("literal", "Literal", measured)),
-        *(
-            Column("lowest", "Lowest", measured),
-            Column("lowest_reading", "Lowest reading"),
-            Column("highest", "Highest", measured),
-        ),
-        *(Column("highest_reading", "Highest reading"), Column("factor", "Factor", measured), Column("n", "n"), *MARKS),
-    )
-    title = marked("How far the readings that the paper leaves open move its numbers", costs)
-    yield Table("ambiguities_cost", title, (*setting, *moves), costs, head, notes, n_parts=2)
+    number, paper = Column("measure", "Number", lambda name: _NAMES[name]), Column("paper", "Paper", printed)
+    cut = Column("threshold", "Threshold", lambda threshold: "" if math.isnan(threshold) else f"{threshold:g}")
+    setting = (DATASET, MODEL, Column("table", "Table", "Table {}".format), METHOD, cut, Column("setting", "Setting"))
+    ours, away = Column("mean", "Ours", measured, low="low", high="high"), Column("distance", "Away", measured)
+    share = Column("nearest_share", "Nearest", lambda share: f"{share:.0%}" if share >= 0 else "")
+    compared = (replace(number, name="quantity"), Column("reading", "Reading"), paper, ours, away, share)
+    shown = frame[frame["compared"]].reset_index(drop=True)
+    title = marked("What the paper does not say, and what it costs", frame)
+    columns = (*setting, *compared, Column("n", "n"), Column("note", "Remarks"), *MARKS)
+    yield Table("ambiguities", title, columns, shown, head, notes, n_parts=3)
+    literal = (Column("literal", "Literal", measured), Column("literal_distance", "Literal away", measured))
+    found = (Column("nearest", "Nearest reading"), ours, away, replace(share, title="Share of resamples"))
+    title = marked("Which reading comes nearest to each number that the paper prints", nearest)
+    printed_ones = (*setting, number, paper, *literal, *found, Column("n", "n"), *MARKS)
+    yield Table("nearest_reading", title, printed_ones, nearest, head, notes, n_parts=2)
 
 
 def ambiguities_table(run: pd.DataFrame, pair: Pair) -> pd.DataFrame:
-    """Compare readings with each number that Table 1 prints, over the samples that they share.
+    """Compare readings with each number that Tables 1 to 6 print, over the samples that they share.
 
     Args:
         run: As :func:`misure.paper.query.latest_run` returns it.
         pair: Dataset and model.
 
     Returns:
-        One row per printed number, reading and definition (``quantity``, see :data:`QUANTITIES`). ``distance`` is
-        between our mean and the printed number: the absolute difference for Dice, the absolute logarithm of the
-        quotient for the ratio. ``nearest_share`` is in which share of 10,000 resamples of whole images the row is the
-        nearest of all to its printed number; rows that tie share it. ``change_*`` is the mean difference from the
-        literal reading, sample by sample.
+        One row per printed number, reading (see :func:`misure.paper.extensions.cells.readings_at`) and definition
+        (``quantity``, see :data:`QUANTITIES`). ``distance`` is between our mean and the printed number: the absolute
+        difference for Dice, the absolute logarithm of the quotient for the ratio. ``nearest_share`` is in which share
+        of 10,000 resamples of whole images the row is the nearest of all to its printed number; rows that tie share
+        it. ``change_*`` is the mean difference from the literal reading, sample by sample. ``compared`` says whether
+        there are several readings, at a setting that no table before has.
     """
     records = paper_draw(run, pair)
-    rows = [row for sweep, threshold in _COMPARED for row in _rows(records, pair, sweep, threshold)]
+    explained: dict[Any, dict[Reading, pd.DataFrame]] = {}
+    rows: list[dict[str, Any]] = []
+    for cell in printed_cells(pair):
+        key = cell.explainer, cell.threshold, *cell.changed.items()
+        is_new = key not in explained
+        if is_new:
+            explained[key] = readings_at(cell, pair, records)
+        number = {"dataset": pair.dataset_label, "model": pair.model_label, "table": cell.table}
+        number |= {"method": EXPLAINERS[cell.explainer].title, "threshold": cell.threshold, "setting": cell.setting}
+        number |= {"compared": is_new and len(explained[key]) > 1, **Origin.of(records).columns()}
+        rows.extend(number | row for row in _rows(cell, explained[key]))
     return pd.DataFrame(rows).astype({"threshold": float, "paper": float, "nearest_share": float})
 
 
-def _rows(records: pd.DataFrame, pair: Pair, sweep: str, threshold: float | None) -> Iterator[dict[str, Any]]:
-    readings = [reading for reading in readings_of(sweep) if reading.differs_on(pair)]
-    title = EXPLAINERS[readings[0].explainer].title
-    printed_numbers = table1_reference(pair).get((title, threshold), PaperValue())
-    explained = {reading: reading.rows(records, threshold) for reading in readings}
-    shared = shared_samples(explained)
+def _rows(cell: PrintedCell, explained: Mapping[Reading, pd.DataFrame]) -> Iterator[dict[str, Any]]:
+    literal, shared = next(iter(explained)), shared_samples(explained)
     for measure, definitions in QUANTITIES.items():
-        paper = getattr(printed_numbers, measure)
-        named = definitions if threshold is None or measure == "perturbation_ratio" else definitions[:1]
+        paper = getattr(cell.paper, measure)
+        named = definitions if cell.threshold is None or measure == "perturbation_ratio" else definitions[:1]
         values = {(of, name): rows[name].astype(float) for of, rows in shared.items() for name in named}
         # Records of older versions may lack a definition.
         values = {variant: column for variant, column in values.items() if len(column) and column.notna().all()}
         shares = _nearest_shares(values, measure, paper)
         for quantity in named:
-            for reading in readings:
-                row: dict[str, Any] = {"dataset": pair.dataset_label, "model": pair.model_label, "method": title}
-                row |= {"threshold": threshold, "measure": measure, "quantity": quantity, "reading": reading.title}
+            for reading in explained:
+                row: dict[str, Any] = {"measure": measure, "quantity": quantity, "reading": reading.title}
                 row |= {"literal": reading.literal and quantity == definitions[0], "paper": paper}
-                row |= _numbers(values, (reading, quantity), (readings[0], definitions[0]))
+                row |= _numbers(values, (reading, quantity), (literal, definitions[0]))
                 row |= {"distance": distance(measure, row["mean"], paper)}
                 row |= {"nearest_share": shares.get((reading, quantity), math.nan)}
-                row |= {"note": _note(reading, explained, shared)}
-                yield row | Origin.of(records).columns()
+                yield row | {"note": _note(reading, explained, shared)}
 
 
 def _numbers(values: _Values, variant: _Variant, literal: _Variant) -> dict[str, float]:
@@ -160,47 +157,54 @@ def _note(reading: Reading, explained: Mapping[Reading, pd.DataFrame], shared: M
     return "" if len(shared[reading]) else "no sample in common with the other readings"
 
 
-def costs_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """Say how far readings move each printed number.
+def nearest_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Say which reading comes nearest to each printed number, and how far readings move it.
 
     Args:
         frame: As :func:`ambiguities_table` returns it, of one or more pairs.
 
     Returns:
-        One row per printed number: the lowest and the highest of our means, of which reading and definition each is,
-        how many were compared, their difference (``span``) and quotient (``factor``; infinite where the lowest is
-        zero). Columns are empty where nothing was measured.
+        One row per printed number: our mean under the ``literal`` reading and its distance; where several readings
+        have records, the ``nearest`` of them, with ``mean``, interval, ``distance`` and ``nearest_share``; the lowest
+        and the highest of our means, of which reading and definition each is, their difference (``span``) and quotient
+        (``factor``; infinite where the lowest is zero). What was not measured is empty.
     """
-    return pd.DataFrame([_cost(rows) for _, rows in frame.groupby(_NUMBER, sort=False, dropna=False)])
+    return pd.DataFrame([_nearest(rows) for _, rows in frame.groupby(_NUMBER, sort=False, dropna=False)])
 
 
-def _cost(rows: pd.DataFrame) -> dict[str, Any]:
-    first = rows.iloc[0]
-    known = rows[rows["n"] > 0]
-    literal = known.loc[known["literal"].astype(bool), "mean"]
-    cost = {name: first[name] for name in (*_NUMBER, "paper")} | {"n_readings": known["reading"].nunique()}
-    cost |= {name: int(known[name].max()) if len(known) else 0 for name in ("n", "n_groups")}
-    cost |= {"literal": float(literal.iloc[0]) if len(literal) else math.nan}
-    nothing = dict.fromkeys(("mean", "reading", "quantity"), math.nan)
-    for end, place in (("lowest", pd.Series.argmin), ("highest", pd.Series.argmax)):
-        row = known.iloc[place(known["mean"])] if len(known) else nothing
-        cost |= {end: row["mean"], f"{end}_reading": row["reading"], f"{end}_quantity": row["quantity"]}
-    low, high = cost["lowest"], cost["highest"]
-    cost |= {"span": high - low, "factor": high / low if low else math.inf}
-    return cost | {name: first[name] for name in ("source", "stand_in", "substitution", "scale")}
+def _nearest(rows: pd.DataFrame) -> dict[str, Any]:
+    known = rows[rows["n"] > 0].sort_values("distance", kind="stable")
+    literal = known[known["literal"].astype(bool)]
+    shared = (*_NUMBER, "paper", "compared", "source", "stand_in", "substitution", "scale")
+    number: dict[str, Any] = {name: rows[name].iloc[0] for name in shared}
+    number |= {name: int(rows[name].max()) for name in ("n", "n_groups")} | {"n_readings": known["reading"].nunique()}
+    number |= {"literal": literal["mean"].max(), "literal_distance": literal["distance"].max()}  # of one row, or none
+    several = known if number["n_readings"] > 1 else known.iloc[:0]
+    ends = known["mean"]
+    of = {"nearest": several[:1], "lowest": known[ends.eq(ends.min())][:1], "highest": known[ends.eq(ends.max())][:1]}
+    for name, row in of.items():
+        number[name] = _variant(row["reading"].iloc[0], row["quantity"].iloc[0]) if len(row) else ""
+    number |= {name: several[name][:1].max() for name in ("mean", "low", "high", "distance", "nearest_share")}
+    number |= {"lowest_mean": ends.min(), "highest_mean": ends.max(), "span": ends.max() - ends.min()}
+    return number | {"factor": ends.max() / ends.min() if ends.min() else math.inf}
 
 
-def summary(frame: pd.DataFrame, costs: pd.DataFrame) -> str:
-    """Say in plain sentences, for each dataset and model, how far readings move the numbers and which is nearest."""
-    known = frame.dropna(subset="distance")
-    best = known.loc[known.groupby(_NUMBER, dropna=False)["distance"].idxmin()]
-    nearest = {tuple(row[name] for name in _NUMBER): row for row in best.fillna({"threshold": 0}).to_dict("records")}
+def _variant(reading: str, quantity: str) -> str:
+    usual = any(quantity == definitions[0] for definitions in QUANTITIES.values())
+    return reading if usual else f"{reading}, as {_NAMES[quantity]}"
+
+
+def summary(nearest: pd.DataFrame) -> str:
+    """Say in plain sentences, for each dataset and model, how far readings move Table 1 and which come nearest.
+
+    Args:
+        nearest: As :func:`nearest_table` returns it.
+    """
+    several = nearest[nearest["n_readings"] > 1].fillna({"threshold": 0})
     settings = {
-        f"{dataset}, {model}": [
-            (cost, nearest.get(tuple(cost[name] for name in _NUMBER)))
-            for cost in rows[rows["n_readings"] > 1].fillna({"threshold": 0}).to_dict("records")
-        ]
-        for (dataset, model), rows in costs.groupby(["dataset", "model"], sort=False)
+        f"{dataset}, {model}": (rows[rows["table"].eq(1)].to_dict("records"), rows["nearest"].value_counts().to_dict())
+        for dataset, model in nearest[["dataset", "model"]].drop_duplicates().itertuples(index=False)
+        for rows in [several[several["dataset"].eq(dataset) & several["model"].eq(model)]]
     }
     words = {"names": _NAMES, "measured": measured, "printed": printed}
     return prose("ambiguities.md.j2", settings=settings, enough=ENOUGH_IMAGES, **words)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ class Reading:
     parameters: tuple[tuple[str, Any], ...] = ()
     swept: bool = True
 
-    @property
+    @cached_property
     def literal(self) -> bool:
         """Whether it is the literal reading, which the defaults are."""
         usual = EXPLAINERS[self.explainer].published().parameters

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from paper_records import COCO, ORGANS, TRIANGLE, UNET, organ, photo, run_of, unit
+from paper_records import COCO, ORGANS, TRANSUNET, TRIANGLE, UNET, organ, photo, run_of, unit
+from scipy import stats
 
-from misure.paper.extensions.ambiguities import ambiguities_table, ambiguities_tables, costs_table, distance, summary
+from misure.paper.extensions.ambiguities import ambiguities_table, ambiguities_tables, distance, nearest_table, summary
 from misure.paper.material import Material
 from misure.paper.published import Pair
 
@@ -22,8 +23,10 @@ def values(dice: float, ratio: float, **others: float) -> dict[str, float]:
     return {"dice_explained": dice, "perturbation_ratio": ratio} | others
 
 
-def row_of(table: pd.DataFrame, reading: str, quantity: str, threshold: float | None = None) -> pd.Series:
-    rows = table[(table["reading"] == reading) & (table["quantity"] == quantity)]
+def row_of(
+    table: pd.DataFrame, reading: str, quantity: str, threshold: float | None = None, setting: str = ""
+) -> pd.Series:
+    rows = table[(table["reading"] == reading) & (table["quantity"] == quantity) & (table["setting"] == setting)]
     rows = rows[rows["threshold"].isna() if threshold is None else rows["threshold"].eq(threshold)]
     (place,) = rows.index
     return rows.loc[place]
@@ -34,14 +37,16 @@ def test_means_distances_and_changes_by_hand() -> None:
     half = [unit("msr", s, HALF, **values(dice, ratio)) for s, dice, ratio in ((0, 0.7, 0.5), (1, 0.9, 0.7))]
     table = ambiguities_table(run_of(*literal, *half), TRIANGLE)
     first = row_of(table, "literal", "perturbation_ratio")
-    assert (first["n"], first["n_images"], first["mean"], first["paper"]) == (2, 2, 1.5, 0.63)
+    assert (first["n"], first["n_groups"], first["mean"], first["paper"]) == (2, 2, 1.5, 0.63)
     assert first["distance"] == pytest.approx(math.log(1.5 / 0.63), rel=1e-12)
     assert first["literal"]
     other = row_of(table, "start at 0.5 around the object", "dice_explained")
     assert other["mean"] == pytest.approx(0.8, rel=1e-12)
     assert other["distance"] == pytest.approx(0.165, rel=1e-12)
     # -0.2 and -0.1, sample by sample: the interval of the difference, not of two means
-    assert (other["change_mean"], other["change_low"], other["change_high"]) == pytest.approx((-0.15, -0.2, -0.1))
+    reach = 0.05 * float(stats.t.ppf(0.975, 1))
+    ends = other["change_low"], other["change_mean"], other["change_high"]
+    assert ends == pytest.approx((-0.15 - reach, -0.15, -0.15 + reach))
     assert not other["literal"]
     absent = row_of(table, "soft target", "dice_explained")
     assert (absent["n"], absent["note"]) == (0, "not run in this profile")
@@ -86,7 +91,8 @@ def test_samples_of_an_image_are_drawn_together() -> None:
         for p in ({}, HALF)
     ]
     row = row_of(ambiguities_table(run_of(*units), UNET), "literal", "perturbation_ratio")
-    assert (row["n"], row["n_images"], row["low"], row["high"]) == (16, 2, 1.0, 2.0)  # either image alone at the ends
+    reach = 0.5 * float(stats.t.ppf(0.975, 1))
+    assert (row["n"], row["n_groups"], row["high"]) == (16, 2, pytest.approx(1.5 + reach))
 
 
 def test_rise_has_one_dice_and_each_threshold_its_printed_number() -> None:
@@ -116,20 +122,57 @@ def test_records_without_a_definition_leave_it_empty() -> None:
     assert row_of(table, "literal", "perturbation_ratio")["n"] == 2
 
 
-def test_costs_by_hand() -> None:
+def test_the_nearest_reading_and_the_span_by_hand() -> None:
     units = [unit("msr", s, **values(0.9, 2.0, binary_dice_explained=0.5, region_ratio=1.0)) for s in range(2)]
     units += [unit("msr", s, HALF, **values(0.8, 0.25, binary_dice_explained=0.7, region_ratio=0.5)) for s in range(2)]
-    costs = costs_table(ambiguities_table(run_of(*units), TRIANGLE))
-    dice, ratio = costs.iloc[0], costs.iloc[1]
-    assert (dice["lowest"], dice["lowest_reading"], dice["lowest_quantity"]) == (
-        0.5,
-        "literal",
-        "binary_dice_explained",
-    )
-    assert (dice["highest"], dice["literal"], dice["n_readings"]) == (0.9, 0.9, 2)
-    assert dice["span"] == pytest.approx(0.4, rel=1e-12)
-    assert (ratio["lowest"], ratio["highest"], ratio["factor"]) == (0.25, 2.0, 8.0)
-    assert costs.iloc[2][["method", "n_readings"]].tolist() == ["RISE", 0]
+    nearest = nearest_table(ambiguities_table(run_of(*units), TRIANGLE)).set_index(["table", "setting", "measure"])
+    row = nearest[nearest["method"].eq("MSR")].loc[1, "", "dice_explained"]
+    assert row["lowest"] == "literal, as Dice explained, mask cut at zero"
+    assert (row["lowest_mean"], row["highest_mean"], row["highest"]) == (0.5, 0.9, "literal")
+    assert row["span"] == pytest.approx(0.4, rel=1e-12)
+    # 0.965 is printed: 0.9 is nearest, then 0.8
+    assert (row["nearest"], row["mean"], row["nearest_share"], row["n"]) == ("literal", 0.9, 1.0, 2)
+    assert row["distance"] == row["literal_distance"] == pytest.approx(0.065, rel=1e-12)
+    row = nearest.loc[2, "learning rate 0.1, lambda 0.01", "perturbation_ratio"]
+    assert (row["paper"], row["lowest_mean"], row["highest_mean"], row["factor"]) == (0.627, 0.25, 2.0, 8.0)
+    assert row["nearest"] == "start at 0.5 around the object, as perturbation ratio of the pixels that are shown"
+    assert row["distance"] == pytest.approx(math.log(0.627 / 0.5), rel=1e-12)
+    assert row["literal_distance"] == pytest.approx(math.log(2 / 0.627), rel=1e-12)
+    assert nearest[nearest["method"].eq("RISE")]["n_readings"].eq(0).all()
+
+
+def test_every_printed_number_has_its_row_and_a_cell_says_at_least_how_far_the_literal_reading_is() -> None:
+    """Of the printed ones: 20 rows of Table 1, 36 cells of Tables 2 to 5 and 12 of Table 6, two numbers each."""
+    fast = {"lr": 0.01, "lam": 0.1}
+    units = [
+        unit("msr", s, p, perturbation_ratio=r) for s in range(2) for p, r in ((fast, 0.5), ({"mask_size": 56}, 2.0))
+    ]
+    units += [unit("msr", s, fast | HALF, perturbation_ratio=0.95) for s in range(2)]
+    units += [unit("seg_grad_cam", s, dice_explained=0.565) for s in range(2)]
+    frames = [ambiguities_table(run_of(*units), pair) for pair in (TRIANGLE, UNET, TRANSUNET, COCO)]
+    nearest = nearest_table(pd.concat(frames, ignore_index=True))
+    assert nearest["table"].value_counts().to_dict() == {1: 40, 2: 18, 3: 18, 4: 18, 5: 18, 6: 24}
+    assert nearest["paper"].notna().all()
+    measured = nearest[nearest["n"] > 0].set_index(["table", "setting", "threshold", "measure"])
+    assert set(measured["dataset"]) == {"Triangle"}
+    assert len(measured) == 2 * (1 + 1 + 2)  # of Seg-Grad-CAM there are two thresholds
+    changed = measured.loc[2, "learning rate 0.01, lambda 0.1"].loc[float("nan"), "perturbation_ratio"]
+    assert (changed["nearest"], changed["paper"], changed["mean"]) == ("start at 0.5 around the object", 0.957, 0.95)
+    alone = measured.loc[6, "mask 56"].loc[float("nan"), "perturbation_ratio"]
+    assert (alone["nearest"], alone["literal"]) == ("", 2.0)
+    assert math.isnan(alone["distance"])
+    assert alone["literal_distance"] == pytest.approx(math.log(2.212 / 2), rel=1e-12)
+    cam = measured.loc[1, "", 0.05, "dice_explained"]
+    assert (cam["method"], cam["paper"], cam["literal_distance"]) == ("Seg-Grad-CAM", 0.665, pytest.approx(0.1))
+
+
+def test_settings_are_compared_once_and_readings_without_records_are_listed_in_table_1_alone() -> None:
+    units = [unit("msr", s, p | q) for s in range(2) for p in ({}, HALF) for q in ({}, {"lr": 0.001})]
+    table = ambiguities_table(run_of(*units), TRIANGLE)
+    shown = table[table["compared"] & table["method"].eq("MSR")]
+    assert set(zip(shown["table"], shown["setting"], strict=True)) == {(1, ""), (2, "learning rate 0.001, lambda 0.01")}
+    assert shown[shown["table"].eq(2)]["reading"].nunique() == 2
+    assert shown[shown["table"].eq(1)]["reading"].nunique() == 18  # no black and no other objects on Triangle
 
 
 NEAREST = 'comes "start at 0.5 around the object" with 0.500 [0.500, 0.500], in 100% of the resamples of images.'
@@ -153,7 +196,7 @@ def test_the_summary_says_how_far_numbers_move_and_no_more_than_is_known(
     ratios = (({}, 2.0), (HALF, 0.5))
     units = [make("msr", s, parameters=p, perturbation_ratio=r, region_ratio=2.0) for s in range(n) for p, r in ratios]
     table = ambiguities_table(run_of(*units), pair)
-    text = summary(table, costs_table(table))
+    text = summary(nearest_table(table))
     assert said in text
     assert unsaid not in text
 
@@ -161,7 +204,7 @@ def test_the_summary_says_how_far_numbers_move_and_no_more_than_is_known(
 def test_rows_of_a_stand_in_carry_their_mark(tmp_path: Path) -> None:
     run = run_of(*(organ("msr", s, "Liver", p) for s in range(2) for p in ({}, HALF)))
     tables = list(ambiguities_tables(Material(run, "quick", tmp_path, pd.DataFrame(), [TRIANGLE, UNET])))
-    assert [table.name for table in tables] == ["ambiguities", "ambiguities_cost"]
+    assert [table.name for table in tables] == ["ambiguities", "nearest_reading"]
     for table in tables:
         assert "Synapse data: stand-in" in table.title
         assert table.frame["stand_in"].equals(table.frame["dataset"].eq("Synapse"))
