@@ -22,6 +22,8 @@ DOCUMENTS = sorted(
 
 PARTS: dict[str, Callable[[], str]] = {
     "results": readme_results.results,
+    "findings": readme_results.findings,
+    "variants": readme_results.variants,
     "keys of profiles": readme_keys.profile_keys,
     "sweeps": readme_keys.sweeps,
     "readings": readme_keys.readings,
