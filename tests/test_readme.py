@@ -206,7 +206,7 @@ def test_the_tutorial_runs(tmp_path, monkeypatch):
     assert made_by["msr"].dice_explained > 0.9
     assert made_by["msr"].perturbation_ratio < 2 < made_by["rise"].perturbation_ratio
     assert names["outside"].sum() == (names["outside"] & names["mark"]).sum() > 0
-    assert len(list((tmp_path / "outputs" / "explanations").iterdir())) == 4
+    assert len(list((tmp_path / "outputs" / "explanations").iterdir())) == 3
 
 
 def test_the_reference_is_built_without_warnings(tmp_path):
