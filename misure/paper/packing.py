@@ -103,8 +103,7 @@ def unpack(outputs: Path) -> int:
     folder, store = reference.FOLDER, RecordStore(outputs / "records")
     records, damaged = read_compacted(folder / RECORDS)
     if damaged:
-        first = next(iter(damaged.values())).partition(":")[0]
-        raise MisureError(f"{folder / RECORDS} is damaged ({first}): get it anew, by git checkout or pip install")
+        raise MisureError(f"{folder / RECORDS} is damaged: get it anew, by git checkout or pip install")
     if not records:
         return 0
     added = store.add(records)

@@ -263,6 +263,7 @@ def test_a_wheel_of_the_source_archive_makes_tables_without_any_network_and_plan
     subprocess.run([*build, *(folder / "sdist").iterdir()], cwd=folder, check=True)
     (wheel,) = (folder / "wheels").iterdir()
     subprocess.run([*pip, "install", "--no-deps", "--target", "installed", str(wheel)], cwd=folder, check=True)
+    assert (folder / "installed" / "misure" / "_data" / "reference" / "records.jsonl.gz").exists()
     plan = ["plan", *BASE, "data_root=nowhere", "only=table6", "dataset=triangle", "explainer=random_map"]
     commands = [["tables", *RECORDS], plan]
     command = [sys.executable, "-c", INSTALLED, json.dumps(commands)]
