@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -85,13 +86,9 @@ def interval(parts: _Floats, bounds: tuple[float, float] = UNBOUNDED) -> tuple[f
     Returns:
         Both ends; NaN below two groups, and where a part is NaN; the value itself where all parts are equal.
     """
-    n = len(parts)
-    if n < 2 or np.isnan(parts).any():
+    if len(parts) < 2 or np.isnan(parts).any():
         return math.nan, math.nan
-    mean, error, skewness = _moments(parts)
-    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
-    down, up = (min(max(side * _original(side * reach, skewness, n), reach), _LONGEST * reach) for side in (1, -1))
-    low, high = np.clip((mean - down * error, mean + up * error), *bounds)
+    low, high = np.clip(_Estimate.of(parts).interval(), *bounds)
     return float(low), float(high)
 
 
@@ -104,29 +101,56 @@ def studentised_p(parts: _Floats) -> float:
     Returns:
         p; 0 where all parts are equal, which no t can judge.
     """
-    n = len(parts)
-    mean, error, skewness = _moments(parts)
-    if error == 0:
-        return 0.0
-    plain = mean / error
-    return 2 * float(stats.t.sf(min(abs(plain), abs(_transformed(plain, skewness, n))), n - 1))
+    return _Estimate.of(parts).p()
 
 
-def _moments(parts: _Floats) -> tuple[float, float, float]:
-    """Return the mean, its standard error and the skewness."""
-    mean, spread = float(parts.mean()), float(parts.std())
-    skewness = float(((parts - mean) ** 3).mean()) / spread**3 if spread**3 > 0 else 0.0
-    return mean, spread / math.sqrt(len(parts) - 1), skewness
+def difference(first: _Floats, second: _Floats) -> tuple[tuple[float, float], float]:
+    """Return Welch's 95 % interval of the difference of two statistics and its p, both corrected for skewness.
+
+    Args:
+        first: One number per group whose mean is the statistic, at least two.
+        second: Those of the other statistic, of other groups.
+    """
+    one, other = _Estimate.of(first), _Estimate.of(second)
+    squares = one.error**2, other.error**2
+    error = math.sqrt(sum(squares))
+    spread = squares[0] ** 2 / one.freedom + squares[1] ** 2 / other.freedom
+    skewness = (one.skewness * one.error**3 - other.skewness * other.error**3) / error**3 if error else 0.0
+    apart = _Estimate(one.value - other.value, error, skewness, error**4 / spread if spread else math.inf)
+    return apart.interval(), apart.p()
 
 
-def _transformed(t: float, skewness: float, n: int) -> float:
-    slope = skewness / math.sqrt(n)
-    return t + slope * t**2 / 3 + slope**2 * t**3 / 27 + slope / 6
+@dataclass(frozen=True)
+class _Estimate:
+    """A statistic with the standard error and skewness of its distribution, and Student's degrees of freedom."""
 
+    value: float
+    error: float
+    skewness: float
+    freedom: float
 
-def _original(transformed: float, skewness: float, n: int) -> float:
-    """Undo :func:`_transformed`."""
-    slope = skewness / math.sqrt(n)
-    if abs(slope) < 1e-9:
-        return transformed
-    return 3 / slope * (math.cbrt(1 + slope * (transformed - slope / 6)) - 1)
+    @classmethod
+    def of(cls, parts: _Floats) -> _Estimate:
+        n, mean, spread = len(parts), float(parts.mean()), float(parts.std())
+        skewness = float(((parts - mean) ** 3).mean()) / spread**3 if spread**3 > 0 else 0.0
+        return cls(mean, spread / math.sqrt(n - 1), skewness / math.sqrt(n), n - 1)
+
+    def interval(self) -> tuple[float, float]:
+        reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, self.freedom))
+        down, up = (min(max(side * self._original(side * reach), reach), _LONGEST * reach) for side in (1, -1))
+        return self.value - down * self.error, self.value + up * self.error
+
+    def p(self) -> float:
+        if self.error == 0:
+            return 0.0
+        t = self.value / self.error
+        return 2 * float(stats.t.sf(min(abs(t), abs(self._transformed(t))), self.freedom))
+
+    def _transformed(self, t: float) -> float:
+        return t + self.skewness * t**2 / 3 + self.skewness**2 * t**3 / 27 + self.skewness / 6
+
+    def _original(self, transformed: float) -> float:
+        """Undo :meth:`_transformed`."""
+        if abs(self.skewness) < 1e-9:
+            return transformed
+        return 3 / self.skewness * (math.cbrt(1 + self.skewness * (transformed - self.skewness / 6)) - 1)

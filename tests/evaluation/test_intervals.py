@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from misure.evaluation.intervals import interval, parts_of_mean, pseudo_values, studentised_p
+from misure.evaluation.intervals import difference, interval, parts_of_mean, pseudo_values, studentised_p
 
 _VALUES = arrays(float, 8, elements=st.integers(-9, 9))
 
@@ -44,6 +44,14 @@ def test_without_skewness_it_is_students() -> None:
     student = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert interval(values) == pytest.approx((student.low, student.high))
     assert studentised_p(values) == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+
+
+def test_without_skewness_a_difference_is_welchs() -> None:
+    first, second = np.array([1.0, 2.0, 3.0, 4.0]), np.array([2.0, 5.0, 8.0])
+    welch = stats.ttest_ind(first, second, equal_var=False)
+    ends, p = difference(first, second)
+    assert (*ends, p) == pytest.approx((*welch.confidence_interval(0.95), welch.pvalue))
+    assert difference(np.ones(3), np.zeros(3)) == ((1.0, 1.0), 0.0)
 
 
 def test_what_has_no_spread_or_no_number() -> None:

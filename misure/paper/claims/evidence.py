@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
-from misure.evaluation.intervals import CONFIDENCE, interval, parts_of_mean, pseudo_values
+from misure.evaluation.intervals import difference, interval, parts_of_mean, pseudo_values
 from misure.paper.claims.claim import Evidence
 from misure.paper.claims.records import Values
 from misure.paper.claims.significance import FEWEST_GROUPS, FEWEST_LEFT_OUT, mean_p, permutation_p
@@ -61,6 +60,10 @@ def statistic_of(
 ) -> Evidence:
     """Test anything that is no mean like :func:`shift`, by the pseudo-values of groups left out one by one.
 
+    Of 1,000 simulated data sets each without an effect (AUC: 600) this has p < 0.05 in 4, 6 and 5 % with 10, 15 and 30
+    groups for the difference of log factors, in 7, 6 and 6 % for slopes under uneven scatter and in
+    5, 6 and 2 % for AUCs over volumes; p < 0.0004 in at most one of 1,000.
+
     Args:
         statistic: Its name.
         samples: What it is measured on.
@@ -88,6 +91,10 @@ def correlation_of(
 ) -> Evidence:
     """Test a correlation like :func:`statistic_of`, on Fisher's z; against 0 by its scores, which tell more.
 
+    Of 2,000 simulated data sets without a correlation, by images or by volumes of three slices, the scores have p <
+    0.05 in 5 to 6 % with 10, 15 and 30 groups and p < 0.0004 in 0 to 0.2 %; of 500 with one of -0.7 they find 98 % with 30
+    groups and 44 % at 0.0004, where Fisher's z finds 89 % and 13 %.
+
     Args:
         statistic: Its name.
         samples: What it is measured on.
@@ -106,23 +113,25 @@ def correlation_of(
 
 
 def unpaired(statistic: str, first: Values, second: Values) -> Evidence:
-    """Test that the mean of some samples is above that of others; the interval is Welch's."""
+    """Test that the mean of some samples is above that of others by exchanging groups and by Welch's t.
+
+    Neither knows what the fewer groups of a skewed side do not show, so that n of them give no p below 2/2^n. Of 2,500
+    simulated pairs of lognormal samples with equal means, the first three times as wide, 6.5 % have p < 0.05 and 0.8 %
+    p < 0.0004 with 30 groups each; exchanging alone gave 10 % and 1.7 % of 300.
+    """
     for side in (first, second):
         if lacking := too_few(statistic, side):
             return lacking
     parts = [parts_of_mean(side.numbers, side.groups) for side in (first, second)]
-    errors = np.array([side.var(ddof=1) / len(side) for side in parts])
-    spread = float((errors**2 / [len(side) - 1 for side in parts]).sum())
-    freedom = float(errors.sum()) ** 2 / spread if spread else math.inf
-    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(errors.sum())
+    ends, p = difference(*parts)
     value = float(first.numbers.mean() - second.numbers.mean())
     counts: dict[str, Any] = {
         "n": len(first.numbers) + len(second.numbers),
         "n_groups": first.n_groups + second.n_groups,
         "units": tuple(sorted({*first.units, *second.units})),
     }
-    p = permutation_p(*parts)
-    return Evidence(statistic, value, value - reach, value + reach, p, value > 0, abs(value), **counts)
+    p = max(p, permutation_p(*parts), 2.0 ** (1 - min(map(len, parts))))
+    return Evidence(statistic, value, *ends, p, value > 0, abs(value), **counts)
 
 
 def _inside(found: Evidence, p_at: Callable[[float], float], limits: _Limits) -> Evidence:
