@@ -206,8 +206,13 @@ class PairRecords:
         return [table[finite].assign(number=numbers[finite]) for table in tables]
 
     def measured_on_maps(self, measure: Callable[..., float], *labels: str) -> Values:
-        """Return the numbers of :meth:`on_maps`."""
-        return joined(self.on_maps(measure, *labels), "number", self.group_word)[1]
+        """Return the numbers of :meth:`on_maps`; of samples without any maps it is said that these are missing."""
+        values = joined(self.on_maps(measure, *labels), "number", self.group_word)[1]
+        explained = len(shared([self.rows(label) for label in labels])[0])
+        if not explained or len(values.numbers):
+            return values
+        lacking = f"no maps of the {explained} samples are here; those of photographs and scans do not ship"
+        return replace(values, lacking=lacking)
 
     def forget_maps(self) -> None:
         """Free the memory that saved maps take."""
