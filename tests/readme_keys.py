@@ -62,14 +62,20 @@ def _keys(node: yaml.MappingNode, text: str, prefix: str, target: str) -> Iterat
         path = f"{prefix}{name.value}"
         block = isinstance(value, yaml.CollectionNode) and not value.flow_style
         end = name.end_mark if block else value.end_mark
-        comment = " ".join([*_above(lines, name.start_mark), *_beside(lines, end)])
+        comment = "; ".join(filter(None, [" ".join(_above(lines, name.start_mark)), *_beside(lines, end)]))
         if not isinstance(value, yaml.MappingNode) or value.flow_style:
-            written = text[value.start_mark.index : value.end_mark.index]
-            yield Key(path, " ".join(re.sub(r" #.*", "", written).split()), comment, target)
+            yield Key(path, _written(value, text), comment, target)
         else:
             if comment:
                 yield Key(path, "", comment, target)
             yield from _keys(value, text, f"{path}.", _target(value))
+
+
+def _written(node: yaml.Node, text: str) -> str:
+    """Return a value as it is written, in one line and without comments."""
+    if isinstance(node, yaml.SequenceNode) and not node.flow_style:
+        return f"[{', '.join(_written(item, text) for item in node.value)}]"
+    return " ".join(re.sub(r" #.*", "", text[node.start_mark.index : node.end_mark.index]).split())
 
 
 def _target(node: yaml.MappingNode) -> str:
@@ -144,6 +150,12 @@ def _comment(path: str, files: list[Path]) -> str:
     return next((key.comment for file in files for key in keys(file) if key.path == path and key.comment), "")
 
 
+def _plain(text: str) -> str:
+    """Return text in which no placeholder is taken for an element of HTML."""
+    parts = text.split("`")  # every second one is code
+    return "`".join(part if number % 2 else re.sub(r"<(?=\w)", "&lt;", part) for number, part in enumerate(parts))
+
+
 def _code(value: str) -> str:
     return f"`{value}`" if value else ""
 
@@ -151,7 +163,7 @@ def _code(value: str) -> str:
 def command_keys(name: str) -> str:
     """Show the keys of one command, ``configs/<name>.yaml``."""
     file = FOLDER / f"{name}.yaml"
-    rows = [[_code(key.path), _code(key.value), meaning(key, file)] for key in keys(file)]
+    rows = [[_code(key.path), _code(key.value), _plain(meaning(key, file))] for key in keys(file)]
     return markdown_table(("key", "default", "meaning"), rows)
 
 
@@ -159,7 +171,7 @@ def group_keys(group: str) -> str:
     """Show the keys of all files of a group; a file that stands on another has those that differ alone."""
     rows = []
     for file in sorted((FOLDER / group).glob("*.yaml")):
-        shown = [[_code(key.path), _code(key.value), meaning(key, file)] for key in keys(file)]
+        shown = [[_code(key.path), _code(key.value), _plain(meaning(key, file))] for key in keys(file)]
         rows += [[f"`{file.stem}`" if not number else "", *row] for number, row in enumerate(shown)]
     return markdown_table((group, "key", "default", "meaning"), rows)
 
@@ -196,7 +208,9 @@ def profile_keys() -> str:
         comments = [read[name][path].comment if path in read[name] else "" for name in reversed(PROFILES)]
         said = comments[0] or _of_section(path) or "".join(comments)
         if any(path in read[name] and read[name][path].value for name in PROFILES):
-            rows.append([_code(path), *(_code(read[n][path].value) if path in read[n] else "" for n in PROFILES), said])
+            rows.append(
+                [_code(path), *(_code(read[n][path].value) if path in read[n] else "" for n in PROFILES), _plain(said)]
+            )
     return markdown_table(("key", *PROFILES, "meaning"), rows)
 
 
