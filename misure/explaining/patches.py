@@ -124,6 +124,7 @@ def patch_of(
     case, n_axes = Case.of(result, file), len(result.patch_size)
     size = (1,) * (3 - n_axes) + tuple(result.patch_size)
     shape = case.pixels.shape[1:]
+    centre: np.ndarray | None
     if at is not None:
         if len(at) not in (2, 3):
             raise MisureError(f"at={list(at)} is no voxel: at=[z,y,x], or [y,x] of a picture")

@@ -97,7 +97,7 @@ def load_model(
     if reader is None:
         raise MisureError(f"{path.name} is no network file: expected {', '.join(_READERS)} or a folder")
     network, description = reader(path)
-    given = {
+    given: dict[str, Any] = {
         "class_names": class_names,
         "mean": mean,
         "std": std,
@@ -107,8 +107,8 @@ def load_model(
         "output": None if output == "auto" else output,
     }
     title = path.resolve().name if Path(source).exists() else str(source)
-    options = description | {name: value for name, value in given.items() if value is not None}
-    return SegmentationModel(network, **({"title": title} | options))
+    options = {"title": title} | description | {name: value for name, value in given.items() if value is not None}
+    return SegmentationModel(network, **options)
 
 
 Loaded = tuple[Callable[[Tensor], Any], dict[str, Any]]

@@ -73,8 +73,7 @@ def open_bundle(folder: Path, monai: Any, torchscript: Callable[[Path], Opened],
 
 def _described(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]:
     """Return input channels and names of classes, and how many output channels there are."""
-    formats = metadata.get("network_data_format", {})
-    image, output = (next(iter(formats.get(key, {}).values()), {}) for key in ("inputs", "outputs"))
+    image, output = (_format(metadata, key) for key in ("inputs", "outputs"))
     names = dict(output.get("channel_def") or {})
     n_outputs = output.get("num_channels", len(names) or None)
     if n_outputs == 1 and list(names) == ["0"]:  # a single sigmoid channel becomes two logits
@@ -83,9 +82,15 @@ def _described(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]
     return {key: value for key, value in found.items() if value is not None}, n_outputs
 
 
+def _format(metadata: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """What the metadata says of the first of the network's inputs or outputs."""
+    formats: Mapping[str, Mapping[str, Any]] = metadata.get("network_data_format", {}).get(key, {})
+    return next(iter(formats.values()), {})
+
+
 def _config(folder: Path) -> dict[str, Any]:
     """Read the configuration of the inference, or else of the training, as plain data."""
-    from monai.bundle import ConfigParser
+    from monai.bundle.config_parser import ConfigParser
 
     for path in (folder / "configs" / name for name in _CONFIGS):
         if path.is_file():
@@ -100,7 +105,7 @@ def _network(folder: Path, config: Mapping[str, Any], monai: Any) -> nn.Module:
     Raises:
         MisureError: Naming what is none.
     """
-    from monai.bundle import ConfigParser
+    from monai.bundle.config_parser import ConfigParser
     from monai.networks import nets
 
     key = next((key for key in _NETWORKS if isinstance(config.get(key), Mapping)), None)
@@ -169,7 +174,7 @@ def _normalisation(
 ) -> dict[str, tuple[float, ...]]:
     """Return mean and std of images in [0, 1] by the steps, or else the metadata, and tell what else was done."""
     advice = []
-    low_high = next(iter(metadata.get("network_data_format", {}).get("inputs", {}).values()), {}).get("value_range")
+    low_high = _format(metadata, "inputs").get("value_range")
     scaled, oriented = steps.get("ScaleIntensityRanged"), steps.get("Orientationd")
     if scaled and all(isinstance(scaled.get(key), int | float) for key in ("a_min", "a_max", "b_min", "b_max")):
         low_high = [scaled["b_min"], scaled["b_max"]]
@@ -184,7 +189,7 @@ def _normalisation(
             stacklevel=5,
         )
     try:
-        low, high = map(float, low_high)
+        low, high = map(float, low_high or ())
         return {"mean": (0.0 - low / (high - low),), "std": (1 / (high - low),)}
     except (TypeError, ValueError, ZeroDivisionError):
         return {}

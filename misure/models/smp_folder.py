@@ -49,8 +49,9 @@ def open_smp(folder: Path, config: Mapping[str, Any], *, told: bool) -> tuple[nn
     """
     import segmentation_models_pytorch as smp
 
-    kind = getattr(smp, str(smp_class(config)), None)
-    if not (inspect.isclass(kind) and issubclass(kind, smp.base.SegmentationModel)):
+    kind: Any = getattr(smp, str(smp_class(config)), None)
+    is_network = inspect.isclass(kind) and issubclass(kind, smp.base.SegmentationModel)
+    if not is_network:
         raise MisureError(f"{folder} is for {smp_class(config)}, which segmentation_models_pytorch does not have")
     with reading(folder, "it may be damaged, or incomplete"), contextlib.redirect_stdout(io.StringIO()):
         network = kind.from_pretrained(folder, encoder_weights=None, strict=True)
