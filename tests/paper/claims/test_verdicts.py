@@ -14,6 +14,8 @@ import pytest
 from paper_records import ORGANS, frame, organ, photo, run_of, save_map, unit
 
 from misure.paper.claims import COLUMNS, Verdict, claims, claims_document, claims_json, inconsistencies
+from misure.paper.claims.comparisons import accuracy_above_majority
+from misure.paper.claims.records import PairRecords
 from misure.paper.material import Material
 from misure.paper.query import latest_run, shown_pairs
 
@@ -75,10 +77,11 @@ HOLDS = [
         "rise-slowest-2000-masks",
         "cam-fastest",
         "msr-seconds",
+        "msr-3-to-4-seconds",
         "size-dilations-constant",
     ),
 ]
-FAILS = ["msr-order-of-magnitude", "rise-minutes", "size-ratio-constant"]
+FAILS = ["msr-order-of-magnitude", "msr-two-thirds", "rise-minutes", "size-ratio-constant"]
 """5 s with 500 masks are 20 s with 2000; the ratio rises with the size in every sample."""
 OPEN = ["lr-best-ratio", "mask-224-best-dice", "map-on-boundary"]
 
@@ -110,6 +113,35 @@ def test_a_stand_in_and_the_smoke_profile_support_nothing() -> None:
         assert math.isfinite(generated[name].value), "the number is still shown"
         assert generated[name].stand_in
     assert generated["lr-best-ratio"].verdict == Verdict.STAND_IN, "too little of it is a stand-in still"
+
+
+@pytest.mark.parametrize(("quality", "verdict"), [(0.69, Verdict.OPEN), (0.71, Verdict.HOLDS), (None, Verdict.HOLDS)])
+def test_a_network_too_bad_to_explain_decides_nothing(quality: float | None, verdict: Verdict) -> None:
+    claim = _judged(_records(TRUTH).assign(val_dice=quality))["rise-best-dice"]
+    assert (claim.verdict, claim.val_dice) == (verdict, pytest.approx(quality or math.nan, nan_ok=True))
+    assert claim.value == pytest.approx(0.09), "the number is still shown"
+
+
+def test_seconds_of_several_images_together_are_not_those_of_one() -> None:
+    records = _records(TRUTH)
+    judged = _judged(records.assign(batch_size=np.where(records["explainer"].eq("msr"), 4, 1)))
+    for name in ("msr-seconds", "rise-slowest"):
+        assert judged[name].verdict == Verdict.OPEN
+        assert "4 images were explained together" in judged[name].why
+    assert judged["rise-minutes"].verdict == Verdict.FAILS, "RISE's are of one image"
+
+
+def test_pixels_kept_that_grow_with_the_root_of_the_size() -> None:
+    units = []
+    for sample in range(2 * N):
+        size = 100 + 50 * sample
+        columns = {"prediction_size": size, "perturbation_ratio": (1 + sample % 2 / 10) / math.sqrt(size)}
+        units.append(photo("msr", sample, "bus", n_dilations=float(-sample), **columns))
+    judged = _judged(frame(*units), "coco")
+    grown = judged["size-kept-less-than-proportional"]
+    assert (grown.verdict, grown.n_groups) == (Verdict.HOLDS, 2 * N)
+    assert grown.low < 0.5 < grown.high < 1
+    assert judged["size-ratio-falls"].verdict == Verdict.HOLDS
 
 
 def test_too_few_or_unclear_samples_tell_nothing() -> None:
@@ -202,6 +234,24 @@ def test_networks_are_paired_by_sample_where_both_explained_it() -> None:
     assert unpaired.low < 0.59
 
 
+def test_maps_that_agree_on_one_network(tmp_path: Path) -> None:
+    units = [
+        organ(name, sample, "Aorta", {"n_masks": 9} if name == "rise" else {}, model=model, stand_in=False)
+        for sample in range(N)
+        for model in ("unet_resnet34", "transunet")
+        for name in ("seg_grad_cam", "rise")
+    ]
+    noise = np.random.default_rng(0)
+    for rows in units:
+        first = rows[0]
+        agrees = first["model"] == "unet_resnet34"
+        noisy = np.arange(64.0).reshape(8, 8) if agrees else noise.random((8, 8))
+        save_map(tmp_path, first["unit"], noisy)
+    claim = _judged(frame(*units), "synapse", maps=tmp_path)["cam-follows-rise-on-unet"]
+    assert (claim.verdict, claim.n, claim.n_records) == (Verdict.HOLDS, N, 4 * N)
+    assert "same samples" in claim.statistic
+
+
 @pytest.mark.parametrize(("on_contour", "verdict"), [(True, Verdict.HOLDS), (False, Verdict.FAILS)])
 def test_mass_on_and_off_the_contour(tmp_path: Path, on_contour: bool, verdict: Verdict) -> None:
     saliency = np.zeros((224, 224), np.float16)  # save_map's object is the upper left quarter, its contour at 112
@@ -223,7 +273,13 @@ def test_reliability_is_judged_by_held_out_volumes() -> None:
         columns = {"n_dilations": 1.0 if good else 9.0 + chance.random(), "truth_dice": 0.95 if good else 0.4}
         columns |= {"prediction_size": int(chance.integers(100, 200)), "group": f"case{sample % 16}", "stand_in": False}
         units.append(organ("msr", sample, ORGANS[sample % 2], **columns))
-    judged = _judged(frame(*units), "synapse", "U-Net")
+    records = frame(*units)
+    judged = _judged(records, "synapse", "U-Net")
+    material = _material(records, "synapse")
+    pair = PairRecords(material, next(pair for pair in material.pairs if pair.model_label == "U-Net"))
+    accuracy = accuracy_above_majority(pair, organ="All organs")
+    assert accuracy.value == pytest.approx(1 - pair.organs["All organs"].majority_accuracy), "always right"
+    assert accuracy.agrees
     pooled = judged["reliability-all-organs"]
     assert (pooled.verdict, pooled.value, pooled.n_groups) == (Verdict.HOLDS, pytest.approx(0.5), 16)
     assert judged["reliability-beyond-size"].verdict == Verdict.HOLDS
