@@ -38,7 +38,7 @@ _UNIT: dict[str, Any] = {
     "n_dilations": float("nan"),
     "truth_dice": 0.95,
     "seconds": 2.0,
-    "batch_size": 4,
+    "batch_size": 1,
     "precision": "32",
     "device": "toy device",
     "code_version": "0.1.0",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +21,11 @@ from misure.paper.reliability import (
     table7,
 )
 from misure.paper.tables.rows import NOT_RUN
-from misure.reliability import ReliabilityModel, cross_validate, score, scores, usable_samples
+from misure.reliability import ReliabilityModel, cross_validate, score, usable_samples
 
 PAIRS_OF_SYNAPSE = [UNET, TRANSUNET]
 SCORES = ("accuracy", "balanced_accuracy", "auroc", "auprc", "brier")
 COUNTS = {"Aorta": 40, "Liver": 12, "Pancreas": 25, "Stomach": 3}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _few_resamples() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scores, "N_RESAMPLES", 50)
-        yield
 
 
 @pytest.fixture(scope="module")

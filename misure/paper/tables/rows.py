@@ -144,7 +144,9 @@ def _result(
         numbers |= {f"{metric}_{name}": getattr(summary, name) for name in STATISTICS}
     masks = rows["param_n_masks"].iloc[0] if explainer == "rise" and len(rows) else None
     origin, note = Origin.of(rows), _note(len(rows), missing)
+    together = rows["batch_size"].astype(float).max()
     remarks = [*origin.marks, note, *_reservations(len(rows), missing, masks)]
+    remarks += [f"seconds: throughput of {together:.0f} images together"] if together > 1 else []
     return numbers | {
         "paper_seconds": paper.seconds,
         "seconds_mean": rows["seconds"].astype(float).mean(skipna=False),

@@ -38,9 +38,7 @@ def _records(truth: dict[str, dict[float | None, tuple[float, float]]], n: int =
     units = []
     for sample in range(n):
         for name, results in truth.items():
-            rows = unit(
-                name, sample, {"n_masks": 500} if name == "rise" else {}, seconds=SECONDS[name], batch_size=1, **columns
-            )
+            rows = unit(name, sample, {"n_masks": 500} if name == "rise" else {}, seconds=SECONDS[name], **columns)
             for row in rows:
                 dice, ratio = results[None if math.isnan(row["threshold"]) else row["threshold"]]
                 row |= {"dice_explained": dice - sample / 1000, "perturbation_ratio": ratio + sample / 1000}

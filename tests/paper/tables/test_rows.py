@@ -143,3 +143,9 @@ def test_samples_of_several_classes_are_counted() -> None:
     run = run_of(organ("msr", 0, "Aorta"), organ("msr", 1, "Liver"), organ("rise", 0, "Aorta"))
     table = method_rows(run, [UNET])
     assert table.iloc[[4, 2]][["n_samples", "n_classes"]].to_numpy().tolist() == [[2, 2], [1, 1]]
+
+
+def test_seconds_of_several_images_together_are_marked() -> None:
+    rows = method_rows(run_of(unit("msr", 0, batch_size=8), unit("seg_grad_cam", 0)))
+    assert "throughput of 8 images together" in _row(rows, dataset="Triangle", method="MSR")["remarks"]
+    assert not rows["remarks"][rows["method"] == "Seg-Grad-CAM"].str.contains("together").any()
