@@ -53,11 +53,12 @@ def results() -> str:
 
 
 def findings() -> str:
-    """Return the first findings that have records, with what each rests on."""
+    """Return the first findings that have records, those of too few last, with what each rests on."""
     material, contradictions = _material(), inconsistencies(_material())
     tables = [*_tables().values(), inconsistencies_table(contradictions, "")]
     found = key_findings(material, tables, claims(material))
-    shown = [finding for finding in found if finding.outcome != "missing"][:_N_FINDINGS]
+    decided = [finding for finding in found if finding.outcome not in ("missing", "few")]
+    shown = [*decided, *(finding for finding in found if finding.outcome == "few")][:_N_FINDINGS]
     return "\n".join(f"- {finding.sentence} ({finding.where}; n = {finding.number.n})" for finding in shown)
 
 
