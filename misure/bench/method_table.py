@@ -24,7 +24,7 @@ from misure.models.compute import Compute
 from misure.models.logits import to_logits
 from misure.models.wrapper import SegmentationModel
 from misure.paper.published import DASH
-from misure.paper.statistics import summarise
+from misure.paper.statistics import bounds_of, summarise
 from misure.paper.table import Column, Table, duration, estimate
 from misure.progress import Progress
 from misure.sweep.experiment import Experiment
@@ -196,7 +196,7 @@ def _line(rows: pd.DataFrame, ratios: Sequence[str]) -> dict[str, Any]:
     line["needs"] = ", ".join(word for word, needed in needs.items() if needed) or "nothing"
     done = rows.dropna(subset=["forward"]) if "forward" in rows else rows.iloc[:0]
     for name in ratios:
-        dice = summarise(done[name].dropna())
+        dice = summarise(done[name].dropna(), bounds=bounds_of(name))
         line |= {f"{name}_mean": dice.mean, f"{name}_low": dice.low, f"{name}_high": dice.high}
     if done.empty:
         return line | {"forward": f"{DASH} ({first['problem']})", "gradient": DASH, "seconds": math.nan}

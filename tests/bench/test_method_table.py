@@ -90,4 +90,4 @@ def test_the_table_shows_counts_medians_and_means() -> None:
     )
     cells = cells_of(frame)
     assert cells[:6] == ["RISE", "`rise`", "nothing", "10", "0", "2"]  # 10.5 rounds to even
-    assert cells[6].startswith("0.500 [0.4")
+    assert cells[6].startswith("0.500 [0.000, 1.000]")
