@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from paper_curves import curves, save
 from paper_records import organ, photo, save_map, unit
+from pipeline import run_script
 
 from misure.errors import MisureError
 from misure.paper import packing, reference
@@ -53,9 +56,7 @@ def packed(tmp_path, monkeypatch) -> Path:
     keep(second, organ("msr", 5, "Liver", profile=PROFILE))
     for name in names:
         save_map(first / "records" / "maps", name, np.eye(4))
-    curves = {"curve_dice": np.ones(2), "image": np.ones((3, 4, 4)), "region": np.eye(4), "saliency": np.eye(4)}
-    (second / "records" / "maps").mkdir()
-    np.savez(second / "records" / "maps" / f"{photos[0]}.npz", **curves)
+    save(second / "records" / "maps", photos[0], curves([0.0, 0.5, 1.0]))
     about = pack({first: "make reproduce PROFILE=reference", second: "the same on a GPU"}, into)
     assert [entry["command"] for entry in about["made_by"]] == ["make reproduce PROFILE=reference", "the same on a GPU"]
     assert about["n"] == {"coco-deeplabv3_mobilenetv2": {"msr": 1}, "synapse-unet_resnet34": {"msr": 1}} | {
@@ -82,13 +83,35 @@ def test_the_folder_is_a_store_of_records_and_each_unit_counts_once(packed):
     assert len(material.run) == len(stored)
 
 
+def test_a_process_without_data_remakes_every_output_from_what_ships(packed, tmp_path):
+    """Neither data root nor network nor training is there, and the folder that ships stays as it is."""
+    before, script = contents(packed), tmp_path / "tables_of_it.py"
+    lines = (
+        "from pathlib import Path",
+        "from misure.cli.commands import tables",
+        "from misure.paper import reference",
+        f"reference.FOLDER = Path({str(packed)!r})",
+        "tables()",
+    )
+    script.write_text("\n".join(lines))
+    ended = run_script(script, ["profile=reference", "outputs=out"], tmp_path)
+    assert ended.code == 0, ended.err
+    assert contents(packed) == before
+    table = pd.read_csv(tmp_path / "out" / "tables" / "table1.csv").set_index(["dataset", "model", "method"])
+    assert table.loc[("Triangle", "U-Net", "MSR"), "dice_explained_mean"] == 0.6
+    assert table.loc[("Triangle", "U-Net", "MSR"), "n_samples"] == 5
+    assert "reference_n_samples" not in table
+    for name in ("claims.json", "claims.md", "report.html", "provenance.json", "tables/table7.md"):
+        assert (tmp_path / "out" / name).exists()
+
+
 def test_nothing_made_from_a_photograph_is_packed_but_numbers(packed):
     (numbers,) = (packed / "maps").glob("*.numbers.npz")
     unit_ = numbers.name.partition(".")[0]
     with np.load(numbers) as arrays:
-        assert arrays.files == ["curve_dice"]
+        assert {*arrays.files} == curves([0.0]).keys()
     assert load_maps(packed / "maps", unit_) is None
-    assert saved_arrays(packed / "maps", unit_, ("curve_",)).keys() == {"curve_dice"}
+    assert saved_arrays(packed / "maps", unit_, ("deletion_",)).keys() == {"deletion_fraction", "deletion_dice"}
     assert len(list((packed / "maps").glob("*.npz"))) == SAMPLES + 1
 
 
