@@ -23,7 +23,7 @@ def test_a_result_is_the_network_of_its_plans_at_full_resolution(tmp_path, dimen
     model = load_model(folder)
     with torch.no_grad():
         finest, *coarser = network(image[None])
-        assert torch.equal(model(image[None]), finest)
+        assert torch.equal(model.network(image[None]), finest)
     assert len(coarser) == 1
     assert (model.class_names, model.in_channels) == (("background", "spleen", "liver"), 1)
     assert torch.equal(load_model(folder / "fold_0")(image[None]), model(image[None]))
