@@ -159,7 +159,7 @@ def _result(
         "n_shared": int(rows["shared"].sum()) if "shared" in rows else 0,
         "paper_n_samples": None if paper == PaperValue() else pair.paper_samples,
         "masks": masks,
-        "iterations": rows["param_n_iterations"].iloc[0] if len(rows) else None,
+        "iterations": next(iter(rows.get("param_n_iterations", ())), None),
         **origin.columns(),
         "profile": distinct(rows["profile"]),
         "precision": distinct(rows["precision"]),
