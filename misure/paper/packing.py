@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,12 @@ import pandas as pd
 
 from misure.errors import MisureError
 from misure.explainers import EXPLAINERS
-from misure.io.atomic import replacing
+from misure.io.atomic import partial_of, replacing
 from misure.io.reading import reading
 from misure.paper import reference
 from misure.paper.maps import NUMBERS, saved_arrays
 from misure.paper.profiles import in_use, serving
-from misure.paper.query import SETTING, at_parameters, latest_run
+from misure.paper.query import SETTING, at_parameters, latest_run, undisturbed
 from misure.paper.reference import PROFILE, RECORDS
 from misure.paper.table import plain
 from misure.sweep.compaction import Records, read_compacted, write_compacted
@@ -40,23 +42,31 @@ _ABOUT = "about.json"
 _MACHINE = ("code", "python", "packages", "operating_system", "hardware", "devices", "precisions", "checkpoints")
 """What is kept of a folder's ``provenance.json``."""
 
+_BUILD = re.compile(r"(?<=\d)-[^\s)]+")
+"""What follows the version in a kernel's release."""
 
-def pack(outputs: Mapping[str | Path, str], into: str | Path) -> dict[str, Any]:
+
+def pack(
+    outputs: Mapping[str | Path, Mapping[str, str]], into: str | Path, weights_origin: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Pack the reference run's records of one or several outputs folders into the folder that ships.
 
-    One calls it as ``pack({"outputs": "make reproduce PROFILE=reference"}, "data/reference")``.
+    One calls it as ``pack({"outputs": {"command": "make reproduce PROFILE=reference"}}, "data/reference")``.
 
     A unit that several folders have counts once: a finished one before one that was skipped, else that of the first
-    folder. Failed ones stay behind. Maps go with it where they may be passed on, of the published settings and the
-    changes to them (noise, interventions), sample by sample until :data:`MOST_MAPS` are full. Of photographs and scans
-    only numbers go, the curves over thresholds.
+    folder. Failed ones stay behind. The curves over thresholds go first, of every unit. Maps follow where they may be
+    passed on, of the published settings and the changes to them (noise, interventions), sample by sample, as far as
+    :data:`MOST_MAPS` has room.
 
     Args:
-        outputs: The command that made each folder, without private paths.
+        outputs: What is to be told of each folder, without private paths: the ``command`` that made it, and what
+            neither records nor ``provenance.json`` know, such as a ``note`` that other programs ran beside it.
         into: Made, or replaced where it holds an earlier pack.
+        weights_origin: Where weights came from, by ``<dataset>-<model>``, for records of versions that did not tell.
 
     Returns:
-        What ``about.json`` says: machines, versions, commits, commands, hours, and how many samples each cell has.
+        What ``about.json`` says: machines, versions, commits, commands, hours, how many samples each cell has, how many
+        maps were left out, and what was filled in.
 
     Raises:
         MisureError: If there is nothing to pack, the records are too large, or the place cannot be written.
@@ -71,18 +81,44 @@ def pack(outputs: Mapping[str | Path, str], into: str | Path) -> dict[str, Any]:
         raise MisureError(f"no records of profile {PROFILE} are in {', '.join(map(str, folders))}")
     run = latest_run(pd.DataFrame([*chain.from_iterable(records.values())]), PROFILE)
     counting = sorted({*run["unit"]}, key=lambda unit: [str(records[unit][0].get(name)) for name in _ORDER])
-    with replacing(into) as partial:
-        shipped = _pack_maps(run, [folder / "records" / "maps" for folder in folders], partial / "maps")
+    filled = _fill_in([records[unit] for unit in counting], weights_origin or {})
+    with _replacing_pack(into) as partial:
+        shipped, left_out = _pack_maps(run, [folder / "records" / "maps" for folder in folders], partial / "maps")
         without = {unit: {} if unit in shipped else {WITHOUT_MAPS: True} for unit in counting}
         write_compacted(partial / RECORDS, {u: [row | without[u] for row in records[u]] for u in counting}, None)
         if (size := (partial / RECORDS).stat().st_size) > MOST_RECORDS:
             raise MisureError(f"the records take {size} bytes, more than the {MOST_RECORDS} that ship")
         _copy_volumes(run, folders, partial / "volumes")
-        about = _about(run, outputs, len(shipped))
+        about = _about(run, outputs) | {"maps": len(shipped), "maps_left_out": left_out, "filled_in": filled}
         (partial / _ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-        if (into / _ABOUT).is_file():
-            shutil.rmtree(into)
     return about
+
+
+@contextmanager
+def _replacing_pack(into: Path) -> Iterator[Path]:
+    """Do as :func:`replacing` does for a folder that may hold an earlier pack, which comes back if that fails."""
+    aside = partial_of(into, "01d")
+    try:
+        with replacing(into) as partial:
+            yield partial
+            if (into / _ABOUT).is_file():
+                into.rename(aside)
+    finally:
+        if aside.exists() and not into.exists():
+            aside.rename(into)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _fill_in(records: list[list[dict[str, Any]]], weights_origin: Mapping[str, str]) -> dict[str, Any]:
+    """Say in records that do not tell where their weights came from, and return what was said and of how many."""
+    count = Counter[str]()
+    for rows in records:
+        setup = f"{rows[0]['dataset']}-{rows[0]['model']}"
+        if setup in weights_origin and not any("weights_origin" in row for row in rows):
+            count[setup] += 1
+            for row in rows:
+                row["weights_origin"] = weights_origin[setup]
+    return {"weights_origin": {setup: {"said": weights_origin[setup], "records": n} for setup, n in count.items()}}
 
 
 _ORDER = ("dataset", "model", "explainer", "intervention", "input_noise", "param_lr", "param_lam", "sample", "unit")
@@ -106,12 +142,14 @@ def unpack(outputs: Path) -> int:
         raise MisureError(f"{folder / RECORDS} is damaged: get it anew, by git checkout or pip install")
     if not records:
         return 0
-    added = store.add(records)
-    for source, place in (("maps", store.maps_folder), ("volumes", outputs / "volumes")):
-        for file in sorted((folder / source).glob("*.*")):
+    own = {str(rows[0]["unit"]) for rows in store.read()[0]}
+    maps = [file for file in sorted((folder / "maps").glob("*.npz")) if file.name.partition(".")[0] not in own]
+    for files, place in ((maps, store.maps_folder), (sorted((folder / "volumes").glob("*.json")), outputs / "volumes")):
+        for file in files:
             if not (place / file.name).exists():
                 with replacing(place / file.name) as partial:
                     shutil.copyfile(file, partial)
+    added = store.add(records)  # after their maps, so that an interruption leaves no record without them
     journal = Journal(outputs)
     by_age = sorted((rows[0] for rows in records.values()), key=lambda row: str(row["created"]))
     made_from = {(row["dataset"], row["model"]): (row["weights"], row["dataset_fingerprint"]) for row in by_age}
@@ -134,36 +172,47 @@ def _rank(rows: list[dict[str, Any]]) -> int:
     return ["done", "skipped"].index(rows[0]["status"])
 
 
-def _pack_maps(run: pd.DataFrame, sources: list[Path], into: Path) -> set[str]:
-    """Copy what may be passed on, and return the units whose maps are complete."""
+def _pack_maps(run: pd.DataFrame, sources: list[Path], into: Path) -> tuple[set[str], dict[str, int]]:
+    """Write the curves of every unit, then the maps that may be passed on.
+
+    Returns:
+        The units whose maps are complete, and how many others have some, by why they stay behind.
+    """
     into.mkdir(parents=True)
     done = run[run["status"].eq("done")].drop_duplicates("unit")
+    plain = {*done.loc[undisturbed(done), "unit"]}
     untouched = done.assign(input_noise=0.0, intervention="")
     published = {unit for name in EXPLAINERS for unit in at_parameters(untouched, name)["unit"]}
     may_go = done["dataset"].isin(_FREE_IMAGES) | done["stand_in"].astype(bool)
     rank = pd.to_numeric(done["draw"]).fillna(0)
     order = done.assign(may_go=may_go, late=done["stand_in"].astype(bool) & (rank > 0), rank=rank)
-    order = order[order["unit"].isin(published)].sort_values(["may_go", "late", "rank", "dataset", "unit"])
-    room, shipped = MOST_MAPS, set()
-    for row in order.to_dict("records"):
-        unit = str(row["unit"])
-        folder = next((source for source in sources if (source / f"{unit}.npz").exists()), None)
-        if folder is None:
-            continue
-        kept = ("",) if row["may_go"] else NUMBERS
-        arrays = saved_arrays(folder, unit, kept)
-        if row["input_noise"]:
-            arrays.pop("image", None)
-        path = into / f"{unit}{'.npz' if row['may_go'] else '.numbers.npz'}"
-        if not arrays:
-            continue
+    order = order.sort_values(["late", "rank", "dataset", "unit"])
+    room = MOST_MAPS - sum(_save_first(into / f"{unit}.numbers.npz", sources, NUMBERS) for unit in order["unit"])
+    shipped, left_out = set[str](), Counter({"not free or not of a published setting": 0, "no room": 0})
+    for unit, free in zip(order["unit"], order["may_go"] & order["unit"].isin(published), strict=True):
+        numbers, path = into / f"{unit}.numbers.npz", into / f"{unit}.npz"
+        if not free:
+            left_out["not free or not of a published setting"] += any(
+                (source / path.name).exists() for source in sources
+            )
+        elif size := _save_first(path, sources, ("",), image=unit in plain):
+            size -= numbers.stat().st_size if numbers.exists() else 0
+            fits = size <= room
+            (numbers if fits else path).unlink(missing_ok=True)
+            room -= size if fits else 0
+            shipped |= {unit} if fits else set()
+            left_out["no room"] += not fits
+    return shipped, dict(left_out)
+
+
+def _save_first(path: Path, sources: list[Path], kept: tuple[str, ...], *, image: bool = True) -> int:
+    """Save what the first folder that has any of it keeps of a unit, and return the bytes; 0 where there is none."""
+    unit = path.name.partition(".")[0]
+    arrays = next(filter(None, (saved_arrays(source, unit, kept) for source in sources)), {})
+    arrays = {name: array for name, array in arrays.items() if image or name != "image"}
+    if arrays:
         np.savez_compressed(path, **dict[str, Any](arrays))
-        room -= path.stat().st_size
-        if room < 0:
-            path.unlink()
-            break
-        shipped |= {unit} if row["may_go"] else set()
-    return shipped
+    return path.stat().st_size if arrays else 0
 
 
 def _copy_volumes(run: pd.DataFrame, folders: list[Path], into: Path) -> None:
@@ -176,21 +225,20 @@ def _copy_volumes(run: pd.DataFrame, folders: list[Path], into: Path) -> None:
             shutil.copyfile(file, into / file.name)
 
 
-def _about(run: pd.DataFrame, outputs: Mapping[str | Path, str], n_maps: int) -> dict[str, Any]:
+def _about(run: pd.DataFrame, outputs: Mapping[str | Path, Mapping[str, str]]) -> dict[str, Any]:
     done = run[run["status"].eq("done")].drop_duplicates("unit")
     hours = done.groupby("device")["seconds"].sum() / 3600
     setups = done.groupby(done["dataset"] + "-" + done["model"])
     return {
         "profile": PROFILE,
         "packed_by": code_version(),
-        "made_by": [_made_by(Path(folder), command) for folder, command in outputs.items()],
+        "made_by": [_made_by(Path(folder), told) for folder, told in outputs.items()],
         "hours_of_explaining": {str(device): round(value, 2) for device, value in hours.items()},
-        "maps": n_maps,
         "n": {str(setup): dict(sorted(Counter(map(_cell, rows.to_dict("records"))).items())) for setup, rows in setups},
     }
 
 
-def _made_by(outputs: Path, command: str) -> dict[str, Any]:
+def _made_by(outputs: Path, said: Mapping[str, str]) -> dict[str, Any]:
     """Describe the machine of an outputs folder, as its ``provenance.json`` does, and its hours by stage."""
     hours = Counter[str]()
     for stage in Journal(outputs).stages():
@@ -199,7 +247,8 @@ def _made_by(outputs: Path, command: str) -> dict[str, Any]:
     with reading(path, "misure tables profile=reference makes it anew"):
         told = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         machine = {name: told[name] for name in _MACHINE if name in told}
-    return {"command": command, **machine, "hours": {name: round(value, 3) for name, value in hours.items()}}
+        machine |= {name: _BUILD.sub("", value) for name, value in machine.items() if name == "operating_system"}
+    return {**said, **machine, "hours": {name: round(value, 3) for name, value in hours.items()}}
 
 
 def _cell(row: Mapping[Any, Any]) -> str:

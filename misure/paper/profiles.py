@@ -17,7 +17,7 @@ def serving(records: pd.DataFrame, profile: str, served: Collection[str]) -> pd.
 
     Args:
         records: One row per unit and threshold, as :meth:`misure.sweep.records.RecordStore.load` returns them.
-        profile: ``"smoke"``, ``"quick"`` or ``"paper"``.
+        profile: A name from ``configs/profile/``, such as ``"quick"`` or ``"reference"``.
         served: Units of other profiles that serve this one, see :meth:`misure.sweep.records.RecordStore.serve`.
 
     Returns:

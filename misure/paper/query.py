@@ -115,7 +115,7 @@ def latest_run(records: pd.DataFrame, profile: str) -> pd.DataFrame:
 
     Args:
         records: One row per unit and threshold, see :data:`IDENTITY` and :data:`RESULTS`.
-        profile: ``"smoke"``, ``"quick"`` or ``"paper"``.
+        profile: A name from ``configs/profile/``, such as ``"quick"`` or ``"reference"``.
 
     Returns:
         Rows in the order of the samples; no rows where the profile was not run.

@@ -32,7 +32,7 @@ from misure.paper.maps import damaged_units
 from misure.paper.material import Material
 from misure.paper.provenance import head_note
 from misure.paper.query import further_pairs, latest_run, of_pair, shown_pairs
-from misure.paper.reference import PROFILE, mark_shared, reference_material
+from misure.paper.reference import mark_shared, reference_material
 from misure.paper.reliability import save_models
 from misure.paper.table import Table
 from misure.paper.tables.paper import table1
@@ -122,8 +122,9 @@ def _write_attributions(material: Material, outputs: Path) -> list[Path]:
 
 def _material(records: pd.DataFrame, outputs: Path, profile: str, maps_folder: Path | None = None) -> Material:
     run, maps = _text_in_one_array(latest_run(records, profile)), maps_folder or outputs / "records" / "maps"
-    theirs = None if profile == PROFILE else reference_material()
+    theirs = reference_material()
     run = mark_shared(run, theirs.run) if theirs else run
+    theirs = None if theirs and run["shared"].all() else theirs
     volumes = read_all(outputs / "volumes", run)
     return Material(run, profile, maps, volumes, shown_pairs(run), further_pairs(run), theirs)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from paper_curves import curves, save
-from paper_records import organ, photo, save_map, unit
+from paper_records import frame, organ, photo, save_map, unit
 from pipeline import run_script
 
 from misure.errors import MisureError
@@ -20,6 +20,7 @@ from misure.paper import packing, reference
 from misure.paper.maps import load_maps, saved_arrays
 from misure.paper.packing import pack, unpack
 from misure.paper.reference import PROFILE, RECORDS, reference_material
+from misure.paper.write import write_table1
 from misure.sweep.journal import Journal
 from misure.sweep.records import RecordStore, Unit
 
@@ -57,8 +58,16 @@ def packed(tmp_path, monkeypatch) -> Path:
     for name in names:
         save_map(first / "records" / "maps", name, np.eye(4))
     save(second / "records" / "maps", photos[0], curves([0.0, 0.5, 1.0]))
-    about = pack({first: "make reproduce PROFILE=reference", second: "the same on a GPU"}, into)
-    assert [entry["command"] for entry in about["made_by"]] == ["make reproduce PROFILE=reference", "the same on a GPU"]
+    told = [{"command": "make reproduce PROFILE=reference", "note": "shared"}, {"command": "the same on a GPU"}]
+    system = "Debian GNU/Linux 12 (bookworm) (Linux {} x86_64)"
+    (first / "provenance.json").write_text(
+        json.dumps({"operating_system": system.format("6.18.44-of-somebody"), "a": 1})
+    )
+    about = pack(dict(zip((first, second), told, strict=True)), into)
+    assert about["made_by"] == [
+        told[0] | {"operating_system": system.format("6.18.44"), "hours": {}},
+        told[1] | {"hours": {}},
+    ]
     assert about["n"] == {"coco-deeplabv3_mobilenetv2": {"msr": 1}, "synapse-unet_resnet34": {"msr": 1}} | {
         "triangle-unet_vgg16": {"msr": 5}
     }
@@ -126,8 +135,11 @@ def test_what_is_unpacked_is_there_for_a_run_and_packs_to_the_same(packed, tmp_p
     assert Journal(outputs).used(PROFILE)["triangle", "unet_vgg16"] == ("0123456789abcdef", "f" * 16)
     assert unpack(outputs) == 0
     assert contents(packed) == before
-    pack({outputs: "again"}, tmp_path / "again")
+    maps = {path.name for path in store.maps_folder.iterdir()}
+    assert maps == {path.name for path in (packed / "maps").iterdir()} - {f"{stored.loc[('triangle', 0), 'unit']}.npz"}
+    pack({outputs: {}}, tmp_path / "again")
     assert len(RecordStore(tmp_path / "again").load()) == 7
+    assert {path.name for path in (tmp_path / "again" / "maps").iterdir()} == maps
 
 
 def test_a_record_without_its_maps_is_not_made_anew(tmp_path, monkeypatch):
@@ -137,26 +149,78 @@ def test_a_record_without_its_maps_is_not_made_anew(tmp_path, monkeypatch):
     store = RecordStore(tmp_path / "first" / "records")
     store.write(one, [{k: v for k, v in row.items() if v == v}])  # noqa: PLR0124 - NaN
     assert not store.outcome(one, maps_in=PROFILE).complete
-    pack({tmp_path / "first": ""}, tmp_path / "packed")
+    pack({tmp_path / "first": {}}, tmp_path / "packed")
     monkeypatch.setattr(reference, "FOLDER", tmp_path / "packed")
     unpack(tmp_path / "second")
     assert RecordStore(tmp_path / "second" / "records").outcome(one, maps_in=PROFILE).complete
 
 
-def test_maps_go_sample_by_sample_until_they_are_full(tmp_path, monkeypatch):
+def test_curves_of_all_go_first_and_maps_sample_by_sample_as_far_as_they_fit(tmp_path, monkeypatch):
+    """The first sample's map of RISE is larger than all room, so that those after it must not wait for it."""
     outputs, generator = tmp_path / "outputs", np.random.default_rng(0)
+    maps, units = outputs / "records" / "maps", []
     for explainer in ("msr", "rise"):
-        for name in keep(outputs, *(made(explainer, n) for n in range(SAMPLES))):
-            save_map(outputs / "records" / "maps", name, generator.random((40, 40)))
+        names = keep(outputs, *(made(explainer, n) for n in range(SAMPLES)))
+        for n, name in enumerate(names):
+            save_map(maps, name, generator.random((120, 120) if (explainer, n) == ("rise", 0) else (40, 40)))
+            with np.load(maps / f"{name}.npz") as known:
+                np.savez(maps / f"{name}.npz", allow_pickle=False, **known, **curves([0.0, 0.5, 1.0]))
+        units += names
     keep(outputs, made("prediction", 0, input_noise=1e-6))
     monkeypatch.setattr(packing, "MOST_MAPS", 30_000)
-    about = pack({outputs: ""}, tmp_path / "packed")
-    stored = RecordStore(tmp_path / "packed").load().drop_duplicates("unit")
+    about, packed = pack({outputs: {}}, tmp_path / "packed"), tmp_path / "packed" / "maps"
+    stored = RecordStore(tmp_path / "packed").load().drop_duplicates("unit").set_index("unit")
     shipped = stored[stored["without_maps"].isna()]
-    assert about["maps"] == len(shipped) == len(list((tmp_path / "packed" / "maps").iterdir()))
-    assert 0 < len(shipped) < 2 * SAMPLES
-    assert shipped["sample"].max() <= stored.loc[stored["without_maps"].notna(), "sample"].max()
-    assert sum(path.stat().st_size for path in (tmp_path / "packed" / "maps").iterdir()) <= 30_000
+    assert {*shipped.index} == {path.stem for path in packed.iterdir() if ".numbers" not in path.name}
+    assert units[SAMPLES] not in shipped.index
+    assert 1 < about["maps"] == len(shipped) < 2 * SAMPLES
+    assert about["maps_left_out"]["no room"] == 2 * SAMPLES - len(shipped)
+    assert shipped["sample"].max() <= stored.drop(units[SAMPLES])["sample"].max()
+    for name in units:
+        assert saved_arrays(packed, name, ("curve_",)).keys() == {"curve_allowed", "curve_dice", "curve_ratio"}
+    assert len([*packed.iterdir()]) == 2 * SAMPLES
+    assert sum(path.stat().st_size for path in packed.iterdir()) <= 30_000
+
+
+def test_where_weights_came_from_is_filled_in_only_where_it_is_not_told(tmp_path):
+    told = [made("msr", 0), made("msr", 1, weights_origin="told"), made("msr", 2, weights_origin=None)]
+    keep(tmp_path / "outputs", *told, photo("msr", 5, "dog", profile=PROFILE))
+    about = pack({tmp_path / "outputs": {}}, tmp_path / "packed", {"triangle-unet_vgg16": "elsewhere"})
+    assert about["filled_in"] == {"weights_origin": {"triangle-unet_vgg16": {"said": "elsewhere", "records": 1}}}
+    stored = RecordStore(tmp_path / "packed").load()
+    triangle = stored[stored["dataset"].eq("triangle")].set_index("sample")["weights_origin"]
+    assert triangle[[0, 1]].to_dict() == {0: "elsewhere", 1: "told"}
+    assert triangle[2] is None or pd.isna(triangle[2])
+    assert stored.loc[stored["dataset"].eq("coco"), "weights_origin"].isna().all()
+
+
+def test_an_earlier_pack_stays_where_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+    outputs, into = tmp_path / "outputs", tmp_path / "reference"
+    keep(outputs, made("msr", 0))
+    pack({outputs: {}}, into)
+    before, replace = contents(into), Path.replace
+
+    def full(path: Path, target: Path) -> Path:
+        if path.is_dir():
+            raise OSError("disk full")
+        return replace(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", full)
+        with pytest.raises(MisureError, match="disk full"):
+            pack({outputs: {"note": "anew"}}, into)
+    assert contents(into) == before
+    pack({outputs: {"note": "anew"}}, into)
+    assert contents(into) != before
+    assert {path.name for path in tmp_path.iterdir()} == {"outputs", "reference"}
+
+
+def test_a_run_of_the_same_profile_is_shown_beside_what_ships(packed, tmp_path):
+    """What somebody with a GPU makes anew is the one run that can be compared in every cell."""
+    own = frame(*(made("msr", n, created="2026-11-29T10:00:00+00:00") for n in range(SAMPLES)))
+    for records, compared in ((own, True), (RecordStore(packed).load(), False)):
+        write_table1(records, tmp_path / "out", PROFILE, {})
+        assert ("reference_n_samples" in pd.read_csv(tmp_path / "out" / "tables" / "table1.csv")) is compared
 
 
 @pytest.mark.parametrize("garbled", [b"", b"no gzip", None], ids=["empty", "other", "cut"])
@@ -177,12 +241,12 @@ def test_where_nothing_ships_there_is_nothing_to_show(tmp_path, monkeypatch):
     assert reference_material() is None
     assert unpack(tmp_path / "outputs") == 0
     with pytest.raises(MisureError, match=PROFILE):
-        pack({tmp_path / "outputs": ""}, tmp_path / "into")
+        pack({tmp_path / "outputs": {}}, tmp_path / "into")
 
 
 def test_too_many_records_do_not_ship(tmp_path, monkeypatch):
     keep(tmp_path / "outputs", made("msr", 0))
     monkeypatch.setattr(packing, "MOST_RECORDS", 100)
     with pytest.raises(MisureError, match="100"):
-        pack({tmp_path / "outputs": ""}, tmp_path / "into")
+        pack({tmp_path / "outputs": {}}, tmp_path / "into")
     assert not (tmp_path / "into").exists()
