@@ -3,25 +3,61 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from itertools import chain
+from typing import Any
 
 import pandas as pd
+import yaml
+from readme_keys import FOLDER as CONFIGS
 
+from misure.explainers import EXPLAINERS
 from misure.paper.catalogue import like_for_like_tables, paper_tables, stability_tables
-from misure.paper.claims import claims, inconsistencies, inconsistencies_table
-from misure.paper.findings import key_findings
+from misure.paper.claims import claims
+from misure.paper.findings import Cell, KeyFinding, key_findings, verdicts_counted
 from misure.paper.material import Material
-from misure.paper.published import DASH
+from misure.paper.published import DASH, Pair
+from misure.paper.query import INDEPENDENT, SAMPLE, at_threshold, of_pair, paper_draw, select
 from misure.paper.reference import FOLDER, reference_material
 from misure.paper.source import Origin
-from misure.paper.table import Table, markdown_table
+from misure.paper.table import Table, markdown_table, printed
+from misure.paper.tables.rows import method_rows
 
-_SHOWN = {"MSR": None, "SR": None, "RISE": 0.2, "Seg-Grad-CAM": 0.05, "Prediction itself": None, "Random map": 0.2}
+_SHOWN = {
+    "msr": None,
+    "sufficient_region": None,
+    "rise": 0.2,
+    "seg_grad_cam": 0.05,
+    "prediction": None,
+    "random_map": 0.2,
+}
 """Methods, and the threshold at which they are shown."""
 
+_FEWEST = 3
+"""Objects of a row; one of fewer is named below the table."""
+
+_UNDECIDED = {
+    "few": "for too few objects",
+    "missing": "for lack of records",
+    "alone": "for too few objects to compare with",
+    "weak": "for a weak network",
+    "stand_in": "for generated data alone",
+}
+"""Why a finding of an outcome is not told; one of another is."""
+
 _N_FINDINGS = 5
+_HEADERS = (
+    "data, network",
+    "method",
+    "Dice explained: paper",
+    "reference, mean",
+    "ratio: paper",
+    "reference, median; mean",
+    "objects",
+    "source",
+)
 _VARIANTS = ("MSR", "MSR, stable variant", "RISE", "Seg-Grad-CAM")
 
 
@@ -39,27 +75,58 @@ def _tables() -> dict[str, Table]:
 
 
 def results() -> str:
-    """Return the table of results, the rows of real images, and what it was made from."""
-    headers = (
-        "data, network",
-        "method",
-        "Dice explained: paper",
-        "reference",
-        "ratio: paper",
-        "reference, median",
-        "n",
-    )
-    return f"{markdown_table((*headers, 'source'), _rows(_tables()['table1'].frame))}\n\n{_made_from()}"
+    """Return the table of results over the objects that MSR explained, what is not in it, and what it was made from."""
+    return "\n\n".join(filter(None, [*results_of(_material()), _made_from(_material().run, _about())]))
+
+
+def results_of(material: Material) -> tuple[str, str]:
+    """Return the table of results over the objects that MSR explained, and the line about what is not in it."""
+    rows, left_out = [], []
+    for pair in material.pairs:
+        few: dict[str, list[str]] = {}
+        records = paper_draw(on_objects_of_msr(material.run, pair), pair)
+        if records.empty or records["stand_in"].any():
+            continue
+        shown = method_rows(records, [pair])
+        for name, threshold in _SHOWN.items():
+            explained = at_threshold(select(records, name), threshold)
+            title = EXPLAINERS[name].title
+            if len(explained) < _FEWEST:
+                few.setdefault(f"n = {len(explained)}", []).append(title)
+                continue
+            row = at_threshold(shown[shown["method"] == title], threshold).iloc[0]
+            method = f"{title}{'' if threshold is None else f' at {threshold}'}"
+            masks = f" ({row['masks']:.0f} masks)" if name == "rise" else ""
+            rows.append([pair.label, method + masks, *_numbers(row), _counted(explained), _source(row)])
+        if few:
+            left_out.append(f"{pair.label}: {', '.join(f'{_each(methods)} ({n})' for n, methods in few.items())}")
+    table = markdown_table(_HEADERS, rows) if rows else ""
+    return table, f"Not in the table, of fewer than {_FEWEST} objects: {'; '.join(left_out)}." if left_out else ""
+
+
+def on_objects_of_msr(run: pd.DataFrame, pair: Pair) -> pd.DataFrame:
+    """Keep a pair's records of the objects that MSR explained at its published setting."""
+    explained = pd.MultiIndex.from_frame(select(paper_draw(run, pair), "msr")[SAMPLE])
+    records = of_pair(run, pair)
+    return records[pd.MultiIndex.from_frame(records[SAMPLE]).isin(explained)].reset_index(drop=True)
 
 
 def findings() -> str:
-    """Return the first findings that have records, those of too few last, with what each rests on."""
-    material, contradictions = _material(), inconsistencies(_material())
-    tables = [*_tables().values(), inconsistencies_table(contradictions, "")]
-    found = key_findings(material, tables, claims(material))
-    decided = [finding for finding in found if finding.outcome not in ("missing", "few")]
-    shown = [*decided, *(finding for finding in found if finding.outcome == "few")][:_N_FINDINGS]
-    return "\n".join(f"- {finding.sentence} ({finding.where}; n = {finding.number.n})" for finding in shown)
+    """Return the first decided findings with what each rests on, and how many findings and claims there are."""
+    judged = claims(_material())
+    return findings_of(key_findings(_material(), [*_tables().values()], judged), verdicts_counted(judged))
+
+
+def findings_of(found: Iterable[KeyFinding], verdicts: str) -> str:
+    """Return decided findings, and a line that counts the others."""
+    decided = [finding for finding in found if finding.outcome not in _UNDECIDED]
+    lines = [f"- {finding.sentence} ({finding.data}; n = {finding.number.n})" for finding in decided[:_N_FINDINGS]]
+    reasons = Counter(_UNDECIDED.get(finding.outcome, "for lack of room") for finding in found)
+    reasons["for lack of room"] -= len(lines)
+    rest = ", ".join(f"{n} {reason}" for reason, n in reasons.items() if n > 0)
+    told = f"Findings not told here: {rest}. " if rest else ""
+    where = "`make tables PROFILE=reference` writes all to `outputs/findings.md` and `outputs/claims.md`."
+    return "\n".join([*lines, *([""] if lines else []), f"{told}{verdicts} {where}"])
 
 
 def variants() -> str:
@@ -77,35 +144,62 @@ def variants() -> str:
         ]
         for _, row in frame.iterrows()
     ]
-    return markdown_table(headers, rows) if rows else "No sample of it is in the reference records yet."
+    if not rows:
+        return "The maps of `msr_stable` are made to move less; the reference records have no number for it yet."
+    lead = (
+        "What noise of one grey value (1/255) on the image leaves of each map; table `stability` of a run has the rest:"
+    )
+    return f"{lead}\n\n{markdown_table(headers, rows)}"
 
 
-def _made_from() -> str:
-    """Name the run: commands, time and machines."""
-    about = json.loads((FOLDER / "about.json").read_text(encoding="utf-8"))
-    commands = ", ".join(f"`{made['command']}`" for made in about["made_by"])
-    hours = sum(about["hours_of_explaining"].values())
+@cache
+def _about() -> dict[str, Any]:
+    about: dict[str, Any] = json.loads((FOLDER / "about.json").read_text(encoding="utf-8"))
+    return about
+
+
+def _made_from(run: pd.DataFrame, about: Mapping[str, Any]) -> str:
+    """Name the run: explanations, time, machines and commands."""
     n = sum(chain.from_iterable(cells.values() for cells in about["n"].values()))
-    where = "[ship](data/README.md#the-reference-records)"
-    return f"Reference: {n} explanations in {hours:.2g} hours, made by {commands}; their records {where}."
+    hours = sum(about["hours_of_explaining"].values())
+    described = [of for of in about["made_by"] if "hardware" in of]
+    machines = _each(f"{of['hardware']['cpu']}, {of['hardware']['cores']} cores" for of in described)
+    bits = _each(chain.from_iterable(of["precisions"] for of in described))
+    first, last = (f"{day:%-d %B %Y}" for day in (run["created"].min(), run["created"].max()))
+    cells = "; ".join(f"{setup}: {_ranges(cells, setup.split('-')[0])}" for setup, cells in about["n"].items())
+    return (
+        f"Reference: {n} explanations in {hours:.2g} hours on {machines} ({bits} bits), {_each([first, last])}, "
+        f"made by {_each(f'`{of["command"]}`' for of in about['made_by'])}. Objects explained, of those that the profile asks "
+        f"for: {cells}. The records [ship](data/README.md#the-reference-records)."
+    )
 
 
-def _rows(frame: pd.DataFrame) -> Iterator[list[str]]:
-    for (dataset, model), pair in frame[(~frame["stand_in"]) & (frame["n_samples"] > 0)].groupby(
-        ["dataset", "model"], sort=False
-    ):
-        for method, threshold in _SHOWN.items():
-            of_method = pair[pair["method"] == method]
-            rows = of_method[
-                of_method["threshold"].isna() if threshold is None else of_method["threshold"] == threshold
-            ]
-            for _, row in rows.iterrows():
-                yield [f"{dataset}, {model}", _method(row), *_numbers(row), str(int(row["n_samples"])), _source(row)]
+def _ranges(cells: Mapping[str, int], dataset: str) -> str:
+    """Say how many objects MSR, RISE, the other methods of the table, and all other settings have."""
+    section = yaml.safe_load((CONFIGS / "profile" / "reference.yaml").read_text(encoding="utf-8"))[dataset]
+    asked = {**section, **section.get("stand_in", {})}["n_samples"]
+    msr, rise, others = ["msr"], ["rise"], [name for name in _SHOWN if name not in {"msr", "rise"}]
+    parts = {"MSR": msr, "RISE": rise, "the other methods of the table": others}
+    told = [
+        f"{title} {_range(cells.get(name, 0) for name in names)} of {_range(asked[name] for name in names)}"
+        for title, names in parts.items()
+    ]
+    rest = cells.keys() - {*_SHOWN}
+    return ", ".join([*told, *([f"{len(rest)} other settings {_range(cells[name] for name in rest)}"] if rest else [])])
 
 
-def _method(row: pd.Series) -> str:
-    name = row["method"] if pd.isna(row["threshold"]) else f"{row['method']} at {row['threshold']}"
-    return f"{name} ({row['masks']:.0f} masks)" if row["method"] == "RISE" and pd.notna(row["masks"]) else name
+def _range(counts: Iterable[int]) -> str:
+    known = sorted(counts)
+    return DASH.join(dict.fromkeys(map(str, (known[0], known[-1]))))
+
+
+def _each(texts: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(texts))
+
+
+def _counted(rows: pd.DataFrame) -> str:
+    n_groups = rows[INDEPENDENT].nunique()
+    return str(len(rows)) if n_groups == len(rows) else f"{len(rows)} on {n_groups} images"
 
 
 def _source(row: pd.Series) -> str:
@@ -115,16 +209,11 @@ def _source(row: pd.Series) -> str:
 
 
 def _numbers(row: pd.Series) -> Iterator[str]:
-    yield _number(row["paper_dice_explained"])
+    yield printed(row["paper_dice_explained"])
     yield _interval(row, "dice_explained")
-    yield _number(row["paper_perturbation_ratio"])
-    yield f"{_interval(row, 'perturbation_ratio')}, {_number(row['perturbation_ratio_median'])}"
+    yield printed(row["paper_perturbation_ratio"])
+    yield f"{Cell(row['perturbation_ratio_median'])}; {_interval(row, 'perturbation_ratio')}"
 
 
 def _interval(row: pd.Series, name: str) -> str:
-    ends = "" if pd.isna(row[f"{name}_low"]) else f" [{row[f'{name}_low']:.3g}, {row[f'{name}_high']:.3g}]"
-    return _number(row[f"{name}_mean"]) + ends
-
-
-def _number(value: float) -> str:
-    return DASH if pd.isna(value) else f"{value:.3g}"
+    return Cell(*(row[f"{name}_{end}"] for end in ("mean", "low", "high"))).with_interval

@@ -14,13 +14,18 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from paper_records import COCO, SUBSTITUTION, TRIANGLE, photo, run_of, unit
 from pipeline import PROJECT, environment, records_of, run_script
 from readme_keys import FOLDER, keys, meaning
 from readme_parts import DOCUMENTS, PARTS, made, parts_of
+from readme_results import findings_of, results_of
 from torch import nn
 
 import misure
 from misure.app.networks import offers_at_hand
+from misure.paper.findings import Cell, KeyFinding
+from misure.paper.material import Material
+from misure.paper.source import Origin
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
@@ -60,6 +65,34 @@ def test_what_is_made_from_configurations_and_records_is_what_they_have():
         stale = [name for name, text in parts.items() if text != made(name)]
         assert not stale, f"{document}: python tests/readme_parts.py writes {stale} anew"
     assert shown.keys() == PARTS.keys()
+
+
+def test_the_first_table_is_over_the_objects_that_msr_explained():
+    """Methods with more objects are cut to MSR's, and one with fewer than three is named below."""
+    ratios = {"msr": 0.5, "sufficient_region": 2.0}
+    units = [
+        photo(name, n // 2, ("cat", "dog")[n % 2], perturbation_ratio=r) for name, r in ratios.items() for n in range(4)
+    ]
+    units += [photo("sufficient_region", 9, "cat", perturbation_ratio=90.0), photo("rise", 0, "cat"), unit("msr", 0)]
+    run = run_of(*units)
+    table, below = results_of(Material(run, "quick", Path("nowhere"), pd.DataFrame(), [TRIANGLE, COCO]))
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+    assert [row[1] for row in rows] == ["MSR", "SR"]
+    assert {row[6] for row in rows} == {"4 on 2 images"}
+    assert [row[5].split()[:2] for row in rows] == [["0.500;", "0.500"], ["2.000;", "2.000"]]
+    assert all(SUBSTITUTION in row[7] for row in rows)
+    assert "RISE (n = 1)" in below
+    assert below.count("MSR (n = 1)") == 1
+
+
+def test_findings_that_are_decided_are_told_with_what_is_not_the_papers_and_others_counted():
+    number = Cell(0.5, 0.4, 0.6, 9, origin=Origin("photographs", stand_in=False, substitution=SUBSTITUTION))
+    outcomes = ["few", "same", "missing", "few", *["higher"] * 5]
+    found = [KeyFinding(str(n), "", f"Told {n}.", of, "COCO", number, "", "", ("a",)) for n, of in enumerate(outcomes)]
+    *lines, _, last = findings_of(found, "Counted.").splitlines()
+    assert [line.split(".")[0] for line in lines] == [f"- Told {n}" for n in (1, 4, 5, 6, 7)]
+    assert all(SUBSTITUTION in line and "n = 9" in line for line in lines)
+    assert re.findall(r"\d+ for", last) == ["2 for", "1 for", "1 for"]
 
 
 @pytest.mark.parametrize("file", sorted(FOLDER.rglob("*.yaml")), ids=lambda path: str(path.relative_to(FOLDER)))
@@ -171,7 +204,7 @@ def test_the_lines_for_files_run(tmp_path):
     voxels = np.full((40, 36, 5), -100, dtype=np.int16)
     voxels[10:20, 8:24] = 200
     nibabel.save(nibabel.Nifti1Image(voxels, np.diag([2.0, 2.0, 3.0, 1.0])), tmp_path / "scan.nii.gz")
-    (lines,) = [text for language, text in blocks("misure/explaining/README.md") if language == "python"]
+    lines = next(text for language, text in blocks("misure/explaining/README.md") if language == "python")
     (tmp_path / "files.py").write_text(lines, encoding="utf-8")
     printed = subprocess.run(
         [sys.executable, "files.py"], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from misure.paper.claims import Claim, Verdict
@@ -35,6 +35,7 @@ class Cell:
         n: Samples.
         paper: What the paper prints for it; a dash where it prints nothing.
         origin: Of the data and the network.
+        apart: Whether its samples are other in number than those of the number that it stands beside.
     """
 
     value: Any = _NAN
@@ -43,10 +44,13 @@ class Cell:
     n: int = 0
     paper: str = DASH
     origin: Origin = _UNKNOWN
+    apart: bool = False
 
     def __str__(self) -> str:
-        """Write the number without its interval."""
-        return self.value if isinstance(self.value, str) else measured(self.value)
+        """Write the number without its interval, and of how many samples it is where it is ``apart``."""
+        if isinstance(self.value, str):
+            return self.value
+        return measured(self.value) + (f" (n = {self.n})" if self.apart else "")
 
     @property
     def missing(self) -> bool:
@@ -126,6 +130,12 @@ def key_findings(material: Material, tables: Sequence[Table], judged: Sequence[C
     return sorted(found, key=lambda finding: finding.outcome == "missing")
 
 
+def verdicts_counted(judged: Sequence[Claim]) -> str:
+    """Say in a sentence how many claims have each verdict."""
+    counts = [f'{sum(claim.verdict == verdict for claim in judged)} read "{verdict}"' for verdict in Verdict]
+    return f"Of {len(judged)} checkable claims {', '.join(counts)}."
+
+
 def findings_document(found: Sequence[KeyFinding], judged: Sequence[Claim], head: str) -> str:
     """Write the page of findings.
 
@@ -134,8 +144,7 @@ def findings_document(found: Sequence[KeyFinding], judged: Sequence[Claim], head
         judged: All claims, whose verdicts are counted.
         head: What they were made from, as :func:`misure.paper.provenance.head_note` writes it.
     """
-    counts = [(verdict, sum(claim.verdict == verdict for claim in judged)) for verdict in Verdict]
-    return prose("findings.md.j2", findings=found, counts=counts, n_claims=len(judged), head=head) + "\n"
+    return prose("findings.md.j2", findings=found, verdicts=verdicts_counted(judged), head=head) + "\n"
 
 
 def findings_json(found: Sequence[KeyFinding]) -> list[dict[str, Any]]:
@@ -159,14 +168,17 @@ class _Evaluator:
     def finding(self, entry: Mapping[str, Any], pair: Pair) -> KeyFinding:
         number = self._number(pair, entry["number"])
         others = {name: self._number(pair, cell) for name, cell in entry.get("others", {}).items()}
+        others = {name: replace(cell, apart=0 < cell.n != number.n) for name, cell in others.items()}
         table = entry.get("table") or entry["number"]["table"]
-        texts = "".join(text for text in entry.values() if isinstance(text, str))
-        complete = not any(other.missing for name, other in others.items() if f"{{{name}}}" in texts)
+        also = entry.get("also", "")
+        texts = "".join(text for key, text in entry.items() if isinstance(text, str) and key != "also")
+        complete = not _missing(others, texts) and not self._too_few(others.get(str(entry.get("against"))))
         outcome = self._reservation(pair, number, complete=complete) or self._outcome(entry, pair, number, others)
         sentences = {key: text for keys, text in entry.items() for key in keys.split(" or ") if complete}
         beside = "" if number.paper == DASH else f" (printed {number.paper})"
         words = {"about": entry["about"], "profile": self.material.profile, "remake": entry.get("remake", table)}
-        sentence = (sentences.get(outcome) or self.otherwise[outcome]).format(
+        told = sentences.get(outcome) or self.otherwise[outcome]
+        sentence = (told if outcome in self.otherwise or _missing(others, also) else f"{told} {also}".strip()).format(
             number=number.with_interval, paper=number.paper, printed=beside, n=number.n, **words, **others
         )
         units = tuple(sorted(self._units(entry, pair))) if outcome != "missing" else ()
@@ -204,11 +216,15 @@ class _Evaluator:
         reasons = {
             "missing": number.missing,
             "stand_in": number.origin.stand_in,
-            "few": number.n < FEWEST_GROUPS or math.isnan(number.low),
+            "few": self._too_few(number),
             "weak": any(claim.finding.val_dice < least_val_dice() for claim in self._claims(pair)),
             "alone": not complete,
         }
         return next((reason for reason, holds in reasons.items() if holds), "")
+
+    @staticmethod
+    def _too_few(number: Cell | None) -> bool:
+        return number is not None and (number.n < FEWEST_GROUPS or math.isnan(number.low))
 
     def _outcome(self, entry: Mapping[str, Any], pair: Pair, number: Cell, others: Mapping[str, Cell]) -> str:
         if "judged_by" in entry:
@@ -244,6 +260,10 @@ class _Evaluator:
             shared = set.intersection(*(set(rows.index) for rows in selected))
             selected = [rows[rows.index.isin(shared)] for rows in selected]
         return units.union(*(set(rows) for rows in selected))
+
+
+def _missing(cells: Mapping[str, Cell], text: str) -> bool:
+    return any(cell.missing for name, cell in cells.items() if f"{{{name}}}" in text)
 
 
 def _or_null(value: Any) -> Any:

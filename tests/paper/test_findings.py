@@ -42,6 +42,7 @@ def _units() -> list[list[dict[str, Any]]]:
             units.append(unit(name, sample, **numbers))
         units.append(unit("msr", sample, {"lr": 0.001}, perturbation_ratio=1.0 + sample / 1000))
         units.append(photo("sufficient_region", sample, "cat", dice_explained=0.95 + sample / 1000))
+    units.append(unit("prediction", N, dice_explained=0.99))
     return [*units, unit("msr", 0, {"lam": 0.1}), organ("msr", 0, "Aorta")]
 
 
@@ -102,6 +103,35 @@ def test_a_number_is_its_tables_and_rests_on_the_records_of_that_cell(
     assert (size.number.value, size.units) == (0.8, ("a", "b"))
 
 
+def test_a_number_beside_it_of_other_samples_says_of_how_many(found: Sequence[KeyFinding]) -> None:
+    merit, ratio = (next(of for of in found if of.id == name) for name in ("dice-is-no-merit", "ratio"))
+    assert (merit.number.n, merit.sentence.count(f"(n = {N})")) == (N + 1, 2)  # MSR and the random map
+    assert "n = " not in ratio.sentence
+
+
+def test_a_number_is_not_compared_with_one_of_too_few_samples(material: Material, tables: list[Table]) -> None:
+    few = tables[0].frame.assign(
+        n_samples=tables[0].frame["n_samples"].where(tables[0].frame["method"] != "MSR", N - 1)
+    )
+    found = key_findings(material, [Table("table1", "", tables[0].columns, few), *tables[1:]], [])
+    assert next(of for of in found if of.id == "dice-is-no-merit").outcome == "alone"
+
+
+def test_the_nearest_reading_is_named_where_it_has_records(
+    material: Material, tables: list[Table], found: Sequence[KeyFinding]
+) -> None:
+    frame = pd.DataFrame({"reading": ["far", "near"], "factor": [2.0, 1.1], "dice_explained_0.001_mean": [0.9, 0.6]})
+    frame = frame.assign(
+        dataset=COCO.dataset_label, model=COCO.model_label, n_samples=4, **{"perturbation_ratio_0.1_mean": 0.2}
+    )
+    readings = Table("table5_readings", "", (), frame.assign(**Origin("photographs", stand_in=False).columns()))
+    with_them = key_findings(material, [*(of for of in tables if of.name != readings.name), readings], [])
+    plain, named = (next(of.sentence for of in each if of.id == "against-itself") for each in (found, with_them))
+    assert named.startswith(plain)
+    assert '"near"' in named.removeprefix(plain)
+    assert "0.600 (n = 4)" in named
+
+
 @pytest.mark.parametrize(
     ("low", "high", "limit", "expected"),
     [(0.6, 0.8, 0.6, "same"), (0.6, 0.8, 0.59, "higher"), (0.6, 0.8, 0.81, "lower"), (0.7, 0.7, 0.7001, "same")],
@@ -117,7 +147,7 @@ def test_every_outcome_has_a_sentence_that_can_be_filled_in(entry: dict[str, Any
     words = dict.fromkeys(("number", "paper", "printed", "n"), "1") | dict.fromkeys(entry.get("others", ()), Cell())
     for outcome in OUTCOMES[rule]:
         assert "**{number}**" in sentences[outcome]
-        assert "{" not in sentences[outcome].format(**words)
+        assert "{" not in f"{sentences[outcome]} {entry.get('also', '')}".format(**words)
     names = {table.name for table in tables} | {"claims", "inconsistencies"}
     assert entry.get("table", entry["number"].get("table")) in names
     ids = {claim["id"] for claim in shipped("claims/claims.yaml")["claims"]}
