@@ -165,11 +165,12 @@ def _made_from(run: pd.DataFrame, about: Mapping[str, Any]) -> str:
     described = [of for of in about["made_by"] if "hardware" in of]
     machines = _each(f"{of['hardware']['cpu']}, {of['hardware']['cores']} cores" for of in described)
     bits = _each(chain.from_iterable(of["precisions"] for of in described))
+    commands = _each(f"`{of['command']}`" for of in about["made_by"])
     first, last = (f"{day:%-d %B %Y}" for day in (run["created"].min(), run["created"].max()))
     cells = "; ".join(f"{setup}: {_ranges(cells, setup.split('-')[0])}" for setup, cells in about["n"].items())
     return (
         f"Reference: {n} explanations in {hours:.2g} hours on {machines} ({bits} bits), {_each([first, last])}, "
-        f"made by {_each(f'`{of["command"]}`' for of in about['made_by'])}. Objects explained, of those that the profile asks "
+        f"made by {commands}. Objects explained, of those that the profile asks "
         f"for: {cells}. The records [ship](data/README.md#the-reference-records)."
     )
 
