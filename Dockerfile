@@ -1,4 +1,5 @@
 # misure for a CPU; for NVIDIA GPUs: docker build --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 -t misure .
+# Extras are those of EXTRAS, which --build-arg replaces; left out: onnx, huggingface, monai, nnunet, captum, app, slurm, ray, wandb, bench, docs, dev.
 #   docker build -t misure . && docker run --rm -v "$PWD:/work" --user "$(id -u):$(id -g)" misure plan profile=smoke
 # Clusters without Docker (--nv: with the GPU; data and outputs are those of the folder it is started in):
 #   docker save misure -o misure.tar && apptainer build misure.sif docker-archive:misure.tar

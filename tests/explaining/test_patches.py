@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from misure import explaining
 from misure.cli import console as cli
 from misure.errors import MisureError
 from misure.models.nnunet import Result
@@ -112,6 +114,15 @@ def test_the_command_explains_a_patch(file, tmp_path, monkeypatch, dimensions):
     assert saliency.shape == (*[1] * (3 - dimensions), *PATCH[dimensions])
     point = np.linalg.inv(saliency.affine) @ (OBLIQUE @ [20, 22, 7, 1])
     assert all(0 <= i < side for i, side in zip(point[:3].round(), saliency.shape, strict=True))
+
+
+def test_the_pages_lines_run(file, tmp_path, monkeypatch):
+    write_result(tmp_path / "Dataset001", 3)
+    monkeypatch.chdir(tmp_path)
+    page = Path(explaining.__file__).with_name("README.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"(?ms)^```python\n((?:(?!^```).)*patch_of.*?)^```", page)
+    exec(compile(lines.replace('"msr"', '"prediction"'), "README.md", "exec"), {})  # in a second
+    assert np.load("liver/saliency.npy").shape == tuple(PATCH[3])
 
 
 @pytest.mark.parametrize("option", ["region=mask.png", "size=64"])
