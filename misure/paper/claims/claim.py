@@ -52,6 +52,7 @@ class Evidence:
         units: Records that it rests on.
         missing: Why nothing could be tested; empty where it was.
         detail: More about the value.
+        timed: Whether seconds were compared, which those on smaller images say nothing about.
     """
 
     statistic: str
@@ -66,6 +67,7 @@ class Evidence:
     units: tuple[str, ...] = ()
     missing: str = ""
     detail: str = ""
+    timed: bool = False
 
 
 _NOTHING = Evidence("", missing="there are no records")
@@ -133,7 +135,7 @@ class Claim:
 
     Attributes:
         finding: The statement and its evidence.
-        p_adjusted: After Holm's correction over all tested claims; NaN where nothing could be tested.
+        p_adjusted: After Holm's correction over all claims that their numbers may settle; NaN for the others.
         verdict: What the records say.
         why: One sentence.
     """
@@ -157,15 +159,17 @@ class Claim:
 
 
 def settle(findings: Iterable[Finding], profile: str) -> list[Claim]:
-    """Correct for the number of claims and give every claim its verdict.
+    """Correct for the number of claims that their numbers may settle, and give every claim its verdict.
 
     Args:
-        findings: All of a document: the correction is over them.
+        findings: All of a document: the correction is over those of them that are tested and that nothing but their
+            numbers leaves open; the others cannot be found wrongly, whatever their p.
         profile: Of the run.
     """
     kept = list(findings)
+    family = [NAN if _undecided(finding, profile) else finding.p for finding in kept]
     claims = []
-    for finding, p_adjusted in zip(kept, holm([finding.p for finding in kept]), strict=True):
+    for finding, p_adjusted in zip(kept, holm(family), strict=True):
         verdict, why = _verdict(finding, p_adjusted, profile)
         network = f" (with the {finding.origin.substitution})" if finding.origin.substitution else ""
         reduced = f" ({finding.origin.reduction})" if finding.origin.reduction else ""
@@ -180,16 +184,13 @@ def least_val_dice() -> float:
 
 def _verdict(finding: Finding, p_adjusted: float, profile: str) -> tuple[Verdict, str]:
     shown = finding.decisive
+    untold = Verdict.STAND_IN if finding.origin.stand_in else Verdict.OPEN
     if shown.missing:
-        return (
-            Verdict.STAND_IN if finding.origin.stand_in else Verdict.OPEN,
-            f"{shown.missing}; `misure reproduce profile={profile} only={finding.remake}` computes what is missing",
-        )
+        remake = f"`misure reproduce profile={profile} only={finding.remake}`"
+        return untold, f"{shown.missing}; {remake} computes what is missing"
     numbers = _in_words(finding, shown)
-    if finding.origin.stand_in:
-        return Verdict.STAND_IN, f"a stand-in supports no verdict on the paper's data; {numbers}"
     if reason := _undecided(finding, profile):
-        return Verdict.OPEN, f"{reason}; {numbers}"
+        return untold, f"{reason}; {numbers}"
     if p_adjusted < LEVEL:
         return (Verdict.HOLDS if shown.agrees else Verdict.FAILS), numbers
     unclear = f"{numbers}, which is not clear enough: p is {probability(p_adjusted)} after the correction"
@@ -200,9 +201,11 @@ def _verdict(finding: Finding, p_adjusted: float, profile: str) -> tuple[Verdict
 
 def _undecided(finding: Finding, profile: str) -> str:
     """Say why numbers decide nothing, however clear they are; empty where they may."""
+    if finding.origin.stand_in:
+        return "a stand-in supports no verdict on the paper's data"
     if finding.val_dice < least_val_dice():
         return f"the network's validation Dice of {measured(finding.val_dice)} is below {least_val_dice():g}"
-    if finding.origin.reduction and "seconds" in finding.decisive.statistic:
+    if finding.origin.reduction and any(single.timed for single in finding.evidence):
         return "seconds on smaller images than the paper's decide nothing"
     return _CANNOT_SUPPORT.get(profile, "")
 

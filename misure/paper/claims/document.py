@@ -8,9 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from misure.evaluation.bootstrap import N_DRAWS
 from misure.paper.claims.claim import ALL_DATASETS, Claim, Verdict, least_val_dice, probability
-from misure.paper.claims.significance import EXACT_UP_TO, FEWEST_GROUPS, FEWEST_LEFT_OUT, LEVEL
+from misure.paper.claims.significance import (
+    EXACT_UP_TO,
+    FEWEST_GROUPS,
+    FEWEST_LEFT_OUT,
+    LEVEL,
+    N_DRAWS,
+    fewest_groups,
+)
 from misure.paper.claims.verdicts import claims_frame
 from misure.paper.prose import prose
 from misure.paper.source import marked
@@ -55,6 +61,7 @@ def claims_document(judged: Sequence[Claim], contradictions: pd.DataFrame, head:
     table = claims_table(judged, head)
     by_claim = table.frame.iloc[np.argsort(pd.factorize(table.frame["id"])[0], kind="stable")]
     counts = {verdict: sum(claim.verdict == verdict for claim in judged) for verdict in Verdict}
+    n_tested = sum(claim.p_adjusted == claim.p_adjusted for claim in judged)
     return (
         prose(
             "claims.md.j2",
@@ -62,9 +69,10 @@ def claims_document(judged: Sequence[Claim], contradictions: pd.DataFrame, head:
             contradictions=inconsistencies_table(contradictions, head),
             counts=markdown_table(["Verdict", "Claims"], [[verdict, str(n)] for verdict, n in counts.items()]),
             n_claims=len(judged),
-            n_tested=sum(claim.p_adjusted == claim.p_adjusted for claim in judged),
+            n_tested=n_tested,
+            enough_groups=fewest_groups(n_tested),
             verdict=Verdict,
-            n_draws=N_DRAWS,
+            n_draws=f"{N_DRAWS:,}",
             exact_up_to=EXACT_UP_TO,
             level=LEVEL,
             fewest_groups=FEWEST_GROUPS,

@@ -129,6 +129,7 @@ def unpaired(statistic: str, first: Values, second: Values) -> Evidence:
         "n": len(first.numbers) + len(second.numbers),
         "n_groups": first.n_groups + second.n_groups,
         "units": tuple(sorted({*first.units, *second.units})),
+        "timed": first.timed,
     }
     p = max(p, permutation_p(*parts), 2.0 ** (1 - min(map(len, parts))))
     return Evidence(statistic, value, *ends, p, value > 0, abs(value), **counts)

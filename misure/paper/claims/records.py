@@ -20,10 +20,12 @@ from misure.paper.reliability import samples_by_organ
 from misure.paper.source import Origin, distinct
 from misure.reliability import Samples
 
+_TIME = "seconds"
+
 METRICS = {
     "dice_explained": "Dice explained",
     "perturbation_ratio": "perturbation ratio",
-    "seconds": "seconds per image",
+    _TIME: "seconds per image",
     "n_dilations": "number of dilations",
     "pixels_kept": "pixels kept",
 }
@@ -74,6 +76,7 @@ class Values:
         units: Records that they come from.
         group_word: What the groups are, in the plural.
         lacking: Why there are none, where more can be said than that.
+        timed: Whether the numbers are seconds, or come from them.
     """
 
     numbers: NDArray[np.float64]
@@ -81,6 +84,7 @@ class Values:
     units: tuple[str, ...]
     group_word: str
     lacking: str = ""
+    timed: bool = False
 
     @property
     def n_groups(self) -> int:
@@ -93,7 +97,7 @@ class Values:
 
     def counts(self) -> dict[str, Any]:
         """Return what evidence says of its samples."""
-        return {"n": len(self.numbers), "n_groups": self.n_groups, "units": self.units}
+        return {"n": len(self.numbers), "n_groups": self.n_groups, "units": self.units, "timed": self.timed}
 
 
 class PairRecords:
@@ -169,7 +173,7 @@ class PairRecords:
     def measured(self, metric: str, label: str) -> pd.DataFrame:
         """Return the rows of a variant that have a metric; seconds count where one image was explained at a time."""
         rows = self.rows(label)
-        return rows[rows[metric].notna() & (rows["batch_size"].eq(1) if metric == "seconds" else True)]
+        return rows[rows[metric].notna() & (rows["batch_size"].eq(1) if metric == _TIME else True)]
 
     def table(self, metric: str, *labels: str) -> tuple[list[NDArray[np.float64]], Values]:
         """Return a metric of several variants over the samples that all of them explained.
@@ -179,7 +183,7 @@ class PairRecords:
         """
         columns, samples = joined([self.measured(metric, label) for label in labels], metric, self.group_word)
         together = pd.concat([self.rows(label)["batch_size"] for label in labels])
-        if metric == "seconds" and len(together[together > 1]):
+        if metric == _TIME and len(together[together > 1]):
             several = (
                 f"{together.max():.0f} images were explained together, which gives a throughput and not the time of one"
             )
@@ -250,7 +254,8 @@ def joined(tables: Sequence[pd.DataFrame], column: str, group_word: str) -> tupl
     tables = shared(tables)
     columns = [table[column].to_numpy(dtype=float) for table in tables]
     units = tuple(sorted({unit for table in tables for unit in table["unit"]}))
-    return columns, Values(columns[0], tables[0]["place"].to_numpy(dtype=np.int64), units, group_word)
+    places, timed = tables[0]["place"].to_numpy(dtype=np.int64), column == _TIME
+    return columns, Values(columns[0], places, units, group_word, timed=timed)
 
 
 def _without_image(maps: Maps | None) -> Maps | None:

@@ -7,23 +7,28 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from misure.evaluation.bootstrap import N_DRAWS
 from misure.evaluation.intervals import parts_of_mean, studentised_p
 
 LEVEL = 0.05
 
 EXACT_UP_TO = 13
-"""Groups whose 2^n signs are all tried: more would be more than the random draws."""
+"""Groups whose 2^n signs are all tried."""
 
-FEWEST_GROUPS = next(n for n in itertools.count(1) if 2.0 ** (1 - n) < LEVEL)
-"""Fewer groups have so few signs that no result reaches p < 0.05."""
+N_DRAWS = 100_000
+"""Of more groups: so many that the smallest p, times comparisons and claims, is still clear."""
+
+_AT_ONCE = 10_000
+"""Draws of a part, which keeps arrays small."""
+
+_UNCLEAR = 0.01
+"""A p above this in the first part is told well enough by it."""
 
 FEWEST_LEFT_OUT = 10
 """Groups that a test takes which leaves them out one by one: six would call 11 % of correlations of 0 clear."""
@@ -32,6 +37,15 @@ _ROUNDING = 1e-9
 """Relative: sums of the same numbers in another order are equal to within this."""
 
 _Floats = NDArray[np.float64]
+
+
+def fewest_groups(n_claims: int) -> int:
+    """Return how many groups have so many signs that the clearest of some claims can be told after :func:`holm`."""
+    return next(n for n in itertools.count(1) if 2.0 ** (1 - n) * max(n_claims, 1) < LEVEL)
+
+
+FEWEST_GROUPS = fewest_groups(1)
+"""Fewer groups have so few signs that no result reaches p < 0.05."""
 
 
 def mean_p(values: _Floats, groups: NDArray[Any]) -> float:
@@ -73,23 +87,42 @@ def sign_flip_p(values: _Floats, groups: NDArray[Any]) -> float:
 
     Returns:
         p, two-sided: the share of sign patterns whose mean is at least as far from 0. All patterns of at most
-        :data:`EXACT_UP_TO` groups count, else 10,000 drawn ones and the observed one.
+        :data:`EXACT_UP_TO` groups count, else drawn ones, see :func:`_share`.
     """
     _, place = np.unique(groups, return_inverse=True)
     sums = np.bincount(place, weights=values)
-    totals = np.abs(_signs(len(sums)) @ sums)
-    limit = abs(sums.sum()) - _ROUNDING * np.abs(sums).sum()
-    as_far = int((totals >= limit).sum())
-    exact = len(sums) <= EXACT_UP_TO
-    return as_far / len(totals) if exact else (as_far + 1) / (len(totals) + 1)
+    total, n = sums.sum(), len(sums)
+    limit = abs(total) - _ROUNDING * np.abs(sums).sum()
+
+    def as_far(kept: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        return np.asarray(np.abs(2 * (kept @ sums) - total) >= limit)
+
+    if n <= EXACT_UP_TO:
+        return float(as_far(_every_pattern(n)).mean())
+    return _share(lambda generator: as_far(generator.integers(2, size=(_AT_ONCE, n), dtype=np.uint8)))
 
 
 @lru_cache(maxsize=2)  # most claims about a dataset are over the same number of groups
-def _signs(n: int) -> _Floats:
-    """Return sign patterns, patterns x n: all of them, or draws."""
-    if n <= EXACT_UP_TO:
-        return np.array(list(itertools.product((1.0, -1.0), repeat=n)))
-    return np.random.default_rng(0).choice((1.0, -1.0), size=(N_DRAWS, n))
+def _every_pattern(n: int) -> NDArray[np.uint8]:
+    """Return which groups keep their sign, patterns x n."""
+    return np.array(list(itertools.product((0, 1), repeat=n)), dtype=np.uint8)
+
+
+def _share(as_far: Callable[[np.random.Generator], NDArray[np.bool_]]) -> float:
+    """Return the share of :data:`N_DRAWS` draws that are as far as what was observed, which is one of them.
+
+    Where the first part has more than :data:`_UNCLEAR` of them, its share is returned. Both are valid: a level above
+    it is reached by the first part or not at all, one below it by all draws or not at all.
+
+    Args:
+        as_far: Draws a part with a generator and says of each draw whether it is as far.
+    """
+    generator = np.random.default_rng(0)
+    found = drawn = 1
+    while drawn < N_DRAWS and (drawn < _AT_ONCE or found <= _UNCLEAR * drawn):
+        part = as_far(generator)
+        found, drawn = found + int(part.sum()), drawn + len(part)
+    return found / drawn
 
 
 def permutation_p(first: _Floats, second: _Floats) -> float:
@@ -102,17 +135,19 @@ def permutation_p(first: _Floats, second: _Floats) -> float:
         second: Those of the other side.
 
     Returns:
-        p, two-sided, of 10,000 drawn exchanges and the observed one.
+        p, two-sided, of drawn exchanges, see :func:`_share`.
     """
     together, n = np.concatenate([first, second]), len(first)
-    order = np.random.default_rng(0).random((N_DRAWS, len(together))).argsort(axis=1)
-    exchanged = together[np.vstack([np.arange(len(together)), order])]
-    sides = exchanged[:, :n], exchanged[:, n:]
-    error = np.sqrt(sum(side.var(axis=1, ddof=1) / side.shape[1] for side in sides))
-    apart = np.abs(sides[0].mean(axis=1) - sides[1].mean(axis=1))
     least = _ROUNDING * max(float(np.abs(together).max()), np.finfo(float).tiny)
-    t = np.where(apart > least, apart / np.maximum(error, least), 0.0)
-    return float((t >= t[0] * (1 - _ROUNDING)).mean())
+
+    def t(exchanged: _Floats) -> _Floats:
+        sides = exchanged[:, :n], exchanged[:, n:]
+        error = np.sqrt(sum(side.var(axis=1, ddof=1) / side.shape[1] for side in sides))
+        apart = np.abs(sides[0].mean(axis=1) - sides[1].mean(axis=1))
+        return np.where(apart > least, apart / np.maximum(error, least), 0.0)
+
+    limit = float(t(together[None])[0]) * (1 - _ROUNDING)
+    return _share(lambda generator: t(together[generator.random((_AT_ONCE, len(together))).argsort(axis=1)]) >= limit)
 
 
 def holm(values: Sequence[float]) -> list[float]:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from misure.evaluation.bootstrap import N_DRAWS
 from misure.paper.claims.significance import (
     EXACT_UP_TO,
     FEWEST_GROUPS,
+    fewest_groups,
     holm,
     mean_p,
     permutation_p,
@@ -23,6 +23,9 @@ from misure.paper.claims.significance import (
     weighted_slope,
     weighted_spearman,
 )
+
+DRAWS_OF_A_PART = 10_000
+"""The fewest that there are."""
 
 _PROBABILITIES = st.lists(st.one_of(st.floats(1e-6, 1), st.just(float("nan"))), max_size=12)
 _INTEGERS = st.integers(-20, 20).map(float)
@@ -55,13 +58,15 @@ def test_drawn_signs_come_close_to_all_of_them() -> None:
     groups = np.arange(len(values))
     drawn = sign_flip_p(values, groups)
     exact = _enumerated(values.tolist(), groups.tolist())
-    error = math.sqrt(exact * (1 - exact) / N_DRAWS)
+    error = math.sqrt(exact * (1 - exact) / DRAWS_OF_A_PART)
     assert abs(drawn - exact) < 4 * error  # a draw further off than four standard errors happens once in 15,000
     assert drawn == sign_flip_p(values, groups), "the seed is fixed"
+    assert sign_flip_p(np.ones(30), np.arange(30)) * 6 * 120 < 0.05, "six comparisons, 120 claims"
 
 
 def test_fewest_groups_is_where_five_percent_can_be_reached() -> None:
     assert FEWEST_GROUPS == 6
+    assert fewest_groups(120) == 13  # 2^-12 x 120 = 0.03
     assert sign_flip_p(np.ones(6), np.arange(6)) < 0.05 < sign_flip_p(np.ones(5), np.arange(5))
 
 
@@ -109,7 +114,7 @@ def test_exchanging_groups_against_every_exchange() -> None:
     numbers = np.concatenate([first, second])
     far = [t(numbers[some], numbers[rest]) >= t(first, second) - 1e-9 for some, rest in every]
     exact = np.mean(far)
-    error = math.sqrt(exact * (1 - exact) / N_DRAWS)
+    error = math.sqrt(exact * (1 - exact) / DRAWS_OF_A_PART)
     assert abs(permutation_p(first, second) - exact) < 4 * error
     assert permutation_p(np.ones(8), np.ones(9)) == 1
     assert permutation_p(np.ones(8), np.full(9, 3.0)) == pytest.approx(1 / 24310, abs=0.001)  # of 17 over 8

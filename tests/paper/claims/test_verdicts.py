@@ -95,7 +95,7 @@ def test_the_shown_statistic_is_that_of_the_comparison_it_hangs_on(judged: Judge
     assert weakest.statistic == "mean difference in Dice explained, RISE at 0.2 minus MSR"
     assert (weakest.value, weakest.low, weakest.high) == pytest.approx((0.09, 0.09, 0.09))
     assert (weakest.n, weakest.n_groups) == (N, N)
-    assert weakest.p == pytest.approx(2 / 10_001, rel=3), "2^-13, estimated from 10,000 draws"
+    assert weakest.p == pytest.approx(2**-13, abs=1.4e-4), "within 4 standard errors of 100,000 draws"
     shift = (N - 1) / 2000
     assert judged["msr-order-of-magnitude"].value == pytest.approx((2.5 + shift) / (0.5 + shift)), "the nearest"
     assert judged["rise-minutes"].value == pytest.approx(20)
