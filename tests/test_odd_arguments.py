@@ -149,7 +149,7 @@ CALLS: dict[str, tuple[Callable[..., Any], list[str]]] = {
     "fit": (fitted, list(inspect.signature(fit).parameters)),
     "usable_samples": (lambda rows=ROWS, threshold=0.9: usable_samples(rows, threshold), ["rows", "threshold"]),
     "cross_validate": (validated, ["samples", "protocol", "features", "seed"]),
-    "score": (partial(score, out=OUT), ["out", "seed"]),
+    "score": (partial(score, out=OUT), ["out"]),
     "roc_curve": (roc_curve, ["out"]),
     "area_under_curve": (area_under_curve, ["out"]),
     "ReliabilityModel.predict": (FITTED.predict, ["explanation"]),

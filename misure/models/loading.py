@@ -26,7 +26,7 @@ from misure.models.nnunet import is_result, open_result
 from misure.models.onnx import open_onnx
 from misure.models.smp_folder import open_smp, smp_class
 from misure.models.wrapper import SegmentationModel
-from misure.validation import path_of
+from misure.validation import check_arguments, path_of
 
 
 def load_model(
@@ -88,6 +88,7 @@ def load_model(
         MisureError: If the source is missing, damaged or no network, or a package is missing.
     """
     path = path_of("the model", source)
+    check_arguments(load_model, {"multi_label": multi_label, "output": output})
     if not path.exists():
         if not is_hub_id(source):
             raise MisureError(f"there is no {path}: give a network's file or folder, or an id of the Hugging Face Hub")
