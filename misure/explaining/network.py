@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from misure.models.nnunet import Result, is_result
 from misure.models.pretrained import PublishedWeights
 from misure.models.wrapper import SegmentationModel
 
-_PROFILES = ("paper", "quick")
+_PROFILES = ("paper", "reference", "quick")
 """Which of several trainings of one network is taken: the most thorough; then any other."""
 
 
@@ -95,12 +95,12 @@ def trained_network(path: Path) -> NamedNetwork:
     return NamedNetwork(load_checkpoint(path), origin, int(side) if side else None)
 
 
-def content_digest(path: Path) -> str:
-    """SHA-256 of a file; of a folder, that of its files' names and digests in order."""
+def content_digest(path: Path, parts: Iterable[Path] | None = None) -> str:
+    """SHA-256 of a file; of a folder, that of the names and digests in order of all its files, or of those given."""
     if not path.is_dir():
         return file_digest(path)
     digest = hashlib.sha256()
-    for part in sorted(part for part in path.rglob("*") if part.is_file()):
+    for part in sorted(part for part in path.rglob("*") if part.is_file()) if parts is None else parts:
         digest.update(f"{part.relative_to(path).as_posix()}\0{file_digest(part)}\n".encode())
     return digest.hexdigest()
 
@@ -141,7 +141,8 @@ def _from_file(cfg: DictConfig) -> NamedNetwork:
     model = load_model(path, multi_label=bool(cfg.multi_label), mean=_numbers(cfg.mean), std=_numbers(cfg.std))
     model.title = name if fetches else model.title
     result = Result(path) if path.is_dir() and is_result(path) else None
-    return NamedNetwork(model, {"source": name, "sha256": content_digest(path)}, result=result)
+    digest = content_digest(path) if result is None else content_digest(result.folder, result.files)
+    return NamedNetwork(model, {"source": name, "sha256": digest}, result=result)
 
 
 def _published(cfg: DictConfig) -> NamedNetwork:
@@ -166,6 +167,8 @@ def _published(cfg: DictConfig) -> NamedNetwork:
 
 def _checkpoint(cfg: DictConfig) -> Path:
     """The most thoroughly trained checkpoint of a network, among those trained here and those in the data root.
+
+    It brings its own network and classes; no dataset is configured here that it would have to fit, as in a sweep.
 
     Raises:
         MisureError: If there is none, or the network was trained on several datasets.

@@ -24,9 +24,13 @@ FILES = (
 
 
 def is_hub_id(source: str | Path) -> bool:
-    """Say whether a source has the form ``owner/name`` or ``owner/name@revision``, and is no path or name of a file."""
+    """Say whether a source has the form ``owner/name`` or ``owner/name@revision``, and is no path or name of a file.
+
+    What begins with a dot or with the name of a folder here is a path, there or not.
+    """
     name = str(source)
-    return bool(_ID.fullmatch(name)) and not name.lower().endswith(_ENDINGS) and not os.path.lexists(name)
+    is_path = name.startswith(".") or os.path.lexists(name.partition("/")[0]) or name.lower().endswith(_ENDINGS)
+    return bool(_ID.fullmatch(name)) and not is_path
 
 
 def fetched(source: str | Path) -> Path:

@@ -118,7 +118,7 @@ def _network(folder: Path, config: Mapping[str, Any], monai: Any) -> nn.Module:
     if not (own and inspect.isclass(kind) and issubclass(kind, nn.Module)):
         raise MisureError(f"{folder} has a network of its own, {''.join(target)}: {_ADVICE}")
     needed[key] |= {"_target_": f"monai.networks.nets.{target[2]}"}
-    if needed[key].get("pretrained"):
+    if "pretrained" in {*needed[key], *inspect.signature(kind).parameters}:
         needed[key]["pretrained"] = False  # the bundle's weights replace them
     with reading(folder, f"MONAI {monai.__version__} does not build its network: {_ADVICE}"):
         network: nn.Module = ConfigParser(needed).get_parsed_content(key)
@@ -141,9 +141,16 @@ def _needed(folder: Path, config: Mapping[str, Any], key: str) -> dict[str, Any]
             if called or parts[-1:] == ("_mode_",) or (isinstance(value, str) and value[:1] in {"$", "%"}):
                 place = "::".join((name, *map(str, parts)))
                 raise MisureError(f"{folder} describes its network by code ({place} is {value!r}): {_ADVICE}")
+            if value and (name, parts) != (key, ("pretrained",)) and any(map(_is_elsewhere, parts)):
+                raise MisureError(f"{folder} has weights from elsewhere ({'::'.join(map(str, parts))}): {_ADVICE}")
             if isinstance(value, str) and value.startswith("@"):
                 waiting.append(re.split("::|#", value[1:])[0])
     return found
+
+
+def _is_elsewhere(part: Any) -> bool:
+    """Say whether an argument names a file or address of weights."""
+    return str(part).startswith("pretrained") or "url" in str(part).lower()
 
 
 def _leaves(value: Any, parts: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:

@@ -53,6 +53,8 @@ def open_smp(folder: Path, config: Mapping[str, Any], *, told: bool) -> tuple[nn
     is_network = inspect.isclass(kind) and issubclass(kind, smp.base.SegmentationModel)
     if not is_network:
         raise MisureError(f"{folder} is for {smp_class(config)}, which segmentation_models_pytorch does not have")
+    if ":" in str(config.get("encoder_name")):  # of timm's "hf-hub:" and "local-dir:", which read other places
+        raise MisureError(f"{folder} has an encoder from elsewhere, {config['encoder_name']}: build it in Python")
     with reading(folder, "it may be damaged, or incomplete"), contextlib.redirect_stdout(io.StringIO()):
         network = kind.from_pretrained(folder, encoder_weights=None, strict=True)
         description: dict[str, Any] = {"in_channels": int(config.get("in_channels", 3))}

@@ -15,7 +15,7 @@ from misure.io.atomic import replacing
 from misure.io.download import fetch, file_name_of, is_reachable
 from misure.models.checkpoint import CheckpointInfo, read_info, without_pretrained, write_info
 from misure.models.pretrained import Elsewhere, announced, check_digest
-from misure.validation import Side
+from misure.validation import Side, shown
 
 _MOST_BYTES = 16_000_000
 _ENDINGS = (".safetensors", ".json")
@@ -105,10 +105,12 @@ class ServedCheckpoint:
         return is_reachable(self.url)
 
     def import_as(self, path: Path, check: Callable[[CheckpointInfo], object]) -> CheckpointInfo:
-        """Download the description, then the weights that both it and this class name."""
+        """Download the description, then the weights, if both are what this class names."""
         info = self._info()
         if info.weights != self.sha256.lower():
             raise MisureError(f"{self.url} is described as sha256 {info.weights}, the model names {self.sha256}")
+        if info.size != self.size:
+            raise MisureError(f"{self.url} is for images of size {shown(info.size)}, the model names {self.size}")
         check(info)
         fetch(self.url, path, digest=self.sha256)
         return write_info(path, _from(self.source, info))

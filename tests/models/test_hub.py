@@ -90,7 +90,7 @@ def test_what_cannot_be_had_is_one_line(hub, monkeypatch, name, connected):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["owner/net.pt2", "a/b/c", "absent", "/owner/name"])
+@pytest.mark.parametrize("name", ["owner/net.pt2", "a/b/c", "absent", "/owner/name", "../name", "here/net"])
 def test_other_names_are_paths_and_ask_nobody(hub, name):
     with pytest.raises(MisureError, match="there is no"):
         load_model(name)

@@ -31,6 +31,7 @@ CONFIG = {
     "network_def": NETWORK,
     "network": "$@network_def.to(@device)",
 }
+HOVERNET = {"_target_": "HoVerNet", "adapt_standard_resnet": True, "pretrained_url": "http://127.0.0.1:9/net.pth"}
 METADATA = {
     "network_data_format": {
         "inputs": {"image": {"num_channels": 1, "value_range": [-1, 1]}},
@@ -91,6 +92,9 @@ def test_code_is_refused_and_not_run(tmp_path, change, place):
         ({"network_def": NETWORK | {"_target_": "os.system"}}, "a network of its own, os.system"),
         ({"network_def": NETWORK | {"_target_": "scripts.mine.UNet"}}, "a network of its own, scripts.mine.UNet"),
         ({"network_def": NETWORK | {"_target_": "monai.networks.nets.evil"}}, "a network of its own"),
+        ({"network_def": HOVERNET}, r"weights from elsewhere \(pretrained_url\)"),
+        ({"network_def": NETWORK | {"act": ["relu", {"my_url": "file:x"}]}}, r"elsewhere \(act::1::my_url\)"),
+        ({"network_def": NETWORK | {"pretrained": "x.pt", "kind": 1}}, "does not build its network"),
         ({"network_def": NETWORK | {"nothing": 1}}, "does not build its network"),
         ({"network_def": NETWORK | {"channels": [4, 8, 8]}}, "model.pt cannot be read"),
         ({"network_def": NETWORK | {"norm": "@absent"}}, "refers to 'absent'"),

@@ -78,6 +78,7 @@ def test_who_does_not_say_how_images_are_prepared_is_warned_of(folder, steps):
         ({"_model_class": "from_pretrained"}, "for from_pretrained, which segmentation_models_pytorch does not have"),
         ({"classes": 4}, "cannot be read .* damaged, or incomplete"),
         ({"encoder_name": "nobody"}, "cannot be read"),
+        ({"encoder_name": "tu-hf-hub:owner/name"}, "an encoder from elsewhere, tu-hf-hub:owner/name"),
     ],
 )
 def test_what_does_not_fit_is_one_line(folder, change, message):

@@ -191,6 +191,7 @@ def test_a_network_is_downloaded_with_its_description(made, compose_run, host, t
         ({"sha256": "0" * 64}, "triangle", "is described as sha256"),
         ({"url": "{url}/x/nothing.safetensors"}, "triangle", "HTTP error 404"),
         ({}, "coco", "the dataset coco"),
+        ({"size": 32}, "triangle", "is for images of size 64, the model names 32"),
     ],
 )
 def test_what_a_server_has_in_its_place_is_refused_before_the_weights_are_fetched(
@@ -198,8 +199,9 @@ def test_what_a_server_has_in_its_place_is_refused_before_the_weights_are_fetche
 ):
     for path, content in host.files.items():
         host.files[path] = content.replace(b'"triangle", "source"', f'"{dataset}", "source"'.encode())
-    changes = {key: value.format(url=host.url) for key, value in changes.items()}
-    cfg = compose_run(served(made, host.url, **changes))
+    changes = {"size": 64} | {key: str(value).format(url=host.url) for key, value in changes.items()}
+    changes["size"] = int(changes["size"])
+    cfg = compose_run(served(made, host.url, **changes), f"dataset.size={changes['size']}")
     with pytest.raises(MisureError, match=message):
         import_network(cfg)
     assert not any(".safetensors" in asked for asked in host.asked)
