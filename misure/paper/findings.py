@@ -11,6 +11,7 @@ from typing import Any
 from misure.paper.claims import Claim, Verdict
 from misure.paper.claims.claim import least_val_dice
 from misure.paper.claims.significance import FEWEST_GROUPS
+from misure.paper.extensions.readings import ENOUGH_IMAGES
 from misure.paper.maps import saved_units
 from misure.paper.material import Material
 from misure.paper.prose import prose
@@ -21,6 +22,9 @@ from misure.paper.table import Column, Table, measured, printed
 
 _NAN = float("nan")
 _UNKNOWN = Origin("", stand_in=False)
+_COUNTS = ("n_samples", "n"), ("n_groups", "n_volumes")
+"""Columns of samples, and of the images or volumes that they come from; a table has one of each."""
+
 _OUTCOMES = {Verdict.HOLDS: "holds", Verdict.FAILS: "fails", Verdict.OPEN: "open", Verdict.STAND_IN: "open"}
 
 
@@ -33,18 +37,22 @@ class Cell:
         low: Lower end of its interval; NaN where it has none.
         high: Upper end of it.
         n: Samples.
+        n_groups: Images or volumes that they come from.
         paper: What the paper prints for it; a dash where it prints nothing.
         origin: Of the data and the network.
         apart: Whether its samples are other in number than those of the number that it stands beside.
+        literal: Whether it is of the literal reading, in a table of readings.
     """
 
     value: Any = _NAN
     low: float = _NAN
     high: float = _NAN
     n: int = 0
+    n_groups: int = 0
     paper: str = DASH
     origin: Origin = _UNKNOWN
     apart: bool = False
+    literal: bool = False
 
     def __str__(self) -> str:
         """Write the number without its interval, and of how many samples it is where it is ``apart``."""
@@ -170,15 +178,17 @@ class _Evaluator:
         others = {name: self._number(pair, cell) for name, cell in entry.get("others", {}).items()}
         others = {name: replace(cell, apart=0 < cell.n != number.n) for name, cell in others.items()}
         table = entry.get("table") or entry["number"]["table"]
-        also = entry.get("also", "")
-        texts = "".join(text for key, text in entry.items() if isinstance(text, str) and key != "also")
-        complete = not _missing(others, texts) and not self._too_few(others.get(str(entry.get("against"))))
+        also = self._also(entry, others)
+        texts = "".join(text for key, text in entry.items() if isinstance(text, str) and not key.startswith("also"))
+        named = [cell for name, cell in others.items() if f"{{{name}}}" in texts]
+        against = others.get(str(entry.get("against")))
+        complete = not any(map(self._too_few, named)) and not (against and math.isnan(against.low))
         outcome = self._reservation(pair, number, complete=complete) or self._outcome(entry, pair, number, others)
         sentences = {key: text for keys, text in entry.items() for key in keys.split(" or ") if complete}
         beside = "" if number.paper == DASH else f" (printed {number.paper})"
         words = {"about": entry["about"], "profile": self.material.profile, "remake": entry.get("remake", table)}
         told = sentences.get(outcome) or self.otherwise[outcome]
-        sentence = (told if outcome in self.otherwise or _missing(others, also) else f"{told} {also}".strip()).format(
+        sentence = (told if outcome in self.otherwise else f"{told} {also}".strip()).format(
             number=number.with_interval, paper=number.paper, printed=beside, n=number.n, **words, **others
         )
         units = tuple(sorted(self._units(entry, pair))) if outcome != "missing" else ()
@@ -192,7 +202,7 @@ class _Evaluator:
             if claim is None:
                 return Cell()
             shown = claim.finding.decisive
-            return Cell(shown.value, shown.low, shown.high, shown.n, origin=claim.finding.origin)
+            return Cell(shown.value, shown.low, shown.high, shown.n, shown.n_groups, origin=claim.finding.origin)
         table, column = self.tables.get(described["table"]), described["column"]
         if table is None or table.frame.empty:
             return Cell()
@@ -206,25 +216,34 @@ class _Evaluator:
         row = frame.iloc[0]
         shown_as = next((of for of in table.columns if of.name == column), Column(column, ""))
         low, high = (float(row[end]) if end else _NAN for end in (shown_as.low, shown_as.high))
-        n = next(int(row[name]) for name in ("n_samples", "n") if name in row.index)
+        n, n_groups = (next(int(row[name]) for name in names if name in row.index) for names in _COUNTS)
         paper = printed(row[shown_as.paper]) if shown_as.paper else DASH
         value = row[column] if isinstance(row[column], str) else float(row[column])
-        return Cell(value, low, high, n, paper, Origin.of_row(row))
+        literal = bool(row.get("default", False))
+        return Cell(value, low, high, n, n_groups, paper, Origin.of_row(row), literal=literal)
+
+    def _also(self, entry: Mapping[str, Any], others: Mapping[str, Cell]) -> str:
+        """Choose what is said of the reading that comes nearest; empty where nothing is."""
+        if "also" not in entry or any(cell.missing for name, cell in others.items() if f"{{{name}}}" in entry["also"]):
+            return ""
+        if others["reading"].n_groups < ENOUGH_IMAGES:
+            return self.otherwise["also_few"]
+        return str(entry["also_literal" if others["reading"].literal else "also"])
 
     def _reservation(self, pair: Pair, number: Cell, *, complete: bool) -> str:
         """Say why a number can be shown but not judged, as in ``otherwise``; empty where it can."""
         reasons = {
             "missing": number.missing,
             "stand_in": number.origin.stand_in,
-            "few": self._too_few(number),
+            "few": self._too_few(number) or math.isnan(number.low),
             "weak": any(claim.finding.val_dice < least_val_dice() for claim in self._claims(pair)),
             "alone": not complete,
         }
         return next((reason for reason, holds in reasons.items() if holds), "")
 
     @staticmethod
-    def _too_few(number: Cell | None) -> bool:
-        return number is not None and (number.n < FEWEST_GROUPS or math.isnan(number.low))
+    def _too_few(number: Cell) -> bool:
+        return number.missing or number.n_groups < FEWEST_GROUPS
 
     def _outcome(self, entry: Mapping[str, Any], pair: Pair, number: Cell, others: Mapping[str, Cell]) -> str:
         if "judged_by" in entry:
@@ -234,7 +253,7 @@ class _Evaluator:
         if isinstance(against, str):
             name, _, of_paper = against.partition(".")
             against = number.paper if name == "paper" else others[name].paper if of_paper else others[name].value
-        return number.compared(float(against))
+        return number.compared(float(against) - entry.get("margin", 0.0))
 
     def _claims(self, pair: Pair) -> list[Claim]:
         labels = (pair.dataset_label, pair.model_label)
@@ -260,10 +279,6 @@ class _Evaluator:
             shared = set.intersection(*(set(rows.index) for rows in selected))
             selected = [rows[rows.index.isin(shared)] for rows in selected]
         return units.union(*(set(rows) for rows in selected))
-
-
-def _missing(cells: Mapping[str, Cell], text: str) -> bool:
-    return any(cell.missing for name, cell in cells.items() if f"{{{name}}}" in text)
 
 
 def _or_null(value: Any) -> Any:

@@ -18,7 +18,7 @@ from misure.paper.extensions.equal_ratio import like_for_like_tables
 from misure.paper.extensions.second_stage import second_stage
 from misure.paper.findings import Cell, KeyFinding, findings_document, findings_json, key_findings
 from misure.paper.material import Material
-from misure.paper.published import shipped
+from misure.paper.published import Pair, shipped
 from misure.paper.query import shown_pairs
 from misure.paper.reliability import table7
 from misure.paper.source import Origin
@@ -59,17 +59,18 @@ def tables(material: Material) -> list[Table]:
     return [table1(material), *swept, table6(material), second_stage(material, COCO), like_for_like, table7(material)]
 
 
-def _claim(name: str, verdict: Verdict) -> Claim:
-    evidence = Evidence("a power", 0.8, 0.7, 0.9, n=N, units=("a", "b"))
+def _claim(name: str, verdict: Verdict, pair: Pair = COCO) -> Claim:
+    evidence = Evidence("a power", 0.8, 0.7, 0.9, n=N, n_groups=N, units=("a", "b"))
     origin = Origin("photographs", stand_in=False)
-    finding = Finding(name, "5.3", "", COCO.dataset_label, COCO.model_label, [evidence], origin, "figure7")
+    finding = Finding(name, "5.3", "", pair.dataset_label, pair.model_label, [evidence], origin, "figure7")
     return Claim(finding, 0.01, verdict, "")
 
 
 @pytest.fixture(scope="module")
 def found(material: Material, tables: list[Table]) -> Sequence[KeyFinding]:
     names = ("size-kept-less-than-proportional", "size-ratio-falls")
-    return key_findings(material, tables, [_claim(name, Verdict.HOLDS) for name in names])
+    judged = [_claim(name, Verdict.HOLDS) for name in names]
+    return key_findings(material, tables, [*judged, _claim("low-lr-prunes-nothing", Verdict.FAILS, TRIANGLE)])
 
 
 def test_the_numbers_choose_the_sentence_and_findings_without_records_are_last(found: Sequence[KeyFinding]) -> None:
@@ -78,7 +79,7 @@ def test_the_numbers_choose_the_sentence_and_findings_without_records_are_last(f
         "ratio": "higher",
         "dice-is-no-merit": "higher",
         "lambda": "few",
-        "low-rate": "same",
+        "low-rate": "fails",
         "against-itself": "higher",
         "size": "holds",
         **dict.fromkeys(("mask-size", "equal-ratio", "one-fifth", "reliability"), "missing"),
@@ -109,27 +110,63 @@ def test_a_number_beside_it_of_other_samples_says_of_how_many(found: Sequence[Ke
     assert "n = " not in ratio.sentence
 
 
-def test_a_number_is_not_compared_with_one_of_too_few_samples(material: Material, tables: list[Table]) -> None:
-    few = tables[0].frame.assign(
-        n_samples=tables[0].frame["n_samples"].where(tables[0].frame["method"] != "MSR", N - 1)
-    )
-    found = key_findings(material, [Table("table1", "", tables[0].columns, few), *tables[1:]], [])
-    assert next(of for of in found if of.id == "dice-is-no-merit").outcome == "alone"
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [("MSR", {"ratio": "few", "dice-is-no-merit": "alone"}), ("Random map", {"dice-is-no-merit": "alone"})],
+)
+def test_a_number_of_too_few_images_is_not_judged_or_named_beside_another(
+    material: Material, tables: list[Table], method: str, expected: dict[str, str]
+) -> None:
+    few = tables[0].frame.assign(n_groups=tables[0].frame["n_groups"].where(tables[0].frame["method"] != method, N - 1))
+    found = {of.id: of.outcome for of in _with_table1(material, tables, few)}
+    assert {name: found[name] for name in expected} == expected
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "expected"), [(0.90, 0.925, "lower"), (0.90, 0.94, "same"), (0.935, 0.94, "higher")]
+)
+def test_a_dice_is_set_apart_from_the_objects_own_by_more_than_a_margin(
+    material: Material, tables: list[Table], low: float, high: float, expected: str
+) -> None:
+    frame = tables[0].frame.copy()
+    ends = [f"dice_explained_{name}" for name in ("mean", "low", "high")]
+    frame.loc[frame["method"] == "Prediction itself", ends] = [high, low, high]
+    found = {of.id: of.outcome for of in _with_table1(material, tables, frame)}
+    assert found["dice-is-no-merit"] == expected
+
+
+def _with_table1(material: Material, tables: list[Table], frame: pd.DataFrame) -> Sequence[KeyFinding]:
+    return key_findings(material, [Table("table1", "", tables[0].columns, frame), *tables[1:]], [])
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ({"n_groups": 10, "default": [True, False]}, {"literal": False, "0.600 (n = 12)": True, '"near"': True}),
+        ({"n_groups": 10, "default": [False, True]}, {"literal": True, "0.600 (n = 12)": True, '"near"': False}),
+        ({"n_groups": 9, "default": [True, False]}, {"Too few": True, "0.600": False}),
+    ],
+)
 def test_the_nearest_reading_is_named_where_it_has_records(
-    material: Material, tables: list[Table], found: Sequence[KeyFinding]
+    material: Material,
+    tables: list[Table],
+    found: Sequence[KeyFinding],
+    counts: dict[str, Any],
+    expected: dict[str, bool],
 ) -> None:
     frame = pd.DataFrame({"reading": ["far", "near"], "factor": [2.0, 1.1], "dice_explained_0.001_mean": [0.9, 0.6]})
     frame = frame.assign(
-        dataset=COCO.dataset_label, model=COCO.model_label, n_samples=4, **{"perturbation_ratio_0.1_mean": 0.2}
+        dataset=COCO.dataset_label,
+        model=COCO.model_label,
+        n_samples=12,
+        **counts,
+        **{"perturbation_ratio_0.1_mean": 0.2},
     )
     readings = Table("table5_readings", "", (), frame.assign(**Origin("photographs", stand_in=False).columns()))
     with_them = key_findings(material, [*(of for of in tables if of.name != readings.name), readings], [])
-    plain, named = (next(of.sentence for of in each if of.id == "against-itself") for each in (found, with_them))
-    assert named.startswith(plain)
-    assert '"near"' in named.removeprefix(plain)
-    assert "0.600 (n = 4)" in named
+    plain, told = (next(of.sentence for of in each if of.id == "against-itself") for each in (found, with_them))
+    assert told.startswith(plain)
+    assert {words: words in told.removeprefix(plain) for words in expected} == expected
 
 
 @pytest.mark.parametrize(
@@ -161,7 +198,7 @@ def test_a_stand_in_says_nothing_about_the_paper(tables: list[Table]) -> None:
     material = Material(run, "quick", Path("nowhere"), pd.DataFrame(), [UNET])
     frame = pd.DataFrame(
         [{"dataset": "Synapse", "model": "U-Net", "organ": "All organs", "protocol": "honest"}], index=[0, 1]
-    ).assign(features=["explanation", "size"], auroc=0.8, auroc_low=0.7, auroc_high=0.9, n=N)
+    ).assign(features=["explanation", "size"], auroc=0.8, auroc_low=0.7, auroc_high=0.9, n=N, n_volumes=N)
     frame = frame.assign(paper_auc=math.nan, **Origin("phantoms", stand_in=True).columns())
     [finding] = key_findings(material, [Table("table7", "", tables[-1].columns, frame)], [])
     assert finding.outcome == "stand_in"

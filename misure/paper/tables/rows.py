@@ -153,6 +153,7 @@ def _result(
         "n_dilations_median": rows["n_dilations"].astype(float).median(skipna=False),
         "prediction_size_median": rows["prediction_size"].astype(float).median(skipna=False),
         "n_samples": len(rows),
+        "n_groups": rows[INDEPENDENT].nunique(),
         "n_classes": rows["class_id"].nunique(),
         "n_skipped": missing.skipped,
         "n_failed": missing.failed,
