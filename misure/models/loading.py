@@ -69,9 +69,9 @@ def load_model(
 
     Weights are read from safetensors, or by ``torch.load(weights_only=True)``, never as a pickle that could run code,
     and no Python code of a file is run: what an exported program would run besides PyTorch's operations is refused
-    (:mod:`misure.models.exported`), of a bundle only a network of MONAI with plain values is built, and of nnU-Net's plans
-    only its own and PyTorch's layers. TorchScript is a language of its own that can read and write files (``torch.save``, ``torch.from_file``): **load TorchScript only
-    if you trust it**.
+    (:mod:`misure.models.exported`), of a bundle only a network of MONAI with plain values is built, and of nnU-Net's
+    plans only its own and PyTorch's layers. TorchScript is a language of its own that can read and write files
+    (``torch.save``, ``torch.from_file``): **load TorchScript only if you trust it**.
 
     Args:
         source: The file, folder or id.
