@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 from image_files import Bright
+from omegaconf import OmegaConf
 
-from misure.explaining.network import NamedNetwork, content_digest
+from misure.explaining.network import NamedNetwork, _checkpoint, content_digest
 from misure.models.wrapper import SegmentationModel
 
 
@@ -36,3 +37,12 @@ def test_a_folder_s_digest_depends_on_names_and_contents(tmp_path):
     one = digest({"a": "1", "b": "2"})
     assert digest({"b": "2", "a": "1"}) == one
     assert len({one, digest({"a": "1", "b": "3"}), digest({"a": "1", "c": "2"}), digest({"a": "1"})}) == 4
+
+
+@pytest.mark.parametrize(("profiles", "taken"), [("quick reference smoke", "reference"), ("reference paper", "paper")])
+def test_the_most_thorough_training_is_taken(tmp_path, profiles, taken):
+    for profile in profiles.split():
+        (tmp_path / "checkpoints").mkdir(exist_ok=True)
+        (tmp_path / "checkpoints" / f"triangle-tiny-{profile}.safetensors").touch()
+    cfg = OmegaConf.create({"model": {"name": "tiny"}, "outputs": str(tmp_path), "data_root": str(tmp_path / "data")})
+    assert _checkpoint(cfg).stem == f"triangle-tiny-{taken}"
