@@ -189,7 +189,13 @@ class _Evaluator:
         words = {"about": entry["about"], "profile": self.material.profile, "remake": entry.get("remake", table)}
         told = sentences.get(outcome) or self.otherwise[outcome]
         sentence = (told if outcome in self.otherwise else f"{told} {also}".strip()).format(
-            number=number.with_interval, paper=number.paper, printed=beside, n=number.n, **words, **others
+            number=number.with_interval,
+            paper=number.paper,
+            printed=beside,
+            n=number.n,
+            n_groups=number.n_groups,
+            **words,
+            **others,
         )
         units = tuple(sorted(self._units(entry, pair))) if outcome != "missing" else ()
         figure = entry.get("figure", "") if units else ""
