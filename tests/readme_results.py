@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -24,6 +25,8 @@ from misure.paper.reference import FOLDER, reference_material
 from misure.paper.source import Origin
 from misure.paper.table import Table, markdown_table, printed
 from misure.paper.tables.rows import method_rows
+
+_MASKS = re.compile(r" n_masks=\d+")
 
 _SHOWN = {
     "msr": None,
@@ -167,16 +170,22 @@ def _made_from(run: pd.DataFrame, about: Mapping[str, Any]) -> str:
     bits = _each(chain.from_iterable(of["precisions"] for of in described))
     commands = _each(f"`{of['command']}`" for of in about["made_by"])
     first, last = (f"{day:%-d %B %Y}" for day in (run["created"].min(), run["created"].max()))
-    cells = "; ".join(f"{setup}: {_ranges(cells, setup.split('-')[0])}" for setup, cells in about["n"].items())
+    real = set(run.loc[~run["stand_in"].astype(bool), ["dataset", "model"]].agg("-".join, axis=1))
+    told = {setup: _ranges(cells, setup.split("-")[0]) for setup, cells in about["n"].items() if setup in real}
+    cells = "; ".join(f"{setup}: {text}" for setup, text in told.items())
     return (
         f"Reference: {n} explanations in {hours:.2g} hours on {machines} ({bits} bits), {_each([first, last])}, "
-        f"made by {commands}. Objects explained, of those that the profile asks "
+        f"made by {commands}. Objects of real images that were explained, of those that the profile asks "
         f"for: {cells}. The records [ship](data/README.md#the-reference-records)."
     )
 
 
 def _ranges(cells: Mapping[str, int], dataset: str) -> str:
-    """Say how many objects MSR, RISE, the other methods of the table, and all other settings have."""
+    """Say how many objects MSR, RISE, the other methods of the table, and all other settings have.
+
+    RISE counts with any number of masks, which the table names.
+    """
+    cells = {_MASKS.sub("", name): n for name, n in cells.items()}
     section = yaml.safe_load((CONFIGS / "profile" / "reference.yaml").read_text(encoding="utf-8"))[dataset]
     asked = {**section, **section.get("stand_in", {})}["n_samples"]
     msr, rise, others = ["msr"], ["rise"], [name for name in _SHOWN if name not in {"msr", "rise"}]
