@@ -220,7 +220,7 @@ def test_a_users_error_is_one_line_and_writes_nothing(lent, capsys, arguments, w
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["model=unet_vgg16"], ["model=unet_vgg16 has no weights", "train", "model_file="]),
+        (["model=unet_vgg16", "data_root=data"], ["model=unet_vgg16 has no weights", "train", "model_file="]),
         (["model=deeplabv3_mobilenetv2", "data_root=data"], ["is missing", "model_file=<your network>"]),
         (["model_file=nowhere.pt"], ["model_file=nowhere.pt does not exist"]),
     ],

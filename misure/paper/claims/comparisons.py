@@ -23,6 +23,7 @@ from misure.paper.claims.significance import FEWEST_GROUPS, weighted_slope, weig
 from misure.paper.extensions.contours import shares_near_contour
 from misure.paper.maps import Maps
 from misure.paper.query import in_class
+from misure.paper.table import measured
 from misure.reliability import FEATURE_SETS, OutOfFold, cross_validate
 from misure.reliability.scores import auroc
 
@@ -65,7 +66,13 @@ def times(records: PairRecords, *, metric: str, higher: str, lower: str, factor:
 def level(records: PairRecords, *, metric: str, variant: str, statistic: str = "", **limits: float) -> Evidence:
     """Test that a variant's mean lies ``above`` or ``below`` a number, or between both."""
     _, samples = records.table(metric, variant)
-    return shift(statistic or f"mean {METRICS[metric]} of {variant}", samples, **limits)
+    found = shift(statistic or f"mean {METRICS[metric]} of {variant}", samples, **limits)
+    if samples.timed and records.on_cpu and not found.missing:
+        why = (
+            f"{found.statistic}: {measured(found.value)}, but seconds on a CPU decide nothing about the paper's machine"
+        )
+        return replace(found, p=_NAN, missing=why)
+    return found
 
 
 def larger_factor(

@@ -149,6 +149,11 @@ class PairRecords:
         return f" (on {devices})" if devices else ""
 
     @property
+    def on_cpu(self) -> bool:
+        """Whether any of it was computed on a CPU."""
+        return bool(self.records["device"].astype(str).str.startswith("CPU").any())
+
+    @property
     def measured_masks(self) -> str:
         """With how many masks RISE was measured, as a clause; empty where it was not."""
         masks = self.rows("RISE at 0.2")["param_n_masks"]

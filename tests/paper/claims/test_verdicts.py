@@ -129,6 +129,13 @@ def test_seconds_of_several_images_together_are_not_those_of_one() -> None:
     assert judged["rise-minutes"].verdict == Verdict.FAILS, "RISE's are of one image"
 
 
+def test_a_processor_s_seconds_are_compared_with_each_other_alone() -> None:
+    judged = _judged(_records(TRUTH).assign(device="CPU, 2 threads"))
+    absolute = ("msr-seconds", "msr-3-to-4-seconds", "rise-minutes")
+    assert [judged[name].verdict for name in absolute] == [Verdict.OPEN] * len(absolute)
+    assert judged["rise-slowest"].verdict == _judged(_records(TRUTH))["rise-slowest"].verdict != Verdict.OPEN
+
+
 def test_pixels_kept_that_grow_with_the_root_of_the_size() -> None:
     units = []
     for sample in range(2 * N):
