@@ -33,7 +33,7 @@ def test_the_example_of_a_method(method):
     (example,) = doctest.DocTestFinder(recurse=False).find(explainer, explainer.__name__, globs=names)
     assert len(example.examples) >= 2
     report: list[str] = []
-    doctest.DocTestRunner().run(example, out=report.append)
+    doctest.DocTestRunner(verbose=False).run(example, out=report.append)
     assert not report, "".join(report)
     if method not in {"prediction", "random_map"}:
         assert "Reference:\n        " in str(explainer.__doc__)
