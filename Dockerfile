@@ -1,4 +1,4 @@
-# misure for a CPU; for NVIDIA GPUs: docker build --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 -t misure .
+# misure with the index's own PyTorch (4 GB, for NVIDIA GPUs); --build-arg TORCH_INDEX=<PyTorch's index of CPU wheels> makes it small.
 # Extras are those of EXTRAS, which --build-arg replaces; left out: onnx, huggingface, monai, nnunet, captum, app, slurm, ray, wandb, bench, docs, dev.
 #   docker build -t misure . && docker run --rm -v "$PWD:/work" --user "$(id -u):$(id -g)" misure plan profile=smoke
 # Clusters without Docker (--nv: with the GPU; data and outputs are those of the folder it is started in):
@@ -7,10 +7,10 @@
 ARG PYTHON=3.11
 
 FROM python:${PYTHON} AS wheels
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ARG TORCH_INDEX=
 ARG EXTRAS=synapse,coco,reliability,report,images,parquet
 COPY . /misure
-RUN pip wheel --no-cache-dir --wheel-dir /wheels --extra-index-url "${TORCH_INDEX}" \
+RUN pip wheel --no-cache-dir --wheel-dir /wheels ${TORCH_INDEX:+--extra-index-url "${TORCH_INDEX}"} \
       --constraint /misure/constraints.txt "/misure[${EXTRAS}]"
 
 FROM python:${PYTHON}-slim
