@@ -54,6 +54,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)
+    torch.ones(1, requires_grad=True).sum().backward()  # before devices are pretended: else no fork
 
 
 @pytest.fixture

@@ -8,6 +8,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 
+import pytest
+import torch
+
+without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="a fork has no gradients after a GPU")
+
 
 @contextlib.contextmanager
 def forked(task: Callable[..., object], *args, **named) -> Iterator[BaseProcess]:

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import hardware
 import pytest
 import torch
-from forked import forked
+from forked import forked, without_gpu
 from pipeline import TINY_LAYOUT, shipped_root
 from safetensors.torch import load_file
 from torch import nn
@@ -173,6 +173,7 @@ class Killed(Interrupted):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+@without_gpu
 def test_a_killed_training_ends_with_the_same_weights(uninterrupted, root, tmp_path):
     path = tmp_path / "toy.safetensors"
     with forked(run, root, path, network=Killed(toy_network(), 8)) as process:

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import torch
-from forked import forked
+from forked import forked, without_gpu
 from pytorch_lightning.loggers import CSVLogger
 from safetensors.torch import load_file
 from torch import distributed, nn
@@ -89,6 +89,7 @@ def test_two_processes_train_what_one_does(root, alone, tmp_path, monkeypatch):
         )
 
 
+@without_gpu
 def test_one_process_goes_on_where_two_were_cut(root, alone, tmp_path, forking):
     path = tmp_path / "toy.safetensors"
     with pytest.raises(ProcessRaisedException, match="power cut"):
@@ -115,6 +116,7 @@ class OneFails(Interrupted):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+@without_gpu
 @pytest.mark.parametrize(
     ("ends", "reason"), [(False, "loss became NaN"), (True, r"training.devices=2: .*SIGKILL.*go on")]
 )
@@ -138,6 +140,7 @@ def train_in_the_background(*args) -> None:
     run(*args)
 
 
+@without_gpu
 def test_processes_end_with_the_one_that_began_them(root, tmp_path, forking, monkeypatch):
     told = tmp_path / "told"
     told.mkdir()
@@ -154,6 +157,7 @@ def test_processes_end_with_the_one_that_began_them(root, tmp_path, forking, mon
     assert time.monotonic() < until
 
 
+@without_gpu
 def test_one_clock_ends_all(root, tmp_path, forking, monkeypatch):
     looks = count(6.0, 6.0)
     clock = SimpleNamespace(monotonic=lambda: next(looks) if distributed.get_rank() == 0 else 0.0)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from forked import forked
+from forked import forked, without_gpu
 from pipeline import TINY_LAYOUT
 from torch import nn
 from training.test_module import INFO, RECIPE, Interrupted, Watching, make_data, root, run, toy_network
@@ -212,6 +212,7 @@ def trained_into(root: Path, path: Path, told: Path) -> None:
         print(len(network.sizes), info.weights)
 
 
+@without_gpu
 def test_two_processes_train_one_network_once(root, tmp_path):
     path, told = tmp_path / "made" / "toy.safetensors", [tmp_path / "first", tmp_path / "second"]
     with forked(trained_into, root, path, told[0]) as one, forked(trained_into, root, path, told[1]) as other:
