@@ -51,6 +51,7 @@ class Evidence:
         n_groups: Images or volumes.
         units: Records that it rests on.
         missing: Why nothing could be tested; empty where it was.
+        remedied: Whether explaining more on the same machine supplies what is missing.
         detail: More about the value.
         timed: Whether seconds were compared, which those on smaller images say nothing about.
     """
@@ -66,6 +67,7 @@ class Evidence:
     n_groups: int = 0
     units: tuple[str, ...] = ()
     missing: str = ""
+    remedied: bool = True
     detail: str = ""
     timed: bool = False
 
@@ -186,8 +188,8 @@ def _verdict(finding: Finding, p_adjusted: float, profile: str) -> tuple[Verdict
     shown = finding.decisive
     untold = Verdict.STAND_IN if finding.origin.stand_in else Verdict.OPEN
     if shown.missing:
-        remake = f"`misure reproduce profile={profile} only={finding.remake}`"
-        return untold, f"{shown.missing}; {remake} computes what is missing"
+        remake = f"; `misure reproduce profile={profile} only={finding.remake}` computes what is missing"
+        return untold, shown.missing + (remake if shown.remedied else "")
     numbers = _in_words(finding, shown)
     if reason := _undecided(finding, profile):
         return untold, f"{reason}; {numbers}"

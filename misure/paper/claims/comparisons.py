@@ -71,7 +71,7 @@ def level(records: PairRecords, *, metric: str, variant: str, statistic: str = "
         why = (
             f"{found.statistic}: {measured(found.value)}, but seconds on a CPU decide nothing about the paper's machine"
         )
-        return replace(found, p=_NAN, missing=why)
+        return replace(found, p=_NAN, missing=why, remedied=False)
     return found
 
 

@@ -133,6 +133,7 @@ def test_a_processor_s_seconds_are_compared_with_each_other_alone() -> None:
     judged = _judged(_records(TRUTH).assign(device="CPU, 2 threads"))
     absolute = ("msr-seconds", "msr-3-to-4-seconds", "rise-minutes")
     assert [judged[name].verdict for name in absolute] == [Verdict.OPEN] * len(absolute)
+    assert not any("misure reproduce" in judged[name].why for name in absolute), "the same machine cannot tell more"
     assert judged["rise-slowest"].verdict == _judged(_records(TRUTH))["rise-slowest"].verdict != Verdict.OPEN
 
 
