@@ -16,7 +16,8 @@ from readme_keys import FOLDER as CONFIGS
 
 from misure.explainers import EXPLAINERS
 from misure.paper.catalogue import like_for_like_tables, paper_tables, stability_tables
-from misure.paper.claims import claims
+from misure.paper.claims import Claim, Verdict, claims
+from misure.paper.claims.significance import FEWEST_GROUPS
 from misure.paper.findings import Cell, KeyFinding, key_findings, verdicts_counted
 from misure.paper.material import Material
 from misure.paper.published import DASH, Pair
@@ -37,9 +38,6 @@ _SHOWN = {
     "random_map": 0.2,
 }
 """Methods, and the threshold at which they are shown."""
-
-_FEWEST = 3
-"""Objects of a row; one of fewer is named below the table."""
 
 _UNDECIDED = {
     "few": "for too few objects",
@@ -94,7 +92,7 @@ def results_of(material: Material) -> tuple[str, str]:
         for name, threshold in _SHOWN.items():
             explained = at_threshold(select(records, name), threshold)
             title = EXPLAINERS[name].title
-            if len(explained) < _FEWEST:
+            if explained[INDEPENDENT].nunique() < FEWEST_GROUPS:
                 few.setdefault(f"n = {len(explained)}", []).append(title)
                 continue
             row = at_threshold(shown[shown["method"] == title], threshold).iloc[0]
@@ -104,7 +102,7 @@ def results_of(material: Material) -> tuple[str, str]:
         if few:
             left_out.append(f"{pair.label}: {', '.join(f'{_each(methods)} ({n})' for n, methods in few.items())}")
     table = markdown_table(_HEADERS, rows) if rows else ""
-    return table, f"Not in the table, of fewer than {_FEWEST} objects: {'; '.join(left_out)}." if left_out else ""
+    return table, f"Not in the table, of fewer than {FEWEST_GROUPS} images: {'; '.join(left_out)}." if left_out else ""
 
 
 def on_objects_of_msr(run: pd.DataFrame, pair: Pair) -> pd.DataFrame:
@@ -117,7 +115,19 @@ def on_objects_of_msr(run: pd.DataFrame, pair: Pair) -> pd.DataFrame:
 def findings() -> str:
     """Return the first decided findings with what each rests on, and how many findings and claims there are."""
     judged = claims(_material())
-    return findings_of(key_findings(_material(), [*_tables().values()], judged), verdicts_counted(judged))
+    verdicts = " ".join([verdicts_counted(judged), *_named(judged)])
+    return findings_of(key_findings(_material(), [*_tables().values()], judged), verdicts)
+
+
+def _named(judged: Iterable[Claim]) -> Iterator[str]:
+    """Name the claims that hold or do not, by verdict and dataset."""
+    for verdict in (Verdict.HOLDS, Verdict.FAILS):
+        names: dict[str, list[str]] = {}
+        for claim in judged:
+            if claim.verdict == verdict:
+                names.setdefault(claim.finding.dataset, []).append(f"`{claim.finding.id}`")
+        if names:
+            yield f"{verdict.value.capitalize()}: {'; '.join(f'{where} {_each(ids)}' for where, ids in names.items())}."
 
 
 def findings_of(found: Iterable[KeyFinding], verdicts: str) -> str:

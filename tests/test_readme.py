@@ -68,17 +68,19 @@ def test_what_is_made_from_configurations_and_records_is_what_they_have():
 
 
 def test_the_first_table_is_over_the_objects_that_msr_explained():
-    """Methods with more objects are cut to MSR's, and one with fewer than three is named below."""
+    """Methods with more objects are cut to MSR's, and one of fewer than six images is named below."""
     ratios = {"msr": 0.5, "sufficient_region": 2.0}
     units = [
-        photo(name, n // 2, ("cat", "dog")[n % 2], perturbation_ratio=r) for name, r in ratios.items() for n in range(4)
+        photo(name, n // 2, ("cat", "dog")[n % 2], perturbation_ratio=r)
+        for name, r in ratios.items()
+        for n in range(12)
     ]
     units += [photo("sufficient_region", 9, "cat", perturbation_ratio=90.0), photo("rise", 0, "cat"), unit("msr", 0)]
     run = run_of(*units)
     table, below = results_of(Material(run, "quick", Path("nowhere"), pd.DataFrame(), [TRIANGLE, COCO]))
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
     assert [row[1] for row in rows] == ["MSR", "SR"]
-    assert {row[6] for row in rows} == {"4 on 2 images"}
+    assert {row[6] for row in rows} == {"12 on 6 images"}
     assert [row[5].split()[:2] for row in rows] == [["0.500;", "0.500"], ["2.000;", "2.000"]]
     assert all(SUBSTITUTION in row[7] for row in rows)
     assert "RISE (n = 1)" in below

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from misure.paper.claims import Claim, Verdict
-from misure.paper.claims.claim import least_val_dice
+from misure.paper.claims.claim import least_val_dice, probability
 from misure.paper.claims.significance import FEWEST_GROUPS
 from misure.paper.extensions.readings import ENOUGH_IMAGES
 from misure.paper.maps import saved_units
@@ -187,6 +187,7 @@ class _Evaluator:
         sentences = {key: text for keys, text in entry.items() for key in keys.split(" or ") if complete}
         beside = "" if number.paper == DASH else f" (printed {number.paper})"
         words = {"about": entry["about"], "profile": self.material.profile, "remake": entry.get("remake", table)}
+        judged = self._claim(entry.get("judged_by", ""), pair)
         told = sentences.get(outcome) or self.otherwise[outcome]
         sentence = (told if outcome in self.otherwise else f"{told} {also}".strip()).format(
             number=number.with_interval,
@@ -194,6 +195,7 @@ class _Evaluator:
             printed=beside,
             n=number.n,
             n_groups=number.n_groups,
+            p=probability(judged.p_adjusted if judged else _NAN),
             **words,
             **others,
         )

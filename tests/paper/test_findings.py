@@ -181,7 +181,9 @@ def test_an_interval_that_holds_the_limit_is_the_same(low: float, high: float, l
 def test_every_outcome_has_a_sentence_that_can_be_filled_in(entry: dict[str, Any], tables: list[Table]) -> None:
     sentences = {key: text for keys, text in entry.items() for key in keys.split(" or ")}
     [rule] = OUTCOMES.keys() & entry.keys()
-    words = dict.fromkeys(("number", "paper", "printed", "n"), "1") | dict.fromkeys(entry.get("others", ()), Cell())
+    words = dict.fromkeys(("number", "paper", "printed", "n", "n_groups", "p"), "1") | dict.fromkeys(
+        entry.get("others", ()), Cell()
+    )
     for outcome in OUTCOMES[rule]:
         assert "**{number}**" in sentences[outcome]
         assert "{" not in f"{sentences[outcome]} {entry.get('also', '')}".format(**words)
