@@ -131,8 +131,9 @@ def _named(judged: Iterable[Claim]) -> Iterator[str]:
 
 
 def findings_of(found: Iterable[KeyFinding], verdicts: str) -> str:
-    """Return decided findings, and a line that counts the others."""
-    decided = [finding for finding in found if finding.outcome not in _UNDECIDED]
+    """Return decided findings, before those whose claim is open, and a line that counts the others."""
+    ordered = sorted(found, key=lambda finding: finding.outcome == "open")
+    decided = [finding for finding in ordered if finding.outcome not in _UNDECIDED]
     lines = [f"- {finding.sentence} ({finding.data}; n = {finding.number.n})" for finding in decided[:_N_FINDINGS]]
     reasons = Counter(_UNDECIDED.get(finding.outcome, "for lack of room") for finding in found)
     reasons["for lack of room"] -= len(lines)
