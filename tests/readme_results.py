@@ -196,10 +196,7 @@ def _ranges(cells: Mapping[str, int], dataset: str) -> str:
 
     RISE counts with the number of masks, which the table names, that the most objects have.
     """
-    cells = {
-        name: max(n for of, n in cells.items() if _MASKS.sub("", of) == name)
-        for name in {_MASKS.sub("", of) for of in cells}
-    }
+    cells = dict(sorted((_MASKS.sub("", name), n) for name, n in cells.items()))  # of equal names the largest is last
     asked = yaml.safe_load((CONFIGS / "profile" / "reference.yaml").read_text(encoding="utf-8"))[dataset]["n_samples"]
     msr, rise, others = ["msr"], ["rise"], [name for name in _SHOWN if name not in {"msr", "rise"}]
     parts = {"MSR": msr, "RISE": rise, "the other methods of the table": others}

@@ -14,7 +14,7 @@ import pandas as pd
 from misure.evaluation.bootstrap import resampled_means
 from misure.explainers import EXPLAINERS
 from misure.paper.extensions.cells import PrintedCell, printed_cells, readings_at
-from misure.paper.extensions.paired import MARKS, groups, nearest_shares, over_groups, shared_samples
+from misure.paper.extensions.paired import MARKS, groups, n_groups, nearest_shares, over_groups, shared_samples
 from misure.paper.extensions.readings import ENOUGH_IMAGES, Reading
 from misure.paper.material import Material
 from misure.paper.prose import prose
@@ -126,7 +126,7 @@ def _numbers(values: _Values, variant: _Variant, literal: _Variant) -> dict[str,
     change = over_groups(nothing if column is None or literal not in values else column - values[literal])
     return {
         **{part: getattr(ours, part) for part in ("mean", "low", "high", "median", "n")},
-        "n_groups": 0 if column is None else len(np.unique(groups(column))),
+        "n_groups": 0 if column is None else n_groups(column),
         **{f"change_{part}": getattr(change, part) for part in ("mean", "low", "high")},
     }
 
@@ -143,7 +143,7 @@ def distance(measure: str, mean: Any, paper: float | None) -> Any:
 
 def _nearest_shares(values: _Values, measure: str, paper: float | None) -> dict[_Variant, float]:
     """Return in which share of the resamples of images each is the nearest to a printed number."""
-    if paper is None or len(values) < 2 or len(np.unique(groups(next(iter(values.values()))))) < 2:
+    if paper is None or len(values) < 2 or n_groups(next(iter(values.values()))) < 2:
         return {}
     resamples = {variant: resampled_means(column.to_numpy(), groups(column)) for variant, column in values.items()}
     return nearest_shares({variant: distance(measure, means, paper) for variant, means in resamples.items()})

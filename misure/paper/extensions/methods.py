@@ -6,12 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from misure.evaluation.curves import Curve
 from misure.explainers import EXPLAINERS
-from misure.paper.extensions.paired import KEY, groups, shared_samples
+from misure.paper.extensions.paired import KEY, n_groups, shared_samples
 from misure.paper.maps import NUMBERS, saved_arrays
 from misure.paper.material import Material
 from misure.paper.published import Pair
@@ -55,7 +54,7 @@ class Method:
     def heading(self, pair: Pair) -> dict[str, Any]:
         """Return the first columns of its row in a table."""
         row: dict[str, Any] = {"dataset": pair.dataset_label, "model": pair.model_label}
-        counts = {"n_samples": len(self.curves), "n_groups": len(np.unique(groups(self.curves)))}
+        counts = {"n_samples": len(self.curves), "n_groups": n_groups(self.curves)}
         return row | {"explainer": self.name, "method": self.title, **counts}
 
 

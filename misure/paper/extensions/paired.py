@@ -41,6 +41,11 @@ def groups(numbers: pd.Series | pd.DataFrame) -> NDArray[Any]:
     return numbers.index.get_level_values(INDEPENDENT).to_numpy()
 
 
+def n_groups(numbers: pd.Series | pd.DataFrame) -> int:
+    """Return how many images or volumes the rows come from."""
+    return len(np.unique(groups(numbers)))
+
+
 def over_groups(values: pd.Series, bounds: tuple[float, float] = UNBOUNDED) -> Summary:
     """Summarise a number per sample over whole images or volumes; samples without it (NaN) are left out."""
     known = values.dropna().astype(float)

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from misure.evaluation.bootstrap import resampled_means
 from misure.explainers import EXPLAINERS
 from misure.explainers.sufficient_region import SufficientRegion
-from misure.paper.extensions.paired import KEY, MARKS, columns, groups, nearest_shares, shared_samples
+from misure.paper.extensions.paired import KEY, MARKS, columns, groups, n_groups, nearest_shares, shared_samples
 from misure.paper.extensions.readings import ENOUGH_IMAGES, Reading, readings_of
 from misure.paper.maps import load_maps
 from misure.paper.material import Material
@@ -124,7 +124,7 @@ def _sufficient_region(records: pd.DataFrame, pair: Pair, shared: pd.DataFrame |
 
 def _heading(pair: Pair, title: str, rows: pd.DataFrame) -> dict[str, Any]:
     row: dict[str, Any] = {"dataset": pair.dataset_label, "model": pair.model_label, "reading": title}
-    row |= {"n_samples": len(rows), "n_groups": len(np.unique(groups(rows)))}
+    row |= {"n_samples": len(rows), "n_groups": n_groups(rows)}
     return row | {"profile": distinct(rows["profile"])}
 
 
@@ -168,7 +168,7 @@ def _factors(means: ArrayLike, paper: Sequence[float]) -> NDArray[np.float64]:
 def _nearest_shares(cells: _Cells, readings: Sequence[Reading], paper: Sequence[float]) -> dict[Reading, float]:
     """Return in which share of the resamples of images each complete reading is the nearest to the paper."""
     complete = [reading for reading in readings if all((reading, rate) in cells for rate in RATES)]
-    if len(complete) < 2 or len(np.unique(groups(cells[complete[0], RATES[0]]))) < 2:
+    if len(complete) < 2 or n_groups(cells[complete[0], RATES[0]]) < 2:
         return {}
     return nearest_shares({reading: _factors(_resampled(cells, reading), paper) for reading in complete})
 

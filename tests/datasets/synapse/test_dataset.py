@@ -75,9 +75,10 @@ def test_resizing_is_interpolation_between_the_corners(shape, size):
         assert int(small[i, j]) in choice
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")  # on a machine of one core
 def test_workers_give_the_same_entries(tmp_path):
     dataset = SynapseDataset("val", raw(tmp_path), size=8)
-    loaded = list(DataLoader(dataset, batch_size=None, num_workers=1))
+    loaded = list(DataLoader(dataset, batch_size=None, num_workers=2))
     for i, other in enumerate(loaded):
         assert all(torch.equal(dataset[i][key], other[key]) for key in other)
 
