@@ -11,6 +11,7 @@ from misure.paper.extensions.ambiguities import ambiguities_tables
 from misure.paper.extensions.contours import contours_tables
 from misure.paper.extensions.equal_ratio import like_for_like_figures, like_for_like_tables
 from misure.paper.extensions.insertion_deletion import insertion_deletion_figures, insertion_deletion_tables
+from misure.paper.extensions.precisions import precisions_tables
 from misure.paper.extensions.sanity import sanity_figures, sanity_tables
 from misure.paper.extensions.second_stage import second_stage
 from misure.paper.extensions.stability import stability_tables
@@ -73,6 +74,7 @@ TABLES: tuple[Callable[[Material], Iterator[Table]], ...] = (
     insertion_deletion_tables,
     ambiguities_tables,
     stability_tables,
+    precisions_tables,
     sanity_tables,
 )
 """Claims are no part of them: they are judged once, for their own file as well."""

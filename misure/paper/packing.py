@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -51,7 +51,8 @@ def pack(
 ) -> dict[str, Any]:
     """Pack the reference run's records of one or several outputs folders into the folder that ships.
 
-    One calls it as ``pack({"outputs": {"command": "make reproduce PROFILE=reference"}}, "data/reference")``.
+    One calls it as ``pack({"outputs": {"command": "make reproduce PROFILE=reference"}}, "data/reference")``. A folder
+    may be an earlier pack, whose records and machines are then kept: also the one that is replaced.
 
     A unit that several folders have counts once: a finished one before one that was skipped, else that of the first
     folder. Failed ones stay behind. The curves over thresholds go first, of every unit. Maps follow where they may be
@@ -60,7 +61,8 @@ def pack(
 
     Args:
         outputs: What is to be told of each folder, without private paths: the ``command`` that made it, and what
-            neither records nor ``provenance.json`` know, such as a ``note`` that other programs ran beside it.
+            neither records nor ``provenance.json`` know, such as a ``note`` that other programs ran beside it. Nothing
+            of an earlier pack, which tells it itself.
         into: Made, or replaced where it holds an earlier pack.
         weights_origin: Where weights came from, by ``<dataset>-<model>``, for records of versions that did not tell.
 
@@ -81,9 +83,9 @@ def pack(
         raise MisureError(f"no records of profile {PROFILE} are in {', '.join(map(str, folders))}")
     run = latest_run(pd.DataFrame([*chain.from_iterable(records.values())]), PROFILE)
     counting = sorted({*run["unit"]}, key=lambda unit: [str(records[unit][0].get(name)) for name in _ORDER])
-    filled = _fill_in([records[unit] for unit in counting], weights_origin or {})
+    filled = _fill_in([records[unit] for unit in counting], weights_origin or {}, filter(_is_pack, folders))
     with _replacing_pack(into) as partial:
-        shipped, left_out = _pack_maps(run, [folder / "records" / "maps" for folder in folders], partial / "maps")
+        shipped, left_out = _pack_maps(run, [_store(folder).maps_folder for folder in folders], partial / "maps")
         without = {unit: {} if unit in shipped else {WITHOUT_MAPS: True} for unit in counting}
         write_compacted(partial / RECORDS, {u: [row | without[u] for row in records[u]] for u in counting}, None)
         if (size := (partial / RECORDS).stat().st_size) > MOST_RECORDS:
@@ -109,16 +111,22 @@ def _replacing_pack(into: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _fill_in(records: list[list[dict[str, Any]]], weights_origin: Mapping[str, str]) -> dict[str, Any]:
-    """Say in records that do not tell where their weights came from, and return what was said and of how many."""
-    count = Counter[str]()
+def _fill_in(
+    records: list[list[dict[str, Any]]], weights_origin: Mapping[str, str], packs: Iterable[Path]
+) -> dict[str, Any]:
+    """Say in records that do not tell where their weights came from; return what was said and of how many, ever."""
+    said, count = dict[str, str](), Counter[str]()
+    for setup, of in chain.from_iterable(_about_of(pack)["filled_in"].items() for pack in packs):
+        said[setup] = of["said"]
+        count[setup] += of["records"]
     for rows in records:
         setup = f"{rows[0]['dataset']}-{rows[0]['model']}"
         if setup in weights_origin and not any("weights_origin" in row for row in rows):
+            said[setup] = weights_origin[setup]
             count[setup] += 1
             for row in rows:
                 row["weights_origin"] = weights_origin[setup]
-    return {"weights_origin": {setup: {"said": weights_origin[setup], "records": n} for setup, n in count.items()}}
+    return {"weights_origin": {setup: {"said": text, "records": count[setup]} for setup, text in said.items()}}
 
 
 _ORDER = ("dataset", "model", "explainer", "intervention", "input_noise", "param_lr", "param_lam", "sample", "unit")
@@ -158,9 +166,25 @@ def unpack(outputs: Path) -> int:
     return added
 
 
+def _is_pack(folder: Path) -> bool:
+    return (folder / _ABOUT).is_file()
+
+
+def _about_of(folder: Path) -> dict[str, Any]:
+    """Read what an earlier pack says of itself."""
+    with reading(folder / _ABOUT, "get it anew, by git checkout or pip install"):
+        told = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+        return {"made_by": [*told["made_by"]], "filled_in": {**told["filled_in"]["weights_origin"]}}
+
+
+def _store(folder: Path) -> RecordStore:
+    """Return the records of an outputs folder, or of an earlier pack."""
+    return RecordStore(folder if _is_pack(folder) else folder / "records")
+
+
 def _records_of(outputs: Path) -> Records:
     """Return the finished and skipped records of an outputs folder that count for the profile."""
-    store = RecordStore(outputs / "records")
+    store = _store(outputs)
     stored = store.load()
     counting = in_use(serving(stored, PROFILE, store.serving(PROFILE)), Journal(outputs).used(PROFILE))
     units = set(counting.loc[counting["status"].isin(["done", "skipped"]), "unit"]) if len(counting) else set()
@@ -193,7 +217,7 @@ def _pack_maps(run: pd.DataFrame, sources: list[Path], into: Path) -> tuple[set[
         numbers, path = into / f"{unit}.numbers.npz", into / f"{unit}.npz"
         if not free:
             left_out["not free or not of a published setting"] += any(
-                (source / path.name).exists() for source in sources
+                (source / name).exists() for source in sources for name in (path.name, numbers.name)
             )
         elif size := _save_first(path, sources, ("",), image=unit in plain):
             size -= numbers.stat().st_size if numbers.exists() else 0
@@ -232,14 +256,16 @@ def _about(run: pd.DataFrame, outputs: Mapping[str | Path, Mapping[str, str]]) -
     return {
         "profile": PROFILE,
         "packed_by": code_version(),
-        "made_by": [_made_by(Path(folder), told) for folder, told in outputs.items()],
+        "made_by": [machine for folder, told in outputs.items() for machine in _made_by(Path(folder), told)],
         "hours_of_explaining": {str(device): round(value, 2) for device, value in hours.items()},
         "n": {str(setup): dict(sorted(Counter(map(_cell, rows.to_dict("records"))).items())) for setup, rows in setups},
     }
 
 
-def _made_by(outputs: Path, said: Mapping[str, str]) -> dict[str, Any]:
+def _made_by(outputs: Path, said: Mapping[str, str]) -> list[dict[str, Any]]:
     """Describe the machine of an outputs folder, as its ``provenance.json`` does, and its hours by stage."""
+    if _is_pack(outputs):
+        return list(_about_of(outputs)["made_by"])
     hours = Counter[str]()
     for stage in Journal(outputs).stages():
         hours[stage["stage"]] += stage["seconds"] / 3600 if stage.get("profile") == PROFILE else 0
@@ -248,7 +274,7 @@ def _made_by(outputs: Path, said: Mapping[str, str]) -> dict[str, Any]:
         told = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         machine = {name: told[name] for name in _MACHINE if name in told}
         machine |= {name: _BUILD.sub("", value) for name, value in machine.items() if name == "operating_system"}
-    return {**said, **machine, "hours": {name: round(value, 3) for name, value in hours.items()}}
+    return [{**said, **machine, "hours": {name: round(value, 3) for name, value in hours.items()}}]
 
 
 def _cell(row: Mapping[Any, Any]) -> str:

@@ -142,6 +142,23 @@ def test_what_is_unpacked_is_there_for_a_run_and_packs_to_the_same(packed, tmp_p
     assert {path.name for path in (tmp_path / "again" / "maps").iterdir()} == maps
 
 
+def test_a_pack_grows_by_what_another_machine_made(packed, tmp_path):
+    """The machines, maps and fillings of the earlier pack are told further; what both have counts as it was."""
+    before, outputs = json.loads((packed / "about.json").read_text()), tmp_path / "outputs"
+    keep(outputs, made("msr", 0, dice_explained=0.25), made("rise", 1, weights_origin="told"))
+    grown = tmp_path / "grown"
+    about = pack({packed: {}, outputs: {"command": "elsewhere"}}, grown, {"triangle-unet_vgg16": "a disk"})
+    assert about["made_by"] == [*before["made_by"], {"command": "elsewhere", "hours": {}}]
+    assert about["n"]["triangle-unet_vgg16"] == {"msr": 5, "rise": 1}
+    assert about["maps_left_out"] == before["maps_left_out"]
+    assert about["filled_in"]["weights_origin"]["triangle-unet_vgg16"]["records"] == 5
+    stored = RecordStore(grown).load().set_index(["dataset", "sample"])
+    assert stored.loc[("triangle", 0), "dice_explained"] == 0.5
+    assert contents(grown / "maps") == contents(packed / "maps")
+    again = pack({grown: {}}, tmp_path / "again")
+    assert again == about
+
+
 def test_a_record_without_its_maps_is_not_made_anew(tmp_path, monkeypatch):
     """COCO's maps do not ship: a run that would save them goes on all the same."""
     one = Unit("coco", "f" * 16, "unet", "1234567890123456", "msr", {"lr": 0.1}, 0, 1)
