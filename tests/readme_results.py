@@ -48,6 +48,8 @@ _UNDECIDED = {
 }
 """Why a finding of an outcome is not told; one of another is."""
 
+_PRECISIONS = {"32": "float32", "bf16": "bfloat16"}
+
 _N_FINDINGS = 5
 _HEADERS = (
     "data, network",
@@ -177,15 +179,17 @@ def _made_from(run: pd.DataFrame, about: Mapping[str, Any]) -> str:
     n = sum(chain.from_iterable(cells.values() for cells in about["n"].values()))
     hours = sum(about["hours_of_explaining"].values())
     described = [of for of in about["made_by"] if "hardware" in of]
-    machines = _each(f"{of['hardware']['cpu']}, {of['hardware']['cores']} cores" for of in described)
-    bits = _each(chain.from_iterable(of["precisions"] for of in described))
+    machines = _each(
+        f"{of['hardware']['cpu']}, {of['hardware']['cores']} cores in {_each(_PRECISIONS[p] for p in of['precisions'])}"
+        for of in described
+    )
     commands = _each(f"`{of['command']}`" for of in about["made_by"])
     first, last = (f"{day:%-d %B %Y}" for day in (run["created"].min(), run["created"].max()))
     real = set(run.loc[~run["stand_in"].astype(bool), ["dataset", "model"]].agg("-".join, axis=1))
     told = {setup: _ranges(cells, setup.split("-")[0]) for setup, cells in about["n"].items() if setup in real}
     cells = "; ".join(f"{setup}: {text}" for setup, text in told.items())
     return (
-        f"Reference: {n} explanations in {hours:.2g} hours on {machines} ({bits} bits), {_each([first, last])}, "
+        f"Reference: {n} explanations in {hours:.2g} hours on {machines}, {_each([first, last])}, "
         f"made by {commands}. Objects of real images that were explained, of those that the profile asks "
         f"for: {cells}. The records [ship](data/README.md#the-reference-records)."
     )
@@ -194,8 +198,19 @@ def _made_from(run: pd.DataFrame, about: Mapping[str, Any]) -> str:
 def _ranges(cells: Mapping[str, int], dataset: str) -> str:
     """Say how many objects MSR, RISE, the other methods of the table, and all other settings have.
 
-    RISE counts with the number of masks, which the table names, that the most objects have.
+    RISE counts with the number of masks, which the table names, that the most objects have; a precision that has fewer
+    explanations than another is there to be compared, and counted alone.
     """
+    by_precision: dict[str, dict[str, int]] = {}
+    for name, n in cells.items():
+        lowered = name.endswith(" bf16")
+        by_precision.setdefault("bf16" if lowered else "32", {})[name.removesuffix(" bf16")] = n
+    most, *others = sorted(by_precision, key=lambda precision: -sum(by_precision[precision].values()))
+    beside = [f"{sum(by_precision[p].values())} explanations in {_PRECISIONS[p]} to compare with" for p in others]
+    return ", ".join([f"in {_PRECISIONS[most]} {_in_one_precision(by_precision[most], dataset)}", *beside])
+
+
+def _in_one_precision(cells: Mapping[str, int], dataset: str) -> str:
     cells = dict(sorted((_MASKS.sub("", name), n) for name, n in cells.items()))  # of equal names the largest is last
     asked = yaml.safe_load((CONFIGS / "profile" / "reference.yaml").read_text(encoding="utf-8"))[dataset]["n_samples"]
     msr, rise, others = ["msr"], ["rise"], [name for name in _SHOWN if name not in {"msr", "rise"}]
@@ -224,7 +239,8 @@ def _counted(rows: pd.DataFrame) -> str:
 
 def _source(row: pd.Series) -> str:
     reduction = Origin("", stand_in=False, scale=row.get("scale", 1.0)).reduction
-    marks = [mark for mark in (row["substitution"], reduction) if isinstance(mark, str) and mark]
+    lowered = "" if row.get("precision", "32") == "32" else _PRECISIONS[row["precision"]]
+    marks = [mark for mark in (row["substitution"], reduction, lowered) if isinstance(mark, str) and mark]
     return ", ".join(["real", *(f"**{mark}**" for mark in marks)])
 
 

@@ -57,7 +57,7 @@ def pack(
     A unit that several folders have counts once: a finished one before one that was skipped, else that of the first
     folder. Failed ones stay behind. The curves over thresholds go first, of every unit. Maps follow where they may be
     passed on, of the published settings and the changes to them (noise, interventions), sample by sample, as far as
-    :data:`MOST_MAPS` has room.
+    :data:`MOST_MAPS` has room; last those of a precision beside that of the most explanations, of masks alone.
 
     Args:
         outputs: What is to be told of each folder, without private paths: the ``command`` that made it, and what
@@ -209,14 +209,17 @@ def _pack_maps(run: pd.DataFrame, sources: list[Path], into: Path) -> tuple[set[
     published = {unit for name in EXPLAINERS for unit in at_parameters(untouched, name)["unit"]}
     may_go = done["dataset"].isin(_FREE_IMAGES) | done["stand_in"].astype(bool)
     rank = pd.to_numeric(done["draw"]).fillna(0)
-    order = done.assign(may_go=may_go, late=done["stand_in"].astype(bool) & (rank > 0), rank=rank)
-    order = order.sort_values(["late", "rank", "dataset", "unit"])
+    late = done["stand_in"].astype(bool) & (rank > 0)
+    usual = done.groupby(["dataset", "model"])["precision"].transform(lambda made_in: made_in.mode()[0])
+    beside, dense = done["precision"].ne(usual), done["threshold"].notna()
+    order = done.assign(may_go=may_go & ~(beside & dense), late=late, beside=beside, rank=rank)
+    order = order.sort_values(["beside", "late", "rank", "dataset", "unit"])
     room = MOST_MAPS - sum(_save_first(into / f"{unit}.numbers.npz", sources, NUMBERS) for unit in order["unit"])
-    shipped, left_out = set[str](), Counter({"not free or not of a published setting": 0, "no room": 0})
+    shipped, left_out = set[str](), Counter({"not free or not needed": 0, "no room": 0})
     for unit, free in zip(order["unit"], order["may_go"] & order["unit"].isin(published), strict=True):
         numbers, path = into / f"{unit}.numbers.npz", into / f"{unit}.npz"
         if not free:
-            left_out["not free or not of a published setting"] += any(
+            left_out["not free or not needed"] += any(
                 (source / name).exists() for source in sources for name in (path.name, numbers.name)
             )
         elif size := _save_first(path, sources, ("",), image=unit in plain):

@@ -144,6 +144,7 @@ KEYS: dict[str, Rule] = {
 
 _OF_ALL_DATASETS: dict[str, Rule] = {"name": _NAME, "precision": PRECISION, "stand_in": _YES_OR_NO}
 _OF_A_DATASET: dict[str, Rule] = {
+    "precision": PRECISION,
     "max_minutes": MINUTES,
     "curriculum": ListOf(_GROUP),
     "networks": ListOf(_NAME, deep=True),

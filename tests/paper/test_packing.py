@@ -31,8 +31,10 @@ def keep(outputs: Path, *units: list[dict[str, Any]]) -> list[str]:
     """Keep records as a run does, in files of their own, and return the units."""
     names = []
     for rows in units:
-        dataset, model, explainer, sample = (rows[0][name] for name in ("dataset", "model", "explainer", "sample"))
-        name = hashlib.sha256(f"{dataset}{explainer}{sample}".encode()).hexdigest()
+        dataset, model, explainer, *which = (
+            rows[0][name] for name in ("dataset", "model", "explainer", "sample", "precision")
+        )
+        name = hashlib.sha256(f"{dataset}{explainer}{which}".encode()).hexdigest()
         path = outputs / "records" / f"{dataset}-{model}" / explainer / f"{name[:20]}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = [{k: v for k, v in row.items() if v == v} | {"unit": name[:20]} for row in rows]  # noqa: PLR0124 - NaN
@@ -197,6 +199,21 @@ def test_curves_of_all_go_first_and_maps_sample_by_sample_as_far_as_they_fit(tmp
         assert saved_arrays(packed, name, ("curve_",)).keys() == {"curve_allowed", "curve_dice", "curve_ratio"}
     assert len([*packed.iterdir()]) == 2 * SAMPLES
     assert sum(path.stat().st_size for path in packed.iterdir()) <= 30_000
+
+
+def test_of_the_precision_with_fewer_explanations_only_masks_ship(tmp_path):
+    """They are what tables compare; maps that rank pixels are shown of the other precision alone."""
+    outputs, expected = tmp_path / "outputs", set[str]()
+    for precision, samples in (("bf16", 3), ("32", 2)):
+        for explainer in ("msr", "rise"):
+            names = keep(outputs, *(made(explainer, n, precision=precision) for n in range(samples)))
+            for name in names:
+                save_map(outputs / "records" / "maps", name, np.eye(4))
+            expected |= {*names} if (explainer, precision) != ("rise", "32") else set()
+    about = pack({outputs: {}}, tmp_path / "packed")
+    assert {path.stem for path in (tmp_path / "packed" / "maps").iterdir()} == expected
+    assert about["maps_left_out"] == {"not free or not needed": 2, "no room": 0}
+    assert about["n"]["triangle-unet_vgg16"] == {"msr": 2, "msr bf16": 3, "rise": 2, "rise bf16": 3}
 
 
 def test_where_weights_came_from_is_filled_in_only_where_it_is_not_told(tmp_path):

@@ -19,7 +19,7 @@ from misure.paper.source import Origin, marked
 from misure.paper.table import Column, Table, estimate
 from misure.paper.tables.paper import DATASET, METHOD, MODEL
 
-_METRICS = ("dice_explained", "perturbation_ratio")
+_CHANGES = {"dice_explained": "dice_change", "perturbation_ratio": "ratio_change"}
 _WORK = ("param_n_masks", "param_n_iterations", "param_seed")
 """What selecting by parameters leaves open and must be equal, besides the sample."""
 
@@ -34,9 +34,9 @@ def precisions_tables(material: Material) -> Iterator[Table]:
         *(DATASET, MODEL, METHOD),
         Column("threshold", "Cut at"),
         estimate("dice_explained_32", "Dice explained, float32"),
-        estimate("dice_explained_change", "Dice, bfloat16 minus float32"),
+        estimate("dice_change", "Dice, bfloat16 minus float32"),
         estimate("perturbation_ratio_32", "Perturbation ratio, float32"),
-        estimate("perturbation_ratio_change", "ratio, bfloat16 minus float32"),
+        estimate("ratio_change", "ratio, bfloat16 minus float32"),
         Column("n", "n"),
         estimate("iou", "IoU of the maps above 0"),
         *MARKS,
@@ -81,10 +81,10 @@ def precisions_table(run: pd.DataFrame, pair: Pair, maps_folder: Path) -> pd.Dat
 def _numbers(pairs: pd.DataFrame, maps_folder: Path, *, is_mask: bool) -> pd.DataFrame:
     """Return what is compared, a row per sample."""
     values = {}
-    for metric in _METRICS:
+    for metric, change in _CHANGES.items():
         values[f"{metric}_32"] = pairs[f"{metric}_plain"]
         values[f"{metric}_bf16"] = pairs[f"{metric}_changed"]
-        values[f"{metric}_change"] = pairs[f"{metric}_changed"] - pairs[f"{metric}_plain"]
+        values[change] = pairs[f"{metric}_changed"] - pairs[f"{metric}_plain"]
     numbers = pd.DataFrame({**{name: pairs[name] for name in KEY}, **values, "iou": float("nan")}, index=pairs.index)
     for pair, lowered, full in load_twins(pairs, maps_folder) if is_mask else ():
         numbers.loc[pair.name, "iou"] = iou(lowered["saliency"] > 0, full["saliency"] > 0)

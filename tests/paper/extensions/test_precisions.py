@@ -32,9 +32,11 @@ def test_samples_that_both_have_are_compared_by_hand(tmp_path: Path) -> None:
     assert table[["method", "n"]].to_numpy().tolist() == [["MSR", 2]]
     row = table.iloc[0]
     assert pd.isna(row["threshold"])
-    assert (row["dice_explained_32_mean"], row["dice_explained_change_mean"]) == pytest.approx((0.9, -0.05), abs=1e-12)
+    assert (row["dice_explained_32_mean"], row["dice_change_mean"]) == pytest.approx((0.9, -0.05), abs=1e-12)
     assert row["perturbation_ratio_bf16_mean"] == 0.625
-    assert row["perturbation_ratio_change_mean"] == 0.125
+    assert row["ratio_change_mean"] == 0.125
+    assert row["dice_change_low"] < -0.1 < 0 < row["dice_change_high"]  # a change may have either sign
+    assert row["ratio_change_low"] < 0
     assert row["iou_mean"] == pytest.approx(1 / 3, abs=1e-12)
     assert row["iou_n"] == 1
 
@@ -42,7 +44,7 @@ def test_samples_that_both_have_are_compared_by_hand(tmp_path: Path) -> None:
 def test_ranking_methods_are_compared_at_each_threshold(tmp_path: Path) -> None:
     table = precisions_table(run_of(*pair_of("rise", 0, dice_explained=0.7)), TRIANGLE, tmp_path)
     assert table["threshold"].tolist() == [0.2, 0.4]
-    assert table["dice_explained_change_mean"].tolist() == pytest.approx([-0.2, -0.2], abs=1e-12)
+    assert table["dice_change_mean"].tolist() == pytest.approx([-0.2, -0.2], abs=1e-12)
     assert table["iou_mean"].isna().all()
 
 
