@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -72,8 +73,8 @@ def precisions_table(run: pd.DataFrame, pair: Pair, maps_folder: Path) -> pd.Dat
         for threshold in explainer.published().thresholds or (None,):
             numbers = _numbers(at_threshold(both, threshold), maps_folder, is_mask=threshold is None)
             if len(numbers):
-                row = {"dataset": pair.dataset_label, "model": pair.model_label, "method": explainer.title}
-                row |= {"threshold": threshold, "n": len(numbers)}
+                row: dict[str, Any] = {"dataset": pair.dataset_label, "model": pair.model_label}
+                row |= {"method": explainer.title, "threshold": threshold, "n": len(numbers)}
                 rows.append(row | columns(numbers) | Origin.of(records).columns())
     return pd.DataFrame(rows).astype({"threshold": float}) if rows else pd.DataFrame()
 
