@@ -149,7 +149,8 @@ def variants() -> str:
     """Return how far noise of one grey value moves the maps of MSR, its stable variant, RISE and Seg-Grad-CAM."""
     headers = ("data, network", "method", "IoU of the maps", "Dice explained", "ratio", "n", "source")
     frame = _tables()["stability"].frame
-    frame = frame[frame["method"].isin(_VARIANTS) & ~frame["stand_in"] & (frame["n"] > 0) & (frame["noise"] > 1e-3)]
+    enough = frame["n_images"] >= FEWEST_GROUPS
+    frame = frame[frame["method"].isin(_VARIANTS) & ~frame["stand_in"] & enough & (frame["noise"] > 1e-3)]
     rows = [
         [
             f"{row['dataset']}, {row['model']}",

@@ -20,6 +20,7 @@ from misure.explainers import EXPLAINERS
 from misure.io.atomic import partial_of, replacing
 from misure.io.reading import reading
 from misure.paper import reference
+from misure.paper.extensions.stability import STABLE
 from misure.paper.maps import NUMBERS, saved_arrays
 from misure.paper.profiles import in_use, serving
 from misure.paper.query import SETTING, at_parameters, latest_run, undisturbed
@@ -56,8 +57,9 @@ def pack(
 
     A unit that several folders have counts once: a finished one before one that was skipped, else that of the first
     folder. Failed ones stay behind. The curves over thresholds go first, of every unit. Maps follow where they may be
-    passed on, of the published settings and the changes to them (noise, interventions), sample by sample, as far as
-    :data:`MOST_MAPS` has room; last those of a precision beside that of the most explanations, of masks alone.
+    passed on, of the published settings, the stable variant and the changes to them (noise, interventions), sample by
+    sample, as far as :data:`MOST_MAPS` has room; last those of a precision beside that of the most explanations, of
+    masks alone.
 
     Args:
         outputs: What is to be told of each folder, without private paths: the ``command`` that made it, and what
@@ -206,7 +208,8 @@ def _pack_maps(run: pd.DataFrame, sources: list[Path], into: Path) -> tuple[set[
     done = run[run["status"].eq("done")].drop_duplicates("unit")
     plain = {*done.loc[undisturbed(done), "unit"]}
     untouched = done.assign(input_noise=0.0, intervention="")
-    published = {unit for name in EXPLAINERS for unit in at_parameters(untouched, name)["unit"]}
+    shown = [*((name, {}) for name in EXPLAINERS), (STABLE.explainer, dict(STABLE.parameters))]
+    published = {unit for name, changed in shown for unit in at_parameters(untouched, name, **changed)["unit"]}
     may_go = done["dataset"].isin(_FREE_IMAGES) | done["stand_in"].astype(bool)
     rank = pd.to_numeric(done["draw"]).fillna(0)
     late = done["stand_in"].astype(bool) & (rank > 0)

@@ -17,6 +17,7 @@ from pipeline import run_script
 
 from misure.errors import MisureError
 from misure.paper import packing, reference
+from misure.paper.extensions.stability import STABLE
 from misure.paper.maps import load_maps, saved_arrays
 from misure.paper.packing import pack, unpack
 from misure.paper.reference import PROFILE, RECORDS, reference_material
@@ -210,10 +211,15 @@ def test_of_the_precision_with_fewer_explanations_only_masks_ship(tmp_path):
             for name in names:
                 save_map(outputs / "records" / "maps", name, np.eye(4))
             expected |= {*names} if (explainer, precision) != ("rise", "32") else set()
+    stable = keep(outputs, unit("msr", 7, dict(STABLE.parameters), profile=PROFILE, precision="bf16"))
+    save_map(outputs / "records" / "maps", *stable, np.eye(4))
+    expected |= {*stable}
     about = pack({outputs: {}}, tmp_path / "packed")
     assert {path.stem for path in (tmp_path / "packed" / "maps").iterdir()} == expected
     assert about["maps_left_out"] == {"not free or not needed": 2, "no room": 0}
-    assert about["n"]["triangle-unet_vgg16"] == {"msr": 2, "msr bf16": 3, "rise": 2, "rise bf16": 3}
+    counts = about["n"]["triangle-unet_vgg16"]
+    assert counts.items() > {"msr": 2, "msr bf16": 3, "rise": 2, "rise bf16": 3}.items()
+    assert sum(counts.values()) == 11
 
 
 def test_where_weights_came_from_is_filled_in_only_where_it_is_not_told(tmp_path):
