@@ -123,13 +123,16 @@ def findings() -> str:
 
 def _named(judged: Iterable[Claim]) -> Iterator[str]:
     """Name the claims that hold or do not, by verdict and dataset."""
+    judged = [*judged]
+    asked = Counter(claim.finding.dataset for claim in judged)
     for verdict in (Verdict.HOLDS, Verdict.FAILS):
         names: dict[str, list[str]] = {}
         for claim in judged:
             if claim.verdict == verdict:
                 names.setdefault(claim.finding.dataset, []).append(f"`{claim.finding.id}`")
         if names:
-            yield f"{verdict.value.capitalize()}: {'; '.join(f'{where} {_each(ids)}' for where, ids in names.items())}."
+            told = [f"{where} {len(ids)} of {asked[where]}, {_each(ids)}" for where, ids in names.items()]
+            yield f"{verdict.value.capitalize()}: {'; '.join(told)}."
 
 
 def findings_of(found: Iterable[KeyFinding], verdicts: str) -> str:

@@ -43,6 +43,9 @@ _ABOUT = "about.json"
 _MACHINE = ("code", "python", "packages", "operating_system", "hardware", "devices", "precisions", "checkpoints")
 """What is kept of a folder's ``provenance.json``."""
 
+_LEFT_OUT = ("not free or not needed", "no room")
+"""Why maps stay behind."""
+
 _BUILD = re.compile(r"(?<=\d)-[^\s)]+")
 """What follows the version in a kernel's release."""
 
@@ -76,24 +79,26 @@ def pack(
         MisureError: If there is nothing to pack, the records are too large, or the place cannot be written.
     """
     folders, into = [Path(folder) for folder in outputs], Path(into)
-    records: Records = {}
+    records, sources = Records(), dict[str, Path]()
     for folder in folders:
         for unit, rows in _records_of(folder).items():
             if unit not in records or _rank(rows) < _rank(records[unit]):
-                records[unit] = rows
+                records[unit], sources[unit] = rows, _store(folder).maps_folder
     if not records:
         raise MisureError(f"no records of profile {PROFILE} are in {', '.join(map(str, folders))}")
     run = latest_run(pd.DataFrame([*chain.from_iterable(records.values())]), PROFILE)
     counting = sorted({*run["unit"]}, key=lambda unit: [str(records[unit][0].get(name)) for name in _ORDER])
     filled = _fill_in([records[unit] for unit in counting], weights_origin or {}, filter(_is_pack, folders))
     with _replacing_pack(into) as partial:
-        shipped, left_out = _pack_maps(run, [_store(folder).maps_folder for folder in folders], partial / "maps")
+        shipped, left_out = _pack_maps(run, sources, partial / "maps")
+        for earlier in filter(_is_pack, folders):
+            left_out.update(_about_of(earlier)["maps_left_out"])
         without = {unit: {} if unit in shipped else {WITHOUT_MAPS: True} for unit in counting}
         write_compacted(partial / RECORDS, {u: [row | without[u] for row in records[u]] for u in counting}, None)
         if (size := (partial / RECORDS).stat().st_size) > MOST_RECORDS:
             raise MisureError(f"the records take {size} bytes, more than the {MOST_RECORDS} that ship")
         _copy_volumes(run, folders, partial / "volumes")
-        about = _about(run, outputs) | {"maps": len(shipped), "maps_left_out": left_out, "filled_in": filled}
+        about = _about(run, outputs) | {"maps": len(shipped), "maps_left_out": dict(left_out), "filled_in": filled}
         (partial / _ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return about
 
@@ -176,7 +181,11 @@ def _about_of(folder: Path) -> dict[str, Any]:
     """Read what an earlier pack says of itself."""
     with reading(folder / _ABOUT, "get it anew, by git checkout or pip install"):
         told = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
-        return {"made_by": [*told["made_by"]], "filled_in": {**told["filled_in"]["weights_origin"]}}
+        return {
+            "made_by": [*told["made_by"]],
+            "filled_in": {**told["filled_in"]["weights_origin"]},
+            "maps_left_out": dict(zip(_LEFT_OUT, told["maps_left_out"].values(), strict=True)),
+        }
 
 
 def _store(folder: Path) -> RecordStore:
@@ -187,19 +196,31 @@ def _store(folder: Path) -> RecordStore:
 def _records_of(outputs: Path) -> Records:
     """Return the finished and skipped records of an outputs folder that count for the profile."""
     store = _store(outputs)
+    if _is_pack(outputs) and (damaged := store.read()[1]):
+        raise MisureError(f"{outputs} is damaged ({next(iter(damaged.values()))}): get it anew, by git checkout")
     stored = store.load()
     counting = in_use(serving(stored, PROFILE, store.serving(PROFILE)), Journal(outputs).used(PROFILE))
     units = set(counting.loc[counting["status"].isin(["done", "skipped"]), "unit"]) if len(counting) else set()
     found = ((str(rows[0]["unit"]), rows) for rows in store.read()[0])
-    return {unit: [row | {"profile": PROFILE} for row in rows] for unit, rows in found if unit in units}
+    return {unit: [_as_packed(row) for row in rows] for unit, rows in found if unit in units}
+
+
+def _as_packed(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a line of the profile that ships; whether its maps do is told anew."""
+    return {name: value for name, value in row.items() if name != WITHOUT_MAPS} | {"profile": PROFILE}
 
 
 def _rank(rows: list[dict[str, Any]]) -> int:
     return ["done", "skipped"].index(rows[0]["status"])
 
 
-def _pack_maps(run: pd.DataFrame, sources: list[Path], into: Path) -> tuple[set[str], dict[str, int]]:
+def _pack_maps(run: pd.DataFrame, sources: Mapping[str, Path], into: Path) -> tuple[set[str], Counter[str]]:
     """Write the curves of every unit, then the maps that may be passed on.
+
+    Args:
+        run: What is packed.
+        sources: The folder of maps beside the record of each unit.
+        into: Made.
 
     Returns:
         The units whose maps are complete, and how many others have some, by why they stay behind.
@@ -213,32 +234,38 @@ def _pack_maps(run: pd.DataFrame, sources: list[Path], into: Path) -> tuple[set[
     may_go = done["dataset"].isin(_FREE_IMAGES) | done["stand_in"].astype(bool)
     rank = pd.to_numeric(done["draw"]).fillna(0)
     late = done["stand_in"].astype(bool) & (rank > 0)
-    usual = done.groupby(["dataset", "model"])["precision"].transform(lambda made_in: made_in.mode()[0])
-    beside, dense = done["precision"].ne(usual), done["threshold"].notna()
+    beside, dense = _is_beside(done), done["threshold"].notna()
     order = done.assign(may_go=may_go & ~(beside & dense), late=late, beside=beside, rank=rank)
     order = order.sort_values(["beside", "late", "rank", "dataset", "unit"])
-    room = MOST_MAPS - sum(_save_first(into / f"{unit}.numbers.npz", sources, NUMBERS) for unit in order["unit"])
-    shipped, left_out = set[str](), Counter({"not free or not needed": 0, "no room": 0})
+    room = MOST_MAPS - sum(_save(into / f"{unit}.numbers.npz", sources[unit], NUMBERS) for unit in order["unit"])
+    shipped, left_out = set[str](), Counter(dict.fromkeys(_LEFT_OUT, 0))
     for unit, free in zip(order["unit"], order["may_go"] & order["unit"].isin(published), strict=True):
         numbers, path = into / f"{unit}.numbers.npz", into / f"{unit}.npz"
         if not free:
-            left_out["not free or not needed"] += any(
-                (source / name).exists() for source in sources for name in (path.name, numbers.name)
-            )
-        elif size := _save_first(path, sources, ("",), image=unit in plain):
+            left_out[_LEFT_OUT[0]] += (sources[unit] / path.name).exists()
+        elif size := _save(path, sources[unit], ("",), image=unit in plain):
             size -= numbers.stat().st_size if numbers.exists() else 0
             fits = size <= room
             (numbers if fits else path).unlink(missing_ok=True)
             room -= size if fits else 0
             shipped |= {unit} if fits else set()
-            left_out["no room"] += not fits
-    return shipped, dict(left_out)
+            left_out[_LEFT_OUT[1]] += not fits
+    return shipped, left_out
 
 
-def _save_first(path: Path, sources: list[Path], kept: tuple[str, ...], *, image: bool = True) -> int:
-    """Save what the first folder that has any of it keeps of a unit, and return the bytes; 0 where there is none."""
-    unit = path.name.partition(".")[0]
-    arrays = next(filter(None, (saved_arrays(source, unit, kept) for source in sources)), {})
+def _is_beside(done: pd.DataFrame) -> pd.Series:
+    """Mark the records of a precision that another one of the same network and method has more explanations of."""
+    method = ["dataset", "model", "explainer"]
+    made_in = done.assign(precision=done["precision"].fillna("32"))
+    counts = made_in.groupby([*method, "precision"])["created"].agg(["size", "max"]).reset_index()
+    usual = counts.sort_values(["size", "max"]).drop_duplicates(method, keep="last")
+    chosen = made_in[method].merge(usual, on=method, how="left")["precision"]
+    return made_in["precision"].ne(chosen.set_axis(made_in.index))
+
+
+def _save(path: Path, source: Path, kept: tuple[str, ...], *, image: bool = True) -> int:
+    """Save what a folder keeps of a unit, and return the bytes; 0 where there is nothing."""
+    arrays = saved_arrays(source, path.name.partition(".")[0], kept)
     arrays = {name: array for name, array in arrays.items() if image or name != "image"}
     if arrays:
         np.savez_compressed(path, **dict[str, Any](arrays))
@@ -262,10 +289,17 @@ def _about(run: pd.DataFrame, outputs: Mapping[str | Path, Mapping[str, str]]) -
     return {
         "profile": PROFILE,
         "packed_by": code_version(),
-        "made_by": [machine for folder, told in outputs.items() for machine in _made_by(Path(folder), told)],
+        "made_by": _made_by_all(outputs),
         "hours_of_explaining": {str(device): round(value, 2) for device, value in hours.items()},
         "n": {str(setup): dict(sorted(Counter(map(_cell, rows.to_dict("records"))).items())) for setup, rows in setups},
     }
+
+
+def _made_by_all(outputs: Mapping[str | Path, Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Describe the machines of all folders; of one that went on, the last description counts."""
+    machines = [machine for folder, told in outputs.items() for machine in _made_by(Path(folder), told)]
+    last = {json.dumps([of.get("command"), of.get("hardware")]): of for of in machines}
+    return [*last.values()]
 
 
 def _made_by(outputs: Path, said: Mapping[str, str]) -> list[dict[str, Any]]:

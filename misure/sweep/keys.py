@@ -19,7 +19,7 @@ from misure.errors import MisureError
 from misure.training.config import MINUTES, PRECISION, Recipe
 from misure.validation import AtLeast, Between, Kind, OneOf, Rule, Whole, check
 
-_INTERPOLATION = re.compile(r"\$\{(?:oc\.select:)?([\w.]+)(?:,.*)?\}")
+_INTERPOLATION = re.compile(r"\$\{(?:oc\.select:)?([\w.]+)(?:,(.*))?\}")
 
 
 @dataclass(frozen=True)
@@ -244,8 +244,10 @@ def called(cfg: DictConfig, key: str) -> str:
         place = place.get(part) if isinstance(place, dict) else None
         linked = _INTERPOLATION.fullmatch(place) if isinstance(place, str) else None
         if linked:
-            other = ".".join([linked[1], *parts[depth:]])
-            return key if "oc.select" in str(place) and OmegaConf.select(cfg, linked[1]) is None else called(cfg, other)
+            absent = "oc.select" in str(place) and OmegaConf.select(cfg, linked[1]) is None
+            otherwise = _INTERPOLATION.fullmatch(linked[2] or "")
+            deciding = (otherwise and otherwise[1]) if absent else linked[1]
+            return called(cfg, ".".join([deciding, *parts[depth:]])) if deciding else key
     return key
 
 
