@@ -158,8 +158,17 @@ def test_several_batches_belong_to_an_epoch():
         ("dataset.train.layout.canvas", "profile.triangle.layout.canvas"),
         ("dataset.val.seed", "seed"),
         ("training.loss", "training.loss"),
+        ("runner.compute.precision", "profile.precision"),
     ],
 )
 @pytest.mark.usefixtures("hydra")
 def test_a_key_is_called_by_the_one_that_decides_it(key, name):
     assert called(compose("run"), key) == name
+
+
+@pytest.mark.usefixtures("hydra")
+def test_a_dataset_may_set_the_precision_of_a_profile():
+    triangle, coco = (compose("run", ["profile=reference", f"dataset={name}"]) for name in ("triangle", "coco"))
+    assert (triangle.runner.compute.precision, triangle.training.precision, coco.precision) == ("bf16", "bf16", 32)
+    assert called(triangle, "precision") == "profile.triangle.precision"
+    assert compose("run", ["profile=reference", "precision=32"]).runner.compute.precision == 32
