@@ -18,6 +18,7 @@ from paper_records import COCO, SUBSTITUTION, TRIANGLE, photo, run_of, unit
 from pipeline import PROJECT, environment, records_of, run_script
 from readme_keys import FOLDER, keys, meaning
 from readme_parts import DOCUMENTS, PARTS, made, parts_of
+from readme_results import _tables as reference_tables
 from readme_results import findings_of, results_of
 from torch import nn
 
@@ -85,6 +86,17 @@ def test_the_first_table_is_over_the_objects_that_msr_explained():
     assert all(SUBSTITUTION in row[7] for row in rows)
     assert "RISE (n = 1)" in below
     assert below.count("MSR (n = 1)") == 1
+
+
+def test_a_dataset_has_one_precision_in_a_table_of_the_reference():
+    """Cells choose the records that they show one by one; those that ship must not let two of them differ."""
+    checked = 0
+    for table in reference_tables().values():
+        if {"precision", "dataset"} <= {*table.frame}:
+            for dataset, precisions in table.frame.groupby("dataset")["precision"]:
+                checked += 1
+                assert len({*precisions.dropna()} - {""}) <= 1, (table.name, dataset)
+    assert checked > 7  # Tables 1 to 6 at least, of one to three datasets each
 
 
 def test_findings_that_are_decided_are_told_with_what_is_not_the_papers_and_others_counted():

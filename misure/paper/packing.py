@@ -254,12 +254,12 @@ def _pack_maps(run: pd.DataFrame, sources: Mapping[str, Path], into: Path) -> tu
 
 
 def _is_beside(done: pd.DataFrame) -> pd.Series:
-    """Mark the records of a precision that another one of the same network and method has more explanations of."""
-    method = ["dataset", "model", "explainer"]
+    """Mark the records of a precision of whose setting another one has more explanations, or newer ones."""
+    cell = ["dataset", "model", "explainer", SETTING, "input_noise", "intervention"]
     made_in = done.assign(precision=done["precision"].fillna("32"))
-    counts = made_in.groupby([*method, "precision"])["created"].agg(["size", "max"]).reset_index()
-    usual = counts.sort_values(["size", "max"]).drop_duplicates(method, keep="last")
-    chosen = made_in[method].merge(usual, on=method, how="left")["precision"]
+    counts = made_in.groupby([*cell, "precision"])["created"].agg(["size", "max"]).reset_index()
+    usual = counts.sort_values(["size", "max"]).drop_duplicates(cell, keep="last")
+    chosen = made_in[cell].merge(usual, on=cell, how="left")["precision"]
     return made_in["precision"].ne(chosen.set_axis(made_in.index))
 
 

@@ -211,6 +211,11 @@ def test_of_the_precision_with_fewer_explanations_only_masks_ship(tmp_path):
             for name in names:
                 save_map(outputs / "records" / "maps", name, np.eye(4))
             expected |= {*names} if (explainer, precision) != ("rise", "32") else set()
+    other = keep(outputs, *(made("seg_grad_cam", n, created=f"2026-11-2{n}T10:00:00+00:00") for n in (0, 1)))
+    keep(outputs, unit("rise", 8, {"n_masks": 7}, profile=PROFILE), unit("rise", 9, {"n_masks": 7}, profile=PROFILE))
+    expected |= {*other}
+    for name in other:
+        save_map(outputs / "records" / "maps", name, np.eye(4))
     stable = keep(outputs, unit("msr", 7, dict(STABLE.parameters), profile=PROFILE, precision="bf16"))
     save_map(outputs / "records" / "maps", *stable, np.eye(4))
     expected |= {*stable}
@@ -219,7 +224,7 @@ def test_of_the_precision_with_fewer_explanations_only_masks_ship(tmp_path):
     assert about["maps_left_out"] == {"not free or not needed": 2, "no room": 0}
     counts = about["n"]["triangle-unet_vgg16"]
     assert counts.items() > {"msr": 2, "msr bf16": 3, "rise": 2, "rise bf16": 3}.items()
-    assert sum(counts.values()) == 11
+    assert sum(counts.values()) == 15
 
 
 def test_where_weights_came_from_is_filled_in_only_where_it_is_not_told(tmp_path):
