@@ -44,6 +44,8 @@ _SHARE = re.compile(
 
 def bounds_of(name: str) -> tuple[float, float]:
     """Return what the mean of a metric cannot leave, by its name in tables."""
+    if name in {"spearman", "pearson"}:
+        return -1.0, 1.0
     if _SHARE.match(name):
         return 0.0, 1.0
     return (0.0, math.inf) if name.startswith(("perturbation_ratio", "region_ratio")) else UNBOUNDED

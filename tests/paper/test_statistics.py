@@ -35,6 +35,8 @@ def test_an_interval_stays_where_the_mean_can_be() -> None:
     assert summarise([0.9, 1.0]).high == pytest.approx(0.95 + reach)
     assert summarise([0.9, 1.0], bounds=bounds_of("dice_explained")).high == 1.0
     assert summarise([0.9, 1.0], bounds=bounds_of("perturbation_ratio_0.1")).high == pytest.approx(0.95 + reach)
+    assert summarise([0.9, 1.0], bounds=bounds_of("spearman")).high == 1.0
+    assert summarise([-0.9, -1.0], bounds=bounds_of("pearson")).low == -1.0
     assert bounds_of("dice_change") == bounds_of("area_minus_msr") == (-math.inf, math.inf)
 
 

@@ -22,6 +22,7 @@ from misure.paper.provenance import head_note
 from misure.paper.published import Pair
 from misure.paper.query import paper_draw
 from misure.paper.source import Origin, marked
+from misure.paper.statistics import bounds_of
 from misure.paper.table import Column, Table, measured, printed
 from misure.paper.tables.paper import DATASET, METHOD, MODEL
 from misure.paper.tables.rows import NOT_RUN
@@ -122,7 +123,7 @@ def _rows(cell: PrintedCell, explained: Mapping[Reading, pd.DataFrame]) -> Itera
 def _numbers(values: _Values, variant: _Variant, literal: _Variant) -> dict[str, float]:
     """Return a variant's mean over images, and that of its difference from the literal one, sample by sample."""
     column, nothing = values.get(variant), pd.Series(dtype=float)
-    ours = over_groups(nothing if column is None else column)
+    ours = over_groups(nothing if column is None else column, bounds_of(variant[1]))
     change = over_groups(nothing if column is None or literal not in values else column - values[literal])
     return {
         **{part: getattr(ours, part) for part in ("mean", "low", "high", "median", "n")},
