@@ -72,7 +72,7 @@ def _material() -> Material:
 
 
 @cache
-def _tables() -> dict[str, Table]:
+def reference_tables() -> dict[str, Table]:
     made = (paper_tables, like_for_like_tables, stability_tables)
     return {table.name: table for table in chain.from_iterable(tables(_material()) for tables in made)}
 
@@ -118,7 +118,7 @@ def findings() -> str:
     """Return the first decided findings with what each rests on, and how many findings and claims there are."""
     judged = claims(_material())
     verdicts = " ".join([verdicts_counted(judged), *_named(judged)])
-    return findings_of(key_findings(_material(), [*_tables().values()], judged), verdicts)
+    return findings_of(key_findings(_material(), [*reference_tables().values()], judged), verdicts)
 
 
 def _named(judged: Iterable[Claim]) -> Iterator[str]:
@@ -151,7 +151,7 @@ def findings_of(found: Iterable[KeyFinding], verdicts: str) -> str:
 def variants() -> str:
     """Return how far noise of one grey value moves the maps of MSR, its stable variant, RISE and Seg-Grad-CAM."""
     headers = ("data, network", "method", "IoU of the maps", "Dice explained", "ratio", "n", "source")
-    frame = _tables()["stability"].frame
+    frame = reference_tables()["stability"].frame
     enough = frame["n_images"] >= FEWEST_GROUPS
     frame = frame[frame["method"].isin(_VARIANTS) & ~frame["stand_in"] & enough & (frame["noise"] > 1e-3)]
     rows = [

@@ -18,8 +18,7 @@ from paper_records import COCO, SUBSTITUTION, TRIANGLE, photo, run_of, unit
 from pipeline import PROJECT, environment, records_of, run_script
 from readme_keys import FOLDER, keys, meaning
 from readme_parts import DOCUMENTS, PARTS, made, parts_of
-from readme_results import _tables as reference_tables
-from readme_results import findings_of, results_of
+from readme_results import findings_of, reference_tables, results_of
 from torch import nn
 
 import misure

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from misure.errors import MisureError
 from misure.io.atomic import DAMAGED, safe_name
 from misure.io.reading import check_size, reading
-from misure.paper.query import INDEPENDENT, SAMPLE, select
+from misure.paper.query import INDEPENDENT, SAMPLE, WORK, select
 
 _SAME_RUN = (*SAMPLE, INDEPENDENT, "explainer", "threshold", "dataset_fingerprint", "weights", "profile", "precision")
 """With the parameters, what has to be equal for two units to differ in one thing alone."""
@@ -27,7 +27,7 @@ _PLANES = ("region", "saliency", "sufficient_region", "truth")
 NUMBERS = ("curve_", "insertion_", "deletion_")
 """How the names of arrays begin that show nothing of the image; where only these ship, in ``<unit>.numbers.npz``."""
 
-_SAME_WORK = ("device", "param_seed", "param_n_masks", "param_n_iterations")
+_SAME_WORK = ("device", *WORK)
 """What selecting by parameters leaves open and rounding depends on."""
 
 Maps = dict[str, NDArray[Any]]

@@ -184,7 +184,7 @@ def _about_of(folder: Path) -> dict[str, Any]:
         return {
             "made_by": [*told["made_by"]],
             "filled_in": {**told["filled_in"]["weights_origin"]},
-            "maps_left_out": dict(zip(_LEFT_OUT, told["maps_left_out"].values(), strict=True)),
+            "maps_left_out": {**told["maps_left_out"]},
         }
 
 
@@ -196,12 +196,13 @@ def _store(folder: Path) -> RecordStore:
 def _records_of(outputs: Path) -> Records:
     """Return the finished and skipped records of an outputs folder that count for the profile."""
     store = _store(outputs)
-    if _is_pack(outputs) and (damaged := store.read()[1]):
+    read, damaged = store.read()
+    if _is_pack(outputs) and damaged:
         raise MisureError(f"{outputs} is damaged ({next(iter(damaged.values()))}): get it anew, by git checkout")
     stored = store.load()
     counting = in_use(serving(stored, PROFILE, store.serving(PROFILE)), Journal(outputs).used(PROFILE))
     units = set(counting.loc[counting["status"].isin(["done", "skipped"]), "unit"]) if len(counting) else set()
-    found = ((str(rows[0]["unit"]), rows) for rows in store.read()[0])
+    found = ((str(rows[0]["unit"]), rows) for rows in read)
     return {unit: [_as_packed(row) for row in rows] for unit, rows in found if unit in units}
 
 

@@ -84,7 +84,10 @@ INDEPENDENT = "independent"
 SETTING = "setting"
 """The column that :func:`latest_run` adds: all parameters as JSON."""
 
-_COUNTED_FREE = ["param_seed", "param_n_masks", "param_n_iterations", "precision"]
+WORK = ("param_seed", "param_n_masks", "param_n_iterations")
+"""Columns that selecting by parameters leaves open, as a profile may change them."""
+
+_COUNTED_FREE = [*WORK, "precision"]
 
 _DECIDING = [
     *(*SAMPLE, "threshold", "status", "created", "explainer", "input_noise", "intervention", "scale"),

@@ -15,14 +15,12 @@ from misure.paper.material import Material
 from misure.paper.prose import prose
 from misure.paper.provenance import head_note
 from misure.paper.published import Pair
-from misure.paper.query import at_threshold, paper_draw, select
+from misure.paper.query import WORK, at_threshold, paper_draw, select
 from misure.paper.source import Origin, marked
 from misure.paper.table import Column, Table, estimate
 from misure.paper.tables.paper import DATASET, METHOD, MODEL
 
 _CHANGES = {"dice_explained": "dice_change", "perturbation_ratio": "ratio_change"}
-_WORK = ("param_n_masks", "param_n_iterations", "param_seed")
-"""What selecting by parameters leaves open and must be equal, besides the sample."""
 
 
 def precisions_tables(material: Material) -> Iterator[Table]:
@@ -70,7 +68,7 @@ def precisions_table(run: pd.DataFrame, pair: Pair, maps_folder: Path) -> pd.Dat
     rows = []
     for name, explainer in EXPLAINERS.items():
         full, lowered = (select(records[records["precision"].eq(precision)], name) for precision in ("32", "bf16"))
-        both = twins(lowered.drop(columns="precision"), full.drop(columns="precision"), *_WORK)
+        both = twins(lowered.drop(columns="precision"), full.drop(columns="precision"), *WORK)
         for threshold in explainer.published().thresholds or (None,):
             numbers = _numbers(at_threshold(both, threshold), maps_folder, is_mask=threshold is None)
             if len(numbers):
