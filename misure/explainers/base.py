@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from itertools import chain
 from typing import Annotated, Any, ClassVar, Self
 
@@ -109,7 +109,8 @@ class Explainer(ABC):
     @property
     def parameters(self) -> dict[str, Any]:
         """The parameters as plain values."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        values = {name: getattr(self, name) for name in self.parameter_names()}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
     def published(cls) -> Self:

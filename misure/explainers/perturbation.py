@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from misure.metrics import dice, keep
+from misure.models.allocation import memory_kept
 from misure.models.wrapper import FrozenNetwork
 from misure.target import TargetBatch
 
@@ -48,5 +49,6 @@ def mask_scores(
         hits = batch.hits(network(keep(images[image], masks.to(images.dtype), fill)))
         return image, dice(hits, batch.regions), masks
 
-    for _, done in network.batches(images[0]).attempt(work, len(numbers) * len(images)):
-        yield done
+    with memory_kept(images.device):
+        for _, done in network.batches(images[0]).attempt(work, len(numbers) * len(images)):
+            yield done

@@ -257,11 +257,10 @@ def _pack_maps(run: pd.DataFrame, sources: Mapping[str, Path], into: Path) -> tu
 def _is_beside(done: pd.DataFrame) -> pd.Series:
     """Mark the records of a precision of whose setting another one has more explanations, or newer ones."""
     cell = ["dataset", "model", "explainer", SETTING, "input_noise", "intervention"]
-    made_in = done.assign(precision=done["precision"].fillna("32"))
-    counts = made_in.groupby([*cell, "precision"])["created"].agg(["size", "max"]).reset_index()
+    counts = done.groupby([*cell, "precision"])["created"].agg(["size", "max"]).reset_index()
     usual = counts.sort_values(["size", "max"]).drop_duplicates(cell, keep="last")
-    chosen = made_in[cell].merge(usual, on=cell, how="left")["precision"]
-    return made_in["precision"].ne(chosen.set_axis(made_in.index))
+    chosen = done[cell].merge(usual, on=cell, how="left")["precision"]
+    return done["precision"].ne(chosen.set_axis(done.index))
 
 
 def _save(path: Path, source: Path, kept: tuple[str, ...], *, image: bool = True) -> int:

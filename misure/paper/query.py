@@ -18,6 +18,7 @@ import pandas as pd
 from misure.errors import MisureError, did_you_mean
 from misure.explainers import EXPLAINERS
 from misure.paper.published import PAIRS, Pair, grouped
+from misure.sweep.records import ADDED_ATTRIBUTES
 
 METRICS = ("dice_explained", "perturbation_ratio", "region_ratio", "binary_dice_explained")
 
@@ -113,8 +114,9 @@ def latest_run(records: pd.DataFrame, profile: str) -> pd.DataFrame:
     """Keep one profile and, for each dataset and model, only what was made with the newest weights.
 
     Where the same weights met several versions of a dataset (other fingerprints), the newest stays.
-    A record without a class name gets its class's from the others, or ``"class 1"``; one without a
-    draw keeps it missing, which counts as drawn early (see :func:`paper_draw`).
+    A record without a class name gets its class's from the others, or ``"class 1"``, one without an
+    attribute that came later what records had before it; one without a draw keeps it missing, which
+    counts as drawn early (see :func:`paper_draw`).
 
     Args:
         records: One row per unit and threshold, see :data:`IDENTITY` and :data:`RESULTS`.
@@ -131,8 +133,9 @@ def latest_run(records: pd.DataFrame, profile: str) -> pd.DataFrame:
         raise MisureError(f"the records lack the columns {', '.join(missing)}: they were not written by this version")
     records = records.reindex(columns=list(dict.fromkeys([*records.columns, *IDENTITY, *RESULTS])))
     run = records[records["profile"] == profile]
-    intervention = run["intervention"].astype(object).where(run["intervention"].notna(), "")
-    run = run.assign(created=_times(run["created"]), class_name=_class_names(run), intervention=intervention)
+    run = run.assign(created=_times(run["created"]), class_name=_class_names(run))
+    for name, before in ADDED_ATTRIBUTES.items():
+        run[name] = run[name].astype(object).where(run[name].notna(), before)
     run[INDEPENDENT] = independent(run)
     made_with = ["weights", "dataset_fingerprint"]
     by_age = run.sort_values("created", kind="stable").groupby(["dataset", "model"])

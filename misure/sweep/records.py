@@ -43,7 +43,7 @@ _WORTH_COMPACTING = 250
 
 _MOST_NAMED = 20
 
-_ADDED_ATTRIBUTES = {"intervention": "", "precision": "32"}
+ADDED_ATTRIBUTES = {"intervention": "", "precision": "32"}
 _ADDED_PARAMETERS = {"lr_schedule": "constant", "dilation_radius": 3, "control_variate": None, "footprint": "ellipse"}
 _ADDED_PARAMETERS |= {"background": "predicted", "dice_over": "pair", "false_positives": True, "dice_epsilon": 1e-7}
 """Attributes and parameters that came after the first records, each with the value that says what those did, which is
@@ -83,7 +83,7 @@ class Unit:
     @cached_property
     def id(self) -> str:
         """20 hexadecimal digits that depend on every attribute; float32 records of older versions keep theirs."""
-        identity = _unlike(_ADDED_ATTRIBUTES, {field.name: getattr(self, field.name) for field in fields(self)})
+        identity = _unlike(ADDED_ATTRIBUTES, {field.name: getattr(self, field.name) for field in fields(self)})
         identity["parameters"] = _unlike(_ADDED_PARAMETERS, self.parameters)
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:20]
 

@@ -74,6 +74,7 @@ def readings_at(cell: PrintedCell, pair: Pair, records: pd.DataFrame) -> dict[Re
         At Table 1's settings every reading that its sweeps list, elsewhere those that were run.
     """
     method = EXPLAINERS[cell.explainer].published()
+    usual = method.parameters
     own = records[records["explainer"].eq(cell.explainer)]
     settings = [json.loads(setting) for setting in own[SETTING].unique()]
     fixed = {name: value for name, value in cell.changed.items() if name not in method.in_pixels}
@@ -86,7 +87,7 @@ def readings_at(cell: PrintedCell, pair: Pair, records: pd.DataFrame) -> dict[Re
             key, wanted = frozenset(reading.parameters), fixed | dict(reading.parameters)
             if key in found or reading.explainer != cell.explainer or not reading.differs_on(pair):
                 continue
-            was_run = any(all(s.get(k, method.parameters[k]) == v for k, v in wanted.items()) for s in settings)
+            was_run = any(all(s.get(k, usual[k]) == v for k, v in wanted.items()) for s in settings)
             rows = reading.rows(own, cell.threshold, **cell.changed) if was_run else nothing
             if len(rows) or (sweep != _SWEEPS[-1] and not cell.changed):
                 found.add(key)

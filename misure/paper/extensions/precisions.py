@@ -64,7 +64,6 @@ def precisions_table(run: pd.DataFrame, pair: Pair, maps_folder: Path) -> pd.Dat
         ``iou`` is of the pixels above 0 where both maps were saved, and only of methods whose map is the mask.
     """
     records = paper_draw(run, pair)
-    records = records.assign(precision=records["precision"].fillna("32"))  # older records had no other
     rows = []
     for name, explainer in EXPLAINERS.items():
         full, lowered = (select(records[records["precision"].eq(precision)], name) for precision in ("32", "bf16"))
