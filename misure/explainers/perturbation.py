@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from misure.metrics import dice, keep
-from misure.models.allocation import memory_kept
 from misure.models.wrapper import FrozenNetwork
 from misure.target import TargetBatch
 
@@ -49,6 +48,5 @@ def mask_scores(
         hits = batch.hits(network(keep(images[image], masks.to(images.dtype), fill)))
         return image, dice(hits, batch.regions), masks
 
-    with memory_kept(images.device):
-        for _, done in network.batches(images[0]).attempt(work, len(numbers) * len(images)):
-            yield done
+    for _, done in network.batches(images[0]).attempt(work, len(numbers) * len(images)):
+        yield done

@@ -114,9 +114,9 @@ def latest_run(records: pd.DataFrame, profile: str) -> pd.DataFrame:
     """Keep one profile and, for each dataset and model, only what was made with the newest weights.
 
     Where the same weights met several versions of a dataset (other fingerprints), the newest stays.
-    A record without a class name gets its class's from the others, or ``"class 1"``, one without an
-    attribute that came later what records had before it; one without a draw keeps it missing, which
-    counts as drawn early (see :func:`paper_draw`).
+    A record without a class name gets its class's from the others, or ``"class 1"``, a finished one
+    without an attribute that came later what records had before it; one without a draw keeps it missing,
+    which counts as drawn early (see :func:`paper_draw`).
 
     Args:
         records: One row per unit and threshold, see :data:`IDENTITY` and :data:`RESULTS`.
@@ -133,9 +133,11 @@ def latest_run(records: pd.DataFrame, profile: str) -> pd.DataFrame:
         raise MisureError(f"the records lack the columns {', '.join(missing)}: they were not written by this version")
     records = records.reindex(columns=list(dict.fromkeys([*records.columns, *IDENTITY, *RESULTS])))
     run = records[records["profile"] == profile]
-    run = run.assign(created=_times(run["created"]), class_name=_class_names(run))
-    for name, before in ADDED_ATTRIBUTES.items():
-        run[name] = run[name].astype(object).where(run[name].notna(), before)
+    intervention = run["intervention"].astype(object).where(run["intervention"].notna(), "")
+    unsaid = run["precision"].isna() & run["status"].eq("done")  # what older versions skipped had none
+    precision = run["precision"].astype(object).mask(unsaid, ADDED_ATTRIBUTES["precision"])
+    run = run.assign(created=_times(run["created"]), class_name=_class_names(run), intervention=intervention)
+    run["precision"] = precision
     run[INDEPENDENT] = independent(run)
     made_with = ["weights", "dataset_fingerprint"]
     by_age = run.sort_values("created", kind="stable").groupby(["dataset", "model"])

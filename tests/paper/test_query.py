@@ -183,6 +183,13 @@ def test_records_of_older_versions_have_no_draws_or_class_names_and_count() -> N
     assert class_labels(both) == ["triangle"]
 
 
+def test_finished_records_of_older_versions_are_of_float32() -> None:
+    done, skipped = unit("msr", 0, precision=None), unit("msr", 1, precision=None, status="skipped")
+    lowered = unit("msr", 2, precision="bf16")
+    run = latest_run(frame(done, skipped, lowered), "quick").set_index("sample")
+    assert run["precision"].dropna().to_dict() == {0: "32", 2: "bf16"}
+
+
 def test_classes_are_told_by_name_whatever_its_spelling() -> None:
     run = run_of(
         organ("msr", 0, "Left Kidney", class_name="left kidney"),

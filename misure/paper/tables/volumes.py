@@ -31,7 +31,7 @@ def read_all(folder: Path, run: pd.DataFrame) -> pd.DataFrame:
     A damaged file is named in a warning and left out; a run makes it anew.
     """
     images = ["dataset_fingerprint", "weights"]
-    most = run.groupby(images)["precision"].agg(lambda p: p.mode()[0])
+    most = run.dropna(subset="precision").groupby(images)["precision"].agg(lambda p: p.mode()[0])
     current = set(most.reset_index()[[*images, "precision"]].itertuples(index=False, name=None))
     frames = []
     for path in sorted(folder.glob("*.json")):
