@@ -78,7 +78,8 @@ def _made_from(records: pd.DataFrame, pair: Pair) -> dict[str, Any]:
     done, skipped = (clean[clean["status"] == status] for status in ("done", "skipped"))
     explained = done.drop_duplicates(SAMPLE)
     n_skipped = len(set(_samples(skipped)) - set(_samples(explained)))
-    iterations = explained.get("param_n_iterations", pd.Series(dtype=float)).dropna().unique()
+    msr = done[done["explainer"].eq("msr")]
+    iterations = msr.get("param_n_iterations", pd.Series(dtype=float)).dropna().unique()
     return {
         "n": len(explained),
         "classes": {label: len(in_class(explained, label)) for label in class_labels(explained, pair.classes)},

@@ -39,3 +39,11 @@ def test_head_note_counts_every_organ() -> None:
     assert f"data: **{PHANTOM}**" in note
     assert note.count("stand-in") == 1
     assert "400 samples (50 of each organ)" in note
+
+
+@pytest.mark.parametrize(("used", "said"), [(100, False), (7, True)])
+def test_head_note_says_the_iterations_of_msr_alone(used: int, said: bool) -> None:
+    msr = unit("msr", 0, {"n_iterations": used})
+    note = head_note(run_of(unit("msr_fast", 1, {"n_iterations": 33}), msr), "quick")
+    assert "MSR with 33 iterations" not in note
+    assert (f"MSR with {used} iterations" in note) == said
