@@ -43,7 +43,7 @@ _ABOUT = "about.json"
 _MACHINE = ("code", "python", "packages", "operating_system", "hardware", "devices", "precisions", "checkpoints")
 """What is kept of a folder's ``provenance.json``."""
 
-_LEFT_OUT = ("not free or not needed", "no room")
+_NOT_NEEDED, _NO_ROOM = "not free or not needed", "no room"
 """Why maps stay behind."""
 
 _BUILD = re.compile(r"(?<=\d)-[^\s)]+")
@@ -239,18 +239,18 @@ def _pack_maps(run: pd.DataFrame, sources: Mapping[str, Path], into: Path) -> tu
     order = done.assign(may_go=may_go & ~(beside & dense), late=late, beside=beside, rank=rank)
     order = order.sort_values(["beside", "late", "rank", "dataset", "unit"])
     room = MOST_MAPS - sum(_save(into / f"{unit}.numbers.npz", sources[unit], NUMBERS) for unit in order["unit"])
-    shipped, left_out = set[str](), Counter(dict.fromkeys(_LEFT_OUT, 0))
+    shipped, left_out = set[str](), Counter({_NOT_NEEDED: 0, _NO_ROOM: 0})
     for unit, free in zip(order["unit"], order["may_go"] & order["unit"].isin(published), strict=True):
         numbers, path = into / f"{unit}.numbers.npz", into / f"{unit}.npz"
         if not free:
-            left_out[_LEFT_OUT[0]] += (sources[unit] / path.name).exists()
+            left_out[_NOT_NEEDED] += (sources[unit] / path.name).exists()
         elif size := _save(path, sources[unit], ("",), image=unit in plain):
             size -= numbers.stat().st_size if numbers.exists() else 0
             fits = size <= room
             (numbers if fits else path).unlink(missing_ok=True)
             room -= size if fits else 0
             shipped |= {unit} if fits else set()
-            left_out[_LEFT_OUT[1]] += not fits
+            left_out[_NO_ROOM] += not fits
     return shipped, left_out
 
 

@@ -133,11 +133,10 @@ def latest_run(records: pd.DataFrame, profile: str) -> pd.DataFrame:
         raise MisureError(f"the records lack the columns {', '.join(missing)}: they were not written by this version")
     records = records.reindex(columns=list(dict.fromkeys([*records.columns, *IDENTITY, *RESULTS])))
     run = records[records["profile"] == profile]
-    intervention = run["intervention"].astype(object).where(run["intervention"].notna(), "")
-    unsaid = run["precision"].isna() & run["status"].eq("done")  # what older versions skipped had none
-    precision = run["precision"].astype(object).mask(unsaid, ADDED_ATTRIBUTES["precision"])
-    run = run.assign(created=_times(run["created"]), class_name=_class_names(run), intervention=intervention)
-    run["precision"] = precision
+    unsaid = run[[*ADDED_ATTRIBUTES]].isna()
+    unsaid["precision"] &= run["status"].eq("done")  # what older versions skipped had none
+    said = {name: run[name].astype(object).mask(unsaid[name], before) for name, before in ADDED_ATTRIBUTES.items()}
+    run = run.assign(created=_times(run["created"]), class_name=_class_names(run), **said)
     run[INDEPENDENT] = independent(run)
     made_with = ["weights", "dataset_fingerprint"]
     by_age = run.sort_values("created", kind="stable").groupby(["dataset", "model"])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from misure.errors import MisureError
 from misure.io.atomic import write_atomically
 from misure.io.reading import reading
+from misure.sweep.records import ADDED_ATTRIBUTES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,6 +67,6 @@ def read_volumes(path: Path) -> pd.DataFrame:
         frame = pd.DataFrame(content["scores"]).assign(**content["meta"])
         if not (frame["dice"].dropna().between(0, 1).all() and frame["hd95"].dropna().between(0, sys.maxsize).all()):
             raise ValueError("a Dice is not from 0 to 1, or an HD95 is negative or not finite")
-        frame["precision"] = frame.get("precision", "32")  # older evaluations had no other
+        frame["precision"] = frame.get("precision", ADDED_ATTRIBUTES["precision"])
         others = [name for name in frame if name not in _COLUMNS]
         return frame[[*_COLUMNS, *others]].astype({"dice": float, "hd95": float})
