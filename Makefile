@@ -19,7 +19,7 @@ $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 		{ echo "misure needs Python 3.11, 3.12 or 3.13 (Hydra 1.3 fails at start on 3.14): make PYTHON=<path to it>" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --editable '.[all]'
+	$(RUN) -m pip install --quiet --no-compile --editable '.[all]'
 	@touch $@
 
 install: $(INSTALLED) ## Make .venv and install the project with its extras

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,17 +17,15 @@ import pandas as pd
 from misure.errors import MisureError
 from misure.explainers import EXPLAINERS
 from misure.io.atomic import partial_of, replacing
-from misure.io.reading import reading
 from misure.paper import reference
+from misure.paper.about import ABOUT, about, is_pack, read_about
 from misure.paper.extensions.stability import STABLE
 from misure.paper.maps import NUMBERS, saved_arrays
 from misure.paper.profiles import in_use, serving
 from misure.paper.query import SETTING, at_parameters, latest_run, undisturbed
 from misure.paper.reference import PROFILE, RECORDS
-from misure.paper.table import plain
 from misure.sweep.compaction import Records, read_compacted, write_compacted
 from misure.sweep.journal import Journal
-from misure.sweep.provenance import code_version
 from misure.sweep.records import RecordStore
 from misure.sweep.shelves import WITHOUT_MAPS
 from misure.sweep.volume_scores import read_volumes
@@ -39,15 +36,8 @@ MOST_RECORDS, MOST_MAPS = 3_000_000, 10_000_000
 _FREE_IMAGES = {"triangle"}
 """Datasets whose images, and maps made from them, may be passed on; generated stand-ins may be as well."""
 
-_ABOUT = "about.json"
-_MACHINE = ("code", "python", "packages", "operating_system", "hardware", "devices", "precisions", "checkpoints")
-"""What is kept of a folder's ``provenance.json``."""
-
 _NOT_NEEDED, _NO_ROOM = "not free or not needed", "no room"
 """Why maps stay behind."""
-
-_BUILD = re.compile(r"(?<=\d)-[^\s)]+")
-"""What follows the version in a kernel's release."""
 
 
 def pack(
@@ -88,19 +78,19 @@ def pack(
         raise MisureError(f"no records of profile {PROFILE} are in {', '.join(map(str, folders))}")
     run = latest_run(pd.DataFrame([*chain.from_iterable(records.values())]), PROFILE)
     counting = sorted({*run["unit"]}, key=lambda unit: [str(records[unit][0].get(name)) for name in _ORDER])
-    filled = _fill_in([records[unit] for unit in counting], weights_origin or {}, filter(_is_pack, folders))
+    filled = _fill_in([records[unit] for unit in counting], weights_origin or {}, filter(is_pack, folders))
     with _replacing_pack(into) as partial:
         shipped, left_out = _pack_maps(run, sources, partial / "maps")
-        for earlier in filter(_is_pack, folders):
-            left_out.update(_about_of(earlier)["maps_left_out"])
+        for earlier in filter(is_pack, folders):
+            left_out.update(read_about(earlier)["maps_left_out"])
         without = {unit: {} if unit in shipped else {WITHOUT_MAPS: True} for unit in counting}
         write_compacted(partial / RECORDS, {u: [row | without[u] for row in records[u]] for u in counting}, None)
         if (size := (partial / RECORDS).stat().st_size) > MOST_RECORDS:
             raise MisureError(f"the records take {size} bytes, more than the {MOST_RECORDS} that ship")
         _copy_volumes(run, folders, partial / "volumes")
-        about = _about(run, outputs) | {"maps": len(shipped), "maps_left_out": dict(left_out), "filled_in": filled}
-        (partial / _ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    return about
+        told = about(run, outputs) | {"maps": len(shipped), "maps_left_out": dict(left_out), "filled_in": filled}
+        (partial / ABOUT).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    return told
 
 
 @contextmanager
@@ -110,7 +100,7 @@ def _replacing_pack(into: Path) -> Iterator[Path]:
     try:
         with replacing(into) as partial:
             yield partial
-            if (into / _ABOUT).is_file():
+            if (into / ABOUT).is_file():
                 into.rename(aside)
     finally:
         if aside.exists() and not into.exists():
@@ -123,7 +113,7 @@ def _fill_in(
 ) -> dict[str, Any]:
     """Say in records that do not tell where their weights came from; return what was said and of how many, ever."""
     said, count = dict[str, str](), Counter[str]()
-    for setup, of in chain.from_iterable(_about_of(pack)["filled_in"].items() for pack in packs):
+    for setup, of in chain.from_iterable(read_about(pack)["filled_in"].items() for pack in packs):
         said[setup] = of["said"]
         count[setup] += of["records"]
     for rows in records:
@@ -173,31 +163,16 @@ def unpack(outputs: Path) -> int:
     return added
 
 
-def _is_pack(folder: Path) -> bool:
-    return (folder / _ABOUT).is_file()
-
-
-def _about_of(folder: Path) -> dict[str, Any]:
-    """Read what an earlier pack says of itself."""
-    with reading(folder / _ABOUT, "get it anew, by git checkout or pip install"):
-        told = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
-        return {
-            "made_by": [*told["made_by"]],
-            "filled_in": {**told["filled_in"]["weights_origin"]},
-            "maps_left_out": {**told["maps_left_out"]},
-        }
-
-
 def _store(folder: Path) -> RecordStore:
     """Return the records of an outputs folder, or of an earlier pack."""
-    return RecordStore(folder if _is_pack(folder) else folder / "records")
+    return RecordStore(folder if is_pack(folder) else folder / "records")
 
 
 def _records_of(outputs: Path) -> Records:
     """Return the finished and skipped records of an outputs folder that count for the profile."""
     store = _store(outputs)
     read, damaged = store.read()
-    if _is_pack(outputs) and damaged:
+    if is_pack(outputs) and damaged:
         raise MisureError(f"{outputs} is damaged ({next(iter(damaged.values()))}): get it anew, by git checkout")
     stored = store.load()
     counting = in_use(serving(stored, PROFILE, store.serving(PROFILE)), Journal(outputs).used(PROFILE))
@@ -280,49 +255,3 @@ def _copy_volumes(run: pd.DataFrame, folders: list[Path], into: Path) -> None:
         first = read_volumes(file).iloc[0]
         if (first["weights"], first["dataset_fingerprint"]) in made_from:
             shutil.copyfile(file, into / file.name)
-
-
-def _about(run: pd.DataFrame, outputs: Mapping[str | Path, Mapping[str, str]]) -> dict[str, Any]:
-    done = run[run["status"].eq("done")].drop_duplicates("unit")
-    hours = done.groupby("device")["seconds"].sum() / 3600
-    setups = done.groupby(done["dataset"] + "-" + done["model"])
-    return {
-        "profile": PROFILE,
-        "packed_by": code_version(),
-        "made_by": _made_by_all(outputs),
-        "hours_of_explaining": {str(device): round(value, 2) for device, value in hours.items()},
-        "n": {str(setup): dict(sorted(Counter(map(_cell, rows.to_dict("records"))).items())) for setup, rows in setups},
-    }
-
-
-def _made_by_all(outputs: Mapping[str | Path, Mapping[str, str]]) -> list[dict[str, Any]]:
-    """Describe the machines of all folders; of one that went on, the last description counts."""
-    machines = [machine for folder, told in outputs.items() for machine in _made_by(Path(folder), told)]
-    last = {json.dumps([of.get("command"), of.get("hardware")]): of for of in machines}
-    return [*last.values()]
-
-
-def _made_by(outputs: Path, said: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Describe the machine of an outputs folder, as its ``provenance.json`` does, and its hours by stage."""
-    if _is_pack(outputs):
-        return list(_about_of(outputs)["made_by"])
-    hours = Counter[str]()
-    for stage in Journal(outputs).stages():
-        hours[stage["stage"]] += stage["seconds"] / 3600 if stage.get("profile") == PROFILE else 0
-    path = outputs / "provenance.json"
-    with reading(path, "misure tables profile=reference makes it anew"):
-        told = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        machine = {name: told[name] for name in _MACHINE if name in told}
-        machine |= {name: _BUILD.sub("", value) for name, value in machine.items() if name == "operating_system"}
-    return [{**said, **machine, "hours": {name: round(value, 3) for name, value in hours.items()}}]
-
-
-def _cell(row: Mapping[Any, Any]) -> str:
-    """Name a record's method, and what differs from its published setting."""
-    usual = EXPLAINERS[row["explainer"]].published().at_scale(float(row["scale"])).parameters
-    given = {name: value for name, value in json.loads(row[SETTING]).items() if name not in {"seed", "thresholds"}}
-    changed = [f"{name}={plain(value)}" for name, value in given.items() if value != usual.get(name)]
-    changed += [f"noise={row['input_noise']:.3g}"] if row["input_noise"] else []
-    changed += [row["intervention"]] if row["intervention"] else []
-    changed += [row["precision"]] if row["precision"] != "32" else []
-    return " ".join([row["explainer"], *changed])
