@@ -62,7 +62,10 @@ def about(run: pd.DataFrame, outputs: Mapping[str | Path, Mapping[str, str]]) ->
         "packed_by": code_version(),
         "made_by": _made_by_all(outputs),
         "hours_of_explaining": {str(device): round(value, 2) for device, value in hours.items()},
-        "n": {str(setup): dict(sorted(Counter(map(_cell, rows.to_dict("records"))).items())) for setup, rows in setups},
+        "n": {
+            str(setup): dict(sorted(Counter(map(_cell_and_precision, rows.to_dict("records"))).items()))
+            for setup, rows in setups
+        },
     }
 
 
@@ -88,12 +91,15 @@ def _made_by(outputs: Path, said: Mapping[str, str]) -> list[dict[str, Any]]:
     return [{**said, **machine, "hours": {name: round(value, 3) for name, value in hours.items()}}]
 
 
-def _cell(row: Mapping[Any, Any]) -> str:
-    """Name a record's method, and what differs from its published setting."""
+def cell_of(row: Mapping[Any, Any]) -> str:
+    """Name a record's method, and what differs from its published setting; a parameter that it lacks does not."""
     usual = EXPLAINERS[row["explainer"]].published().at_scale(float(row["scale"])).parameters
     given = {name: value for name, value in json.loads(row[SETTING]).items() if name not in {"seed", "thresholds"}}
     changed = [f"{name}={plain(value)}" for name, value in given.items() if value != usual.get(name)]
     changed += [f"noise={row['input_noise']:.3g}"] if row["input_noise"] else []
     changed += [row["intervention"]] if row["intervention"] else []
-    changed += [row["precision"]] if row["precision"] != "32" else []
     return " ".join([row["explainer"], *changed])
+
+
+def _cell_and_precision(row: Mapping[Any, Any]) -> str:
+    return " ".join([cell_of(row), *([row["precision"]] if row["precision"] != "32" else [])])

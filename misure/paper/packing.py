@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,11 +19,11 @@ from misure.errors import MisureError
 from misure.explainers import EXPLAINERS
 from misure.io.atomic import partial_of, replacing
 from misure.paper import reference
-from misure.paper.about import ABOUT, about, is_pack, read_about
+from misure.paper.about import ABOUT, about, cell_of, is_pack, read_about
 from misure.paper.extensions.stability import STABLE
 from misure.paper.maps import NUMBERS, saved_arrays
 from misure.paper.profiles import in_use, serving
-from misure.paper.query import SETTING, at_parameters, latest_run, undisturbed
+from misure.paper.query import at_parameters, latest_run, undisturbed
 from misure.paper.reference import PROFILE, RECORDS
 from misure.sweep.compaction import Records, read_compacted, write_compacted
 from misure.sweep.journal import Journal
@@ -50,9 +51,9 @@ def pack(
 
     A unit that several folders have counts once: a finished one before one that was skipped, else that of the first
     folder. Failed ones stay behind. The curves over thresholds go first, of every unit. Maps follow where they may be
-    passed on, of the published settings, the stable variant and the changes to them (noise, interventions), sample by
-    sample, as far as :data:`MOST_MAPS` has room; last those of a precision beside that of the most explanations, of
-    masks alone.
+    passed on, sample by sample, as far as :data:`MOST_MAPS` has room: of the published settings and the stable variant,
+    then of changed images and networks (noise, interventions), then those of a precision beside that of the most
+    explanations, of masks alone, last those of stand-ins beyond their first samples.
 
     Args:
         outputs: What is to be told of each folder, without private paths: the ``command`` that made it, and what
@@ -203,16 +204,17 @@ def _pack_maps(run: pd.DataFrame, sources: Mapping[str, Path], into: Path) -> tu
     """
     into.mkdir(parents=True)
     done = run[run["status"].eq("done")].drop_duplicates("unit")
-    plain = {*done.loc[undisturbed(done), "unit"]}
+    beside, dense = _is_beside(done), done["threshold"].notna()
+    plain = {*done.loc[undisturbed(done) & ~beside, "unit"]}
     untouched = done.assign(input_noise=0.0, intervention="")
     shown = [*((name, {}) for name in EXPLAINERS), (STABLE.explainer, dict(STABLE.parameters))]
     published = {unit for name, changed in shown for unit in at_parameters(untouched, name, **changed)["unit"]}
     may_go = done["dataset"].isin(_FREE_IMAGES) | done["stand_in"].astype(bool)
     rank = pd.to_numeric(done["draw"]).fillna(0)
     late = done["stand_in"].astype(bool) & (rank > 0)
-    beside, dense = _is_beside(done), done["threshold"].notna()
-    order = done.assign(may_go=may_go & ~(beside & dense), late=late, beside=beside, rank=rank)
-    order = order.sort_values(["beside", "late", "rank", "dataset", "unit"])
+    disturbed = ~done["unit"].isin(plain)
+    order = done.assign(may_go=may_go & ~(beside & dense), late=late, beside=beside, disturbed=disturbed, rank=rank)
+    order = order.sort_values(["late", "beside", "disturbed", "rank", "dataset", "unit"])
     room = MOST_MAPS - sum(_save(into / f"{unit}.numbers.npz", sources[unit], NUMBERS) for unit in order["unit"])
     shipped, left_out = set[str](), Counter({_NOT_NEEDED: 0, _NO_ROOM: 0})
     for unit, free in zip(order["unit"], order["may_go"] & order["unit"].isin(published), strict=True):
@@ -231,10 +233,11 @@ def _pack_maps(run: pd.DataFrame, sources: Mapping[str, Path], into: Path) -> tu
 
 def _is_beside(done: pd.DataFrame) -> pd.Series:
     """Mark the records of a precision of whose setting another one has more explanations, or newer ones."""
-    cell = ["dataset", "model", "explainer", SETTING, "input_noise", "intervention"]
-    counts = done.groupby([*cell, "precision"])["created"].agg(["size", "max"]).reset_index()
+    named = done.assign(cell=[*map(cell_of, done.to_dict("records"))])
+    cell = ["dataset", "model", "cell"]
+    counts = named.groupby([*cell, "precision"])["created"].agg(["size", "max"]).reset_index()
     usual = counts.sort_values(["size", "max"]).drop_duplicates(cell, keep="last")
-    chosen = done[cell].merge(usual, on=cell, how="left")["precision"]
+    chosen = named[cell].merge(usual, on=cell, how="left")["precision"]
     return done["precision"].ne(chosen.set_axis(done.index))
 
 
@@ -243,7 +246,10 @@ def _save(path: Path, source: Path, kept: tuple[str, ...], *, image: bool = True
     arrays = saved_arrays(source, path.name.partition(".")[0], kept)
     arrays = {name: array for name, array in arrays.items() if image or name != "image"}
     if arrays:
-        np.savez_compressed(path, **dict[str, Any](arrays))
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:  # smooth maps take a quarter less than deflated
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w") as stream:
+                    np.lib.format.write_array(stream, array, allow_pickle=False)
     return path.stat().st_size if arrays else 0
 
 
