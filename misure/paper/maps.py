@@ -46,9 +46,9 @@ def load_maps(folder: Path, unit: str) -> Maps | None:
     """Load what was saved of a unit.
 
     Returns:
-        Arrays ``image`` (C x H x W; what ships has none of changed images, changed networks and a second precision),
-        ``region``, ``saliency`` and, where the method has one, ``sufficient_region`` (H x W each);
-        None where no maps were saved, or damaged ones.
+        Arrays ``image`` (C x H x W; not of changed images, changed networks or a second precision that shipped),
+        ``region``, ``saliency`` and, where the method has one, ``sufficient_region`` (H x W each); None where no maps
+        were saved, or damaged ones.
     """
     return saved_arrays(folder, unit) or None
 

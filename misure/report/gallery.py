@@ -45,7 +45,7 @@ def gallery(material: Material) -> dict[str, Any]:
     cards = []
     for _, record in chosen.iterrows():
         maps = load_maps(material.maps_folder, str(record["unit"]))
-        if maps is not None:
+        if maps is not None and "image" in maps:  # what ships of a second precision has none
             cards.append(_card(by_unit[str(record["unit"])], pairs[record["dataset"], record["model"]], maps))
     return {"cards": cards, "n_saved": len(units), "damaged": damaged_units(material.maps_folder)}
 
