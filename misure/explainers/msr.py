@@ -47,8 +47,8 @@ class MSR(PrunedRegion):
 
     Attributes:
         lr: AdamW's learning rate.
-        lr_schedule: ``"constant"``; ``"linear"`` lets it fall towards zero over the steps, which makes the mask depend
-            less on rounding; ``"rising"`` lets it rise from its half.
+        lr_schedule: ``"constant"``; ``"linear"`` lets it fall towards zero over the steps;
+            ``"rising"`` lets it rise from its half.
         lam: Lambda, the weight of the mean absolute mask value.
         n_iterations: Optimiser steps.
         mask_size: Side of the mask; in a volume at most the volume's own side.
