@@ -109,16 +109,24 @@ def run_of(*units: list[dict[str, Any]]) -> pd.DataFrame:
     return latest_run(frame(*units), "quick")
 
 
-def save_map(folder: Path, unit_name: str, saliency: np.ndarray, *, sufficient: bool = True, channels: int = 1) -> None:
-    """Write one unit's maps as a run does."""
+def save_map(
+    folder: Path,
+    unit_name: str,
+    saliency: np.ndarray,
+    *,
+    sufficient: bool = True,
+    channels: int = 1,
+    image: bool = True,
+) -> None:
+    """Write one unit's maps as a run does, or as they ship of a second precision: without the image."""
     folder.mkdir(parents=True, exist_ok=True)
     size = saliency.shape
-    image = np.random.default_rng(0).random((channels, *size)).astype(np.float16)
+    colours = np.random.default_rng(0).random((channels, *size)).astype(np.float16)
     region = np.zeros(size, bool)
     region[: size[0] // 2, : size[1] // 2] = True
-    arrays = {"image": image, "region": region, "saliency": saliency.astype(np.float16)}
-    if sufficient:
-        arrays["sufficient_region"] = region
+    arrays = {"region": region, "saliency": saliency.astype(np.float16)}
+    arrays |= {"image": colours} if image else {}
+    arrays |= {"sufficient_region": region} if sufficient else {}
     np.savez(folder / f"{unit_name}.npz", allow_pickle=False, **arrays)
 
 

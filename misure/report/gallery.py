@@ -17,7 +17,7 @@ from misure.paper.figures.maps import Row
 from misure.paper.maps import damaged_units, load_maps, saved_units
 from misure.paper.material import Material
 from misure.paper.published import Pair
-from misure.paper.query import at_parameters, of_pair, undisturbed
+from misure.paper.query import of_pair, select, undisturbed
 from misure.paper.source import Origin, credit_of
 from misure.paper.table import measured
 from misure.report.choice import MOST_CARDS, first_samples
@@ -45,7 +45,7 @@ def gallery(material: Material) -> dict[str, Any]:
     cards = []
     for _, record in chosen.iterrows():
         maps = load_maps(material.maps_folder, str(record["unit"]))
-        if maps is not None and "image" in maps:  # what ships of a second precision has none
+        if maps is not None:
             cards.append(_card(by_unit[str(record["unit"])], pairs[record["dataset"], record["model"]], maps))
     return {"cards": cards, "n_saved": len(units), "damaged": damaged_units(material.maps_folder)}
 
@@ -54,15 +54,17 @@ def saved_explanations(material: Material) -> pd.DataFrame:
     """Return a row for each explanation whose maps were saved.
 
     Returns:
-        Records with ``showable`` (whether its image may be) and ``usual`` (whether its settings are the paper's).
+        Records with ``showable`` (whether its image may be) and ``usual`` (whether :func:`misure.paper.query.select`
+        takes it: its settings are the paper's, in one precision).
     """
     run = material.run
-    run = run[undisturbed(run) & run["status"].eq("done") & run["unit"].isin(saved_units(material.maps_folder))]
-    units = run.drop_duplicates("unit")
-    usual = pd.concat([at_parameters(units, name)["unit"] for name in EXPLAINERS])
+    done = run[undisturbed(run) & run["status"].eq("done")]
+    saved = done["unit"].isin(saved_units(material.maps_folder))
     parts = []
     for pair in material.shown:
-        rows = of_pair(units, pair)
+        rows = of_pair(done, pair)
+        usual = pd.concat([select(rows, name)["unit"] for name in EXPLAINERS])
+        rows = rows[saved.loc[rows.index]].drop_duplicates("unit")
         showable = [_is_showable(record, pair) for _, record in rows.iterrows()]
         parts.append(rows.assign(showable=showable, usual=rows["unit"].isin(usual)))
     return pd.concat(parts)
@@ -83,7 +85,8 @@ def _card(rows: pd.DataFrame, pair: Pair, maps: Mapping[str, NDArray[Any]]) -> d
     first, shown = rows.iloc[0], _is_showable(rows.iloc[0], pair)
     masks = {name: maps[name].astype(bool) for name in ("region", "sufficient_region", "truth") if name in maps}
     scaled = scaled_map(maps["saliency"], itself=bool(rows["threshold"].isna().all()))
-    pixels = drawn(displayable(maps["image"], pair.mean, pair.std) if shown else None, scaled, **masks)
+    image = displayable(maps["image"], pair.mean, pair.std) if shown and "image" in maps else None
+    pixels = drawn(image, scaled, **masks)
     method, origin = EXPLAINERS[first["explainer"]].title, Origin.of(rows)
     facts = [f"{measured(float(first['seconds']))} s"]
     facts += [f"{first['n_dilations']:.0f} dilations"] if not pd.isna(first["n_dilations"]) else []

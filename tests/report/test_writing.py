@@ -103,13 +103,25 @@ def test_photographs_are_embedded_only_if_their_licence_allows_it(tmp_path, monk
     assert card["marks"] == ["MobileNetV2 substitution"]
 
 
-def test_only_the_papers_settings_are_shown(tmp_path) -> None:
-    rows = [unit("msr", 0), unit("msr", 1, {"lr": 0.01}), unit("msr", 2, {"n_iterations": 5})]
+def test_only_the_papers_settings_are_shown_with_the_counts_of_most_samples(tmp_path) -> None:
+    rows = [unit("msr", sample, {"n_iterations": 5}) for sample in (0, 2)]
+    rows += [unit("msr", 1, {"lr": 0.01, "n_iterations": 5}), unit("msr", 3)]
     for each in rows:
         save_map(tmp_path, each[0]["unit"], np.eye(4))
     material = material_of(frame(*rows), tmp_path)
-    assert saved_explanations(material).set_index("sample")["usual"].to_dict() == {0: True, 1: False, 2: True}
+    assert saved_explanations(material).set_index("sample")["usual"].to_dict() == {0: True, 1: False, 2: True, 3: False}
     assert [card["sample"] for card in gallery(material)["cards"]] == [0, 2]
+
+
+def test_of_two_precisions_the_one_with_more_samples_is_shown_also_without_images(tmp_path) -> None:
+    """What ships of a second precision has no images; with explanations of one's own it may become the usual one."""
+    fewer = [unit("msr", n, precision="bf16") for n in (0, 1)]
+    more = [unit("msr", n, precision="32", created="2026-11-19T10:00:00+00:00") for n in (0, 1, 2)]
+    for each in (*fewer, *more):
+        save_map(tmp_path, each[0]["unit"], np.eye(4), image=each in fewer)
+    shown = gallery(material_of(frame(*fewer, *more), tmp_path))
+    assert {card["unit"] for card in shown["cards"]} == {each[0]["unit"] for each in more}
+    assert shown["n_saved"] == 5
 
 
 def test_documents_become_html_that_cannot_run() -> None:

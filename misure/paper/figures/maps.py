@@ -179,16 +179,18 @@ def _draw_sample(line: Any, maps: Mapping[str, Maps], row: Row) -> None:
         for axes in line:
             show_empty(axes, row.reason, aspect=1)
         return
-    any_maps = next(iter(maps.values()))
-    image = _natural(torch.from_numpy(any_maps["image"]).float(), row.pair)
-    aspect = image.shape[-2] / image.shape[-1]
-    show_image(line[0], image)
-    show_mask(line[1], torch.from_numpy(any_maps["region"]))
-    sufficient = next((m["sufficient_region"] for m in maps.values() if "sufficient_region" in m), None)
-    if sufficient is None:
-        show_empty(line[2], "no map saved", aspect=aspect)
+    saved = {name: torch.from_numpy(array) for of in reversed(maps.values()) for name, array in of.items()}
+    aspect = saved["region"].shape[-2] / saved["region"].shape[-1]
+    image = _natural(saved["image"].float(), row.pair) if "image" in saved else torch.ones(1, *saved["region"].shape)
+    show_mask(line[1], saved["region"])
+    if "image" in saved:
+        show_image(line[0], image)
     else:
-        show_region(line[2], image, torch.from_numpy(sufficient))
+        show_empty(line[0], "no image saved", aspect=aspect)
+    if "sufficient_region" in saved:
+        show_region(line[2], image, saved["sufficient_region"])
+    else:
+        show_empty(line[2], "no map saved", aspect=aspect)
     for axes, name in zip(line[3:], _METHODS, strict=True):
         if name in maps:
             show_map(axes, min_max(torch.from_numpy(maps[name]["saliency"]).float()[None])[0], high=1)

@@ -204,16 +204,18 @@ def _draw_example(line: Any, example: Example, maps_folder: Path) -> None:
         for axes in line[:-1]:
             show_empty(axes, example.missing if row is None else _NO_MAPS, aspect=1)
         return
-    image = torch.from_numpy(maps["image"]).float()
-    show_image(line[0], image)
+    size = maps["region"].shape
+    image = torch.from_numpy(maps["image"]).float() if "image" in maps else torch.ones(1, *size)
+    if "image" in maps:
+        show_image(line[0], image)
     if "truth" in maps:
         show_mask(line[1], torch.from_numpy(maps["truth"]).bool())
     show_mask(line[2], torch.from_numpy(maps["region"]))
     if "sufficient_region" in maps:
         show_region(line[3], image, torch.from_numpy(maps["sufficient_region"]))
-    for axes, name in ((line[1], "truth"), (line[3], "sufficient_region")):
+    for axes, name in ((line[0], "image"), (line[1], "truth"), (line[3], "sufficient_region")):
         if name not in maps:
-            show_empty(axes, "not saved", aspect=image.shape[-2] / image.shape[-1])
+            show_empty(axes, "not saved", aspect=size[-2] / size[-1])
     show_map(line[4], min_max(torch.from_numpy(maps["saliency"]).float()[None])[0], high=1)
     text = describe(row, example.printed)
     line[-1].text(0.02, 0.5, text, fontsize=8, va="center", linespacing=1.35, transform=line[-1].transAxes)

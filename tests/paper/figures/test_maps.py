@@ -52,6 +52,19 @@ def test_qualitative_grid(tmp_path: Path) -> None:
         assert (shown.min(), shown.max()) == (0.0, 1.0)
 
 
+def test_maps_that_ship_without_their_image_are_drawn(tmp_path: Path) -> None:
+    """Of another method of the same sample the image is taken, if that has one."""
+    units = [unit("msr", 0), unit("msr", 1), unit("rise", 1)]
+    for rows in units:
+        save_map(tmp_path, rows[0]["unit"], np.eye(8), image=rows[0]["explainer"] == "rise")
+    figure = qualitative_figure(run_of(*units), tmp_path, "quick", [TRIANGLE])
+    first, second = figure.axes[:6], figure.axes[6:12]
+    assert [bool(axes.images) for axes in first] == [False, True, True, True, False, False]
+    assert first[0].texts[0].get_text() == "no image saved"
+    assert [bool(axes.images) for axes in second] == [True] * 5 + [False]
+    figure.savefig(tmp_path / "drawn.png", dpi=30)
+
+
 def test_at_most_six_samples_are_drawn(tmp_path: Path) -> None:
     units = [unit("msr", sample) for sample in range(8)]
     for rows in units:

@@ -106,6 +106,16 @@ def test_worked_examples_show_probability_and_verdict(run: pd.DataFrame, tmp_pat
     figure.savefig(tmp_path / "drawn.png", dpi=30)
 
 
+def test_an_example_that_ships_without_its_image_is_drawn(tmp_path: Path) -> None:
+    run = judged_organs({"Aorta": 3})
+    for unit in run["unit"]:
+        save_map(tmp_path, unit, np.ones((8, 12)), image=False)
+    figure = examples_figure(run, tmp_path, "quick", UNET)
+    image, truth, region, sufficient, saliency = figure.axes[:5]
+    assert [len(axes.images) for axes in (image, truth, region, sufficient, saliency)] == [0, 0, 1, 1, 1]
+    assert image.texts[0].get_text() == truth.texts[0].get_text() == "not saved"
+
+
 def test_a_saved_ground_truth_is_drawn(tmp_path: Path) -> None:
     run = judged_organs({"Aorta": 3})
     truth = np.zeros((8, 12), bool)
