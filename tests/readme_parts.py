@@ -23,6 +23,7 @@ DOCUMENTS = sorted(
 PARTS: dict[str, Callable[[], str]] = {
     "results": readme_results.results,
     "findings": readme_results.findings,
+    "checks": readme_results.checks,
     "variants": readme_results.variants,
     "keys of profiles": readme_keys.profile_keys,
     "sweeps": readme_keys.sweeps,

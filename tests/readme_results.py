@@ -15,7 +15,7 @@ import yaml
 from readme_keys import FOLDER as CONFIGS
 
 from misure.explainers import EXPLAINERS
-from misure.paper.catalogue import like_for_like_tables, paper_tables, stability_tables
+from misure.paper.catalogue import like_for_like_tables, paper_tables, sanity_tables, stability_tables
 from misure.paper.claims import Claim, Verdict, claims
 from misure.paper.claims.significance import FEWEST_GROUPS
 from misure.paper.findings import Cell, KeyFinding, key_findings, verdicts_counted
@@ -61,6 +61,22 @@ _HEADERS = (
     "objects",
     "source",
 )
+_CHECKS = (
+    (
+        "sanity",
+        ("randomised", (1, 1)),
+        "rank_correlation",
+        "With all weights of the network random, MSR's map has a rank correlation of **{}** with the one before.",
+    ),
+    (
+        "stability",
+        ("noise", (1e-3, 1)),
+        "iou",
+        "Noise of one grey value (1/255) leaves MSR's kept pixels an IoU of **{}** with those without.",
+    ),
+)
+"""Tables of checks, the rows that are told, their number, and a sentence about it."""
+
 _VARIANTS = ("MSR", "MSR, stable variant", "RISE", "Seg-Grad-CAM")
 
 
@@ -73,7 +89,7 @@ def _material() -> Material:
 
 @cache
 def reference_tables() -> dict[str, Table]:
-    made = (paper_tables, like_for_like_tables, stability_tables)
+    made = (paper_tables, like_for_like_tables, sanity_tables, stability_tables)
     return {table.name: table for table in chain.from_iterable(tables(_material()) for tables in made)}
 
 
@@ -146,6 +162,18 @@ def findings_of(found: Iterable[KeyFinding], verdicts: str) -> str:
     told = f"Findings not told here: {rest}. " if rest else ""
     where = "`make tables PROFILE=reference` writes all to `outputs/findings.md` and `outputs/claims.md`."
     return "\n".join([*lines, *([""] if lines else []), f"{told}{verdicts} {where}"])
+
+
+def checks() -> str:
+    """Return what is left of MSR's map with random weights, and after noise, which the paper does not ask."""
+    told = []
+    for table, mark, column, sentence in _CHECKS:
+        frame = reference_tables()[table].frame
+        rows = frame[frame["method"].eq("MSR") & ~frame["stand_in"] & frame[mark[0]].between(*mark[1])]
+        for _, row in rows[rows[f"{column}_n"] >= FEWEST_GROUPS].iterrows():
+            where = f"{row['dataset']}, {row['model']}; n = {row[f'{column}_n']:.0f}; table `{table}`"
+            told.append(f"- {sentence.format(_interval(row, column))} ({where})")
+    return "\n".join(["Beside the paper:", "", *told] if told else ["No check of MSR has enough records yet."])
 
 
 def variants() -> str:
