@@ -99,11 +99,12 @@ def set_layout(parameter: nn.Parameter, layout: torch.memory_format) -> None:
 
 
 def own_copy(images: Tensor, dtype: torch.dtype | None, *, channels_last: bool) -> Tensor:
-    """Copy images for a network, which may write into them, in its type and memory format."""
-    copy = images.to(dtype or images.dtype)
-    if channels_last and copy.ndim == 4 and not copy.is_contiguous(memory_format=torch.channels_last):
-        copy = copy.contiguous(memory_format=torch.channels_last)
-    return copy.clone() if copy is images else copy
+    """Copy images for a network, which may write into them, in its type and memory format.
+
+    Images of one channel are contiguous in both formats: convolutions see which one is meant by the copy's strides.
+    """
+    layout = torch.channels_last if channels_last and images.ndim == 4 else torch.preserve_format
+    return images.to(dtype or images.dtype, copy=True, memory_format=layout)
 
 
 def weights_of(module: nn.Module, *, recurse: bool = True) -> Iterator[nn.Parameter]:

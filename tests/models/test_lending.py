@@ -14,6 +14,7 @@ from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 import misure
 from misure.models.compute import Compute
+from misure.models.lending import own_copy
 from misure.models.wrapper import SegmentationModel, frozen
 
 CPU = torch.device("cpu")
@@ -289,3 +290,16 @@ def test_weights_that_cannot_be_channels_last_stay_as_they_are():
     with frozen(SegmentationModel(toy), Compute("32"), CPU):
         assert toy.table.is_sparse
         assert toy.features[0].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float64])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_convolutions_take_a_copy_for_channels_last(channels, dtype):
+    """Images of one channel are contiguous in both formats, and their strides alone tell them apart."""
+    images = torch.rand(2, channels, 4, 5)
+    copy = own_copy(images, dtype, channels_last=True)
+    assert copy.stride() == (20 * channels, 1, 5 * channels, channels)
+    assert copy.data_ptr() != images.data_ptr()
+    assert torch.equal(copy, images.to(copy.dtype))
+    assert nn.Conv2d(channels, 8, 3, dtype=copy.dtype)(copy).stride()[1] == 1
+    assert own_copy(images, dtype, channels_last=False).stride() == images.stride()
