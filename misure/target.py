@@ -12,7 +12,7 @@ from torch import Tensor
 from misure.errors import MisureError
 from misure.models.description import Wanted, class_index, first_pass, wanted_classes
 from misure.models.wrapper import FrozenNetwork, SegmentationModel
-from misure.regions import as_region, border_of, component_at, point_within, regions_of
+from misure.regions import as_region, border_of, component_at, point_within, predicted_as, regions_of
 from misure.validation import check_arguments, is_real, shown, whole
 
 _Frozen = TypeVar("_Frozen")
@@ -81,7 +81,7 @@ class Target:
         class_id = number
         if not 0 <= class_id < len(logits):
             raise MisureError(f"class {shown(class_id)} does not exist: the network has classes 0 to {len(logits) - 1}")
-        chosen = logits[class_id] > 0 if multi_label else logits.argmax(0) == class_id
+        chosen = logits[class_id] > 0 if multi_label else predicted_as(logits[None], (class_id,))[0]
         if not chosen.any():
             present = predicted_classes(logits, multi_label=multi_label)
             raise EmptyTargetError(f"class {class_id} was not predicted in this image; predicted classes: {present}")
@@ -96,7 +96,7 @@ class Target:
         if border is not None:
             region = border_of(region, border)
         reference = _against_zero(logits[class_id]) if multi_label else logits.softmax(0)[[0, class_id]]
-        background = ~chosen if multi_label else logits.argmax(0) == 0
+        background = ~chosen if multi_label else predicted_as(logits[None], (0,))[0]
         return cls(class_id, region, chosen & ~region, background, reference, multi_label)
 
     @property
@@ -120,7 +120,7 @@ class TargetBatch:
     """Targets of N images as tensors, for batched arithmetic. Methods ask it rather than the logits.
 
     Attributes:
-        class_ids: int64, N.
+        class_ids: One an image; a batch of one target also takes the logits of several images.
         regions: bool, N x H x W.
         counted: bool, N x H x W; False on ignored pixels.
         backgrounds: bool, N x H x W.
@@ -128,7 +128,7 @@ class TargetBatch:
         multi_label: See :class:`Target`.
     """
 
-    class_ids: Tensor
+    class_ids: tuple[int, ...]
     regions: Tensor
     counted: Tensor
     backgrounds: Tensor
@@ -140,7 +140,7 @@ class TargetBatch:
         """Stack single targets of equal image size and one network."""
         device = device or targets[0].region.device
         return cls(
-            torch.tensor([t.class_id for t in targets], device=device),
+            tuple(t.class_id for t in targets),
             torch.stack([t.region for t in targets]).to(device),
             ~torch.stack([t.ignored for t in targets]).to(device),
             torch.stack([t.background for t in targets]).to(device),
@@ -149,23 +149,29 @@ class TargetBatch:
         )
 
     def __getitem__(self, part: slice | Tensor) -> TargetBatch:
-        return replace(self, **{f.name: getattr(self, f.name)[part] for f in fields(self) if f.name != "multi_label"})
+        places = torch.arange(len(self.class_ids))[part.cpu() if isinstance(part, Tensor) else part]
+        tensors = [f.name for f in fields(self) if isinstance(getattr(self, f.name), Tensor)]
+        ids = tuple(self.class_ids[place] for place in places.tolist())
+        return replace(self, class_ids=ids, **{name: getattr(self, name)[part] for name in tensors})
 
     @property
     def are_background(self) -> Tensor:
         """Whether the explained class is the background itself: bool, N."""
-        return torch.zeros_like(self.class_ids, dtype=torch.bool) if self.multi_label else self.class_ids == 0
+        known = [number == 0 and not self.multi_label for number in self.class_ids]
+        return torch.tensor(known, device=self.regions.device)
 
     def hits(self, logits: Tensor) -> Tensor:
         """Return the pixels of perturbed images that are predicted as their class: bool, N x H x W."""
         if self.multi_label:
             return (self.scores(logits) > 0) & self.counted
-        shape = (-1, *(1,) * (logits.ndim - 2))
-        return (logits.argmax(1) == self.class_ids.view(shape)) & self.counted
+        return predicted_as(logits.detach(), self.class_ids) & self.counted
 
     def scores(self, logits: Tensor) -> Tensor:
         """Return the logits of each image's own class, N x H x W; gradients pass through."""
-        return logits[torch.arange(len(logits), device=logits.device), self.class_ids]
+        if len(distinct := {*self.class_ids}) == 1:
+            return logits[:, distinct.pop()]
+        own = torch.tensor(self.class_ids, device=logits.device)
+        return logits[torch.arange(len(logits), device=logits.device), own]
 
     def probabilities(self, logits: Tensor, passes: int = 1) -> Tensor:
         """Return the probabilities of background and of each image's own class, N x 2 x H x W.

@@ -6,12 +6,15 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from oracles.toys import Convolutional, PerPixel
 
 import misure
 from misure.errors import MisureError
 from misure.models.compute import Compute
 from misure.models.wrapper import SegmentationModel, frozen
+from misure.regions import predicted_as
 from misure.target import EmptyTargetError, Target, TargetBatch, make_targets
 
 CPU = torch.device("cpu")
@@ -44,6 +47,18 @@ def test_each_image_of_a_batch_hits_its_own_class():
     assert torch.equal(hits, torch.stack([c == PREDICTED for c in (1, 2, 0)]))
     assert torch.equal(targets[1:].hits(LOGITS.expand(2, -1, -1, -1)), hits[1:])
     assert torch.equal(targets[torch.tensor([2, 0])].hits(LOGITS.expand(2, -1, -1, -1)), hits[[2, 0]])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=4), st.integers(0, 2**31), st.sampled_from([0.5, 30.0]))
+def test_hits_are_where_argmax_is_the_class_also_of_equal_logits(dtype, class_ids, seed, spread):
+    """Logits of few values have many equal ones, of which argmax takes the first, and infinite ones."""
+    made = torch.randn(len(class_ids), 5, 3, 4, generator=torch.Generator().manual_seed(seed))
+    logits = (spread * made).round().to(dtype)
+    logits[logits > 2 * spread], logits[logits < -2 * spread] = torch.inf, -torch.inf
+    hits = predicted_as(logits, tuple(class_ids))
+    assert torch.equal(hits, logits.argmax(1) == torch.tensor(class_ids).view(-1, 1, 1))
+    assert torch.equal(predicted_as(logits, (class_ids[0],)), logits.argmax(1) == class_ids[0])
 
 
 @pytest.mark.parametrize(("class_id", "region"), [(3, None), (1, torch.zeros(2, 3))])

@@ -204,8 +204,9 @@ class SufficientRegion(Explainer):
         Returns:
             The masks M_SR (bool, N x spatial) and the numbers of dilations (int64, N).
         """
-        settings = (type(self).search, self.tau, self.dilation_radius, self.footprint, self.fill.of_dilation)
-        inputs = (images, targets.class_ids, targets.regions, targets.counted)
+        own = (self.tau, self.dilation_radius, self.footprint, self.fill.of_dilation)
+        settings = (type(self).search, *own, targets.class_ids)
+        inputs = (images, targets.regions, targets.counted)
         return network.recalled(lambda: self.search(network, images, targets), inputs, settings)
 
     def dilate(self, masks: Tensor) -> Tensor:
