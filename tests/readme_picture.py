@@ -1,8 +1,9 @@
 """The first page's picture: what MSR, RISE and Seg-Grad-CAM show of an image of each run, one below the other.
 
-    python tests/readme_picture.py data/reference:reference:triangle outputs/records:quick:coco
+    python tests/readme_picture.py outputs:reference:triangle outputs:quick:coco
 
-writes ``data/readme/maps.png`` from folders of records, their profiles and datasets. Photographs and scans are refused.
+writes ``data/readme/maps.png`` from outputs folders, their profiles and datasets; the first is what `make
+tables PROFILE=reference` leaves. Photographs and scans are refused.
 """
 
 from __future__ import annotations
@@ -22,16 +23,17 @@ PICTURE = Path(__file__).resolve().parents[1] / "data" / "readme" / "maps.png"
 _WIDTH, _DPI = 1200, 110
 
 
-def row_of(folder: Path, profile: str, dataset: str) -> Image.Image:
+def row_of(outputs: Path, profile: str, dataset: str) -> Image.Image:
     """Draw the first image of a dataset that has the maps of most methods."""
-    run, maps = latest_run(RecordStore(folder).load(), profile), folder / "maps"
+    store = RecordStore(outputs / "records")
+    run, maps = latest_run(store.load(), profile), store.maps_folder
     run = run[run["dataset"].eq(dataset)]
     if dataset != "triangle" and not run["stand_in"].all():
-        raise SystemExit(f"{folder}: {dataset} is of photographs or scans, which are not passed on")
+        raise SystemExit(f"{outputs}: {dataset} is of photographs or scans, which are not passed on")
     pairs = [pair for pair in shown_pairs(run) if pair.dataset == dataset]
     shown = max(shown_rows(run, maps, pairs), key=lambda row: len(row.units))
     if shown.sample is None:
-        raise SystemExit(f"{folder} has no maps of {dataset} in profile {profile}")
+        raise SystemExit(f"{outputs} has no maps of {dataset} in profile {profile}")
     pair = replace(shown.pair, qualitative_classes=(shown.label,) if shown.label else ())
     figure = qualitative_figure(run[run["sample"].eq(shown.sample["sample"])], maps, profile, [pair])
     content = io.BytesIO()

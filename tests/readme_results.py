@@ -6,8 +6,11 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -19,6 +22,7 @@ from misure.paper.catalogue import like_for_like_tables, paper_tables, sanity_ta
 from misure.paper.claims import Claim, Verdict, claims
 from misure.paper.claims.significance import FEWEST_GROUPS
 from misure.paper.findings import Cell, KeyFinding, key_findings, verdicts_counted
+from misure.paper.maps_archive import ARCHIVE, extract_archive
 from misure.paper.material import Material
 from misure.paper.published import DASH, Pair
 from misure.paper.query import INDEPENDENT, SAMPLE, at_threshold, of_pair, paper_draw, select
@@ -47,6 +51,8 @@ _UNDECIDED = {
     "stand_in": "for generated data alone",
 }
 """Why a finding of an outcome is not told; one of another is."""
+
+_KEPT = TemporaryDirectory()
 
 _PRECISIONS = {"32": "float32", "bf16": "bfloat16"}
 
@@ -82,9 +88,11 @@ _VARIANTS = ("MSR", "MSR, stable variant", "RISE", "Seg-Grad-CAM")
 
 @cache
 def _material() -> Material:
+    """Return the reference run with its maps, which are there as long as the process is."""
     material = reference_material()
     assert material is not None, f"{FOLDER} has no records"
-    return material
+    extract_archive(FOLDER / ARCHIVE, maps := Path(_KEPT.name))
+    return replace(material, maps_folder=maps)
 
 
 @cache

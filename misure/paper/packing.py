@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from misure.paper import reference
 from misure.paper.about import ABOUT, about, cell_of, is_pack, read_about
 from misure.paper.extensions.stability import STABLE
 from misure.paper.maps import NUMBERS, saved_arrays
+from misure.paper.maps_archive import ARCHIVE, extract_archive, write_archive
 from misure.paper.profiles import in_use, serving
 from misure.paper.query import at_parameters, latest_run, undisturbed
 from misure.paper.reference import PROFILE, RECORDS
@@ -74,14 +77,14 @@ def pack(
     for folder in folders:
         for unit, rows in _records_of(folder).items():
             if unit not in records or _rank(rows) < _rank(records[unit]):
-                records[unit], sources[unit] = rows, _store(folder).maps_folder
+                records[unit], sources[unit] = rows, folder
     if not records:
         raise MisureError(f"no records of profile {PROFILE} are in {', '.join(map(str, folders))}")
     run = latest_run(pd.DataFrame([*chain.from_iterable(records.values())]), PROFILE)
     counting = sorted({*run["unit"]}, key=lambda unit: [str(records[unit][0].get(name)) for name in _ORDER])
     filled = _fill_in([records[unit] for unit in counting], weights_origin or {}, filter(is_pack, folders))
     with _replacing_pack(into) as partial:
-        shipped, left_out = _pack_maps(run, sources, partial / "maps")
+        shipped, left_out = _pack_maps(run, sources, partial / ARCHIVE)
         for earlier in filter(is_pack, folders):
             left_out.update(read_about(earlier)["maps_left_out"])
         without = {unit: {} if unit in shipped else {WITHOUT_MAPS: True} for unit in counting}
@@ -100,6 +103,7 @@ def _replacing_pack(into: Path) -> Iterator[Path]:
     aside = partial_of(into, "01d")
     try:
         with replacing(into) as partial:
+            partial.mkdir()
             yield partial
             if (into / ABOUT).is_file():
                 into.rename(aside)
@@ -149,12 +153,11 @@ def unpack(outputs: Path) -> int:
     if not records:
         return 0
     own = {str(rows[0]["unit"]) for rows in store.read()[0]}
-    maps = [file for file in sorted((folder / "maps").glob("*.npz")) if file.name.partition(".")[0] not in own]
-    for files, place in ((maps, store.maps_folder), (sorted((folder / "volumes").glob("*.json")), outputs / "volumes")):
-        for file in files:
-            if not (place / file.name).exists():
-                with replacing(place / file.name) as partial:
-                    shutil.copyfile(file, partial)
+    extract_archive(folder / ARCHIVE, store.maps_folder, lambda unit: unit not in own)
+    for file in sorted((folder / "volumes").glob("*.json")):
+        if not (outputs / "volumes" / file.name).exists():
+            with replacing(outputs / "volumes" / file.name) as partial:
+                shutil.copyfile(file, partial)
     added = store.add(records)  # after their maps, so that an interruption leaves no record without them
     journal = Journal(outputs)
     by_age = sorted((rows[0] for rows in records.values()), key=lambda row: str(row["created"]))
@@ -191,44 +194,68 @@ def _rank(rows: list[dict[str, Any]]) -> int:
     return ["done", "skipped"].index(rows[0]["status"])
 
 
-def _pack_maps(run: pd.DataFrame, sources: Mapping[str, Path], into: Path) -> tuple[set[str], Counter[str]]:
-    """Write the curves of every unit, then the maps that may be passed on.
+def _pack_maps(run: pd.DataFrame, sources: Mapping[str, Path], path: Path) -> tuple[set[str], Counter[str]]:
+    """Write the curves of every unit, and the maps that may be passed on as far as there is room.
 
     Args:
         run: What is packed.
-        sources: The folder of maps beside the record of each unit.
-        into: Made.
+        sources: The outputs folder or earlier pack of each unit.
+        path: Of the archive.
 
     Returns:
         The units whose maps are complete, and how many others have some, by why they stay behind.
     """
-    into.mkdir(parents=True)
+    order, plain, may_go = _in_order(run)
+    numbers, whole = dict[str, Path](), dict[str, Path]()
+    with TemporaryDirectory() as folder:
+        with _maps_of(sources.values()) as places:
+            for unit in order:
+                place = places[sources[unit]]
+                if _save(file := Path(folder) / f"{unit}.numbers.npz", place, NUMBERS):
+                    numbers[unit] = file
+                if _save(file := Path(folder) / f"{unit}.npz", place, ("",), image=unit in plain):
+                    whole[unit] = file
+        free = [unit for unit in order if unit in whole.keys() & may_go]
+
+        def size_of(n: int) -> int:
+            """Write the archive, with the maps of the first n that may go and a sample's together; return its size."""
+            chosen = numbers | {unit: whole[unit] for unit in free[:n]}
+            return write_archive(path, [chosen[unit] for unit in dict.fromkeys(run["unit"]) if unit in chosen])
+
+        n_fitting = len(free)
+        if size_of(n_fitting) > MOST_MAPS:
+            n_fitting = max(0, bisect_right(range(len(free)), MOST_MAPS, key=size_of) - 1)
+            size_of(n_fitting)
+    left_out = Counter({_NOT_NEEDED: len(whole) - len(free), _NO_ROOM: len(free) - n_fitting})
+    return {*free[:n_fitting]}, left_out
+
+
+def _in_order(run: pd.DataFrame) -> tuple[list[str], set[str], set[str]]:
+    """Return the finished units, the first to be given room first, those with an image, and those that may go."""
     done = run[run["status"].eq("done")].drop_duplicates("unit")
     beside, dense = _is_beside(done), done["threshold"].notna()
-    plain = {*done.loc[undisturbed(done) & ~beside, "unit"]}
+    plain = undisturbed(done) & ~beside
     untouched = done.assign(input_noise=0.0, intervention="")
     shown = [*((name, {}) for name in EXPLAINERS), (STABLE.explainer, dict(STABLE.parameters))]
     published = {unit for name, changed in shown for unit in at_parameters(untouched, name, **changed)["unit"]}
     may_go = done["dataset"].isin(_FREE_IMAGES) | done["stand_in"].astype(bool)
+    may_go &= ~(beside & dense) & done["unit"].isin(published)
     rank = pd.to_numeric(done["draw"]).fillna(0)
     late = done["stand_in"].astype(bool) & (rank > 0)
-    disturbed = ~done["unit"].isin(plain)
-    order = done.assign(may_go=may_go & ~(beside & dense), late=late, beside=beside, disturbed=disturbed, rank=rank)
+    order = done.assign(late=late, beside=beside, disturbed=~plain, rank=rank)
     order = order.sort_values(["late", "beside", "disturbed", "rank", "dataset", "unit"])
-    room = MOST_MAPS - sum(_save(into / f"{unit}.numbers.npz", sources[unit], NUMBERS) for unit in order["unit"])
-    shipped, left_out = set[str](), Counter({_NOT_NEEDED: 0, _NO_ROOM: 0})
-    for unit, free in zip(order["unit"], order["may_go"] & order["unit"].isin(published), strict=True):
-        numbers, path = into / f"{unit}.numbers.npz", into / f"{unit}.npz"
-        if not free:
-            left_out[_NOT_NEEDED] += (sources[unit] / path.name).exists()
-        elif size := _save(path, sources[unit], ("",), image=unit in plain):
-            size -= numbers.stat().st_size if numbers.exists() else 0
-            fits = size <= room
-            (numbers if fits else path).unlink(missing_ok=True)
-            room -= size if fits else 0
-            shipped |= {unit} if fits else set()
-            left_out[_NO_ROOM] += not fits
-    return shipped, left_out
+    return [*order["unit"]], {*done.loc[plain, "unit"]}, {*done.loc[may_go, "unit"]}
+
+
+@contextmanager
+def _maps_of(folders: Iterable[Path]) -> Iterator[dict[Path, Path]]:
+    """Say where the maps of outputs folders and of earlier packs are, whose archives are extracted meanwhile."""
+    with TemporaryDirectory() as extracted:
+        places = {folder: _store(folder).maps_folder for folder in {*folders}}
+        for number, folder in enumerate(filter(is_pack, places)):
+            places[folder] = Path(extracted) / str(number)
+            extract_archive(folder / ARCHIVE, places[folder])
+        yield places
 
 
 def _is_beside(done: pd.DataFrame) -> pd.Series:
@@ -241,16 +268,16 @@ def _is_beside(done: pd.DataFrame) -> pd.Series:
     return done["precision"].ne(chosen.set_axis(done.index))
 
 
-def _save(path: Path, source: Path, kept: tuple[str, ...], *, image: bool = True) -> int:
-    """Save what a folder keeps of a unit, and return the bytes; 0 where there is nothing."""
+def _save(path: Path, source: Path, kept: tuple[str, ...], *, image: bool = True) -> bool:
+    """Save what a folder keeps of a unit, not compressed and equal bytes for equal arrays; say whether it has any."""
     arrays = saved_arrays(source, path.name.partition(".")[0], kept)
     arrays = {name: array for name, array in arrays.items() if image or name != "image"}
     if arrays:
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:  # smooth maps take a quarter less than deflated
+        with zipfile.ZipFile(path, "w") as archive:
             for name, array in arrays.items():
-                with archive.open(f"{name}.npy", "w") as stream:
+                with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as stream:
                     np.lib.format.write_array(stream, array, allow_pickle=False)
-    return path.stat().st_size if arrays else 0
+    return bool(arrays)
 
 
 def _copy_volumes(run: pd.DataFrame, folders: list[Path], into: Path) -> None:

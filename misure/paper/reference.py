@@ -24,7 +24,7 @@ PROFILE = "reference"
 """Of the run whose records ship."""
 
 FOLDER = DATA_FOLDER / "reference"
-"""A store of records with their maps, ``volumes/`` and ``about.json``; it is read and never written."""
+"""A store of records with the archive of their maps, ``volumes/`` and ``about.json``; it is read and never written."""
 
 RECORDS = "records.jsonl.gz"
 """The file of records in it."""
@@ -45,7 +45,7 @@ _SHARED = "shared"
 
 
 def reference_material() -> Material | None:
-    """Return what tables are made from of the reference run; None where it does not ship."""
+    """Return the numbers of the reference run; None where it does not ship. Its maps are there once it is unpacked."""
     return _material_of(FOLDER)
 
 
@@ -53,7 +53,7 @@ def reference_material() -> Material | None:
 def _material_of(folder: Path) -> Material | None:
     run = latest_run(RecordStore(folder).load(), PROFILE)
     pairs = shown_pairs(run), further_pairs(run)
-    return Material(run, PROFILE, folder / "maps", pd.DataFrame(), *pairs) if len(run) else None
+    return Material(run, PROFILE, folder, pd.DataFrame(), *pairs) if len(run) else None
 
 
 def mark_shared(run: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
