@@ -22,6 +22,7 @@ DOCUMENTS = sorted(
 
 PARTS: dict[str, Callable[[], str]] = {
     "results": readme_results.results,
+    "verdicts": readme_results.verdicts,
     "findings": readme_results.findings,
     "checks": readme_results.checks,
     "variants": readme_results.variants,

@@ -138,11 +138,19 @@ def on_objects_of_msr(run: pd.DataFrame, pair: Pair) -> pd.DataFrame:
     return records[pd.MultiIndex.from_frame(records[SAMPLE]).isin(explained)].reset_index(drop=True)
 
 
+@cache
+def _judged() -> list[Claim]:
+    return [*claims(_material())]
+
+
+def verdicts() -> str:
+    """Return how many claims have each verdict, and the names of those that hold or do not."""
+    return "\n\n".join([f"**{verdicts_counted(_judged())}**", *_named(_judged())])
+
+
 def findings() -> str:
-    """Return the first decided findings with what each rests on, and how many findings and claims there are."""
-    judged = claims(_material())
-    verdicts = " ".join([verdicts_counted(judged), *_named(judged)])
-    return findings_of(key_findings(_material(), [*reference_tables().values()], judged), verdicts)
+    """Return the first decided findings with what each rests on, and how many others there are."""
+    return findings_of(key_findings(_material(), [*reference_tables().values()], _judged()))
 
 
 def _named(judged: Iterable[Claim]) -> Iterator[str]:
@@ -159,7 +167,7 @@ def _named(judged: Iterable[Claim]) -> Iterator[str]:
             yield f"{verdict.value.capitalize()}: {'; '.join(told)}."
 
 
-def findings_of(found: Iterable[KeyFinding], verdicts: str) -> str:
+def findings_of(found: Iterable[KeyFinding]) -> str:
     """Return decided findings, before those whose claim is open, and a line that counts the others."""
     ordered = sorted(found, key=lambda finding: finding.outcome == "open")
     decided = [finding for finding in ordered if finding.outcome not in _UNDECIDED]
@@ -169,7 +177,7 @@ def findings_of(found: Iterable[KeyFinding], verdicts: str) -> str:
     rest = ", ".join(f"{n} {reason}" for reason, n in reasons.items() if n > 0)
     told = f"Findings not told here: {rest}. " if rest else ""
     where = "`make tables PROFILE=reference` writes all to `outputs/findings.md` and `outputs/claims.md`."
-    return "\n".join([*lines, *([""] if lines else []), f"{told}{verdicts} {where}"])
+    return "\n".join([*lines, *([""] if lines else []), f"{told}{where}"])
 
 
 def checks() -> str:

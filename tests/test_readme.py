@@ -102,7 +102,7 @@ def test_findings_that_are_decided_are_told_with_what_is_not_the_papers_and_othe
     number = Cell(0.5, 0.4, 0.6, 9, origin=Origin("photographs", stand_in=False, substitution=SUBSTITUTION))
     outcomes = ["few", "same", "missing", "few", *["higher"] * 5]
     found = [KeyFinding(str(n), "", f"Told {n}.", of, "COCO", number, "", "", ("a",)) for n, of in enumerate(outcomes)]
-    *lines, _, last = findings_of(found, "Counted.").splitlines()
+    *lines, _, last = findings_of(found).splitlines()
     assert [line.split(".")[0] for line in lines] == [f"- Told {n}" for n in (1, 4, 5, 6, 7)]
     assert all(SUBSTITUTION in line and "n = 9" in line for line in lines)
     assert re.findall(r"\d+ for", last) == ["2 for", "1 for", "1 for"]
