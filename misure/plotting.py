@@ -134,8 +134,11 @@ def show_mask(axes: Axes, mask: Tensor) -> None:
     axes.set_yticks([])
 
 
-def show_region(axes: Axes, image: Tensor, region: Tensor) -> None:
-    """Draw what of an image lies inside a region (the rest is black)."""
+def show_region(axes: Axes, image: Tensor | None, region: Tensor) -> None:
+    """Draw what of an image lies inside a region (the rest is black); without an image the region in white."""
+    if image is None:
+        show_mask(axes, region)
+        return
     shown, inside = displayable(image), region.cpu().numpy()
     axes.imshow(shown * (inside if shown.ndim == 2 else inside[..., None]), cmap="gray", vmin=0, vmax=1)
     axes.set_xticks([])

@@ -152,20 +152,17 @@ def border_of(mask: Tensor, width: Any) -> Tensor:
 def predicted_as(logits: Tensor, class_ids: tuple[int, ...]) -> Tensor:
     """Return where each image's class has the largest logit, the first of equal ones: bool, N x spatial.
 
-    That is ``logits.argmax(1) == class_ids``, which takes many times as long on a CPU.
+    That is ``logits.argmax(1) == class_ids``, which takes many times as long on a CPU; where a logit is NaN, nothing is
+    predicted.
 
     Args:
         logits: N x L x spatial.
         class_ids: One an image, or one for all.
     """
-    distinct = {*class_ids}
-    if len(distinct) > 1:
-        largest = torch.empty_like(logits[:, 0], dtype=torch.bool)
-        for number in distinct:
-            rows = [row for row, of_image in enumerate(class_ids) if of_image == number]
-            largest[rows] = predicted_as(logits[rows], (number,))
-        return largest
-    (number,) = distinct
+    if len({*class_ids}) != 1:
+        each = [predicted_as(logits[row : row + 1], (number,)) for row, number in enumerate(class_ids)]
+        return torch.cat([*each, torch.zeros_like(logits[:0, 0], dtype=torch.bool)])
+    number = class_ids[0]
     own = logits[:, number]
     largest = own >= logits[:, number:].amax(1)
     return largest & (own > logits[:, :number].amax(1)) if number else largest

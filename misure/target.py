@@ -149,16 +149,20 @@ class TargetBatch:
         )
 
     def __getitem__(self, part: slice | Tensor) -> TargetBatch:
-        places = torch.arange(len(self.class_ids))[part.cpu() if isinstance(part, Tensor) else part]
-        tensors = [f.name for f in fields(self) if isinstance(getattr(self, f.name), Tensor)]
-        ids = tuple(self.class_ids[place] for place in places.tolist())
-        return replace(self, class_ids=ids, **{name: getattr(self, name)[part] for name in tensors})
+        known = {f.name: getattr(self, f.name) for f in fields(self)}
+        tensors: dict[str, Any] = {name: t[part] for name, t in known.items() if isinstance(t, Tensor)}
+        if len({*self.class_ids}) == 1:  # no GPU is waited for
+            ids = self.class_ids[:1] * len(tensors["regions"])
+        else:
+            places = torch.arange(len(self.class_ids))[part.cpu() if isinstance(part, Tensor) else part]
+            ids = tuple(self.class_ids[place] for place in places.tolist())
+        return replace(self, class_ids=ids, **tensors)
 
     @property
     def are_background(self) -> Tensor:
         """Whether the explained class is the background itself: bool, N."""
         known = [number == 0 and not self.multi_label for number in self.class_ids]
-        return torch.tensor(known, device=self.regions.device)
+        return torch.tensor(known, dtype=torch.bool, device=self.regions.device)
 
     def hits(self, logits: Tensor) -> Tensor:
         """Return the pixels of perturbed images that are predicted as their class: bool, N x H x W."""
@@ -170,7 +174,7 @@ class TargetBatch:
         """Return the logits of each image's own class, N x H x W; gradients pass through."""
         if len(distinct := {*self.class_ids}) == 1:
             return logits[:, distinct.pop()]
-        own = torch.tensor(self.class_ids, device=logits.device)
+        own = torch.tensor(self.class_ids, dtype=torch.int64, device=logits.device)
         return logits[torch.arange(len(logits), device=logits.device), own]
 
     def probabilities(self, logits: Tensor, passes: int = 1) -> Tensor:

@@ -49,6 +49,17 @@ def test_each_image_of_a_batch_hits_its_own_class():
     assert torch.equal(targets[torch.tensor([2, 0])].hits(LOGITS.expand(2, -1, -1, -1)), hits[[2, 0]])
 
 
+@pytest.mark.parametrize("classes", [(1, 1), (1, 2)])
+def test_nothing_of_a_batch_is_an_empty_batch(classes):
+    targets = TargetBatch.stack([Target.from_logits(LOGITS, c) for c in classes])
+    logits = LOGITS.expand(2, -1, -1, -1)
+    for none in (slice(0, 0), torch.zeros(2, dtype=torch.bool), torch.tensor([], dtype=torch.int64)):
+        assert targets[none].hits(logits[:0]).shape == (0, 2, 3)
+        assert targets[none].scores(logits[:0]).shape == (0, 2, 3)
+        assert targets[none].are_background.dtype == torch.bool
+    assert targets[torch.tensor([False, True])].class_ids == classes[1:]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=4), st.integers(0, 2**31), st.sampled_from([0.5, 30.0]))
 def test_hits_are_where_argmax_is_the_class_also_of_equal_logits(dtype, class_ids, seed, spread):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import lzma
 import re
-import shutil
 import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO, cast
 
 from misure.io.atomic import replacing
 from misure.io.reading import check_size, reading
@@ -16,8 +17,9 @@ ARCHIVE = "maps.tar.xz"
 _MEMBER = re.compile(r"(?P<unit>[0-9a-f]+)(\.numbers)?\.npz")
 _MOST_BYTES = 4_000_000_000
 _AT_ONCE = 2**20
+_ADVICE = "get it anew, by git checkout or pip install"
 _LOOKS_BACK = 64 * 2**20
-"""Bytes in which what repeats is found again: of hundreds of maps, and what a reader needs of memory."""
+"""Bytes in which what repeats is found again: hundreds of maps. A reader needs as much memory, a writer ten times."""
 
 
 def write_archive(path: Path, files: Sequence[Path]) -> int:
@@ -38,26 +40,35 @@ def extract_archive(path: Path, into: Path, is_wanted: Callable[[str], bool] = l
     """Put files of maps into a folder where they are not there yet.
 
     Args:
-        path: From :func:`write_archive`; where there is none, there are no maps.
+        path: From :func:`write_archive`.
         into: Made when there are any.
         is_wanted: Says of a unit whether its maps are put there.
 
     Raises:
-        MisureError: If the archive is damaged or holds something else, or the folder cannot be written.
+        MisureError: If the archive is missing, damaged or holds something else, or the folder cannot be written.
     """
-    if not path.exists():
-        return
-    with reading(path, "get it anew, by git checkout or pip install"), lzma.open(path) as packed:
-        n_bytes = 0
-        while part := packed.read(_AT_ONCE):  # to the checksum at its end, before anything is put anywhere
-            n_bytes += len(part)
-            check_size(path, n_bytes, _MOST_BYTES)
-        packed.seek(0)
-        with tarfile.open(fileobj=packed) as archive:
-            for member in archive:
-                found, content = _MEMBER.fullmatch(member.name), archive.extractfile(member)
-                if found is None or content is None or not member.isreg():
-                    raise ValueError(f"{member.name!r} is no file of maps")
-                if is_wanted(found["unit"]) and not (into / member.name).exists():
-                    with replacing(into / member.name) as partial, partial.open("wb") as file:
-                        shutil.copyfileobj(content, file)
+    with contextlib.ExitStack() as opened:
+        with reading(path, _ADVICE):
+            packed = opened.enter_context(lzma.open(path))
+            archive = opened.enter_context(tarfile.open(fileobj=packed, mode="r:"))
+            members = _checked(path, archive)
+            while packed.read(_AT_ONCE):  # to the checksum at its end, before anything is put anywhere
+                pass
+        for unit, member in members:
+            if is_wanted(unit) and not (into / member.name).exists():
+                with reading(path, _ADVICE), cast("IO[bytes]", archive.extractfile(member)) as stream:
+                    content = stream.read()
+                with replacing(into / member.name) as partial:
+                    partial.write_bytes(content)
+
+
+def _checked(path: Path, archive: tarfile.TarFile) -> list[tuple[str, tarfile.TarInfo]]:
+    """Return the members of an archive with their units, unless there is one that is no file of maps."""
+    members = []
+    for member in archive:
+        found = _MEMBER.fullmatch(member.name)
+        if found is None or member.type != tarfile.REGTYPE:
+            raise ValueError(f"{member.name!r} is no file of maps")
+        members.append((found["unit"], member))
+    check_size(path, sum(member.size for _, member in members), _MOST_BYTES)
+    return members

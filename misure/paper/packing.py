@@ -153,7 +153,8 @@ def unpack(outputs: Path) -> int:
     if not records:
         return 0
     own = {str(rows[0]["unit"]) for rows in store.read()[0]}
-    extract_archive(folder / ARCHIVE, store.maps_folder, lambda unit: unit not in own)
+    if records.keys() - own:
+        extract_archive(folder / ARCHIVE, store.maps_folder, lambda unit: unit not in own)
     for file in sorted((folder / "volumes").glob("*.json")):
         if not (outputs / "volumes" / file.name).exists():
             with replacing(outputs / "volumes" / file.name) as partial:
@@ -206,16 +207,18 @@ def _pack_maps(run: pd.DataFrame, sources: Mapping[str, Path], path: Path) -> tu
         The units whose maps are complete, and how many others have some, by why they stay behind.
     """
     order, plain, may_go = _in_order(run)
-    numbers, whole = dict[str, Path](), dict[str, Path]()
-    with TemporaryDirectory() as folder:
-        with _maps_of(sources.values()) as places:
+    numbers, whole, n_kept = dict[str, Path](), dict[str, Path](), 0
+    with TemporaryDirectory(dir=path.parent) as folder:
+        with _maps_of(sources.values(), path.parent) as places:
             for unit in order:
                 place = places[sources[unit]]
                 if _save(file := Path(folder) / f"{unit}.numbers.npz", place, NUMBERS):
                     numbers[unit] = file
-                if _save(file := Path(folder) / f"{unit}.npz", place, ("",), image=unit in plain):
+                file = Path(folder) / f"{unit}.npz"
+                n_kept += unit not in may_go and (place / file.name).exists()
+                if unit in may_go and _save(file, place, ("",), image=unit in plain):
                     whole[unit] = file
-        free = [unit for unit in order if unit in whole.keys() & may_go]
+        free = [unit for unit in order if unit in whole]
 
         def size_of(n: int) -> int:
             """Write the archive, with the maps of the first n that may go and a sample's together; return its size."""
@@ -225,8 +228,9 @@ def _pack_maps(run: pd.DataFrame, sources: Mapping[str, Path], path: Path) -> tu
         n_fitting = len(free)
         if size_of(n_fitting) > MOST_MAPS:
             n_fitting = max(0, bisect_right(range(len(free)), MOST_MAPS, key=size_of) - 1)
-            size_of(n_fitting)
-    left_out = Counter({_NOT_NEEDED: len(whole) - len(free), _NO_ROOM: len(free) - n_fitting})
+            if (size := size_of(n_fitting)) > MOST_MAPS:
+                raise MisureError(f"the curves alone take {size} bytes, more than the {MOST_MAPS} that ship")
+    left_out = Counter({_NOT_NEEDED: n_kept, _NO_ROOM: len(free) - n_fitting})
     return {*free[:n_fitting]}, left_out
 
 
@@ -248,9 +252,9 @@ def _in_order(run: pd.DataFrame) -> tuple[list[str], set[str], set[str]]:
 
 
 @contextmanager
-def _maps_of(folders: Iterable[Path]) -> Iterator[dict[Path, Path]]:
+def _maps_of(folders: Iterable[Path], beside: Path) -> Iterator[dict[Path, Path]]:
     """Say where the maps of outputs folders and of earlier packs are, whose archives are extracted meanwhile."""
-    with TemporaryDirectory() as extracted:
+    with TemporaryDirectory(dir=beside) as extracted:
         places = {folder: _store(folder).maps_folder for folder in {*folders}}
         for number, folder in enumerate(filter(is_pack, places)):
             places[folder] = Path(extracted) / str(number)

@@ -54,17 +54,16 @@ def saved_explanations(material: Material) -> pd.DataFrame:
     """Return a row for each explanation whose maps were saved.
 
     Returns:
-        Records with ``showable`` (whether its image may be) and ``usual`` (whether :func:`misure.paper.query.select`
-        takes it: its settings are the paper's, in one precision).
+        Records with ``showable`` (whether its image may be) and ``usual`` (whether
+        :func:`misure.paper.query.select` takes it of them: its settings are the paper's, in one precision).
     """
     run = material.run
-    done = run[undisturbed(run) & run["status"].eq("done")]
-    saved = done["unit"].isin(saved_units(material.maps_folder))
+    run = run[undisturbed(run) & run["status"].eq("done") & run["unit"].isin(saved_units(material.maps_folder))]
     parts = []
     for pair in material.shown:
-        rows = of_pair(done, pair)
+        rows = of_pair(run, pair)
         usual = pd.concat([select(rows, name)["unit"] for name in EXPLAINERS])
-        rows = rows[saved.loc[rows.index]].drop_duplicates("unit")
+        rows = rows.drop_duplicates("unit")
         showable = [_is_showable(record, pair) for _, record in rows.iterrows()]
         parts.append(rows.assign(showable=showable, usual=rows["unit"].isin(usual)))
     return pd.concat(parts)

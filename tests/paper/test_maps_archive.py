@@ -45,8 +45,9 @@ def test_equal_files_make_equal_archives_and_what_repeats_takes_its_room_once(tm
     assert SIZE < sizes[2] <= sizes[0] < 1.1 * SIZE
 
 
-def test_without_an_archive_there_are_no_maps(tmp_path: Path) -> None:
-    extract_archive(tmp_path / ARCHIVE, tmp_path / "into")
+def test_a_missing_archive_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(MisureError, match=f"{ARCHIVE} cannot be read"):
+        extract_archive(tmp_path / ARCHIVE, tmp_path / "into")
     assert not (tmp_path / "into").exists()
 
 
@@ -54,6 +55,7 @@ def test_without_an_archive_there_are_no_maps(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE])
 def test_an_archive_of_something_else_is_refused(tmp_path: Path, name: str, kind: bytes) -> None:
     with tarfile.open(tmp_path / ARCHIVE, "w:xz") as archive:
+        archive.addfile(tarfile.TarInfo("00aa.npz"))
         member = tarfile.TarInfo(name if kind == tarfile.REGTYPE else "00ff.npz")
         member.type, member.linkname = kind, "/etc/hostname"
         member.size = 3 if kind == tarfile.REGTYPE else 0
@@ -61,6 +63,22 @@ def test_an_archive_of_something_else_is_refused(tmp_path: Path, name: str, kind
     with pytest.raises(MisureError, match=ARCHIVE):
         extract_archive(tmp_path / ARCHIVE, tmp_path / "inside" / "into")
     assert {path.name for path in tmp_path.iterdir()} == {ARCHIVE}
+
+
+def test_what_is_packed_twice_is_refused_for_its_size_is_not_known(tmp_path: Path) -> None:
+    (tmp_path / "inner.tar.gz").touch()
+    with tarfile.open(tmp_path / "inner.tar.gz", "w:gz") as inner:
+        inner.addfile(tarfile.TarInfo("00ff.npz"))
+    (tmp_path / ARCHIVE).write_bytes(lzma.compress((tmp_path / "inner.tar.gz").read_bytes()))
+    with pytest.raises(MisureError, match=f"{ARCHIVE} cannot be read"):
+        extract_archive(tmp_path / ARCHIVE, tmp_path / "into")
+
+
+def test_what_cannot_be_written_is_not_said_to_be_damaged(tmp_path: Path) -> None:
+    write_archive(tmp_path / ARCHIVE, made(tmp_path / "files"))
+    (tmp_path / "into").write_text("a file where the folder goes")
+    with pytest.raises(MisureError, match="cannot write"):
+        extract_archive(tmp_path / ARCHIVE, tmp_path / "into")
 
 
 @pytest.mark.parametrize("kept", [0, 10, 500, -1])

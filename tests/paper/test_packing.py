@@ -171,6 +171,17 @@ def test_a_pack_grows_by_what_another_machine_made(packed, tmp_path):
     assert again == about
 
 
+def test_a_pack_without_its_archive_is_refused_not_taken_for_one_without_maps(packed, tmp_path, monkeypatch):
+    lacking = shutil.copytree(packed, tmp_path / "lacking", copy_function=shutil.copyfile)
+    lacking.chmod(0o755)
+    (lacking / ARCHIVE).unlink()
+    monkeypatch.setattr(reference, "FOLDER", lacking)
+    for call in (lambda: pack({lacking: {}}, tmp_path / "again"), lambda: unpack(tmp_path / "outputs")):
+        with pytest.raises(MisureError, match=ARCHIVE):
+            call()
+    assert not (tmp_path / "again").exists()
+
+
 def test_a_record_without_its_maps_is_not_made_anew(tmp_path, monkeypatch):
     """COCO's maps do not ship: a run that would save them goes on all the same."""
     one = Unit("coco", "f" * 16, "unet", "1234567890123456", "msr", {"lr": 0.1}, 0, 1)
@@ -197,6 +208,9 @@ def test_curves_of_all_go_and_maps_sample_by_sample_as_far_as_they_fit(tmp_path,
     keep(outputs, made("prediction", 0, input_noise=1e-6))
     pack({outputs: {}}, tmp_path / "whole")
     most = 2 * (tmp_path / "whole" / ARCHIVE).stat().st_size // 3
+    monkeypatch.setattr(packing, "MOST_MAPS", 100)
+    with pytest.raises(MisureError, match="100"):
+        pack({outputs: {}}, tmp_path / "packed")
     monkeypatch.setattr(packing, "MOST_MAPS", most)
     about, packed = pack({outputs: {}}, tmp_path / "packed"), tmp_path / "packed"
     stored = RecordStore(packed).load().drop_duplicates("unit").set_index("unit")

@@ -122,6 +122,10 @@ def test_of_two_precisions_the_one_with_more_samples_is_shown_also_without_image
     shown = gallery(material_of(frame(*fewer, *more), tmp_path))
     assert {card["unit"] for card in shown["cards"]} == {each[0]["unit"] for each in more}
     assert shown["n_saved"] == 5
+    for each in more:
+        (tmp_path / f"{each[0]['unit']}.npz").unlink()
+    saved = gallery(material_of(frame(*fewer, *more), tmp_path))["cards"]
+    assert {card["unit"] for card in saved} == {each[0]["unit"] for each in fewer}
 
 
 def test_documents_become_html_that_cannot_run() -> None:

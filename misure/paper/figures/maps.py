@@ -179,14 +179,14 @@ def _draw_sample(line: Any, maps: Mapping[str, Maps], row: Row) -> None:
         for axes in line:
             show_empty(axes, row.reason, aspect=1)
         return
-    saved = {name: torch.from_numpy(array) for of in reversed(maps.values()) for name, array in of.items()}
+    saved = {name: torch.from_numpy(array) for of in reversed([*maps.values()]) for name, array in of.items()}
     aspect = saved["region"].shape[-2] / saved["region"].shape[-1]
-    image = _natural(saved["image"].float(), row.pair) if "image" in saved else torch.ones(1, *saved["region"].shape)
+    image = _natural(saved["image"].float(), row.pair) if "image" in saved else None
     show_mask(line[1], saved["region"])
-    if "image" in saved:
-        show_image(line[0], image)
-    else:
+    if image is None:
         show_empty(line[0], "no image saved", aspect=aspect)
+    else:
+        show_image(line[0], image)
     if "sufficient_region" in saved:
         show_region(line[2], image, saved["sufficient_region"])
     else:

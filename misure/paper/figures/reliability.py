@@ -205,8 +205,8 @@ def _draw_example(line: Any, example: Example, maps_folder: Path) -> None:
             show_empty(axes, example.missing if row is None else _NO_MAPS, aspect=1)
         return
     size = maps["region"].shape
-    image = torch.from_numpy(maps["image"]).float() if "image" in maps else torch.ones(1, *size)
-    if "image" in maps:
+    image = torch.from_numpy(maps["image"]).float() if "image" in maps else None
+    if image is not None:
         show_image(line[0], image)
     if "truth" in maps:
         show_mask(line[1], torch.from_numpy(maps["truth"]).bool())

@@ -61,6 +61,8 @@ def test_maps_that_ship_without_their_image_are_drawn(tmp_path: Path) -> None:
     first, second = figure.axes[:6], figure.axes[6:12]
     assert [bool(axes.images) for axes in first] == [False, True, True, True, False, False]
     assert first[0].texts[0].get_text() == "no image saved"
+    for shown in first[1:3]:  # the prediction and X_SR, which save_map makes the same
+        assert np.asarray(shown.images[0].get_array()).sum() == 16
     assert [bool(axes.images) for axes in second] == [True] * 5 + [False]
     figure.savefig(tmp_path / "drawn.png", dpi=30)
 

@@ -114,6 +114,7 @@ def test_an_example_that_ships_without_its_image_is_drawn(tmp_path: Path) -> Non
     image, truth, region, sufficient, saliency = figure.axes[:5]
     assert [len(axes.images) for axes in (image, truth, region, sufficient, saliency)] == [0, 0, 1, 1, 1]
     assert image.texts[0].get_text() == truth.texts[0].get_text() == "not saved"
+    assert np.asarray(sufficient.images[0].get_array()).sum() == np.asarray(region.images[0].get_array()).sum() == 24
 
 
 def test_a_saved_ground_truth_is_drawn(tmp_path: Path) -> None:
