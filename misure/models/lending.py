@@ -104,7 +104,7 @@ def own_copy(images: Tensor, dtype: torch.dtype | None, *, channels_last: bool) 
     Images of one channel are contiguous in both formats: convolutions see which one is meant by the copy's strides.
     """
     layout = torch.channels_last if channels_last and images.ndim == 4 else torch.preserve_format
-    return images.to(dtype or images.dtype, copy=True, memory_format=layout)
+    return images.to(dtype or images.dtype).clone(memory_format=layout)
 
 
 def weights_of(module: nn.Module, *, recurse: bool = True) -> Iterator[nn.Parameter]:
