@@ -172,8 +172,8 @@ class TargetBatch:
 
     def scores(self, logits: Tensor) -> Tensor:
         """Return the logits of each image's own class, N x H x W; gradients pass through."""
-        if len(distinct := {*self.class_ids}) == 1:
-            return logits[:, distinct.pop()]
+        if len({*self.class_ids}) == 1:
+            return logits[:, self.class_ids[0]]
         own = torch.tensor(self.class_ids, dtype=torch.int64, device=logits.device)
         return logits[torch.arange(len(logits), device=logits.device), own]
 

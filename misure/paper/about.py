@@ -14,7 +14,7 @@ import pandas as pd
 from misure.explainers import EXPLAINERS
 from misure.io.reading import reading
 from misure.paper.query import SETTING
-from misure.paper.reference import PROFILE
+from misure.paper.reference import GET_ANEW, PROFILE
 from misure.paper.table import plain
 from misure.sweep.journal import Journal
 from misure.sweep.provenance import code_version
@@ -38,7 +38,7 @@ def read_about(folder: Path) -> dict[str, Any]:
     Raises:
         MisureError: If the file is damaged.
     """
-    with reading(folder / ABOUT, "get it anew, by git checkout or pip install"):
+    with reading(folder / ABOUT, GET_ANEW):
         told = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         return {
             "made_by": [*told["made_by"]],

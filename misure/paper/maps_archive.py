@@ -12,12 +12,12 @@ from typing import IO, cast
 
 from misure.io.atomic import replacing
 from misure.io.reading import check_size, reading
+from misure.paper.reference import GET_ANEW
 
 ARCHIVE = "maps.tar.xz"
 _MEMBER = re.compile(r"(?P<unit>[0-9a-f]+)(\.numbers)?\.npz")
 _MOST_BYTES = 4_000_000_000
 _AT_ONCE = 2**20
-_ADVICE = "get it anew, by git checkout or pip install"
 _LOOKS_BACK = 64 * 2**20
 """Bytes in which what repeats is found again: hundreds of maps. A reader needs as much memory, a writer ten times."""
 
@@ -48,7 +48,7 @@ def extract_archive(path: Path, into: Path, is_wanted: Callable[[str], bool] = l
         MisureError: If the archive is missing, damaged or holds something else, or the folder cannot be written.
     """
     with contextlib.ExitStack() as opened:
-        with reading(path, _ADVICE):
+        with reading(path, GET_ANEW):
             packed = opened.enter_context(lzma.open(path))
             archive = opened.enter_context(tarfile.open(fileobj=packed, mode="r:"))
             members = _checked(path, archive)
@@ -56,7 +56,7 @@ def extract_archive(path: Path, into: Path, is_wanted: Callable[[str], bool] = l
                 pass
         for unit, member in members:
             if is_wanted(unit) and not (into / member.name).exists():
-                with reading(path, _ADVICE), cast("IO[bytes]", archive.extractfile(member)) as stream:
+                with reading(path, GET_ANEW), cast("IO[bytes]", archive.extractfile(member)) as stream:
                     content = stream.read()
                 with replacing(into / member.name) as partial:
                     partial.write_bytes(content)

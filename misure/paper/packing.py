@@ -27,7 +27,7 @@ from misure.paper.maps import NUMBERS, saved_arrays
 from misure.paper.maps_archive import ARCHIVE, extract_archive, write_archive
 from misure.paper.profiles import in_use, serving
 from misure.paper.query import at_parameters, latest_run, undisturbed
-from misure.paper.reference import PROFILE, RECORDS
+from misure.paper.reference import GET_ANEW, PROFILE, RECORDS
 from misure.sweep.compaction import Records, read_compacted, write_compacted
 from misure.sweep.journal import Journal
 from misure.sweep.records import RecordStore
@@ -70,7 +70,7 @@ def pack(
         maps were left out, and what was filled in.
 
     Raises:
-        MisureError: If there is nothing to pack, the records are too large, or the place cannot be written.
+        MisureError: If there is nothing to pack, the records or curves are too large, or the place cannot be written.
     """
     folders, into = [Path(folder) for folder in outputs], Path(into)
     records, sources = Records(), dict[str, Path]()
@@ -149,7 +149,7 @@ def unpack(outputs: Path) -> int:
     folder, store = reference.FOLDER, RecordStore(outputs / "records")
     records, damaged = read_compacted(folder / RECORDS)
     if damaged:
-        raise MisureError(f"{folder / RECORDS} is damaged: get it anew, by git checkout or pip install")
+        raise MisureError(f"{folder / RECORDS} is damaged: {GET_ANEW}")
     if not records:
         return 0
     own = {str(rows[0]["unit"]) for rows in store.read()[0]}

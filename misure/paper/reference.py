@@ -26,6 +26,9 @@ PROFILE = "reference"
 FOLDER = DATA_FOLDER / "reference"
 """A store of records with the archive of their maps, ``volumes/`` and ``about.json``; it is read and never written."""
 
+GET_ANEW = "get it anew, by git checkout or pip install"
+"""What to do about damage in it."""
+
 RECORDS = "records.jsonl.gz"
 """The file of records in it."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,16 +180,16 @@ def _draw_sample(line: Any, maps: Mapping[str, Maps], row: Row) -> None:
         for axes in line:
             show_empty(axes, row.reason, aspect=1)
         return
-    saved = {name: torch.from_numpy(array) for of in reversed([*maps.values()]) for name, array in of.items()}
+    saved = ChainMap(*maps.values())
     aspect = saved["region"].shape[-2] / saved["region"].shape[-1]
-    image = _natural(saved["image"].float(), row.pair) if "image" in saved else None
-    show_mask(line[1], saved["region"])
+    image = _natural(torch.from_numpy(saved["image"]).float(), row.pair) if "image" in saved else None
+    show_mask(line[1], torch.from_numpy(saved["region"]))
     if image is None:
         show_empty(line[0], "no image saved", aspect=aspect)
     else:
         show_image(line[0], image)
     if "sufficient_region" in saved:
-        show_region(line[2], image, saved["sufficient_region"])
+        show_region(line[2], image, torch.from_numpy(saved["sufficient_region"]))
     else:
         show_empty(line[2], "no map saved", aspect=aspect)
     for axes, name in zip(line[3:], _METHODS, strict=True):
