@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import json
 from dataclasses import dataclass, replace
@@ -34,7 +33,7 @@ class Experiment:
     """One method on one dataset and network.
 
     Attributes:
-        cfg: The composed configuration, for building the dataset and the network.
+        cfg: The composed configuration, for building the dataset and the network: its own, see :meth:`pinned`.
         explainer: The method.
         n_samples: How many validation samples are explained.
         sampling: Draws them, in their order.
@@ -112,16 +111,17 @@ class Experiment:
     def pinned(self, choice: PrecisionChoice, **runner: int | None) -> Experiment:
         """Return the experiment with what was measured for its network, so that it is the same on every machine.
 
+        The values are set in its configuration itself: copying those of a whole run takes seconds.
+
         Args:
             choice: Of the precision.
             **runner: Values of keys of ``runner`` that were left to be chosen; None leaves them so.
         """
-        cfg = copy.deepcopy(self.cfg)
-        cfg.precision = choice.setting
+        self.cfg.precision = choice.setting
         for key, value in runner.items():
-            if cfg.runner[key] == "auto" and value is not None:
-                cfg.runner[key] = value
-        return replace(self, cfg=cfg, settled=choice)
+            if self.cfg.runner[key] == "auto" and value is not None:
+                self.cfg.runner[key] = value
+        return replace(self, settled=choice)
 
     def unit(self, sample: Sample, images: str, weights: str) -> Unit:
         """Return the identity of one sample's explanation.

@@ -89,6 +89,7 @@ class Sweeps:
     _bases: dict[tuple[str, ...], DictConfig] = field(default_factory=dict, init=False, repr=False)
     _setups: dict[tuple[str, ...], list[str]] = field(default_factory=dict, init=False, repr=False)
     _explainers: dict[str, DictConfig] = field(default_factory=dict, init=False, repr=False)
+    _networks: dict[str, list[list[str]]] = field(default_factory=dict, init=False, repr=False)
 
     def expand(self, sweep: str, datasets: Sequence[str]) -> Iterator[Experiment]:
         """Compose every experiment of ``configs/sweep/<sweep>.yaml`` on datasets and their networks.
@@ -100,7 +101,7 @@ class Sweeps:
         grid.pop("dataset", None)
         networks = grid.pop("model", None)
         for dataset in datasets:
-            for alternatives in networks or networks_of(dataset, self.overrides):
+            for alternatives in networks or self._networks_of(dataset):
                 setup = self._setup(dataset, [alternatives] if isinstance(alternatives, str) else alternatives)
                 for values in itertools.product(*grid.values()) if setup else ():
                     yield Experiment.of(self._with(sweep, setup, dict(zip(grid, values, strict=True))))
@@ -112,6 +113,11 @@ class Sweeps:
     @functools.cached_property
     def _overridden(self) -> set[str]:
         return overridden(self.overrides)
+
+    def _networks_of(self, dataset: str) -> list[list[str]]:
+        if dataset not in self._networks:
+            self._networks[dataset] = networks_of(dataset, self.overrides)
+        return self._networks[dataset]
 
     def _setup(self, dataset: str, networks: Sequence[str]) -> tuple[str, ...]:
         if (dataset, *networks) not in self._setups:
