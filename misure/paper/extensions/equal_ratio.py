@@ -19,7 +19,7 @@ from misure.evaluation.curves import SMALLEST_RATIO, area, dice_at, knots
 from misure.paper.extensions.methods import NO_CURVES, Method, methods_of, title_of
 from misure.paper.extensions.paired import KEY, MARKS, columns, shared_samples
 from misure.paper.figures.panels import dataset_figures, label_lines, tidy
-from misure.paper.material import Material
+from misure.paper.material import Material, made_once
 from misure.paper.prose import prose
 from misure.paper.provenance import head_note
 from misure.paper.published import Pair, lr_lambda_reference
@@ -96,6 +96,7 @@ def _rows(material: Material, pair: Pair) -> Iterator[dict[str, Any]]:
         yield method.heading(pair) | columns(numbers) | origin.columns()
 
 
+@made_once
 def lambda_cells(material: Material, pair: Pair) -> pd.DataFrame:
     """Return what MSR keeps and explains at each lambda of the paper, over the samples that all of them have."""
     records = paper_draw(material.run, pair)

@@ -12,7 +12,7 @@ from misure.evaluation.curves import Curve
 from misure.explainers import EXPLAINERS
 from misure.paper.extensions.paired import KEY, n_groups, shared_samples
 from misure.paper.maps import NUMBERS, saved_arrays
-from misure.paper.material import Material
+from misure.paper.material import Material, made_once
 from misure.paper.published import Pair
 from misure.paper.query import paper_draw, select
 from misure.plotting import style_of
@@ -58,6 +58,7 @@ class Method:
         return row | {"explainer": self.name, "method": self.title, **counts}
 
 
+@made_once
 def methods_of(material: Material, pair: Pair) -> list[Method]:
     """Load every method's curves, on the samples that all methods have.
 

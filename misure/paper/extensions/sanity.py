@@ -16,7 +16,7 @@ from misure.explainers import EXPLAINERS
 from misure.metrics import min_max
 from misure.paper.extensions.paired import KEY, MARKS, columns, summary_of
 from misure.paper.maps import load_twins, twins
-from misure.paper.material import Material
+from misure.paper.material import Material, made_once
 from misure.paper.prose import prose
 from misure.paper.provenance import head_note
 from misure.paper.published import Pair
@@ -50,6 +50,7 @@ _SPREAD = 0.012
 """Keeps the intervals of methods apart."""
 
 
+@made_once
 def sanity_tables(material: Material) -> Iterator[Table]:
     """Make the table of the sanity checks."""
     frame = sanity_table(material)
@@ -82,6 +83,7 @@ def in_words(intervention: str) -> str:
     return f"{100 * share:.0f} % of the modules randomised" if share else "another class explained"
 
 
+@made_once
 def sanity_table(material: Material) -> pd.DataFrame:
     """Compare the maps of interventions with those of the untouched network.
 
