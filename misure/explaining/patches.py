@@ -26,6 +26,7 @@ from misure.io.reading import reading
 from misure.io.volume import Grid
 from misure.models.nnunet import Result
 from misure.models.wrapper import SegmentationModel
+from misure.regions import predicted_as
 
 _STEP = 0.5
 """From one patch to the next, in patches, as nnU-Net predicts them."""
@@ -213,11 +214,11 @@ def _middle(
     """Find the middle of what is predicted of a class in the patch that has the most of it."""
     most, middle = 0, None
     for start, pixels in cuts:
-        logits = model(pixels[None].to(model.device or pixels.device))[0]
+        logits = model(pixels[None].to(model.device or pixels.device))
         if model.multi_label:
-            mask = (logits > 0).any(0) if target is None else logits[target] > 0
+            mask = (logits[0] > 0).any(0) if target is None else logits[0, target] > 0
         else:
-            mask = logits.argmax(0) > 0 if target is None else logits.argmax(0) == target
+            mask = ~predicted_as(logits, (0,))[0] if target is None else predicted_as(logits, (target,))[0]
         if (n_voxels := int(mask.sum())) > most:
             within = mask.nonzero().float().mean(0).round().int().tolist()
             most, middle = n_voxels, np.add(start, [*[0] * (3 - len(within)), *within])
