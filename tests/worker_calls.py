@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from sweep_runs import Images, toy_setup
+from tqdm import tqdm
 
 from misure.explainers.baselines import PredictionMap
 from misure.sweep.journal import CannotWriteError
@@ -22,6 +23,10 @@ GUILTY = 2
 
 def share_of_the_machine() -> tuple[int, int, str | None]:
     return os.getpid(), torch.get_num_threads(), os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def count_with_a_bar() -> int:
+    return sum(tqdm(range(3)))
 
 
 def end() -> None:

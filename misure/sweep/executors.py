@@ -11,10 +11,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from queue import SimpleQueue
+from threading import RLock
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 import torch
 from omegaconf import DictConfig
+from tqdm import tqdm
 
 from misure.config import build
 from misure.errors import MisureError
@@ -119,6 +121,7 @@ def _begin(environment: dict[str, str]) -> None:
     os.environ.update(environment)
     torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tqdm.set_lock(RLock())  # its own is a semaphore of the system, which a process that is ended leaves behind
     end_with_parent()
 
 

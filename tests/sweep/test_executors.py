@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -14,6 +16,7 @@ import pytest
 import torch
 from forked import forked
 from hydra import compose
+from pipeline import PROJECT, environment
 from sweep_runs import EMPTY, PACE, experiment, make_runner, plain
 from worker_calls import GUILTY, Deadly, end, explain, refuse, share_of_the_machine
 
@@ -43,6 +46,25 @@ def test_processes_share_the_machine_and_one_that_ends_takes_its_own_call_with_i
     assert devices <= {"4", "5"}
     alive = psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=60)[1]
     assert alive == []
+
+
+WITH_A_BAR = """
+from misure.sweep.executors import LocalProcesses
+from worker_calls import count_with_a_bar
+
+if __name__ == "__main__":
+    with LocalProcesses(1) as executor:
+        print(executor.submit(count_with_a_bar).result())
+"""
+
+
+def test_a_process_that_is_ended_leaves_nothing_to_the_machine(tmp_path):
+    (tmp_path / "script.py").write_text(WITH_A_BAR)
+    places = environment() | {"PYTHONPATH": os.pathsep.join([str(PROJECT), str(PROJECT / "tests")])}
+    command = [sys.executable, "script.py"]
+    ended = subprocess.run(command, cwd=tmp_path, env=places, capture_output=True, text=True, check=True)
+    assert ended.stdout == "3\n"
+    assert "resource_tracker" not in ended.stderr
 
 
 class Forking(Executor):
