@@ -20,7 +20,7 @@ settings.register_profile("tests", deadline=None, max_examples=40, derandomize=T
 settings.load_profile("tests")
 
 
-COMMANDS = ("test_reproduce", "test_readme", "test_entry", "test_overrides", "test_write")
+COMMANDS = ("test_reproduce", "test_readme", "test_entry", "test_overrides", "test_write", "test_on_")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -215,6 +215,8 @@ def _middle(
     most, middle = 0, None
     for start, pixels in cuts:
         logits = model(pixels[None].to(model.device or pixels.device))
+        if target is not None and not 0 <= target < logits.shape[1]:
+            return None
         if model.multi_label:
             mask = (logits[0] > 0).any(0) if target is None else logits[0, target] > 0
         else:

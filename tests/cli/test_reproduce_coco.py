@@ -49,7 +49,7 @@ PHOTOGRAPHS = [
 
 
 def test_scenes_go_all_the_way_and_are_marked(tmp_path):
-    """The stand-in through generation, training, explaining and every table; phantoms' figures are drawn too."""
+    """The stand-in through generation, training, explaining and every table; figures in ``test_reproduce_synapse``."""
     ended = run_script("reproduce.py", [*SCENES, "only=table1", "dataset=coco", "data_root=none"], tmp_path)
     assert ended.code == 0, ended.err
     assert "coco-deeplabv3_stand_in" in ended.out

@@ -132,3 +132,10 @@ def test_what_a_patch_cannot_have_is_one_line(file, tmp_path, monkeypatch, optio
     with pytest.raises(SystemExit) as ended:
         cli.main(["explain", str(file), "--model", str(folder), option])
     assert f"{option.partition('=')[0]}=" in str(ended.value.code)
+
+
+@pytest.mark.parametrize("target", [7, -1])
+def test_a_class_that_the_network_does_not_have_is_predicted_nowhere(file, tmp_path, target):
+    result = Result(write_result(tmp_path, 3)[0])
+    with pytest.raises(MisureError, match="is predicted in any patch"):
+        patch_of(result, file, SegmentationModel(bright), target)

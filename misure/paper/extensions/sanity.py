@@ -50,7 +50,6 @@ _SPREAD = 0.012
 """Keeps the intervals of methods apart."""
 
 
-@made_once
 def sanity_tables(material: Material) -> Iterator[Table]:
     """Make the table of the sanity checks."""
     frame = sanity_table(material)

@@ -19,6 +19,7 @@ from misure.paper.extensions.sanity import (
     likeness,
     sanity_figures,
     sanity_table,
+    sanity_tables,
     top_region,
 )
 from misure.paper.material import Material
@@ -98,6 +99,13 @@ def test_verdicts(tmp_path):
     assert table.loc[("MSR", "randomised_1"), "verdict"] == OPEN
     assert list(table.loc["RISE"].index) == ["randomised_0.5", "randomised_1", "other_target"]
     assert set(sanity_table(_material(tmp_path, 1))["verdict"]) == {"", OPEN}, "too few samples to say"
+
+
+def test_what_table_and_figure_share_is_made_once(tmp_path):
+    material = _material(tmp_path, 1)
+    (first,), (second,) = sanity_tables(material), sanity_tables(material)
+    assert first.frame is second.frame is sanity_table(material)
+    assert sanity_table(_material(tmp_path, 1)) is not first.frame
 
 
 def test_figure_shows_curves_chance_and_the_hole(tmp_path):
