@@ -123,7 +123,7 @@ class SegmentationModel:
     def class_label(self, class_id: int) -> str:
         """Return a class's name, or ``class_<number>`` where it has none."""
         names = self.class_names or ()
-        return names[class_id] if class_id < len(names) else f"class_{class_id}"
+        return names[class_id] if 0 <= class_id < len(names) else f"class_{class_id}"
 
     def to(self, device: torch.device) -> SegmentationModel:
         """Move the network's modules and return the model."""

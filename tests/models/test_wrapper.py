@@ -84,3 +84,9 @@ def test_a_blanking_on_which_a_network_is_finite_explains_it():
     found = misure.explain(Relative(), image, 1, "occlusion", window=12, stride=12, blanking="mean")
     assert found.target.size == 16
     assert 0 <= found.dice_explained <= 1
+
+
+@pytest.mark.parametrize("class_id", [2, 7, -1])
+@pytest.mark.parametrize("class_names", [None, ["background", "cat"]])
+def test_a_class_without_a_name_is_called_by_its_number(class_id, class_names):
+    assert SegmentationModel(Convolutional(), class_names=class_names).class_label(class_id) == f"class_{class_id}"
