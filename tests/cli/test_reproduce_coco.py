@@ -49,8 +49,9 @@ PHOTOGRAPHS = [
 
 
 def test_scenes_go_all_the_way_and_are_marked(tmp_path):
-    """The stand-in through generation, training, explaining and every table; figures in ``test_reproduce_synapse``."""
-    ended = run_script("reproduce.py", [*SCENES, "only=table1", "dataset=coco", "data_root=none"], tmp_path)
+    """The stand-in through generation, training, drawing, explaining and every table."""
+    arguments = [*SCENES, "only=table1", "dataset=coco", "data_root=none"]
+    ended = run_script("reproduce.py", arguments, tmp_path, drawn=True)
     assert ended.code == 0, ended.err
     assert "coco-deeplabv3_stand_in" in ended.out
     found = records_of(tmp_path)
@@ -60,6 +61,8 @@ def test_scenes_go_all_the_way_and_are_marked(tmp_path):
     tables = tmp_path / "outputs" / "tables"
     for name in ("table1", "table5", "table6"):
         assert "stand-in: generated scenes" in (tables / f"{name}.md").read_text(encoding="utf-8")
+    for name in ("figure3", "figure7"):
+        assert (tmp_path / "outputs" / "figures" / f"{name}.png").stat().st_size > 0
 
 
 @needs_photographs
