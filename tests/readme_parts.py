@@ -12,6 +12,7 @@ from pathlib import Path
 
 import readme_keys
 import readme_results
+import readme_words
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -23,6 +24,7 @@ DOCUMENTS = sorted(
 PARTS: dict[str, Callable[[], str]] = {
     "results": readme_results.results,
     "verdicts": readme_results.verdicts,
+    "words": readme_words.words,
     "findings": readme_results.findings,
     "checks": readme_results.checks,
     "variants": readme_results.variants,

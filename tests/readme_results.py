@@ -87,7 +87,7 @@ _VARIANTS = ("MSR", "MSR, stable variant", "RISE", "Seg-Grad-CAM")
 
 
 @cache
-def _material() -> Material:
+def reference_run() -> Material:
     """Return the reference run with its maps, which are there as long as the process is."""
     material = reference_material()
     assert material is not None, f"{FOLDER} has no records"
@@ -98,12 +98,12 @@ def _material() -> Material:
 @cache
 def reference_tables() -> dict[str, Table]:
     made = (paper_tables, like_for_like_tables, sanity_tables, stability_tables)
-    return {table.name: table for table in chain.from_iterable(tables(_material()) for tables in made)}
+    return {table.name: table for table in chain.from_iterable(tables(reference_run()) for tables in made)}
 
 
 def results() -> str:
     """Return the table of results over the objects that MSR explained, what is not in it, and what it was made from."""
-    return "\n\n".join(filter(None, [*results_of(_material()), _made_from(_material().run, _about())]))
+    return "\n\n".join(filter(None, [*results_of(reference_run()), _made_from(reference_run().run, _about())]))
 
 
 def results_of(material: Material) -> tuple[str, str]:
@@ -139,18 +139,18 @@ def on_objects_of_msr(run: pd.DataFrame, pair: Pair) -> pd.DataFrame:
 
 
 @cache
-def _judged() -> list[Claim]:
-    return [*claims(_material())]
+def judged() -> list[Claim]:
+    return [*claims(reference_run())]
 
 
 def verdicts() -> str:
     """Return how many claims have each verdict, and the names of those that hold or do not."""
-    return "\n\n".join([f"**{verdicts_counted(_judged())}**", *_named(_judged())])
+    return "\n\n".join([f"**{verdicts_counted(judged())}**", *_named(judged())])
 
 
 def findings() -> str:
     """Return the first decided findings with what each rests on, and how many others there are."""
-    return findings_of(key_findings(_material(), [*reference_tables().values()], _judged()))
+    return findings_of(key_findings(reference_run(), [*reference_tables().values()], judged()))
 
 
 def _named(judged: Iterable[Claim]) -> Iterator[str]:
