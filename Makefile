@@ -30,8 +30,8 @@ reproduce: $(INSTALLED) ## Train, explain, write tables and figures; goes on whe
 plan: $(INSTALLED) ## Print what 'make reproduce' would do, download and write, and how long it takes
 	$(RUN) scripts/reproduce.py profile=$(PROFILE) $(if $(ONLY),'only=[$(ONLY)]') plan_only=true
 
-smoke: $(INSTALLED) ## The same on tiny subsets, into outputs/smoke
-	$(RUN) scripts/reproduce.py profile=smoke outputs=outputs/smoke
+smoke: $(INSTALLED) ## The same on tiny subsets in two processes, into outputs/smoke
+	$(RUN) scripts/reproduce.py profile=smoke outputs=outputs/smoke runner.workers=2
 
 tables: $(INSTALLED) ## Remake tables and figures from the records alone; PROFILE=reference: from those that ship
 	$(RUN) scripts/tables.py profile=$(PROFILE)
