@@ -117,11 +117,14 @@ def save_map(
     sufficient: bool = True,
     channels: int = 1,
     image: bool = True,
+    black: np.ndarray | None = None,
 ) -> None:
-    """Write one unit's maps as a run does, or as they ship of a second precision: without the image."""
+    """Write one unit's maps as a run does, with some black pixels; as they ship of a second precision: no image."""
     folder.mkdir(parents=True, exist_ok=True)
     size = saliency.shape
     colours = np.random.default_rng(0).random((channels, *size)).astype(np.float16)
+    if black is not None:
+        colours[:, black] = 0
     region = np.zeros(size, bool)
     region[: size[0] // 2, : size[1] // 2] = True
     arrays = {"region": region, "saliency": saliency.astype(np.float16)}

@@ -26,7 +26,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "verdicts": readme_results.verdicts,
     "words": readme_words.words,
     "findings": readme_results.findings,
-    "checks": readme_results.checks,
+    "checks": readme_words.checks,
     "variants": readme_results.variants,
     "keys of profiles": readme_keys.profile_keys,
     "sweeps": readme_keys.sweeps,

@@ -67,22 +67,6 @@ _HEADERS = (
     "objects",
     "source",
 )
-_CHECKS = (
-    (
-        "sanity",
-        ("randomised", (1, 1)),
-        "rank_correlation",
-        "With all weights of the network random, MSR's map has a rank correlation of **{}** with the one before.",
-    ),
-    (
-        "stability",
-        ("noise", (1e-3, 1)),
-        "iou",
-        "Noise of one grey value (1/255) leaves MSR's kept pixels an IoU of **{}** with those without.",
-    ),
-)
-"""Tables of checks, the rows that are told, their number, and a sentence about it."""
-
 _VARIANTS = ("MSR", "MSR, stable variant", "RISE", "Seg-Grad-CAM")
 
 
@@ -180,18 +164,6 @@ def findings_of(found: Iterable[KeyFinding]) -> str:
     return "\n".join([*lines, *([""] if lines else []), f"{told}{where}"])
 
 
-def checks() -> str:
-    """Return what is left of MSR's map with random weights, and after noise, which the paper does not ask."""
-    told = []
-    for table, mark, column, sentence in _CHECKS:
-        frame = reference_tables()[table].frame
-        rows = frame[frame["method"].eq("MSR") & ~frame["stand_in"] & frame[mark[0]].between(*mark[1])]
-        for _, row in rows[rows[f"{column}_n"] >= FEWEST_GROUPS].iterrows():
-            where = f"{row['dataset']}, {row['model']}; n = {row[f'{column}_n']:.0f}; table `{table}`"
-            told.append(f"- {sentence.format(_interval(row, column))} ({where})")
-    return "\n".join(["Beside the paper:", "", *told] if told else ["No check of MSR has enough records yet."])
-
-
 def variants() -> str:
     """Return how far noise of one grey value moves the maps of MSR, its stable variant, RISE and Seg-Grad-CAM."""
     headers = ("data, network", "method", "IoU of the maps", "Dice explained", "ratio", "n", "source")
@@ -202,7 +174,7 @@ def variants() -> str:
         [
             f"{row['dataset']}, {row['model']}",
             row["method"] if pd.isna(row["threshold"]) else f"{row['method']} at {row['threshold']}",
-            *(_interval(row, name) for name in ("iou", "dice_explained", "perturbation_ratio")),
+            *(interval_of(row, name) for name in ("iou", "dice_explained", "perturbation_ratio")),
             str(int(row["n"])),
             _source(row),
         ]
@@ -294,10 +266,10 @@ def _source(row: pd.Series) -> str:
 
 def _numbers(row: pd.Series) -> Iterator[str]:
     yield printed(row["paper_dice_explained"])
-    yield _interval(row, "dice_explained")
+    yield interval_of(row, "dice_explained")
     yield printed(row["paper_perturbation_ratio"])
-    yield f"{Cell(row['perturbation_ratio_median'])}; {_interval(row, 'perturbation_ratio')}"
+    yield f"{Cell(row['perturbation_ratio_median'])}; {interval_of(row, 'perturbation_ratio')}"
 
 
-def _interval(row: pd.Series, name: str) -> str:
+def interval_of(row: pd.Series, name: str) -> str:
     return Cell(*(row[f"{name}_{end}"] for end in ("mean", "low", "high"))).with_interval

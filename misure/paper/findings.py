@@ -18,6 +18,7 @@ from misure.paper.prose import prose
 from misure.paper.published import DASH, Pair, shipped
 from misure.paper.query import paper_draw, select
 from misure.paper.source import Origin
+from misure.paper.statistics import apart
 from misure.paper.table import Column, Table, measured, printed
 
 _NAN = float("nan")
@@ -70,6 +71,11 @@ class Cell:
         """Write the number with its interval, where it has one."""
         interval = "" if math.isnan(self.low) else f" [{measured(self.low)}, {measured(self.high)}]"
         return f"{self}{interval}"
+
+    def minus(self, other: Cell) -> Cell:
+        """Return the difference from another number, with its interval."""
+        ends = apart(*((cell.value, cell.low, cell.high) for cell in (self, other)))
+        return Cell(*ends, min(self.n, other.n), min(self.n_groups, other.n_groups))
 
     def compared(self, limit: float) -> str:
         """Tell where the number lies of a limit: ``same`` where its interval holds it, or both are written the same."""
@@ -260,8 +266,10 @@ class _Evaluator:
         against = entry["against"]
         if isinstance(against, str):
             name, _, of_paper = against.partition(".")
-            against = number.paper if name == "paper" else others[name].paper if of_paper else others[name].value
-        return number.compared(float(against) - entry.get("margin", 0.0))
+            if name in others and not of_paper:
+                return number.minus(others[name]).compared(-entry.get("margin", 0.0))
+            against = number.paper if name == "paper" else others[name].paper
+        return number.compared(float(against))
 
     def _claims(self, pair: Pair) -> list[Claim]:
         labels = (pair.dataset_label, pair.model_label)

@@ -261,6 +261,13 @@ def paper_draw(records: pd.DataFrame, pair: Pair) -> pd.DataFrame:
     return rows[~(pd.to_numeric(rows["draw"]) >= pair.draws_per_class)]
 
 
+def in_one_precision(records: pd.DataFrame) -> pd.DataFrame:
+    """Keep what was computed in the precision that the most records have; what has no numbers stays."""
+    done = records["status"].eq("done")
+    precisions = records.loc[done, "precision"].value_counts()
+    return records[~done | records["precision"].eq(precisions.idxmax())] if len(precisions) > 1 else records
+
+
 def in_class(rows: pd.DataFrame, label: str) -> pd.DataFrame:
     """Keep the rows of the class with a name, whatever its capitals and spaces."""
     return rows[rows["class_name"].map(_bare).eq(_bare(label))]

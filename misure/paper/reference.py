@@ -17,6 +17,7 @@ from misure.paper.material import Material
 from misure.paper.prose import prose
 from misure.paper.published import DASH
 from misure.paper.query import further_pairs, latest_run, shown_pairs
+from misure.paper.statistics import apart
 from misure.paper.table import Column, Table
 from misure.sweep.records import RecordStore
 
@@ -66,12 +67,7 @@ def mark_shared(run: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
 
 
 def agreement(own: Sequence[float], theirs: Sequence[float]) -> str:
-    """Say whether two means over different samples agree within their intervals.
-
-    The interval of the difference is put together from those of the means: the square of each of its ends' distance is
-    the sum of the squares of two of theirs (MOVER: Zou and Donner 2008, Statistics in Medicine 27, 1693-1702). It needs
-    no more than what is printed, and holds for an area under a curve as well. Where both runs explained the same images
-    it is too wide, so that a difference is found less often than it could be.
+    """Say whether two means over different samples agree within their intervals, see :func:`apart`.
 
     Args:
         own: The mean and both ends of its 95 % interval.
@@ -81,13 +77,10 @@ def agreement(own: Sequence[float], theirs: Sequence[float]) -> str:
         :data:`AGREES` where 0 lies in the interval of the difference, or the difference is as large as rounding;
         else :data:`DIFFERS`; a dash where a mean or an interval is missing.
     """
-    (mean, low, high), (other, other_low, other_high) = own, theirs
-    difference = mean - other
-    if math.isnan(difference + low + other_low + high + other_high):
+    difference, low, high = apart(own, theirs)
+    if math.isnan(difference + low + high):
         return DASH
-    below, above = math.hypot(mean - low, other_high - other), math.hypot(high - mean, other - other_low)
-    within = -above <= difference <= below
-    return AGREES if within or abs(difference) <= ROUNDING else DIFFERS
+    return AGREES if low <= 0 <= high or abs(difference) <= ROUNDING else DIFFERS
 
 
 def beside(

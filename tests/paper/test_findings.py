@@ -216,3 +216,14 @@ def test_the_document_and_its_json_name_everything(found: Sequence[KeyFinding]) 
     listed = json.loads(json.dumps(findings_json(found), allow_nan=False))
     assert [(of["id"], tuple(of["units"])) for of in listed] == [(of.id, of.units) for of in found]
     assert listed[-1]["value"] is None
+
+
+def test_a_number_that_another_is_compared_with_has_an_interval_too() -> None:
+    """Ends by hand: 0.01 below, and the root of the sum of the squares of what each could be off by."""
+    first = Cell(0.97, 0.965, 0.975, 9, 8)
+    sure, unsure = Cell(0.98, 0.975, 0.985, 9, 9), Cell(0.98, 0.9, 1.0, 7, 6)
+    assert first.minus(sure).compared(-0.02) == "higher"
+    apart = first.minus(unsure)
+    assert (apart.value, apart.low, apart.high) == pytest.approx((-0.01, -0.01 - 0.000425**0.5, -0.01 + 0.006425**0.5))
+    assert (apart.n, apart.n_groups) == (7, 6)
+    assert apart.compared(-0.02) == "same"

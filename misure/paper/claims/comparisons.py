@@ -14,7 +14,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from misure.evaluation.intervals import interval, parts_of_mean
 from misure.paper.claims.claim import Evidence
 from misure.paper.claims.evidence import correlation_of, missing, shift, statistic_of, unpaired
 from misure.paper.claims.likeness import MEASURES
@@ -50,24 +49,30 @@ def difference(records: PairRecords, *, metric: str, higher: str, lower: str, ma
 
 
 def times(records: PairRecords, *, metric: str, higher: str, lower: str, factor: float) -> Evidence:
-    """Test that one variant's mean is at least some times another's; the interval is that of the factor's logarithm."""
-    statistic = f"mean {METRICS[metric]} of {higher} divided by that of {lower}"
+    """Test that one variant's mean is at least some times another's, by the logarithm of the factor.
+
+    A mean of 0 has none; the difference between the one and so many times the other is tested then.
+    """
     (first, second), samples = records.table(metric, higher, lower)
-    tested = shift(statistic, samples.of(first - factor * second), 0.0)
-    if tested.missing:
-        return tested
-    with np.errstate(divide="ignore", invalid="ignore"):
-        value = float(np.divide(first.mean(), second.mean()))
-        parts = [parts_of_mean(side, samples.groups) / side.mean() for side in (first, second)]
-        low, high = np.exp(interval(np.log(value) + parts[0] - parts[1]))
-    return replace(tested, value=value, low=float(low), high=float(high), detail="")
+    if len(first) and min(first.mean(), second.mean()) <= 0:
+        statistic = f"mean {METRICS[metric]} of {higher} minus {factor:g} times that of {lower}"
+        return shift(statistic, samples.of(first - factor * second), 0.0)
+    statistic = f"mean {METRICS[metric]} of {higher} divided by that of {lower}"
+
+    def logarithm(weights: _Floats) -> _Floats:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logarithms = np.log(weights @ first) - np.log(weights @ second)
+        return np.where(np.isfinite(logarithms), logarithms, math.nan)
+
+    found = statistic_of(statistic, samples, logarithm, (math.log(factor), math.inf))
+    return replace(found, value=math.exp(found.value), low=math.exp(found.low), high=math.exp(found.high))
 
 
 def level(records: PairRecords, *, metric: str, variant: str, statistic: str = "", **limits: float) -> Evidence:
     """Test that a variant's mean lies ``above`` or ``below`` a number, or between both."""
     _, samples = records.table(metric, variant)
     found = shift(statistic or f"mean {METRICS[metric]} of {variant}", samples, **limits)
-    if samples.timed and records.on_cpu and not found.missing:
+    if samples.timed and records.on_cpu(variant) and not found.missing:
         why = (
             f"{found.statistic}: {measured(found.value)}, but seconds on a CPU decide nothing about the paper's machine"
         )
@@ -97,17 +102,21 @@ def larger_factor(
 def trend(records: PairRecords, *, metric: str, above: float = -math.inf, below: float = math.inf) -> Evidence:
     """Test Spearman's rank correlation of a metric of MSR with the prediction's size.
 
-    Where the paper plots its classes apart, the correlation is the mean over them, each class ranked by itself.
+    Where the paper plots its classes apart, the correlation is the mean over them, each class ranked by itself. A
+    metric that never differs has no correlation, neither a large one nor one of 0.
     """
     rows = records.rows("MSR").dropna(subset=[metric, "prediction_size"]).reset_index()
     name = f"Spearman's correlation between {METRICS[metric]} and prediction size"
-    detail = "all values are equal, so there is no trend" if rows[metric].max() == rows[metric].min() else ""
     statistic, samples, measure, classes = _over_sizes(records, rows, name, metric, weighted_spearman)
     scores = np.zeros(len(samples.numbers))
     for sizes, some in classes:
         ranks = [stats.rankdata(side) - (some.sum() + 1) / 2 for side in (sizes, samples.numbers[some])]
         scores[some] = ranks[0] * ranks[1] / np.prod([max(float(np.linalg.norm(side)), 1.0) for side in ranks])
-    return correlation_of(statistic, samples, measure, scores, (above, below), detail=detail)
+    found = correlation_of(statistic, samples, measure, scores, (above, below))
+    if found.missing or any(np.ptp(samples.numbers[some]) for _, some in classes):
+        return found
+    reason = f"it is undefined, as all {len(samples.numbers)} values are {measured(samples.numbers[0])}"
+    return replace(missing(statistic, samples, reason), remedied=False)
 
 
 def power(records: PairRecords, *, metric: str, above: float = -math.inf, below: float = math.inf) -> Evidence:

@@ -86,8 +86,6 @@ def correlation_of(
     measure: Callable[[_Floats], _Floats],
     scores: _Floats,
     limits: _Limits,
-    *,
-    detail: str = "",
 ) -> Evidence:
     """Test a correlation like :func:`statistic_of`, on Fisher's z; against 0 by its scores, which tell more.
 
@@ -101,10 +99,9 @@ def correlation_of(
         measure: As there, -1..1.
         scores: One number per sample, whose mean is 0 where there is no correlation.
         limits: Between which it is claimed to lie.
-        detail: More about the value.
     """
     above, below = (float(_fisher(limit)) if math.isfinite(limit) else limit for limit in limits)
-    found = statistic_of(statistic, samples, lambda weights: _fisher(measure(weights)), (above, below), detail)
+    found = statistic_of(statistic, samples, lambda weights: _fisher(measure(weights)), (above, below))
     if found.missing:
         return found
     value, low, high = (math.tanh(z) for z in (found.value, found.low, found.high))

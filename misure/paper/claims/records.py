@@ -15,7 +15,7 @@ from misure.explainers import EXPLAINERS
 from misure.paper.maps import Maps, load_maps
 from misure.paper.material import Material
 from misure.paper.published import Pair, shipped
-from misure.paper.query import INDEPENDENT, at_threshold, of_pair, paper_draw, select
+from misure.paper.query import INDEPENDENT, at_threshold, in_one_precision, of_pair, paper_draw, select
 from misure.paper.reliability import samples_by_organ
 from misure.paper.source import Origin, distinct
 from misure.reliability import Samples
@@ -31,7 +31,7 @@ METRICS = {
 }
 
 _KEY = ["sample", "class_id"]
-_KEPT = [*_KEY, "unit", "class_name", "prediction_size", "param_n_masks", "batch_size", *METRICS]
+_KEPT = [*_KEY, "unit", "class_name", "prediction_size", "batch_size", "device", *METRICS]
 _VOLUMES = "synapse"
 """Its groups are volumes; those of the other datasets are images."""
 
@@ -108,14 +108,14 @@ class PairRecords:
         pair: Dataset and network.
 
     Attributes:
-        records: Of the paper's Tables 1 to 6.
+        records: Of the paper's Tables 1 to 6, in the precision that the most of them have.
         group_word: What belongs together and is resampled as a whole, in the plural.
     """
 
     def __init__(self, material: Material, pair: Pair) -> None:
         self.pair = pair
         self.material = material
-        self.records = paper_draw(material.run, pair)
+        self.records = in_one_precision(paper_draw(material.run, pair))
         self.group_word = "volumes" if pair.dataset == _VOLUMES else "images"
         self._places = {name: place for place, name in enumerate(sorted(self.records[INDEPENDENT].unique()))}
         self._rows: dict[str, pd.DataFrame] = {}
@@ -142,22 +142,15 @@ class PairRecords:
         known = self.records["val_dice"] if "val_dice" in self.records else pd.Series(dtype=float)
         return float(known.astype(float).min())
 
-    @property
-    def device(self) -> str:
-        """The machine's devices in brackets; empty without records."""
-        devices = distinct(self.records["device"])
-        return f" (on {devices})" if devices else ""
+    @cached_property
+    def timed_on(self) -> Mapping[str, str]:
+        """By variant, in brackets, the devices that took its seconds; empty without any."""
+        devices = {label: distinct(self.measured(_TIME, label)["device"]) for label in variants()}
+        return {label: f" (on {names})" if names else "" for label, names in devices.items()}
 
-    @property
-    def on_cpu(self) -> bool:
-        """Whether any of it was computed on a CPU."""
-        return bool(self.records["device"].astype(str).str.startswith("CPU").any())
-
-    @property
-    def measured_masks(self) -> str:
-        """With how many masks RISE was measured, as a clause; empty where it was not."""
-        masks = self.rows("RISE at 0.2")["param_n_masks"]
-        return f", as measured with {masks.iloc[0]:.0f} masks" if len(masks) else ""
+    def on_cpu(self, label: str) -> bool:
+        """Whether any of a variant's seconds were taken on a CPU."""
+        return bool(self.measured(_TIME, label)["device"].astype(str).str.startswith("CPU").any())
 
     def rows(self, label: str) -> pd.DataFrame:
         """Return a variant's results, one row per sample, with the group's number in ``place``."""
@@ -181,12 +174,15 @@ class PairRecords:
         return rows[rows[metric].notna() & (rows["batch_size"].eq(1) if metric == _TIME else True)]
 
     def table(self, metric: str, *labels: str) -> tuple[list[NDArray[np.float64]], Values]:
-        """Return a metric of several variants over the samples that all of them explained.
+        """Return a metric of several variants over the samples that all of them explained; seconds, on one device.
 
         Returns:
             The metric per variant, and the samples with the first one's numbers.
         """
-        columns, samples = joined([self.measured(metric, label) for label in labels], metric, self.group_word)
+        tables = [self.measured(metric, label) for label in labels]
+        if metric == _TIME:
+            tables = on_one_device(tables)
+        columns, samples = joined(tables, metric, self.group_word)
         together = pd.concat([self.rows(label)["batch_size"] for label in labels])
         if metric == _TIME and len(together[together > 1]):
             several = (
@@ -243,6 +239,14 @@ def shared(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
     for table in tables[1:]:
         common = common.intersection(table.index, sort=False)
     return [table if table.index.equals(common) else table.loc[common] for table in tables]
+
+
+def on_one_device(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Keep the samples that all tables have from one device."""
+    tables = shared(tables)
+    devices = pd.concat([table["device"].astype(str) for table in tables], axis=1)
+    equal = devices.nunique(axis=1).eq(1).to_numpy()
+    return [table[equal] for table in tables]
 
 
 def joined(tables: Sequence[pd.DataFrame], column: str, group_word: str) -> tuple[list[NDArray[np.float64]], Values]:

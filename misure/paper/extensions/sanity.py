@@ -119,8 +119,10 @@ def _place(text: str) -> tuple[bool, float]:
 def _numbers(pairs: pd.DataFrame, material: Material) -> pd.DataFrame:
     rows = []
     for pair, changed, plain in load_twins(pairs, material.maps_folder):
-        first, second = (maps["saliency"].astype(np.float64) for maps in (plain, changed))
-        rows.append({name: pair[name] for name in KEY} | likeness(first, second, int(plain["region"].sum())))
+        image, region = plain.get("image"), plain["region"]
+        seen = np.ones_like(region) if image is None else (image != 0).any(0)
+        first, second = (maps["saliency"][seen].astype(np.float64) for maps in (plain, changed))
+        rows.append({name: pair[name] for name in KEY} | likeness(first, second, int(region[seen].sum())))
     return pd.DataFrame(rows, columns=[*KEY, "chance", *MEASURES]).set_index(KEY).astype(float)
 
 
@@ -128,9 +130,9 @@ def likeness(first: NDArray[np.float64], second: NDArray[np.float64], size: int)
     """Say how alike two maps of one image are.
 
     Args:
-        first: H x W.
-        second: H x W.
-        size: Pixels of the object; the top regions have as many.
+        first: Of any shape: the pixels compared.
+        second: Likewise.
+        size: Pixels of the object among them; the top regions have as many.
 
     Returns:
         ``rank_correlation`` (-1..1, NaN if a map is constant), ``top_iou`` (0..1), ``chance`` (what two independent

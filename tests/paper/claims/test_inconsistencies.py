@@ -55,7 +55,11 @@ def test_a_contradiction_is_listed_where_the_printed_numbers_have_it(listed: pd.
         for (name, threshold), value in others.items()
         if value.perturbation_ratio < 10 * msr.perturbation_ratio
     }
+    kept = {cell: value.perturbation_ratio for cell, value in lr_lambda_reference(pair).items()}
+    unpruned = kept[0.001, 0.001]
     there = {
+        "low-lambda": kept[0.001, 0.1] < 0.95 * unpruned and abs(kept[0.001, 0.1] / unpruned - 0.1) < 0.01,
+        "high-values": kept[0.1, 0.1] > 0.1 * unpruned,
         "best-learning-rate": max(rates, key=rates.get) != 0.1,
         "best-mask-size": max(sizes, key=sizes.get) != 224,
         "second-in-dice": dice[:2] != [("RISE", 0.2), ("MSR", None)],
