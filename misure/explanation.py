@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SCHEMA_VERSION = 1
+_SAVED = ("saliency.npy", "arrays.npz", "explanation.png", "manifest.json")
 
 
 Extra = Callable[[Path], Mapping[str, Any]]
@@ -124,6 +125,7 @@ class Explanation:
         """
         check_arguments(Explanation.save, {"extra": extra})
         folder = path_of("folder", folder).absolute()
+        folder = folder.resolve() if folder.is_symlink() else folder
         if folder.exists() and not _is_replaceable(folder):
             raise MisureError(f"cannot write {folder}: it holds something else; choose another folder")
         remove_abandoned(folder)
@@ -158,7 +160,15 @@ class Explanation:
 
 def _is_replaceable(folder: Path) -> bool:
     """Say whether a folder is empty or an explanation saved earlier."""
-    return folder.is_dir() and ((folder / "manifest.json").is_file() or not any(folder.iterdir()))
+    if not folder.is_dir():
+        return False
+    if not all((folder / name).is_file() for name in _SAVED):
+        return not any(folder.iterdir())
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return isinstance(manifest, dict) and {"schema", "method"} <= manifest.keys()
 
 
 def _move_into_place(partial: Path, folder: Path) -> None:

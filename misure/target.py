@@ -209,10 +209,7 @@ def predicted_classes(logits: Tensor, *, multi_label: bool = False) -> list[int]
         logits: L x H x W, or any other shape after the classes.
         multi_label: Whether a class is predicted where its logit is above 0, rather than the largest.
     """
-    if multi_label:
-        predicted = (logits > 0).view(len(logits), -1).any(1).nonzero().flatten()
-    else:
-        predicted = torch.unique(logits.argmax(0))
+    predicted = (logits > 0).reshape(len(logits), -1).any(1).nonzero() if multi_label else torch.unique(logits.argmax(0))
     return [int(class_id) for class_id in predicted]
 
 
@@ -302,7 +299,8 @@ def _of_predictions(
 
 def _class_index(model: SegmentationModel, target: Wanted, logits: Tensor, at: Any) -> int:
     if isinstance(target, str):
-        return class_index(model.class_names, target, len(logits))
+        n_classes = len(logits) - (model.output.kind == "class_numbers")  # whose last stands for any other number
+        return class_index(model.class_names, target, n_classes)
     if target is not None:
         return target
     where = ""

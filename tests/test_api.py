@@ -163,7 +163,24 @@ def test_saving_never_replaces_what_it_did_not_write(tmp_path):
             explanation.save(place)
     with pytest.raises(misure.MisureError, match=r"cannot write .*; choose another folder"):
         explanation.save(tmp_path / "thesis.txt" / "result")
+    for manifest in ('{"manifest_version": 3}', "[]", "no JSON"):  # of a browser's extension, say
+        (tmp_path / "manifest.json").write_text(manifest, encoding="utf-8")
+        for name in ("saliency.npy", "arrays.npz", "explanation.png"):
+            with pytest.raises(misure.MisureError, match="it holds something else"):
+                explanation.save(tmp_path)
+            (tmp_path / name).touch()
     assert (tmp_path / "thesis.txt").read_text(encoding="utf-8") == "years of work"
+
+
+def test_saving_through_a_link_fills_the_folder_that_it_leads_to(tmp_path):
+    explanation = misure.explain(PerPixel(), IMAGE, 1, "prediction")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    for _ in range(2):
+        assert explanation.save(tmp_path / "link") == tmp_path / "real"
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "real" / "manifest.json").is_file()
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
 
 
 def broken(value: float, *, dtype: torch.dtype = torch.float32) -> torch.Tensor:

@@ -22,6 +22,23 @@ PREDICTED = torch.tensor([[0, 1, 1], [0, 2, 1]])
 LOGITS = 5 * torch.nn.functional.one_hot(PREDICTED, 4).permute(2, 0, 1).double()
 
 
+@pytest.mark.parametrize("method", ["prediction", "msr"])
+def test_a_ready_target_says_nothing_of_what_the_network_returns(method):
+    """Probabilities are recognised, or asked for, by a pass over the image itself."""
+    options = {"mask_size": 4, "n_iterations": 3} if method == "msr" else {}
+    image = torch.randn(1, 4, 6, generator=torch.Generator().manual_seed(0))
+
+    def softmax(x):
+        return torch.cat([1 - x, x], 1).softmax(1)
+
+    first = misure.explain(softmax, image, 1, method, precision="32", **options)
+    again = misure.explain(softmax, image, first.target, method, precision="32", **options)
+    assert torch.equal(first.saliency, again.saliency)
+    assert first.evaluations == again.evaluations
+    with pytest.raises(MisureError, match="output='probabilities' or output='logits'"):
+        misure.explain(torch.sigmoid, image, first.target, method, **options)
+
+
 def test_the_whole_class_is_the_default_region():
     target = Target.from_logits(LOGITS, 1)
     assert torch.equal(target.region, PREDICTED == 1)
@@ -195,6 +212,17 @@ def test_a_single_yes_or_no_equals_background_and_class(method, parameters, make
         assert alone.saliency.any()
         assert alone.evaluations == pair.evaluations
         assert (alone.curve, alone.n_dilations) == (pair.curve, pair.n_dilations)
+
+
+@pytest.mark.parametrize("target", [None, "all"])
+def test_a_multi_label_output_may_be_a_view(target):
+    image = torch.tensor([[[1.0, -1, 1], [-1, -1, 1]]])
+    model = SegmentationModel(
+        lambda x: torch.cat([x, -x.abs()], 1).transpose(2, 3).contiguous().transpose(2, 3), multi_label=True
+    )
+    made = misure.explain(model, image, target, "prediction")
+    (one,) = made if target else [made]
+    assert torch.equal(one.target.region, image[0] > 0)
 
 
 def test_all_counts_class_0_of_a_multi_label_head():

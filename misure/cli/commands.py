@@ -26,7 +26,7 @@ def layers(cfg: DictConfig) -> None:
     import torch
 
     from misure.explaining.network import named_network
-    from misure.explaining.request import Request
+    from misure.explaining.request import Request, plain_value
     from misure.explaining.work import prepared, reading_of, side_lengths
     from misure.io.finding import find_images
     from misure.io.images import read_image
@@ -35,7 +35,7 @@ def layers(cfg: DictConfig) -> None:
     network = named_network(cfg)
     reading = reading_of(cfg, network)
     if not images:
-        sides = side_lengths(cfg.size or network.sides or _SIDES[reading.dimensions], reading.dimensions)
+        sides = side_lengths(plain_value(cfg.size) or network.sides or _SIDES[reading.dimensions], reading.dimensions)
         image = torch.zeros(network.channels or 3, *(sides or ()))
     else:
         image = prepared(read_image(find_images(images[0])[0], reading), network, cfg)

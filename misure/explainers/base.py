@@ -17,6 +17,7 @@ from misure.explanation import Explanation
 from misure.metrics import Blanking, BlankingKind, Evaluation, evaluate, min_max
 from misure.models.compute import Compute, now
 from misure.models.half import counted_in, is_half
+from misure.models.layers import image_axes
 from misure.models.wrapper import FrozenNetwork, SegmentationModel, frozen
 from misure.progress import Watch
 from misure.target import Target, TargetBatch
@@ -188,6 +189,8 @@ class Explainer(ABC):
             frozen(model, compute or Compute(), images.device, watch, self.seed) as network,
             network.working_for(self.name),
         ):
+            if model.output.kind == "auto":  # ready targets were not predicted by this model
+                network.map(lambda part: [network(images[part], unperturbed=True)], len(images), images[0])
             network.settle(images[0])
             network.batches(images[0])
             batch = TargetBatch.stack(targets, images.device)
@@ -297,8 +300,8 @@ def _check_layout(images: Tensor, model: SegmentationModel) -> None:
 
 
 def takes_volumes(model: SegmentationModel) -> bool:
-    """Say whether a network's first convolution is three-dimensional, so that one image is C x D x H x W."""
-    return isinstance(_first_convolution(model), nn.Conv3d)
+    """Say whether a network takes volumes, so that one image is C x D x H x W."""
+    return image_axes(model.modules) == 3
 
 
 def _first_channels(model: SegmentationModel) -> int | None:

@@ -19,6 +19,7 @@ from misure.io.download import file_digest
 from misure.io.reading import reading, user_path
 from misure.models.checkpoint import fingerprint, load_checkpoint, read_info
 from misure.models.compute import default_device
+from misure.models.layers import image_axes
 from misure.models.logits import OutputReading
 from misure.models.nnunet import Result, is_result
 from misure.models.pretrained import PublishedWeights
@@ -51,10 +52,8 @@ class NamedNetwork:
 
     @property
     def dimensions(self) -> int:
-        """2 or 3: whether it has a layer for volumes."""
-        modules = [] if self.model.module is None else list(self.model.module.modules())
-        kinds = {getattr(module, "original_name", type(module).__name__) for module in modules}
-        return 3 if any(kind.startswith("Conv3d") for kind in kinds) else 2
+        """2 or 3: of the images it takes; 2 where nothing tells."""
+        return image_axes(self.model.modules) or 2
 
     @property
     def channels(self) -> int | None:

@@ -122,8 +122,13 @@ def choose_precision(
         return PrecisionChoice(full, "this hardware is not fast at bfloat16")
     if seconds_of_a_pass is None:
         return None
-    candidates: tuple[Precision, Precision] = (full, "bf16")
-    seconds = {precision: seconds_of_a_pass(precision) for precision in candidates}
+    seconds: dict[Precision, float] = {full: seconds_of_a_pass(full)}
+    try:
+        seconds["bf16"] = seconds_of_a_pass("bf16")
+    except Exception as error:  # whatever a network raises that takes no other type
+        if is_out_of_memory(error):
+            raise
+        return PrecisionChoice(full, "the network fails in bfloat16", seconds)
     taken: Precision = "bf16" if seconds["bf16"] < _WORTH_ROUNDING * seconds[full] else full
     reason = f"measured: bf16 {seconds['bf16']:.3g} s, {full} {seconds[full]:.3g} s a pass"
     return PrecisionChoice(taken, reason, seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import random
 import sys
 from collections import deque
@@ -77,8 +78,8 @@ def _of_function(function: FunctionType) -> Iterator[Any]:
     yield from chain(function.__defaults__ or (), (function.__kwdefaults__ or {}).values())
     if _is_strange(function.__module__):
         return
-    names = set(_names(function.__code__))
-    for value in [function.__globals__[name] for name in names & function.__globals__.keys()]:
+    names, of_globals = set(_names(function.__code__)), set(_names_of_globals(function.__code__))
+    for value in [function.__globals__[name] for name in of_globals & function.__globals__.keys()]:
         if isinstance(value, ModuleType) and not _is_strange(value.__name__):
             yield from (vars(value)[name] for name in names & vars(value).keys())
         elif not isinstance(value, type):
@@ -90,6 +91,14 @@ def _is_filled(cell: Any) -> bool:
         return cell.cell_contents is not None
     except ValueError:
         return False
+
+
+def _names_of_globals(code: CodeType) -> Iterator[str]:
+    """Yield the names that code looks up as globals, and not as attributes of something."""
+    yield from (step.argval for step in dis.get_instructions(code) if step.opname in {"LOAD_GLOBAL", "LOAD_NAME"})
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names_of_globals(constant)
 
 
 def _names(code: CodeType) -> Iterator[str]:

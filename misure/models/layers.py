@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -38,6 +38,31 @@ class Layer:
     def __str__(self) -> str:
         times = f"  ({self.runs} times)" if self.runs > 1 else ""
         return f"{self.name}  {self.kind}  {' x '.join(map(str, self.shape))}{times}"
+
+
+def image_axes(modules: Iterable[nn.Module]) -> int | None:
+    """Return how many axes the images of some modules have, 2 or 3 (volumes), by their first convolution.
+
+    Where none is known by its kind, as in exported programs, it is the first weight with two axes more, also among the
+    constants of frozen TorchScript; None without any.
+    """
+    modules = list(modules)
+    for part in chain.from_iterable(module.modules() for module in modules):
+        kind = str(getattr(part, "original_name", type(part).__name__))
+        for n_axes, convolution in {2: nn.Conv2d, 3: nn.Conv3d}.items():
+            if isinstance(part, convolution) or kind == convolution.__name__:
+                return n_axes
+    weights = (parameter.ndim for module in modules for parameter in module.parameters())
+    constants = (value.ndim for module in modules for value in _constants(module))
+    return next((ndim - 2 for ndim in chain(weights, constants) if ndim in {4, 5}), None)
+
+
+def _constants(module: nn.Module) -> Iterator[Tensor]:
+    if isinstance(module, torch.jit.ScriptModule):
+        graph = module.inlined_graph  # its nodes are gone with it
+        for node in graph.findAllNodes("prim::Constant"):  # type: ignore[attr-defined]
+            if isinstance(value := node.output().toIValue(), Tensor):
+                yield value
 
 
 def watchable(module: nn.Module) -> dict[str, nn.Module]:

@@ -25,8 +25,9 @@ def lent(network: Callable[..., Any], compute: Compute, device: torch.device, se
 
     Training flags, ``requires_grad``, gradients, weights, buffers and random states are restored, also after an
     exception and if lending itself fails. The network has copies of its weights, which it may write into. Threads are
-    lent a network in turns (:mod:`misure.models.turns`). Compiled modules run as what they were compiled from: compiled
-    code ignores hooks and would be compiled anew for every size of batch.
+    lent networks in turns (:mod:`misure.models.turns`), different ones too: random states are the process's. Compiled
+    modules run as what they were compiled from: compiled code ignores hooks and would be compiled anew for every size
+    of batch.
 
     Args:
         network: A module, or a callable, whose modules are looked for (:func:`misure.models.hidden.found_in`).
@@ -45,7 +46,7 @@ def lent(network: Callable[..., Any], compute: Compute, device: torch.device, se
     check_weights(parts)
     sources = RandomSources(device, generators)
     with ExitStack() as undo:
-        undo.enter_context(TURNS.taken(parts))
+        undo.enter_context(TURNS.taken([*parts, *sources.generators]))
         undo.enter_context(torch.inference_mode(mode=False))
         undo.enter_context(torch.enable_grad())
         undo.enter_context(torch.autocast(device.type, enabled=False))

@@ -204,7 +204,7 @@ class FrozenNetwork:
                 raise
             raise MisureError(
                 f"{self.model.title} fails in {method} ({type(error).__name__}: {brief(error)}): choose another "
-                "method, such as one without gradients, or mend the network"
+                "method, such as one without gradients, batch_size=1 if it takes one image alone, or mend the network"
             ) from error
 
     @contextmanager

@@ -265,7 +265,7 @@ def in_one_precision(records: pd.DataFrame) -> pd.DataFrame:
     """Keep what was computed in the precision that the most records have; what has no numbers stays."""
     done = records["status"].eq("done")
     precisions = records.loc[done, "precision"].value_counts()
-    return records[~done | records["precision"].eq(precisions.idxmax())] if len(precisions) > 1 else records
+    return records[~done | records["precision"].eq(str(precisions.idxmax()))] if len(precisions) > 1 else records
 
 
 def in_class(rows: pd.DataFrame, label: str) -> pd.DataFrame:

@@ -409,6 +409,8 @@ def test_layers_are_listed_with_their_shapes(lent, capsys):
     out = capsys.readouterr().out
     assert "1 x 3 x 24 x 24" in out
     assert "layer of the CAM methods: mean" in out
+    cli.main(["layers", *lent(), "size=[24,20]"])
+    assert "1 x 3 x 24 x 20" in capsys.readouterr().out
 
 
 def test_a_full_disk_leaves_nothing(lent, capsys, monkeypatch):

@@ -120,6 +120,34 @@ def test_auto_takes_what_was_measured_to_be_faster(monkeypatch, full, lowered, t
     assert choose_precision(Compute("auto"), CPU) is None
 
 
+def test_auto_stays_in_full_precision_where_a_network_takes_no_other(monkeypatch):
+    """Measured on a network that writes float32 into its own output, as many do."""
+    monkeypatch.setattr(misure.models.compute, "is_fast_at_bfloat16", lambda device: True)
+    convolution = torch.nn.Conv2d(1, 2, 1)
+
+    def network(x):
+        found = convolution(x)
+        made = torch.zeros(found.shape)
+        made[found > 0] = found[found > 0]
+        return made - 0.1
+
+    image = torch.rand(1, 8, 9, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        convolution.weight.copy_(torch.tensor([-1.0, 1]).view(2, 1, 1, 1))
+        convolution.bias.copy_(torch.tensor([0.5, -0.5]))
+    made = misure.explain(network, image, 1, "rise", n_masks=5, precision="auto")
+    assert made.precision == "32"
+    assert torch.equal(made.saliency, misure.explain(network, image, 1, "rise", n_masks=5, precision="32").saliency)
+
+    def seconds_of_a_pass(precision):
+        if precision == "bf16":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 1.0
+
+    with pytest.raises(torch.OutOfMemoryError):  # which smaller batches may help
+        choose_precision(Compute("auto"), CPU, seconds_of_a_pass)
+
+
 @pytest.mark.parametrize(
     ("precision", "device", "taken"), [("32", CUDA, "tf32"), ("32", CPU, "32"), ("bf16", CUDA, "bf16")]
 )

@@ -101,3 +101,15 @@ def test_nothing_is_folded_or_measured_in_half_precision(dtype, bfloat16):
         assert (choice.reason, dict(choice.seconds)) == ("the network's own type", {})
         with network.folded(IMAGE):
             assert "forward" not in vars(network.model.network.features[1])
+
+
+def test_one_image_in_half_precision_does_not_decide_for_the_next():
+    def network(x):
+        return torch.cat([1 - x, x], 1) - 0.5
+
+    model, image = misure.SegmentationModel(network), torch.tensor([[[0.0, 1.0, 1.0]]])
+    found = [
+        misure.explain(model, image.to(dtype), 1, "prediction").precision
+        for dtype in (torch.float32, torch.float16, torch.float32, torch.float64)
+    ]
+    assert found == ["32", "fp16", "32", "32"]

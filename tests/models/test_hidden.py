@@ -146,3 +146,12 @@ def test_generators_are_found_in_functions_objects_and_modules(generator):
 @pytest.mark.parametrize("network", [lambda x: torch.sigmoid(x), torch.sigmoid, abs, random.SystemRandom().random])
 def test_nothing_is_found_where_there_is_nothing(network):
     assert found_in(network) == ([], [])
+
+
+def test_a_global_that_only_shares_an_attribute_s_name_is_a_stranger():
+    holder = SimpleNamespace(NETWORK=nn.Conv2d(1, 2, 1))
+
+    def run(x):
+        return holder.NETWORK(x)
+
+    assert found_in(run)[0] == [holder.NETWORK]

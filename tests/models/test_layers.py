@@ -13,7 +13,7 @@ from torchvision.models import segmentation
 
 import misure
 from misure import MisureError, SegmentationModel
-from misure.models.layers import Layer, find_layer, suggest
+from misure.models.layers import Layer, find_layer, image_axes, suggest
 
 IMAGE = torch.rand(3, 64, 96, generator=torch.Generator().manual_seed(3))
 
@@ -194,3 +194,25 @@ class Square(nn.Sequential):
 
     def forward(self, values):
         return [values.view(-1, 1, 4, 4)]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+@pytest.mark.parametrize("n_axes", [2, 3])
+def test_the_axes_of_images_are_known_of_every_kind_of_network(n_axes):
+    """A volume read as one image, its slices as channels or classes, would be explained without a word."""
+    convolution = {2: nn.Conv2d, 3: nn.Conv3d}[n_axes]
+    network = nn.Sequential(nn.Identity(), convolution(1, 4, 3, padding=1), nn.ReLU(), convolution(4, 1, 1)).eval()
+    nn.init.constant_(network[3].bias, 9.0)  # class 1 everywhere
+    image = torch.rand(1, *(6, 8, 10)[-n_axes:])
+    scripted = torch.jit.script(network)
+    kinds = {
+        "module": network,
+        "scripted": scripted,
+        "traced": torch.jit.trace(network, image[None]),
+        "frozen": torch.jit.freeze(scripted),
+        "exported": torch.export.unflatten(torch.export.export(network, (image[None],))),
+    }
+    assert {name: image_axes([kind]) for name, kind in kinds.items()} == dict.fromkeys(kinds, n_axes)
+    assert image_axes([nn.Linear(2, 3)]) is image_axes([]) is None
+    model = SegmentationModel(kinds["frozen"], output="logits")
+    assert misure.explain(model, image, 1, "prediction").saliency.shape == image.shape[1:]

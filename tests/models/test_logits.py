@@ -260,3 +260,10 @@ def test_class_numbers_are_explained_without_gradients():
     assert found.saliency.max() > 0
     with pytest.raises(MisureError, match="gives no gradients, and msr needs them: choose another method, out of"):
         misure.explain(model, image, 2, "msr")
+
+
+def test_class_numbers_with_names_are_asked_for_by_name():
+    """The class that stands for numbers which no image has shown needs none."""
+    model = misure.SegmentationModel(lambda x: (x[:, 0] > 0.5).long(), class_names=["background", "marked"])
+    made = misure.explain(model, torch.tensor([[[0.0, 1.0, 1.0]]]), "marked", "prediction")
+    assert made.target.region.tolist() == [[False, True, True]]

@@ -92,3 +92,21 @@ def test_a_forked_process_does_not_wait_for_threads_that_it_has_not():
         process.join(60)
         assert process.exitcode == 0
     end.set()
+
+
+def test_threads_with_networks_of_their_own_give_the_random_state_back():
+    lengths = {0.02: Convolutional(), 0.06: Convolutional()}  # made here, since drawing weights changes the state
+    torch.manual_seed(42)
+    before = torch.get_rng_state()
+    begun = threading.Barrier(2)
+
+    def work(seconds):
+        begun.wait(60)
+        misure.explain(lengths[seconds], IMAGE, 1, "prediction", watch=lambda _: time.sleep(seconds))
+
+    threads = [threading.Thread(target=work, args=(seconds,), daemon=True) for seconds in lengths]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert torch.equal(torch.get_rng_state(), before)
