@@ -209,8 +209,9 @@ def predicted_classes(logits: Tensor, *, multi_label: bool = False) -> list[int]
         logits: L x H x W, or any other shape after the classes.
         multi_label: Whether a class is predicted where its logit is above 0, rather than the largest.
     """
-    predicted = (logits > 0).reshape(len(logits), -1).any(1).nonzero() if multi_label else torch.unique(logits.argmax(0))
-    return [int(class_id) for class_id in predicted]
+    if not multi_label:
+        return [int(class_id) for class_id in torch.unique(logits.argmax(0))]
+    return [int(class_id) for class_id in (logits > 0).reshape(len(logits), -1).any(1).nonzero()]
 
 
 def _foreground(logits: Tensor, *, multi_label: bool) -> list[int]:

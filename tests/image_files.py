@@ -47,8 +47,8 @@ def random_rgb(height=6, width=9, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def write_checkpoint(path):
-    """Write a checkpoint of this project's: a random U-Net for one channel."""
+def write_checkpoint(path, data=None):
+    """Write a checkpoint of this project's: a random U-Net for one channel, with what is said of its training data."""
     arguments = {"encoder": "mobilenet_v2", "in_channels": 1, "classes": 3, "pretrained": None}
     torch.manual_seed(0)
     network = build_unet(**arguments)
@@ -58,7 +58,7 @@ def write_checkpoint(path):
         bottleneck="encoder",
         class_names=CLASSES,
         in_channels=1,
-        data={},
+        data=data or {},
         metrics={},
         training={},
         versions={},

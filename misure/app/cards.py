@@ -167,6 +167,9 @@ def _card(
 def _probability(made: Explanation, reliability: ReliabilityModel | None) -> str:
     if reliability is None or made.method != "msr":
         return ""
+    if bool(made.target.ignored.any()) or made.parameters != EXPLAINERS["msr"].published().parameters:
+        why = "told of whole classes alone, with msr's own settings"
+        return f"<div><dt>Reliable with probability</dt><dd>{why}</dd></div>"
     probability = reliability.predict(made).probability
     source = escape(
         f"that the Dice with the truth is at least {reliability.label_threshold:g}; from {reliability.source}"

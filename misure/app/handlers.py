@@ -20,6 +20,7 @@ from misure.app.scene import Cut
 from misure.app.session import Session
 from misure.app.worker import Run
 from misure.errors import MisureError
+from misure.io.images import is_nifti
 from misure.plotting import Pixels
 from misure.reliability import ReliabilityModel
 
@@ -72,14 +73,14 @@ class Handlers:
         return self._look(session, network, self.examples[0] if self.examples else None)
 
     @warning
-    def open_example(self, session: Session, network: str, event: gr.SelectData) -> tuple[Any, ...]:
-        """Show an example."""
-        return self._look(session, network, self.examples[int(event.index)])
+    def open_example(self, session: Session, network: str, window: str, event: gr.SelectData) -> tuple[Any, ...]:
+        """Show an example, a scan's middle slice in the window that is chosen."""
+        return self._look(session, network, self.examples[int(event.index)], Cut(None, WINDOWS[window]))
 
     @warning
-    def open_upload(self, session: Session, network: str, upload: str) -> tuple[Any, ...]:
-        """Show an uploaded image."""
-        return self._look(session, network, Path(upload))
+    def open_upload(self, session: Session, network: str, window: str, upload: str) -> tuple[Any, ...]:
+        """Show an uploaded image likewise."""
+        return self._look(session, network, Path(upload), Cut(None, WINDOWS[window]))
 
     @warning
     def look_again(self, session: Session, network: str, window: str, index: float) -> tuple[Any, ...]:
@@ -91,19 +92,23 @@ class Handlers:
     def look_at_slice(self, session: Session, network: str, window: str, index: float) -> tuple[Any, ...]:
         """Show another slice; its slider, which may be moving on, is left alone."""
         path = session.scene.path if session.scene else None
-        picture, legend, _scan, _slices, *choice = self._look(session, network, path, Cut(int(index), WINDOWS[window]))
+        shown = self._look(session, network, path, Cut(int(index), WINDOWS[window]))
+        picture, legend, _row, _window, _slices, *choice = shown
         return picture, legend, *choice
 
     def _look(self, session: Session, network: str, path: Path | None, cut: Cut | None = None) -> tuple[Any, ...]:
-        """Return picture, legend, the scan's controls, choice, live view, comparison, download."""
+        """Return picture, legend, the scan's row, window and slice, choice, live view, comparison, download."""
         shared = self.shelf.take(network)
         if path is None:
-            return None, "", gr.skip(), gr.skip(), *self._choice(session)
+            return None, "", gr.skip(), gr.skip(), gr.skip(), *self._choice(session)
         scene = session.look_at(shared, path, cut or Cut(None, WINDOWS[FIRST_WINDOW]))
         picture = pictures.prediction_picture(scene.pixels, scene.labels)
-        is_scan = scene.n_slices > 1
-        slices = gr.update(maximum=max(1, scene.n_slices - 1), value=scene.slice_index)
-        return picture, cards.legend(scene), gr.update(visible=is_scan), slices, *self._choice(session)
+        row, window = gr.update(visible=is_nifti(path)), gr.skip()
+        if is_nifti(path):
+            window = next(name for name, values in WINDOWS.items() if values == scene.window)
+        last = scene.n_slices - 1
+        slices = gr.update(maximum=max(1, last), value=scene.slice_index, interactive=last > 0)
+        return picture, cards.legend(scene), row, window, slices, *self._choice(session)
 
     @warning
     def click(self, session: Session, extent: Any, event: gr.SelectData) -> tuple[Any, ...]:

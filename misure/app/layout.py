@@ -61,15 +61,15 @@ def build_page(shelf: Shelf, examples: Sequence[Path]) -> gr.Blocks:
         session = gr.State(None, delete_callback=_close)
         handlers = Handlers(shelf, examples, list(inputs))
         chosen_outputs = [chosen, live, comparison, download]
-        looked = [picture, legend, scan, slices, *chosen_outputs]
+        looked = [picture, legend, scan, window, slices, *chosen_outputs]
         private: dict[str, Any] = {"api_visibility": "private"}
         seen: dict[str, Any] = {**private, "show_progress_on": picture}
         page.load(Session, None, session, show_progress="hidden", **private).then(  # one for each page
             handlers.open_first, [session, network], looked, **seen
         )
-        gallery.select(handlers.open_example, [session, network], looked, **seen)
-        upload.upload(handlers.open_upload, [session, network, upload], looked, **seen)
-        for changed in (network.change, window.change):
+        gallery.select(handlers.open_example, [session, network, window], looked, **seen)
+        upload.upload(handlers.open_upload, [session, network, window, upload], looked, **seen)
+        for changed in (network.change, window.input):  # a window that a scan chose itself is on show already
             changed(handlers.look_again, [session, network, window, slices], looked, **seen)
         slices.input(
             handlers.look_at_slice, [session, network, window, slices], [picture, legend, *chosen_outputs],
@@ -80,6 +80,9 @@ def build_page(shelf: Shelf, examples: Sequence[Path]) -> gr.Blocks:
         start.click(
             handlers.explain, [session, methods, more, threshold, *inputs.values()],
             [live, comparison, download, start, stop],
+            concurrency_limit=_AT_ONCE, show_progress="hidden", **private,
+        ).then(  # where the slider is by now
+            handlers.compare, [session, threshold], comparison,
             concurrency_limit=_AT_ONCE, show_progress="hidden", **private,
         )  # fmt: skip
         stop.click(handlers.cancel, session, None, concurrency_limit=None, show_progress="hidden", **private)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from misure.app.sharing import SharedNetwork
 from misure.errors import MisureError
-from misure.io.images import InputFormat, is_nifti, read_image, scan_shape
+from misure.io.images import InputFormat, WindowError, is_nifti, read_image, scan_shape
 from misure.models.compute import Compute
 from misure.models.normalisation import normalised
 from misure.models.wrapper import SegmentationModel, frozen
@@ -55,6 +55,7 @@ class Scene:
         labels: int64, H x W: the predicted class, or :data:`NOTHING`.
         slice_index: Which slice of a scan this is; 0 for a picture.
         n_slices: How many the scan has; 1 for a picture.
+        window: In which a scan is shown: the one asked for, where it is for such values.
     """
 
     network: SharedNetwork
@@ -64,6 +65,7 @@ class Scene:
     labels: Tensor
     slice_index: int = 0
     n_slices: int = 1
+    window: tuple[float, float] | None = None
 
     def class_label(self, class_id: int) -> str:
         """Return a class's name, or its number where it has none."""
@@ -76,12 +78,16 @@ def look(network: SharedNetwork, path: Path, cut: Cut) -> Scene:
     Raises:
         MisureError: If the file is no image or too large, or the network cannot take it.
     """
-    read, index, count = _read(path, network.channels, cut)
+    try:
+        read, index, count = _read(path, network.channels, cut)
+    except WindowError:
+        cut = Cut(cut.index, None)
+        read, index, count = _read(path, network.channels, cut)
     pixels = _fitted(read, network.size)
     with network.visited() as model:
         image = normalised(pixels, model.mean, model.std)
         labels = predict(model, image)
-    return Scene(network, path, pixels, image, labels, index, count)
+    return Scene(network, path, pixels, image, labels, index, count, cut.window)
 
 
 def _read(path: Path, channels: int, cut: Cut) -> tuple[Tensor, int, int]:
@@ -89,8 +95,10 @@ def _read(path: Path, channels: int, cut: Cut) -> tuple[Tensor, int, int]:
     if not is_nifti(path):
         return read_image(path, InputFormat(channels)).pixels, 0, 1
     shape = scan_shape(path)
-    if len(shape) != 3 or math.prod(shape) > MOST_VOXELS:
+    if len(shape) < 3 or math.prod(shape[3:]) != 1 or math.prod(shape) > MOST_VOXELS:
         raise MisureError(f"{path.name} has shape {shape}: expected three axes and at most {MOST_VOXELS:,} voxels")
+    if shape[2] == 1:
+        return read_image(path, InputFormat(channels, slice_index=0, window=cut.window)).pixels, 0, 1
     volume = read_image(path, InputFormat(channels, dimensions=3, window=cut.window)).pixels
     count = volume.shape[1]
     index = count // 2 if cut.index is None else min(cut.index, count - 1)

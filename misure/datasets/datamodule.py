@@ -16,7 +16,8 @@ class KeyedSampler(Sampler[int]):
     """Training order keyed by (seed, pass): a resumed run sees the images it would have seen.
 
     An epoch is a slice of ``samples_per_epoch`` images of an endless sequence of shuffled passes
-    over the dataset, so that checkpoints and validation come at a steady pace for any dataset.
+    over the dataset, so that checkpoints and validation come at a steady pace for any dataset. Image i of pass k
+    is place k n + i, see :class:`InPasses`.
     """
 
     def __init__(self, n: int, samples_per_epoch: int, seed: int) -> None:
@@ -39,7 +40,24 @@ class KeyedSampler(Sampler[int]):
             number, rank = divmod(position, self.n)
             if number not in passes:
                 passes[number] = permutation(self.n, self.seed, number).tolist()
-            yield passes[number][rank]
+            yield number * self.n + passes[number][rank]
+
+
+class InPasses(Dataset[dict[str, Any]]):
+    """A dataset by the places of an endless sequence of passes.
+
+    One that augments has ``in_pass``: what it draws for an image depends on the pass alone, and not on which device or
+    loading process asks, or whether a training was interrupted.
+    """
+
+    def __init__(self, dataset: SegmentationDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, place: int) -> dict[str, Any]:
+        number, index = divmod(place, len(self.dataset))
+        in_pass = getattr(self.dataset, "in_pass", None)
+        entry: dict[str, Any] = in_pass(index, number) if in_pass else self.dataset[index]
+        return entry
 
 
 class PartOfBatches(BatchSampler):
@@ -103,7 +121,7 @@ class SegmentationData(pl.LightningDataModule):
         dataset = next((stage.dataset for stage in self.curriculum if self.progress < stage.until), self.train)
         sampler = KeyedSampler(len(dataset), self.samples_per_epoch, self.seed)
         batches = PartOfBatches(sampler, self.batch_size, *self._device)
-        return DataLoader(cast("Dataset[dict[str, Any]]", dataset), batch_sampler=batches, **self._loading)
+        return DataLoader(InPasses(dataset), batch_sampler=batches, **self._loading)
 
     @property
     def validated(self) -> int:

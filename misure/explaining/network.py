@@ -36,7 +36,7 @@ class NamedNetwork:
     Attributes:
         model: On the device it runs on.
         origin: What the manifest says of it: ``source`` and the hash of its file or weights.
-        size: Side of the images it takes, where it takes no other.
+        size: Side of the images it takes, where it takes no other or was trained on no other.
         result: Of nnU-Net, how images are prepared and which patches of them are taken.
     """
 
@@ -47,7 +47,7 @@ class NamedNetwork:
 
     @property
     def sides(self) -> int | list[int] | None:
-        """Of the images or patches it takes, where it takes no other."""
+        """Of the images or patches it takes, where it takes no other or was trained on no other."""
         return self.size if self.result is None else self.result.patch_size
 
     @property
@@ -89,7 +89,7 @@ def trained_network(path: Path) -> NamedNetwork:
         MisureError: If it cannot be read.
     """
     info = read_info(path)
-    side = info.network.get("image_size")
+    side = info.network.get("image_size") or (info.size if isinstance(info.size, int) else None)
     origin = {"source": path.name, "sha256": info.weights}
     return NamedNetwork(load_checkpoint(path), origin, int(side) if side else None)
 

@@ -27,6 +27,7 @@ __all__ = [
     "ImageFileError",
     "InputFormat",
     "LoadedImage",
+    "WindowError",
     "find_images",
     "image_name",
     "is_nifti",
@@ -39,6 +40,10 @@ __all__ = [
 
 AXES = ("radiological", "ras")
 _ADVICE = "copy or export it again"
+
+
+class WindowError(ImageFileError):
+    """A window of Hounsfield units is given for a scan that has none."""
 
 
 @dataclass(frozen=True)
@@ -283,7 +288,7 @@ def _read_scan(path: Path, wanted: InputFormat) -> LoadedImage:
     least, most = float(volume.voxels.min()), float(volume.voxels.max())
     low, high = wanted.window or (least, most)
     if low < 0 <= least and wanted.window and not path.is_dir():  # a series says itself that it is CT
-        raise ImageFileError(
+        raise WindowError(
             f"{path} has no value below 0 (they are {least:g} to {most:g}), so window={[low, high]} of Hounsfield "
             "units is not for it: window=null takes its own range, or give one that begins at 0 or above"
         )

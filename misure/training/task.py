@@ -40,6 +40,11 @@ class SegmentationTask(pl.LightningModule):
         self._started = 0.0
         self._validated: int | None = None
 
+    @property
+    def n_validated(self) -> int:
+        """How many images a validation looks at."""
+        return self._validated or self.recipe.validation_samples
+
     def training_step(self, batch: Mapping[str, Tensor], _index: int) -> Tensor:
         """Return the loss of one batch."""
         logits = to_logits(self.network(batch["image"]), batch["image"])
@@ -161,7 +166,7 @@ class BestWeights(pl.Callback):
         if score <= self.dice:
             return
         self.dice = score
-        metrics = {"val_dice": score, "val_images": float(pl_module.recipe.validation_samples)}
+        metrics = {"val_dice": score, "val_images": float(pl_module.n_validated)}
         training = {**asdict(pl_module.recipe), "steps": pl_module.steps_done, "seconds": pl_module.elapsed}
         self.found = {"metrics": metrics, "training": training}
         self.tensors = {k: v.detach().to("cpu", copy=True) for k, v in pl_module.network.state_dict().items()}

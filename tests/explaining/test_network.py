@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from image_files import Bright
+import torch
+from image_files import Bright, write_checkpoint
 from omegaconf import OmegaConf
 
-from misure.explaining.network import NamedNetwork, _checkpoint, content_digest
+from misure.explaining.network import NamedNetwork, _checkpoint, content_digest, trained_network
+from misure.explaining.work import prepared
+from misure.io.images import LoadedImage
 from misure.models.wrapper import SegmentationModel
 
 
@@ -24,6 +27,15 @@ from misure.models.wrapper import SegmentationModel
 def test_channels_and_dimensions_are_asked_of_the_network(model, channels, dimensions):
     network = NamedNetwork(model, {})
     assert (network.channels, network.dimensions) == (channels, dimensions)
+
+
+@pytest.mark.parametrize(("data", "size"), [({"size": 64}, 64), ({"size": "longest side 64"}, None), ({}, None)])
+def test_images_are_brought_to_the_size_that_a_network_was_trained_at(tmp_path, data, size):
+    network = trained_network(write_checkpoint(tmp_path / "net.safetensors", data))
+    assert network.size == network.sides == size
+    image = LoadedImage("image", torch.rand(1, 96, 128), tmp_path)
+    cfg = OmegaConf.create({"size": None})
+    assert prepared(image, network, cfg).shape[1:] == ((size, size) if size else (96, 128))
 
 
 def test_a_folder_s_digest_depends_on_names_and_contents(tmp_path):

@@ -104,7 +104,8 @@ def test_auto_trains_in_the_precision_of_the_hardware(root, tmp_path, bfloat16, 
 
 def test_training_improves_and_leaves_two_files(uninterrupted, root, tmp_path):
     path, info = uninterrupted
-    before = run(root, tmp_path / "toy.safetensors", replace(RECIPE, lr=0.0, max_epochs=1))
+    before = run(root, tmp_path / "toy.safetensors", replace(RECIPE, lr=0.0, max_epochs=1, validation_samples=1000))
+    assert before.metrics["val_images"] == 8, "as many as there are"
     assert info.metrics["val_dice"] > max(0.9, before.metrics["val_dice"] + 0.1)
     assert info.metrics["val_images"] == 8
     assert info.training["steps"] in {5, 10, 15, 20}

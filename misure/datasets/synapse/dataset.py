@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,11 +43,11 @@ class SynapseDataset(Dataset[dict[str, Tensor]]):
 
     Augmentation is TransUNet's, but after resizing to ``size`` rather than before: with probability
     one half a turn by a multiple of 90 degrees and a flip, otherwise with probability one half a
-    rotation by -20 to 19 degrees. It is keyed by (seed, index, how often the slice was served), so
-    that the n-th pass of a process over the data always looks the same.
+    rotation by -20 to 19 degrees. It is keyed by (seed, index, pass over the data), see
+    :class:`misure.datasets.datamodule.InPasses`.
 
     Args:
-        split: ``"train"`` or ``"val"``; the two use different patients.
+        split: ``"train"`` or ``"val"``; the two use different volumes, BTCV's of different patients.
         data_root: Folder whose ``synapse`` is searched for data.
         stand_in: Where phantoms may be generated if there is none; None means nowhere.
         allow_stand_in: False means nowhere as well.
@@ -81,7 +80,6 @@ class SynapseDataset(Dataset[dict[str, Tensor]]):
         self._manifest = Manifest.load(self.location.folder)
         self._slices = self._list_slices()
         self._resized: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        self._served: Counter[int] = Counter()
         if not self._slices:
             raise MisureError(f"{self.location.folder} has no {split} slice: prepare volumes of both splits")
 
@@ -132,6 +130,10 @@ class SynapseDataset(Dataset[dict[str, Tensor]]):
         return len(self._slices)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return self.in_pass(index, 0)
+
+    def in_pass(self, index: int, number: int) -> dict[str, Tensor]:
+        """Return an entry as the pass with a number over the dataset shows it, if it is augmented."""
         if not 0 <= index < len(self):
             raise IndexError(f"slice {index} of {len(self)}")
         if index not in self._resized:
@@ -139,8 +141,7 @@ class SynapseDataset(Dataset[dict[str, Tensor]]):
             self._resized[index] = (resize_image(image, self.size), resize_label(label, self.size))
         image, label = self._resized[index]
         if self.augment:
-            image, label = augment(image, label, (self.seed, index, self._served[index]))
-            self._served[index] += 1
+            image, label = augment(image, label, (self.seed, index, number))
         return {
             "image": torch.tensor(image)[None],
             "mask": torch.tensor(label, dtype=torch.int64),

@@ -15,6 +15,7 @@ from scipy import ndimage
 from torch.utils.data import DataLoader
 
 from misure.datasets.base import SegmentationDataset
+from misure.datasets.datamodule import InPasses
 from misure.datasets.synapse.dataset import CLASS_NAMES, SynapseDataset, augment, resize_image, resize_label
 from misure.datasets.synapse.source import prepare_synapse
 from misure.errors import MisureError
@@ -159,7 +160,7 @@ def test_augmentation_is_keyed(tmp_path):
 
     def passes(seed):
         dataset = SynapseDataset("train", tmp_path, size=16, augment=True, seed=seed)
-        return [torch.stack([dataset[i]["image"] for i in order]) for order in ([0, 1, 2, 3], [0, 1, 2, 3])]
+        return [torch.stack([dataset.in_pass(i, number)["image"] for i in range(4)]) for number in (0, 1)]
 
     first, second = passes(0)
     assert not torch.equal(first, second)
@@ -168,6 +169,8 @@ def test_augmentation_is_keyed(tmp_path):
     dataset = SynapseDataset("train", tmp_path, size=16, augment=True)
     backwards = [dataset[i]["image"] for i in (3, 2, 1, 0)]
     assert torch.equal(torch.stack(backwards[::-1]), first)  # the order of the others does not matter
+    served = InPasses(dataset)  # neither does which process asks, nor what it was asked before
+    assert torch.equal(torch.stack([served[len(dataset) + i]["image"] for i in range(4)]), second)
     assert SynapseDataset("train", tmp_path, size=16).fingerprint != dataset.fingerprint
 
 
