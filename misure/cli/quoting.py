@@ -67,6 +67,8 @@ def parsed(token: str) -> Override | None:
 
 
 def _value(key: str, value: str, known: Collection[str], multirun: bool) -> str:
+    if key in PATHS and value.startswith("~"):
+        value = str(user_path(value))
     if key in PATHS and user_path(value).exists():
         return quoted(value)
     if (value == "null" and key not in _NEVER_NULL) or (key == "target" and re.fullmatch(r"-?\d+", value)):

@@ -20,6 +20,27 @@ fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
+def flock(file: int, folder: Path, *, wait: bool = True) -> bool:
+    """Lock an open file of a folder for this process, or say that another has it.
+
+    Where the system or the file system has no locks, it is not locked; the latter is warned of.
+
+    Raises:
+        OSError: If it cannot be locked for another reason.
+    """
+    if fcntl is None:  # Windows has none
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        warnings.warn(f"{folder} has no locks: let one process at a time use it", stacklevel=5)
+    return True
+
+
 class Lock:
     """A lock file that one process at a time holds, also one on another host that shares the folder.
 
@@ -65,17 +86,10 @@ class Lock:
             self._file = None
 
     def _locked(self, file: int, wait: bool) -> bool:
-        if fcntl is None:  # Windows has none
-            return True
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            return False
+            return flock(file, self.path.parent, wait=wait)
         except OSError as error:
-            if error.errno not in _UNSUPPORTED:
-                raise MisureError(f"cannot lock {self.path}: {brief(error)}; choose another folder") from error
-            warnings.warn(f"{self.path.parent} has no locks: let one process at a time use it", stacklevel=4)
-        return True
+            raise MisureError(f"cannot lock {self.path}: {brief(error)}; choose another folder") from error
 
     def _is_current(self, file: int) -> bool:
         try:

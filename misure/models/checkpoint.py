@@ -34,6 +34,9 @@ _PAPERS_SIDE = 224  # of images (paper 4.1)
 TRAINED_HERE = "trained here"
 """Origin of a network that this project trained into its own outputs folder."""
 
+PUBLISHED = "published"
+"""Origin of others' weights for a network that this project describes."""
+
 RANDOM = "random"
 """Name of the initial weights of a network that starts from none."""
 

@@ -151,9 +151,9 @@ class Experiment:
         counts = self.cfg.dataset.counts
         return max(map(int, (counts.saved_maps, counts.stability_samples, counts.sanity_samples)))
 
-    def maps_in(self, rank: int) -> str:
-        """Name the profile whose runs save the maps of the sample of a rank; empty where none are saved."""
-        return str(self.cfg.profile.name) if rank < self.n_maps else ""
+    def needs_maps(self, rank: int) -> bool:
+        """Say whether the maps of the sample of a rank are saved."""
+        return rank < self.n_maps
 
     @property
     def records_key(self) -> str:

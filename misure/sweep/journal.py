@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -18,6 +17,7 @@ from typing import Any, Literal
 
 from misure.datasets.available import NoImagesError
 from misure.errors import AbsentError, MisureError, without_folders
+from misure.io.locks import flock
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Journal:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self.path.open("a+b") as stream:
-                fcntl.flock(stream, fcntl.LOCK_EX)
+                flock(stream.fileno(), self.folder)
                 stream.write((_missing_line_end(stream.fileno()) + lines).encode())
         except OSError as error:
             reason = f"{error.strerror}; free space or choose another folder"

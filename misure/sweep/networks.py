@@ -17,7 +17,7 @@ from misure.config import build, plain, scale_of, setup_name
 from misure.datasets.base import SegmentationDataset, Stage
 from misure.errors import MisureError
 from misure.io.installed import package_version
-from misure.models.checkpoint import TRAINED_HERE, CheckpointInfo, architecture, save_checkpoint
+from misure.models.checkpoint import PUBLISHED, TRAINED_HERE, CheckpointInfo, architecture, save_checkpoint
 from misure.models.pretrained import Elsewhere, PublishedWeights
 from misure.models.trained import ServedCheckpoint, TrainedWeights, checkpoints_in
 from misure.sweep.images import available
@@ -144,7 +144,7 @@ def import_network(cfg: DictConfig) -> CheckpointInfo:
         networks = chain.from_iterable([n] if isinstance(n, str) else n for n in cfg.dataset.get("networks", ()))
         others = [f"model={name}" for name in networks if name != cfg.model.name]
         raise MisureError(f"{error}; or take {' or '.join(others)}" if others else str(error)) from error
-    return save_checkpoint(path, network, _description(cfg, {"source": weights.source}, "published"))
+    return save_checkpoint(path, network, _description(cfg, {"source": weights.source}, PUBLISHED))
 
 
 def train_network(cfg: DictConfig, *, anew: bool = True) -> CheckpointInfo:
@@ -190,17 +190,24 @@ def _description(cfg: DictConfig, data: Mapping[str, Any], origin: str) -> Check
     return CheckpointInfo(
         name=checkpoint_name(cfg),
         network=plain(cfg.model.network),
-        bottleneck=cfg.model.bottleneck,
         class_names=tuple(cfg.dataset.class_names),
         in_channels=cfg.dataset.in_channels,
         data=data,
         metrics={},
         training={},
         versions={**versions(), "misure": code_version()},
-        mean=tuple(OmegaConf.select(cfg, "model.mean", default=(0.0,))),
-        std=tuple(OmegaConf.select(cfg, "model.std", default=(1.0,))),
         origin=origin,
+        **kept_with_weights(cfg),
     )
+
+
+def kept_with_weights(cfg: DictConfig) -> dict[str, Any]:
+    """Return what a configuration says of its network that a checkpoint keeps and later runs take from there."""
+    mean, std = (
+        tuple(map(float, OmegaConf.select(cfg, f"model.{name}", default=(default,))))
+        for name, default in (("mean", 0.0), ("std", 1.0))
+    )
+    return {"bottleneck": cfg.model.bottleneck, "mean": mean, "std": std}
 
 
 def _curriculum(cfg: DictConfig) -> list[Stage]:

@@ -236,7 +236,7 @@ def outlooks_of(experiments: Sequence[Experiment], setup: Setup | None, store: R
         units = [experiment.unit(sample, *fingerprints) for sample in order[: experiment.n_samples]]
         fresh = {unit.id: (unit, rank) for rank, unit in enumerate(units) if unit.id not in counted}
         counted.update(fresh)
-        outcomes = store.outcomes([(unit, experiment.maps_in(rank)) for unit, rank in fresh.values()])
+        outcomes = store.outcomes([(unit, experiment.needs_maps(rank)) for unit, rank in fresh.values()])
         status = Counter(outcome.status for outcome in outcomes)
         yield Outlook(
             experiment,

@@ -82,12 +82,18 @@ def provenance(outputs: Path, run: pd.DataFrame, stages: Sequence[Mapping[str, A
 @cache
 def code_version() -> str:
     """The package version, with the git commit where there is one."""
-    command = ["git", "-C", str(Path(__file__).resolve().parent), "describe", "--always", "--dirty"]
+    checkout = Path(__file__).resolve().parents[2]
     try:
-        described = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5)  # noqa: S603
+        if Path(_git(checkout, "rev-parse", "--show-toplevel")).resolve() != checkout:
+            return package_version()  # installed somewhere within a repository that is another's
+        return f"{package_version()}+{_git(checkout, 'describe', '--always', '--dirty')}"
     except (OSError, subprocess.SubprocessError):
         return package_version()
-    return f"{package_version()}+{described.stdout.strip()}"
+
+
+def _git(folder: Path, *command: str) -> str:
+    called = ["git", "-C", str(folder), *command]
+    return subprocess.run(called, capture_output=True, text=True, check=True, timeout=5).stdout.strip()  # noqa: S603
 
 
 def _packages() -> Iterator[tuple[str, str]]:

@@ -153,12 +153,13 @@ class Recorder:
             self.fail(experiment, sample, reason_of(error))
 
     def fail(self, experiment: Experiment, sample: Sample, reason: str) -> None:
-        """Record that a sample cannot be explained.
+        """Record that a sample cannot be explained; numbers from before, whose maps were to be made anew, stay.
 
         Raises:
             CannotWriteError: If records cannot be written.
         """
-        self._write_reason(experiment, sample, "failed", reason)
+        if self.store.outcome(self.unit(experiment, sample)).status != "done":
+            self._write_reason(experiment, sample, "failed", reason)
         self.counts.reasons[reason] += 1
 
     def _write_reason(self, experiment: Experiment, sample: Sample, status: str, reason: str) -> None:

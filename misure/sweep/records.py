@@ -158,34 +158,35 @@ class RecordStore:
             if (lock := Lock(path)).take():
                 lock.release()
 
-    def outcome(self, unit: Unit, maps_in: str = "") -> Outcome:
+    def outcome(self, unit: Unit, needs_maps: bool = False) -> Outcome:
         """Return how a unit ended, as the file system says now; an empty outcome where no record can be read.
 
         Args:
             unit: An explanation.
-            maps_in: A profile that saves its maps: a record of this profile whose maps are lost counts as none.
+            needs_maps: Whether its maps are saved: a record without them, of any profile, counts as none, but for those
+                that ship without.
         """
-        return self._outcome(unit, self._shelf(unit).find_one(unit.id), maps_in, {unit.id: self.maps_path(unit)})
+        return self._outcome(unit, self._shelf(unit).find_one(unit.id), needs_maps, {unit.id: self.maps_path(unit)})
 
-    def outcomes(self, units: Sequence[tuple[Unit, str]]) -> list[Outcome]:
+    def outcomes(self, units: Sequence[tuple[Unit, bool]]) -> list[Outcome]:
         """Return how many units ended: each folder is listed once, and only what is new or changed is opened.
 
         Args:
-            units: Explanations, each with the profile that saves its maps, as for :meth:`outcome`.
+            units: Explanations, each with whether its maps are saved, as for :meth:`outcome`.
         """
         wanted = defaultdict[Shelf, list[str]](list)
         for unit, _ in units:
             wanted[self._shelf(unit)].append(unit.id)
         found = {unit: known for shelf, ids in wanted.items() for unit, known in shelf.find(ids).items()}
-        maps = listing(self.maps_folder, _MAPS) if any(maps_in for _, maps_in in units) else {}
-        return [self._outcome(unit, found.get(unit.id), maps_in, maps) for unit, maps_in in units]
+        maps = listing(self.maps_folder, _MAPS) if any(needs_maps for _, needs_maps in units) else {}
+        return [self._outcome(unit, found.get(unit.id), needs_maps, maps) for unit, needs_maps in units]
 
     def _outcome(
-        self, unit: Unit, found: Found | None, maps_in: str, maps: Mapping[str, Path | os.DirEntry[str]]
+        self, unit: Unit, found: Found | None, needs_maps: bool, maps: Mapping[str, Path | os.DirEntry[str]]
     ) -> Outcome:
         if not found or found.precision not in {None, unit.precision}:  # records once did not tell precisions apart
             return Outcome()
-        saved = found.status == "done" and found.profile == maps_in and not found.without_maps
+        saved = found.status == "done" and needs_maps and not found.without_maps
         lost = saved and not self._are_maps(unit.id, stamp_of(maps.get(unit.id)))
         return Outcome() if lost else Outcome(*found[:4])
 

@@ -123,7 +123,7 @@ class Runner:
     def _pending(self, experiments: Sequence[Experiment]) -> list[Turn]:
         """Choose the samples that need work, and note which of the others another profile made."""
         turns = [(e, self._new(self._units(e, r))) for e, r in rounds(experiments, images_per_step(experiments))]
-        asked = [(unit, e.maps_in(rank)) for e, units in turns for rank, unit in units]
+        asked = [(unit, e.needs_maps(rank)) for e, units in turns for rank, unit in units]
         outcomes = iter(self.recorder.store.outcomes(asked))
         pending, from_others = list[Turn](), dict[str, list[Unit]]()
         for experiment, units in turns:
@@ -238,7 +238,7 @@ class Runner:
         """Return the ranks of those samples of a turn that this run has no record of yet, and the others' outcomes."""
         open_, closed = list[int](), list[Outcome]()
         for rank, unit in self._units(turn.experiment, turn.ranks):
-            outcome = self.recorder.store.outcome(unit, turn.experiment.maps_in(rank))
+            outcome = self.recorder.store.outcome(unit, turn.experiment.needs_maps(rank))
             is_of_this_run = outcome.status and outcome != self._before[unit.id][1]
             open_ += [] if is_of_this_run else [rank]
             closed += [outcome] if is_of_this_run else []
@@ -294,7 +294,7 @@ class Runner:
         Raises:
             MisureError: If it does not come.
         """
-        units = [(self._before[unit][0], "") for unit in promised]
+        units = [(self._before[unit][0], False) for unit in promised]
         until = time.monotonic() + PATIENCE
         while units:
             outcomes = self.recorder.store.outcomes(units)

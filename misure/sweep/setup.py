@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -17,7 +18,7 @@ from misure.errors import MisureError
 from misure.evaluation.volumes import VolumeDataset, score_volumes
 from misure.io.atomic import safe_name
 from misure.io.locks import alone
-from misure.models.checkpoint import TRAINED_HERE, CheckpointInfo, architecture, load_checkpoint, read_info
+from misure.models.checkpoint import PUBLISHED, TRAINED_HERE, CheckpointInfo, architecture, load_checkpoint, read_info
 from misure.models.compute import Compute, Precision, choose_precision, default_device
 from misure.models.wrapper import SegmentationModel, frozen
 from misure.sweep.networks import (
@@ -26,6 +27,7 @@ from misure.sweep.networks import (
     import_network,
     is_at_hand,
     is_published,
+    kept_with_weights,
     needs_no_training,
     train_network,
 )
@@ -122,25 +124,37 @@ def prepare(cfg: DictConfig) -> Setup:
         MisureError: If data is missing or the checkpoint does not fit the configuration.
     """
     path = checkpoint_path(cfg)
-    expected = architecture(plain(cfg.model.network))
+    expected = {"network": architecture(plain(cfg.model.network)), **kept_with_weights(cfg)}
     if not needs_no_training(cfg):
         train_network(cfg, anew=False)
     elif not is_at_hand(cfg):
         import_network(cfg)
-    elif is_published(cfg) and cfg.checkpoint is None and architecture(read_info(path).network) != expected:
-        import_network(cfg)  # the same weights in a network with other arguments
+    elif is_published(cfg) and cfg.checkpoint is None and _unlike(read_info(path), expected):
+        import_network(cfg)  # the same weights, described otherwise
     elif read_info(path).origin in {"", TRAINED_HERE}:
         remove_finished_state(path)
     info = read_info(path)
-    if architecture(info.network) != expected:
+    if differs := _unlike(info, expected):
+        held, asked = (", ".join(f"{name} {value}" for name, value in of.items()) for of in differs)
         raise MisureError(
-            f"{path} holds {architecture(info.network)}, the configuration asks for {expected}: "
-            "choose the model it was trained as, or train another with misure train"
+            f"{path} holds {held}, the configuration asks for {asked}: choose the model it was trained as (CAM methods "
+            "look at explainer.layer=...), or train another with misure train"
         )
     setup = described(cfg, build(cfg.dataset.val))
     check_same_kind(path, info, cfg, setup.dataset)
     model = setup.load()  # here, where what is wrong with it is a failure of the setup and not of each sample
     return replace(setup, load=lambda: model)
+
+
+def _unlike(info: CheckpointInfo, expected: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Return what a checkpoint has otherwise than expected, and what was; None where all is the same.
+
+    What is said of a network from elsewhere is its own: only its architecture has to be that of the configuration.
+    """
+    held = {"network": architecture(info.network), "bottleneck": info.bottleneck, "mean": info.mean, "std": info.std}
+    compared = expected if info.origin in {TRAINED_HERE, PUBLISHED} else ["network"]
+    names = [name for name in compared if held[name] != expected[name]]
+    return ({name: held[name] for name in names}, {name: expected[name] for name in names}) if names else None
 
 
 def described(cfg: DictConfig, dataset: SegmentationDataset, settled: Precision | None = None) -> Setup:

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from misure.config import build, setup_name
 from misure.errors import MisureError, set_up_messages
 from misure.io.locks import Lock
+from misure.io.reading import user_path
 from misure.models.compute import Precision
 from misure.sweep.experiment import Experiment
 from misure.sweep.journal import Journal
@@ -156,7 +157,7 @@ def _explain(recorder: Recorder, turn: Turn) -> tuple[int, ...]:
     claims: dict[int, Lock] = {}
     try:
         claims.update((rank, claim) for rank, unit in units.items() if (claim := store.claim(unit)).take())
-        open_ = [rank for rank in claims if not store.outcome(units[rank], experiment.maps_in(rank)).complete]
+        open_ = [rank for rank in claims if not store.outcome(units[rank], experiment.needs_maps(rank)).complete]
         recorder.counts.present += len(claims) - len(open_)
         recorder.explain(experiment, [samples[rank] for rank in open_])
     finally:
@@ -203,7 +204,7 @@ def portable(cfg: DictConfig) -> DictConfig:
     """Return a run configuration that means the same in every working directory."""
     cfg = copy.deepcopy(cfg)
     for key in ("outputs", "data_root", "checkpoint"):
-        cfg[key] = cfg[key] and str(Path(cfg[key]).absolute())
+        cfg[key] = cfg[key] and str(user_path(cfg[key]).absolute())
     return cfg
 
 

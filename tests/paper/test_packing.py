@@ -188,11 +188,11 @@ def test_a_record_without_its_maps_is_not_made_anew(tmp_path, monkeypatch):
     row = made("msr", 0)[0] | one.columns() | {"threshold": None, "dataset": "coco", "param_thresholds": "[]"}
     store = RecordStore(tmp_path / "first" / "records")
     store.write(one, [{k: v for k, v in row.items() if v == v}])  # noqa: PLR0124 - NaN
-    assert not store.outcome(one, maps_in=PROFILE).complete
+    assert not store.outcome(one, needs_maps=True).complete
     pack({tmp_path / "first": {}}, tmp_path / "packed")
     monkeypatch.setattr(reference, "FOLDER", tmp_path / "packed")
     unpack(tmp_path / "second")
-    assert RecordStore(tmp_path / "second" / "records").outcome(one, maps_in=PROFILE).complete
+    assert RecordStore(tmp_path / "second" / "records").outcome(one, needs_maps=True).complete
 
 
 def test_curves_of_all_go_and_maps_sample_by_sample_as_far_as_they_fit(tmp_path, monkeypatch):

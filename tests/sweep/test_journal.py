@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 
@@ -9,6 +10,7 @@ import pytest
 
 from misure.datasets.available import NoImagesError
 from misure.errors import AbsentError, MisureError
+from misure.io import locks
 from misure.sweep.journal import Failures, Journal, reason_of
 from misure.sweep.records import RecordStore
 
@@ -198,3 +200,15 @@ def test_a_damaged_line_loses_itself_alone(tmp_path):
     with pytest.warns(UserWarning, match=r"line \d is damaged") as caught:
         assert journal.failures("quick") == {"a": "r", "b": "r"}
     assert len(caught) == 3
+
+
+def test_events_are_kept_where_the_file_system_has_no_locks(tmp_path, monkeypatch):
+    """As on Lustre mounted without them, or NFS without a lock daemon."""
+
+    def refuse(*_):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(locks.fcntl, "flock", refuse)
+    with pytest.warns(UserWarning, match="has no locks"):
+        Journal(tmp_path).note(("served", {"profile": "quick", "unit": "a"}))
+    assert [entry["unit"] for entry in Journal(tmp_path).read("served")] == ["a"]

@@ -16,12 +16,18 @@ from sweep_runs import PACE
 
 from misure.config import plain
 from misure.errors import MisureError
-from misure.models.checkpoint import CheckpointInfo, read_info, save_checkpoint, write_info
+from misure.models.checkpoint import TRAINED_HERE, CheckpointInfo, read_info, save_checkpoint, write_info
 from misure.models.unet import build_unet
 from misure.sweep import setup as setups
 from misure.sweep.availability import NetworkChoice
 from misure.sweep.needs import Needs
-from misure.sweep.networks import checkpoint_path, elsewhere, import_network, needs_no_training
+from misure.sweep.networks import (
+    checkpoint_path,
+    elsewhere,
+    import_network,
+    kept_with_weights,
+    needs_no_training,
+)
 
 pytestmark = pytest.mark.usefixtures("hydra")
 
@@ -206,3 +212,20 @@ def test_what_a_server_has_in_its_place_is_refused_before_the_weights_are_fetche
         import_network(cfg)
     assert not any(".safetensors" in asked for asked in host.asked)
     assert not checkpoint_path(cfg).parent.exists()
+
+
+@pytest.mark.parametrize(("key", "value"), [("bottleneck", "elsewhere"), ("mean", (0.5,)), ("std", (0.25,))])
+def test_what_a_trained_network_keeps_is_not_overridden_without_a_word(made, compose_run, tmp_path, key, value):
+    """Its layer and normalisation are those of the checkpoint, and records do not tell them apart."""
+    cfg = compose_run()
+    path, kept = checkpoint_path(cfg), kept_with_weights(cfg)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(made.read_bytes())
+    info = replace(read_info(made), network=plain(cfg.model.network), origin=TRAINED_HERE, **kept)
+    write_info(path, info)
+    assert setups.prepare(cfg).info.bottleneck == kept["bottleneck"]
+    write_info(path, replace(info, **{key: value}))
+    with pytest.raises(MisureError, match=rf"holds {key} .*configuration asks for {key}"):
+        setups.prepare(cfg)
+    write_info(path, replace(info, origin="elsewhere", **{key: value}))
+    assert getattr(setups.prepare(cfg).info, key) == value

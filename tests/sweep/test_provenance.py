@@ -7,6 +7,7 @@ import hashlib
 import json
 import platform
 import re
+import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
@@ -120,3 +121,20 @@ def test_a_place_that_cannot_be_written(outputs):
     (outputs / "provenance.json").mkdir()
     with pytest.raises(MisureError, match="provenance"):
         write_provenance(outputs, _run(outputs), STAGES)
+
+
+def test_the_version_is_not_of_the_repository_that_it_is_installed_in(tmp_path, monkeypatch):
+    """As in an environment within a user's own project, whose tags and commits are nobody's business."""
+    installed = tmp_path / "patients" / ".venv" / "site-packages" / "misure" / "sweep" / "provenance.py"
+    installed.parent.mkdir(parents=True)
+    git = ["git", "-C", str(tmp_path / "patients"), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (
+        ["init", "--quiet"],
+        ["commit", "--quiet", "--allow-empty", "-m", "x"],
+        ["tag", "study-of-patients"],
+    ):
+        subprocess.run([*git, *command], check=True)
+    monkeypatch.setattr(module, "__file__", str(installed))
+    assert module.code_version.__wrapped__() == module.package_version()
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "patients" / "misure" / "sweep" / "provenance.py"))
+    assert module.code_version.__wrapped__().startswith(f"{module.package_version()}+")

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pipeline import PROJECT
 from sweep_runs import EMPTY, Images, experiment, make_runner, plain
 
+from misure.explainers.base import Explainer
 from misure.io.atomic import DAMAGED
 from misure.paper.profiles import serving
 from misure.sweep import runner as module
@@ -307,7 +308,7 @@ def test_what_a_killed_process_had_taken_is_explained_by_the_other(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["lost", "cut", "served"])
-def test_a_lost_map_is_made_anew_by_the_profile_that_saves_it(tmp_path, damage):
+def test_a_lost_map_is_made_anew_by_every_profile_that_saves_it(tmp_path, damage):
     planned = [experiment("explainer=prediction", "n_samples=4")]
     make_runner(tmp_path).run(planned)
     store = RecordStore(tmp_path / "records")
@@ -319,11 +320,27 @@ def test_a_lost_map_is_made_anew_by_the_profile_that_saves_it(tmp_path, damage):
     again = make_runner(tmp_path)
     (outlook,) = outlooks_of(planned, again.recorder.setup, store)
     again.run(planned)
-    made = damage != "served"
-    assert (outlook.to_do, again.counts.done) == (made, made)
-    assert path.exists() == made
-    assert not made or len(path.read_bytes()) == len(whole)
+    assert (outlook.to_do, again.counts.done) == (1, 1)
+    assert len(path.read_bytes()) == len(whole)
     assert all(other.exists() for other in others)
+
+
+def test_numbers_stay_where_making_their_maps_anew_fails(tmp_path, monkeypatch):
+    planned = [experiment("explainer=prediction", "n_samples=1")]
+    make_runner(tmp_path).run(planned)
+    store = RecordStore(tmp_path / "records")
+    (path,) = store.maps_folder.iterdir()
+    path.unlink()
+    before = store.load()
+
+    def fail(*_args, **_keys):
+        raise RuntimeError("out of memory")
+
+    again = make_runner(tmp_path)
+    monkeypatch.setattr(Explainer, "explain", fail)
+    again.run(planned)
+    assert sum(again.counts.reasons.values()) == 1
+    assert RecordStore(tmp_path / "records").load().equals(before)
 
 
 def test_maps_that_were_put_aside_go_when_they_are_made_anew(tmp_path):

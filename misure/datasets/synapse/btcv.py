@@ -37,6 +37,7 @@ from misure.datasets.synapse.protocol import (
 from misure.errors import MisureError
 from misure.io.finding import walk
 from misure.io.images import read_volume
+from misure.io.locks import alone
 from misure.io.reading import ImageFileError
 from misure.io.volume import Volume, grid_difference, radiological, unknown_labels, whole_numbers
 
@@ -154,10 +155,12 @@ def prepare(
             not take the slices. A volume that cannot be used is rejected and does not stop the others.
     """
     origin = origin or (OWN if pairs[0].case > OWN_CASES else OFFICIAL)
-    manifest = _earlier(target, origin, label_map)
-    due = [pair for pair in pairs if not _is_current(pair, manifest, target)]
-    gone = (manifest.cases.keys() | manifest.rejected.keys()) - {pair.name for pair in pairs}
-    if due or gone or not manifest.complete:
+    manifest, due, gone = _left(pairs, target, origin, label_map)
+    if not (due or gone) and manifest.complete:  # nothing is written: the folder may be read-only
+        return Preparation(target, manifest, 0)
+    lock = target.with_name(f".{target.name}.lock")
+    with alone(lock, lambda: print(f"{target}: another process prepares the volumes", flush=True)):
+        manifest, due, gone = _left(pairs, target, origin, label_map)
         manifest.complete = False
         make_folders(target)
         for name in gone:
@@ -172,6 +175,15 @@ def prepare(
         manifest.complete = True
         manifest.save(target)
     return Preparation(target, manifest, sum(pair.name in manifest.cases for pair in due))
+
+
+def _left(
+    pairs: Sequence[CaseFiles], target: Path, origin: str, label_map: Mapping[int, int]
+) -> tuple[Manifest, list[CaseFiles], set[str]]:
+    """Return what was prepared, the cases that are to be, and the names of those that are to go."""
+    manifest = _earlier(target, origin, label_map)
+    due = [pair for pair in pairs if not _is_current(pair, manifest, target)]
+    return manifest, due, (manifest.cases.keys() | manifest.rejected.keys()) - {pair.name for pair in pairs}
 
 
 def read_case(image: Path, label: Path, last_label_id: int = LAST_LABEL_ID) -> tuple[Volume, Volume]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import h5py
@@ -20,6 +21,7 @@ from misure.datasets.synapse.protocol import CLASS_NAMES
 from misure.datasets.synapse.source import PreparedFolder, locate
 from misure.datasets.synthetic.phantom import PhantomSpec
 from misure.errors import MisureError
+from misure.io.download import file_digest
 from misure.io.reading import reading
 from misure.io.volume import whole_numbers
 from misure.randomness import integers, uniform
@@ -187,7 +189,14 @@ class SynapseDataset(Dataset[dict[str, Tensor]]):
             cases = self._manifest.cases
             return [self._manifest.settings, [[f.sha256 for f in cases[case].files] for case in self.cases]]
         part = self.location.folder / (TRAIN_FOLDER if self.split == "train" else VAL_FOLDER)
-        return sorted((path.name, path.stat().st_size) for path in part.iterdir())
+        stats = {path: path.stat() for path in part.iterdir()}
+        return sorted((path.name, _digest(path, stat.st_size, stat.st_mtime_ns)) for path, stat in stats.items())
+
+
+@cache
+def _digest(path: Path, _size: int, _mtime: int) -> str:
+    """A file's digest, asked for once as long as its size and time stay."""
+    return file_digest(path)
 
 
 def resize_image(image: np.ndarray, size: int) -> np.ndarray:

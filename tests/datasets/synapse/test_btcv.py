@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from dataclasses import asdict
 from pathlib import Path
 
@@ -243,3 +244,27 @@ def test_the_comparison_with_the_published_counts():
         assert compare_with_published(other).endswith(text)
     del whole.cases["case0008"], whole.cases["case0040"]
     assert compare_with_published(whole).endswith("missing cases: 0008, 0040")
+
+
+def test_processes_that_prepare_one_folder_take_turns(tmp_path):
+    """Each once removed what the other had just written; the images of one process were half as many."""
+    for case in (1, 2, 5, 6, 7, 8):
+        write_case(tmp_path / "source", case)
+    alone = prepare(tmp_path / "source", tmp_path / "alone").manifest
+    threads = [threading.Thread(target=prepare, args=(tmp_path / "source", tmp_path / "out")) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    manifest = Manifest.load(tmp_path / "out")
+    assert manifest.complete
+    assert manifest.cases.keys() == alone.cases.keys()
+    assert outputs(tmp_path / "out").keys() == outputs(tmp_path / "alone").keys()
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".lock"] == []
+
+
+def test_a_prepared_folder_that_cannot_be_written_is_used_as_it_is(tmp_path, monkeypatch):
+    write_case(tmp_path / "source", 5)
+    prepare(tmp_path / "source", tmp_path / "out")
+    monkeypatch.setattr(btcv, "alone", lambda *_: pytest.fail("a lock would be written"))
+    assert prepare(tmp_path / "source", tmp_path / "out").n_new == 0

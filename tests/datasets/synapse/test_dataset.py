@@ -95,8 +95,14 @@ def test_the_fingerprint_is_that_of_the_files(tmp_path):
     assert SynapseDataset("val", tmp_path).fingerprint == of["val"]
     theirs = SynapseDataset("train", transunet(tmp_path / "theirs"), size=8).fingerprint
     assert theirs == SynapseDataset("train", tmp_path / "theirs", size=8).fingerprint
+    changed = next((tmp_path / "theirs").rglob("*slice001.npz"))
+    content = bytearray(changed.read_bytes())
+    content[len(content) // 2] ^= 1  # of the same name and size
+    changed.write_bytes(content)
+    other = SynapseDataset("train", tmp_path / "theirs", size=8).fingerprint
+    assert other != theirs
     next((tmp_path / "theirs").rglob("*slice002.npz")).unlink()
-    assert theirs != SynapseDataset("train", tmp_path / "theirs", size=8).fingerprint
+    assert SynapseDataset("train", tmp_path / "theirs", size=8).fingerprint not in {theirs, other}
 
 
 @pytest.mark.parametrize("factor", [1, 0.9999999, 1.00005])
