@@ -31,7 +31,7 @@ from misure.sweep.records import RecordStore
 from misure.sweep.runner import Runner
 from misure.sweep.setup import Setup
 from misure.sweep.sweeps import Requested, Sweeps, chosen_sweeps, of_experiments
-from misure.sweep.turns import Ready, explain_turns, make_ready, portable, score_volumes
+from misure.sweep.turns import Ready, check_same, explain_turns, make_ready, portable, score_volumes
 
 
 def reproduce(cfg: DictConfig) -> None:
@@ -169,6 +169,7 @@ def _prepared_ahead(plan: Plan, crew: Crew) -> Iterator[tuple[SetupPlan, float, 
 def _surveyed(plan: SetupPlan, ready: Ready) -> Recorder:
     """Describe a setup that a worker has prepared, and say what is explained of it."""
     setup = ready.described()
+    check_same(setup, ready)
     print(f"{setup.name}: {setup.quality}, images from {setup.dataset.source}", flush=True)
     _say_what_is_drawn(plan.experiments[0], setup)
     return Recorder(ready.store, setup)

@@ -114,7 +114,7 @@ def at_work(ready: Ready) -> Recorder:
         _recorders.clear()
         _begin(ready.cfg)
         setup = ready.described()
-        _check_same(setup, ready)
+        check_same(setup, ready)
         _ = setup.model  # where it cannot be loaded that is no failure of the samples
         _recorders[ready] = Recorder(ready.store, setup)
     return _recorders[ready]
@@ -208,15 +208,17 @@ def portable(cfg: DictConfig) -> DictConfig:
     return cfg
 
 
-def _check_same(setup: Setup, ready: Ready) -> None:
+def check_same(setup: Setup, ready: Ready) -> None:
+    """Raise a MisureError unless a setup is the one that was prepared, maybe on another machine."""
     for kind, found, made in (
         ("weights", setup.info.fingerprint, ready.weights),
         ("images", setup.dataset.fingerprint, ready.images),
     ):
         if found != made:
             raise MisureError(
-                f"{ready.name}: a worker finds other {kind} than were prepared: outputs and data_root have to be "
-                "folders that all machines share, under the same paths"
+                f"{ready.name}: other {kind} than were prepared are found (images now: {setup.dataset.source}): "
+                "outputs and data_root have to be folders that all machines share, under the same paths, and what one "
+                "of them alone can download has to be there before (misure prepare)"
             )
 
 

@@ -83,6 +83,11 @@ def test_the_scripts_take_paths_as_they_stand_too(name):
     assert (cfg.data_root, cfg.outputs) == ("/my data (1)", "Ergebnisse für mich, 2024")
 
 
+def test_a_home_folder_is_meant_where_no_shell_has_read_it(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/of me")
+    assert hydra_arguments("run", "run", ["outputs=~/new"]) == ["outputs='/home/of me/new'"]
+
+
 @pytest.mark.parametrize(
     ("given", "key", "value"),
     [

@@ -22,7 +22,10 @@ from misure.io.pictures import check_pixels, fractions, opened
 from misure.io.reading import ImageFileError
 
 UNLABELLED = 255
-"""Pixels of crowds and of overlapping objects: neither right nor wrong, as in torchvision's training."""
+"""Pixels of crowds and of overlapping objects: neither right nor wrong, as in torchvision's training.
+
+A record's Dice with the truth counts them as no object of any class.
+"""
 
 MOST_PIXELS = 25_000_000
 """Larger images are refused: an entry of the dataset takes about 35 bytes a pixel, 0.9 GB here."""
