@@ -67,7 +67,7 @@ def parsed(token: str) -> Override | None:
 
 
 def _value(key: str, value: str, known: Collection[str], multirun: bool) -> str:
-    if key in PATHS and (value == "~" or value.startswith("~/")):
+    if key in PATHS and value.startswith("~/"):
         value = str(user_path(value))
     if key in PATHS and user_path(value).exists():
         return quoted(value)
