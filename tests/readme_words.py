@@ -149,5 +149,5 @@ def _of_photographs() -> dict[str, float]:
 
 
 def _pair(dataset: str) -> Pair:
-    (pair,) = (pair for pair in reference_run().pairs if pair.label.startswith(dataset))
+    (pair,) = (pair for pair in reference_run().pairs if pair.dataset_label == dataset)
     return pair

@@ -103,12 +103,11 @@ class Handlers:
             return None, "", gr.skip(), gr.skip(), gr.skip(), *self._choice(session)
         scene = session.look_at(shared, path, cut or Cut(None, WINDOWS[FIRST_WINDOW]))
         picture = pictures.prediction_picture(scene.pixels, scene.labels)
-        row, window = gr.update(visible=is_nifti(path)), gr.skip()
-        if is_nifti(path):
-            window = next(name for name, values in WINDOWS.items() if values == scene.window)
+        is_scan = is_nifti(path)
+        window = next(name for name, values in WINDOWS.items() if values == scene.window) if is_scan else gr.skip()
         last = scene.n_slices - 1
         slices = gr.update(maximum=max(1, last), value=scene.slice_index, interactive=last > 0)
-        return picture, cards.legend(scene), row, window, slices, *self._choice(session)
+        return picture, cards.legend(scene), gr.update(visible=is_scan), window, slices, *self._choice(session)
 
     @warning
     def click(self, session: Session, extent: Any, event: gr.SelectData) -> tuple[Any, ...]:
