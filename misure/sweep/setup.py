@@ -129,12 +129,12 @@ def prepare(cfg: DictConfig) -> Setup:
         train_network(cfg, anew=False)
     elif not is_at_hand(cfg):
         import_network(cfg)
-    elif is_published(cfg) and cfg.checkpoint is None and _unlike(read_info(path), expected):
+    elif is_published(cfg) and cfg.checkpoint is None and _differences(read_info(path), expected):
         import_network(cfg)  # the same weights, described otherwise
     elif read_info(path).origin in {"", TRAINED_HERE}:
         remove_finished_state(path)
     info = read_info(path)
-    if differs := _unlike(info, expected):
+    if differs := _differences(info, expected):
         held, asked = (", ".join(f"{name} {value}" for name, value in of.items()) for of in differs)
         raise MisureError(
             f"{path} holds {held}, the configuration asks for {asked}: choose the model it was trained as (CAM methods "
@@ -146,7 +146,7 @@ def prepare(cfg: DictConfig) -> Setup:
     return replace(setup, load=lambda: model)
 
 
-def _unlike(info: CheckpointInfo, expected: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+def _differences(info: CheckpointInfo, expected: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """Return what a checkpoint has otherwise than expected, and what was; None where all is the same.
 
     What is said of a network from elsewhere is its own: only its architecture has to be that of the configuration.
