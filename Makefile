@@ -4,6 +4,7 @@ PROFILE ?= quick
 RUNNER ?= local
 VENV := .venv
 RUN := $(VENV)/bin/python
+unexport PYTHONDONTWRITEBYTECODE # with it every process would compile its libraries anew, 6 s each, for nothing is compiled ahead
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -11,7 +12,7 @@ INSTALLED := $(VENV)/.installed
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
-	@echo "PROFILE=smoke|quick|paper chooses how much 'make reproduce' runs (default: quick); 'make tables PROFILE=reference' shows the run that ships"
+	@echo "PROFILE=smoke|quick|reference|paper chooses how much 'make reproduce' runs (default: quick); 'make tables PROFILE=reference' shows the run that ships"
 	@echo "RUNNER=local|ray|slurm chooses the machines that 'make reproduce' runs on (default: this one)"
 	@echo "ONLY=table3 (or figure7, or several: table3,figure7) makes 'make reproduce' (and plan) run what that needs and no more"
 

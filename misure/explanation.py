@@ -46,7 +46,7 @@ class Explanation:
         seconds: Wall time per image of the explanation itself, without evaluation. In a sweep, where methods share
             stage 1 of MiSuRe, it counts with what it took when it was computed, whichever method that was for.
         batch_size: Images explained together (the time is shared between them).
-        precision: ``"32"`` or ``"bf16"``.
+        precision: ``"32"``, ``"tf32"``, ``"bf16"`` or ``"fp16"``.
         sufficient_region: bool, H x W: stage 1 of MiSuRe, where the method has one.
         n_dilations: Dilations stage 1 needed, where the method has one.
         curve: Loss per iteration, where the method optimises.

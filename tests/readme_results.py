@@ -199,18 +199,19 @@ def _made_from(run: pd.DataFrame, about: Mapping[str, Any]) -> str:
     n = sum(chain.from_iterable(cells.values() for cells in about["n"].values()))
     hours = sum(about["hours_of_explaining"].values())
     described = [of for of in about["made_by"] if "hardware" in of]
-    machines = _each(
-        f"{of['hardware']['cpu']}, {of['hardware']['cores']} cores in {_each(_PRECISIONS[p] for p in of['precisions'])}"
-        for of in described
-    )
-    commands = _each(f"`{of['command']}`" for of in about["made_by"])
+    used: dict[str, dict[str, None]] = {}
+    for of in described:
+        machine = f"{of['hardware']['cpu']} ({of['hardware']['cores']} cores"
+        used.setdefault(machine, {}).update({_PRECISIONS[precision]: None for precision in of["precisions"]})
+    machines = _each(f"{machine}, {_each(precisions)})" for machine, precisions in used.items())
     first, last = (f"{day:%-d %B %Y}" for day in (run["created"].min(), run["created"].max()))
     real = set(run.loc[~run["stand_in"].astype(bool), ["dataset", "model"]].agg("-".join, axis=1))
     told = {setup: _ranges(cells, setup.split("-")[0]) for setup, cells in about["n"].items() if setup in real}
     cells = "; ".join(f"{setup}: {text}" for setup, text in told.items())
     return (
-        f"Reference: {n} explanations in {hours:.2g} hours on {machines}, {_each([first, last])}, "
-        f"made by {commands}. Objects of real images that were explained, of those that the profile asks "
+        f"Reference: {n} explanations in {hours:.2g} hours on {machines}, {first} to {last}, "
+        f"cell by cell in {len(about['made_by'])} parts, of which `data/reference/about.json` says command, commit, versions "
+        f"and what else ran. Objects of real images that were explained, of those that the profile asks "
         f"for: {cells}. The records [ship](data/README.md#the-reference-records)."
     )
 

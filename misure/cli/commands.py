@@ -68,7 +68,7 @@ def reproduce(cfg: DictConfig) -> None:
 
 def plan() -> None:
     """Print what reproduce would do, download and write, and how long it takes."""
-    sys.argv.append("plan_only=true")
+    sys.argv.insert(1, "plan_only=true")  # before options, behind which argparse takes no overrides
     reproduce()
 
 

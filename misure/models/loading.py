@@ -53,7 +53,8 @@ def load_model(
                                and safetensors, as ``save_pretrained`` writes them
     ``owner/name``             such a folder on the Hugging Face Hub; ``@revision`` can     yes, layers
                                follow
-    a folder                   a MONAI bundle: configs/, models/                            yes, layers
+    a folder                   a MONAI bundle: configs/, models/ (of model.ts alone no      yes, layers
+                               layers)
     a folder                   a result of nnU-Net v2: plans.json, dataset.json, fold_0/    yes, layers
     ========================== ============================================================ =============
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 
 from misure.datasets.synapse.btcv import CaseFiles
@@ -11,7 +12,10 @@ from misure.errors import MisureError
 from misure.io.images import image_name, is_nifti
 
 _BTCV_OF_TOTALSEGMENTATOR = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 7, 7: 11, 52: 8}
-"""Task ``total``: spleen, right and left kidney, gallbladder, liver, stomach, pancreas, aorta."""
+"""Task ``total`` of TotalSegmentator 2 (version 1 numbers otherwise).
+
+Spleen, right and left kidney, gallbladder, liver, stomach, pancreas, aorta.
+"""
 
 LABEL_MAPS: Mapping[str, Mapping[int, int]] = {
     "btcv": LABEL_MAP,
@@ -23,12 +27,13 @@ LAST_LABEL_IDS: Mapping[str, int] = {"btcv": LAST_LABEL_ID, "totalsegmentator": 
 """The largest id of each numbering."""
 
 
-def own_pairs(source: Path) -> tuple[list[CaseFiles], dict[str, str]]:
+def own_pairs(source: Path, numbered: Mapping[str, int] | None = None) -> tuple[list[CaseFiles], dict[str, str]]:
     """Find the volumes of a folder, numbered by :func:`case_ids` in the order of their names.
 
     Args:
         source: Has ``images/`` (NIfTI files, or one folder for each DICOM series) and ``labels/``
             (NIfTI files of the same names, on the same grid; axes may be permuted or flipped).
+        numbered: Case ids that volumes were given before, by name.
 
     Returns:
         Image and label of each case; and the names that have only one of them, or are something else, with the reason.
@@ -43,17 +48,20 @@ def own_pairs(source: Path) -> tuple[list[CaseFiles], dict[str, str]]:
     names = sorted(images.keys() & labels.keys())
     if not names:
         raise MisureError(f"{source}: no entry of images/ has a NIfTI file of the same name in labels/")
-    cases = zip(case_ids(len(names)), names, strict=True)
+    cases = sorted((case, name) for name, case in case_ids(names, numbered or {}).items())
     return [CaseFiles(case, [images[name]], [labels[name]]) for case, name in cases], lonely
 
 
-def case_ids(n: int) -> list[int]:
-    """Case ids for ``n`` own volumes: 1001, 1002 and so on, of which every third is for validation.
+def case_ids(names: Sequence[str], numbered: Mapping[str, int]) -> dict[str, int]:
+    """Case ids of own volumes by name: 1001, 1002 and so on, of which every third is for validation.
 
-    Of one or two volumes, the last gets 1003, so that there always is one for validation.
+    A volume keeps the id that it was given before, and those of volumes that are gone are not given again: else one
+    more volume would move those that a network was trained on to validation. Of one or two volumes that are the first,
+    the last gets 1003, so that there always is one for validation.
     """
-    ids = [OWN_CASES + number for number in range(1, n + 1)]
-    return [*ids[:-1], OWN_CASES + 3] if 0 < n < 3 else ids
+    new = zip((name for name in names if name not in numbered), count(max((OWN_CASES, *numbered.values())) + 1))
+    ids = {name: numbered[name] for name in names if name in numbered} | dict(new)
+    return ids if numbered or len(names) > 2 else ids | {names[-1]: OWN_CASES + 3}
 
 
 def _entries(folder: Path, strange: dict[str, str]) -> dict[str, Path]:

@@ -123,7 +123,8 @@ def prepare_synapse(
         raise MisureError(
             f"{root} holds {len(in_place)} official volumes: keep one kind, own scans in another data_root"
         )
-    pairs, lonely = own_pairs(folder)
+    earlier = Manifest.load(root / "prepared")
+    pairs, lonely = own_pairs(folder, earlier.numbers() if earlier else None)
     done = prepare(pairs, root / "prepared", label_map=LABEL_MAPS[labels], last_label_id=LAST_LABEL_IDS[labels])
     cases = done.manifest.cases
     if not cases:

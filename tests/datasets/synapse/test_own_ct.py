@@ -13,6 +13,7 @@ from ct_files import AFFINE, labels, own_folder, scan, write_nifti, write_series
 
 from misure.datasets.synapse.btcv import Preparation, prepare
 from misure.datasets.synapse.own_ct import LABEL_MAPS, LAST_LABEL_IDS, case_ids, own_pairs
+from misure.datasets.synapse.prepared import Manifest
 from misure.datasets.synapse.protocol import CLASS_NAMES, LABEL_MAP, split_of
 from misure.errors import MisureError
 from misure.io.reading import ImageFileError
@@ -20,9 +21,9 @@ from misure.io.volume import radiological
 
 
 def prepared(source: Path, target: Path, numbering: str = "btcv") -> Preparation:
-    return prepare(
-        own_pairs(source)[0], target, label_map=LABEL_MAPS[numbering], last_label_id=LAST_LABEL_IDS[numbering]
-    )
+    earlier = Manifest.load(target)
+    pairs, _ = own_pairs(source, earlier.numbers() if earlier else None)
+    return prepare(pairs, target, label_map=LABEL_MAPS[numbering], last_label_id=LAST_LABEL_IDS[numbering])
 
 
 def classes(folder: Path, case: int) -> np.ndarray:
@@ -33,9 +34,9 @@ def classes(folder: Path, case: int) -> np.ndarray:
 
 def test_every_third_own_case_is_for_validation():
     for n in range(1, 12):
-        splits = [split_of(case) for case in case_ids(n)]
-        assert len(set(case_ids(n))) == n
-        assert splits.count("val") == max(1, n // 3)
+        ids = case_ids([f"scan{number:02d}" for number in range(n)], {}).values()
+        assert len(set(ids)) == n
+        assert [split_of(case) for case in ids].count("val") == max(1, n // 3)
     with pytest.raises(ImageFileError, match="no published split"):
         split_of(61)
 
@@ -95,12 +96,15 @@ def test_own_scans_are_prepared_once(tmp_path):
     os.utime(min(series.iterdir()), ns=(2**62, 2**62))
     assert prepared(source, target).n_new == 1
     (source / "images" / "a.nii.gz").unlink()
-    done = prepared(source, target)  # b becomes the first; of two, the last is for validation
-    assert {name: case.files[0].name for name, case in done.manifest.cases.items()} == {
-        "case1001": "b.nii.gz", "case1003": "c"
-    }  # fmt: skip
+    write_nifti(source / "images" / "0.nii.gz", scan(seed=8))
+    write_nifti(source / "labels" / "0.nii.gz", labels(seed=8))
+    done = prepared(source, target)  # none that a network was trained on becomes one for validation
+    expected = {"case1002": "b.nii.gz", "case1003": "c", "case1004": "0.nii.gz"}
+    assert {name: case.files[0].name for name, case in done.manifest.cases.items()} == expected
     assert done.n_new == 1
-    assert prepared(source, target, "totalsegmentator").n_new == 2
+    done = prepared(source, target, "totalsegmentator")
+    assert {name: case.files[0].name for name, case in done.manifest.cases.items()} == expected
+    assert done.n_new == 3
 
 
 def test_folders_that_are_no_source(tmp_path):
