@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from misure.errors import did_you_mean, some
+from misure.errors import MisureError, brief, did_you_mean, some
 from misure.io.dicom import is_dicom
 from misure.io.pictures import PICTURES, is_picture
 from misure.io.reading import ImageFileError, reading, user_path
@@ -66,9 +66,13 @@ def is_nifti(path: Path) -> bool:
 
 
 def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Every folder under ``root`` with the names of its files, symbolic links followed, each folder once."""
+    """Every folder under ``root`` with the names of its files, symbolic links followed, each folder once.
+
+    Raises:
+        MisureError: If a folder is there and cannot be read: what is in it must not count as gone.
+    """
     seen: set[Path] = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
+    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=_refuse_unreadable):
         place = Path(folder)
         if place.resolve() in seen:
             subfolders.clear()
@@ -76,6 +80,13 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
         seen.add(place.resolve())
         subfolders.sort(key=lambda name, place=place: ((place / name).is_symlink(), name))  # type: ignore[misc]
         yield place, names
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise MisureError(
+            f"{error.filename} cannot be read ({brief(error)}): check its permissions and its file system"
+        )
 
 
 def _matches(pattern: Path) -> list[Path]:

@@ -17,6 +17,7 @@ from misure.datasets.synapse.prepared import (
     RejectedCase,
     Slice,
     SourceFile,
+    is_whole,
     make_folders,
     output_bytes,
     remove_outputs,
@@ -34,12 +35,15 @@ from misure.datasets.synapse.protocol import (
     compare_with_published,
     split_of,
 )
-from misure.errors import MisureError
+from misure.errors import MisureError, some
 from misure.io.finding import walk
 from misure.io.images import read_volume
 from misure.io.locks import alone
 from misure.io.reading import ImageFileError
 from misure.io.volume import Volume, grid_difference, radiological, unknown_labels, whole_numbers
+
+_OTHER_SETTINGS = -1
+"""Bytes of a case that was prepared with other settings, which no files have."""
 
 _NAME = re.compile(r"(img|label)(\d{4})\.nii\.gz")
 
@@ -83,11 +87,13 @@ class Preparation:
         folder: Where the slices are.
         manifest: What is there.
         n_new: How many cases were prepared now; the others were there already.
+        kept: Cases that stay as they are although their files are gone or have changed.
     """
 
     folder: Path
     manifest: Manifest
     n_new: int
+    kept: tuple[str, ...] = ()
 
     @property
     def lost(self) -> dict[str, RejectedCase]:
@@ -137,6 +143,7 @@ def prepare(
     origin: str | None = None,
     label_map: Mapping[int, int] = LABEL_MAP,
     last_label_id: int = LAST_LABEL_ID,
+    keep: bool = False,
 ) -> Preparation:
     """Turn volumes into slices; go on where an earlier call was interrupted.
 
@@ -149,20 +156,23 @@ def prepare(
         origin: What kind of volumes they are; by default what their ids say.
         label_map: From label ids to classes; the other ids that the numbering has become background.
         last_label_id: The numbering's largest id: a volume with others is rejected.
+        keep: Whether what is prepared stays whatever became of its files, as where it is only opened: a folder of raw
+            files may be away for a moment.
 
     Raises:
         MisureError: If ``target`` was made from another kind of volumes, or the disk does
             not take the slices. A volume that cannot be used is rejected and does not stop the others.
     """
     origin = origin or (OWN if pairs[0].case > OWN_CASES else OFFICIAL)
-    manifest, due, gone = _left(pairs, target, origin, label_map)
+    manifest, due, gone, kept = _left(pairs, target, origin, label_map, keep=keep)
     if not (due or gone) and manifest.complete:  # nothing is written: the folder may be read-only
-        return Preparation(target, manifest, 0)
+        return Preparation(target, manifest, 0, kept)
     lock = target.with_name(f".{target.name}.lock")
     with alone(lock, lambda: print(f"{target}: another process prepares the volumes", flush=True)):
-        manifest, due, gone = _left(pairs, target, origin, label_map)
+        manifest, due, gone, kept = _left(pairs, target, origin, label_map, keep=keep)
         manifest.complete = False
         make_folders(target)
+        manifest.save(target)
         for name in gone:
             _forget(name, manifest, target)
         for pair in tqdm(due, desc="preparing volumes", unit="volume", disable=None):
@@ -174,16 +184,28 @@ def prepare(
             manifest.save(target)
         manifest.complete = True
         manifest.save(target)
-    return Preparation(target, manifest, sum(pair.name in manifest.cases for pair in due))
+    return Preparation(target, manifest, sum(pair.name in manifest.cases for pair in due), kept)
 
 
 def _left(
-    pairs: Sequence[CaseFiles], target: Path, origin: str, label_map: Mapping[int, int]
-) -> tuple[Manifest, list[CaseFiles], set[str]]:
-    """Return what was prepared, the cases that are to be, and the names of those that are to go."""
+    pairs: Sequence[CaseFiles], target: Path, origin: str, label_map: Mapping[int, int], *, keep: bool
+) -> tuple[Manifest, list[CaseFiles], set[str], tuple[str, ...]]:
+    """Return what was prepared, the cases that are to be, and the names of those that are to go or are kept."""
     manifest = _earlier(target, origin, label_map)
     due = [pair for pair in pairs if not _is_current(pair, manifest, target)]
-    return manifest, due, (manifest.cases.keys() | manifest.rejected.keys()) - {pair.name for pair in pairs}
+    gone = (manifest.cases.keys() | manifest.rejected.keys()) - {pair.name for pair in pairs}
+    if not keep:
+        return manifest, due, gone, ()
+    left = {pair.name for pair in due if pair.name in manifest.cases and not _can_be_made_again(pair, manifest, target)}
+    kept = tuple(sorted(left | gone & manifest.cases.keys()))
+    if any(manifest.cases[name].output_bytes == _OTHER_SETTINGS for name in kept):
+        raise MisureError(f"{target} was prepared with other settings: bring the files of {some(kept)} back first")
+    return manifest, [pair for pair in due if pair.name not in left], set(), kept
+
+
+def _can_be_made_again(pair: CaseFiles, manifest: Manifest, target: Path) -> bool:
+    """Say whether slices are missing or of other settings while the files that they are made from are there."""
+    return bool(pair.images and pair.labels) and not is_whole(target, pair.name, manifest.cases[pair.name])
 
 
 def read_case(image: Path, label: Path, last_label_id: int = LAST_LABEL_ID) -> tuple[Volume, Volume]:
@@ -226,7 +248,7 @@ def slices_of(scan: Volume, labels: Volume, label_map: Mapping[int, int] = LABEL
 
 
 def _earlier(target: Path, origin: str, label_map: Mapping[int, int]) -> Manifest:
-    """The manifest to go on with: empty where there was none or it was made with other settings."""
+    """The manifest to go on with; nothing that was made with other settings counts as whole."""
     settings: dict[str, object] = {
         "hu_window": list(HU_WINDOW),
         "label_map": {str(label): number for label, number in label_map.items()},
@@ -239,9 +261,8 @@ def _earlier(target: Path, origin: str, label_map: Mapping[int, int]) -> Manifes
             f"{target} was made from {manifest.origin}, not {origin}: delete it or choose another data_root"
         )
     if manifest.settings != settings:
-        for name in manifest.cases:
-            remove_outputs(target, name)
-        return Manifest(origin, settings)
+        cases = {name: replace(case, output_bytes=_OTHER_SETTINGS) for name, case in manifest.cases.items()}
+        return Manifest(origin, settings, cases=cases)
     return manifest
 
 
@@ -249,7 +270,7 @@ def _is_current(pair: CaseFiles, manifest: Manifest, target: Path) -> bool:
     entry = manifest.cases.get(pair.name) or manifest.rejected.get(pair.name)
     if entry is None or [file.stamp for file in entry.files] != [file.stamp for file in pair.files()]:
         return False
-    return isinstance(entry, RejectedCase) or entry.output_bytes == output_bytes(target, pair.name)
+    return isinstance(entry, RejectedCase) or is_whole(target, pair.name, entry)
 
 
 def _prepared(pair: CaseFiles, target: Path, label_map: Mapping[int, int], last_label_id: int) -> PreparedCase:

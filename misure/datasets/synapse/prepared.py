@@ -188,6 +188,12 @@ def output_bytes(folder: Path, case: str) -> int:
     return sum(path.stat().st_size for path in _output_files(folder, case))
 
 
+def is_whole(folder: Path, name: str, case: PreparedCase) -> bool:
+    """Say whether the files of a case are as many and as large as they should be."""
+    expected = case.slices if case.split == "train" else 1
+    return len(_output_files(folder, name)) == expected and output_bytes(folder, name) == case.output_bytes
+
+
 def remove_outputs(folder: Path, case: str) -> None:
     """Remove all files of a case, unfinished ones among them."""
     for path in _output_files(folder, case):

@@ -12,7 +12,7 @@ from misure.datasets.synapse.own_ct import LABEL_MAPS, LAST_LABEL_IDS, own_pairs
 from misure.datasets.synapse.prepared import STAND_IN, Manifest, find_prepared
 from misure.datasets.synthetic.cache import generate_once, generator_id
 from misure.datasets.synthetic.phantom import VERSION, PhantomSpec, write_phantoms
-from misure.errors import AbsentError, MisureError, did_you_mean
+from misure.errors import AbsentError, MisureError, did_you_mean, some
 from misure.io.images import image_name
 
 _PREPARED_VOLUME = 20_000_000  # bytes: 30 volumes take 0.6 GB
@@ -37,6 +37,8 @@ class PreparedFolder:
 def locate(data_root: Path | str, stand_in: Path | None = None, phantom: PhantomSpec | None = None) -> PreparedFolder:
     """Choose the first source there is: slices under ``<data_root>/synapse``, official volumes there, phantoms.
 
+    New volumes are prepared; what is prepared stays, whatever became of its files.
+
     Args:
         data_root: The user's data folder (``MISURE_DATA``).
         stand_in: Where phantoms may be generated; None means that they may not.
@@ -48,7 +50,7 @@ def locate(data_root: Path | str, stand_in: Path | None = None, phantom: Phantom
     root = Path(data_root) / "synapse"
     folders, pairs = _sources(root)
     if pairs:
-        return _location(_prepared(prepare(pairs, root / "prepared")))
+        return _location(_prepared(prepare(pairs, root / "prepared", keep=True)))
     if len(folders) > 1:
         raise MisureError(f"{root} has several prepared data sets, keep one: {', '.join(map(str, folders))}")
     if folders:
@@ -157,7 +159,10 @@ def _absent(root: Path) -> str:
 
 
 def _prepared(done: Preparation) -> Path:
-    """The folder; volumes that should have been in it and are not give a warning."""
+    """The folder; volumes that should have been in it and are not, or are kept from before, give a warning."""
+    if done.kept:
+        told = "their files are gone or have changed, so they are used as they were prepared"
+        warnings.warn(f"{some(done.kept)}: {told}; misure prepare dataset=synapse follows the files", stacklevel=4)
     for name, rejected in done.lost.items():
         warnings.warn(f"{name} is not used: {rejected.reason}", stacklevel=4)
     return done.folder
@@ -178,7 +183,7 @@ def _phantoms(folder: Path, spec: PhantomSpec | None) -> Path:
     spec = spec or PhantomSpec()
     home = _home(folder, spec)
     volumes = generate_once(home / "volumes", lambda unfinished: write_phantoms(unfinished, spec))
-    return prepare(find_pairs(volumes), home / "prepared", origin=_phantom_origin(spec)).folder
+    return prepare(find_pairs(volumes), home / "prepared", origin=_phantom_origin(spec), keep=True).folder
 
 
 def _home(folder: Path, spec: PhantomSpec) -> Path:

@@ -27,6 +27,7 @@ from misure.datasets.synapse.protocol import (
     split_of,
 )
 from misure.errors import MisureError
+from misure.io.locks import alone
 from misure.io.reading import ImageFileError
 
 BTCV_ORGANS = {8: "aorta", 4: "gallbladder", 3: "left kidney", 2: "right kidney", 6: "liver"} | {
@@ -212,6 +213,36 @@ def test_other_settings_make_all_again(tmp_path):
     path.write_text(path.read_text()[:-20])
     with pytest.raises(MisureError, match=r"manifest.json cannot be read .* delete it"):
         prepare(tmp_path, tmp_path / "out")
+
+
+def test_another_process_that_prepares_loses_nothing_to_one_that_looks(tmp_path):
+    """What was made with other settings was once removed without the lock."""
+    write_case(tmp_path / "source", 5)
+    write_case(tmp_path / "source", 6)
+    prepare(tmp_path / "source", tmp_path / "out")
+    path, before = tmp_path / "out" / "manifest.json", outputs(tmp_path / "out")
+    path.write_text(path.read_text().replace("-125", "-100"))
+    (tmp_path / "source" / "RawData" / "Training" / "img" / "img0006.nii.gz").unlink()
+    with alone(tmp_path / ".out.lock", lambda: pytest.fail("nobody has it")):
+        thread = threading.Thread(target=prepare, args=(tmp_path / "source", tmp_path / "out"))
+        thread.start()
+        thread.join(1)
+        assert outputs(tmp_path / "out") == before
+    thread.join(60)
+    assert Manifest.load(tmp_path / "out").cases.keys() == {"case0005"}
+    assert {name[:8] for name in outputs(tmp_path / "out")} == {"case0005"}
+
+
+def test_a_case_of_fewer_files_than_slices_is_made_again(tmp_path):
+    write_case(tmp_path, 5)
+    prepare(tmp_path, tmp_path / "out")
+    lost = tmp_path / "out" / "train_npz" / "case0005_slice002.npz"
+    path, content = tmp_path / "out" / "manifest.json", json.loads((tmp_path / "out" / "manifest.json").read_text())
+    content["cases"]["case0005"]["output_bytes"] -= lost.stat().st_size  # as whoever counted without it
+    path.write_text(json.dumps(content))
+    lost.unlink()
+    assert prepare(tmp_path, tmp_path / "out").n_new == 1
+    assert lost.is_file()
 
 
 def test_kinds_are_not_mixed(tmp_path):

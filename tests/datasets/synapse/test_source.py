@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -27,6 +32,57 @@ def test_official_volumes_are_prepared_on_the_way(tmp_path, monkeypatch):
     image, _ = write_case(tmp_path / "synapse", 9)
     image.unlink()
     with pytest.warns(UserWarning, match="case0009 is not used: missing partner"):
+        locate(tmp_path)
+
+
+@pytest.mark.parametrize("lost", ["all images", "an image", "a folder", "a change"])
+def test_opening_removes_nothing_whatever_became_of_the_raw_files(tmp_path, lost):
+    first = locate(raw(tmp_path))
+    before = {path: path.read_bytes() for path in first.folder.rglob("*") if path.is_file()}
+    images = sorted((tmp_path / "synapse").rglob("img????.nii.gz"))
+    if lost == "a folder":
+        shutil.move(tmp_path / "synapse" / "RawData", tmp_path / "away")
+    elif lost == "a change":
+        images[0].write_bytes(images[0].read_bytes()[:-20])
+    else:
+        for image in images[: None if lost == "all images" else 1]:
+            image.unlink()
+    with (
+        pytest.warns(UserWarning, match="^case0001.*: their files are gone or") if lost != "a folder" else nullcontext()
+    ):
+        assert locate(tmp_path) == first
+    assert {path: path.read_bytes() for path in first.folder.rglob("*") if path.is_file()} == before
+    if lost == "an image":
+        prepare_synapse(tmp_path)
+        assert not list(first.folder.rglob("case0001*"))
+
+
+def test_what_was_made_with_other_settings_is_made_again_where_all_files_are_there(tmp_path):
+    first = locate(raw(tmp_path))
+    path = first.folder / "manifest.json"
+    path.write_text(path.read_text().replace("-125", "-100"))
+    image = min((tmp_path / "synapse").rglob("img????.nii.gz"))
+    image.rename(tmp_path / "away")
+    with pytest.raises(MisureError, match="prepared with other settings: bring the files of case0001 back first"):
+        locate(tmp_path)
+    (tmp_path / "away").rename(image)
+    assert locate(tmp_path) == first
+    assert "-125" in path.read_text()
+
+
+def test_a_folder_that_cannot_be_read_is_one_line_and_not_empty(tmp_path, monkeypatch):
+    locate(raw(tmp_path))
+    scan = os.scandir
+
+    def stale(place):
+        if str(place).endswith("Training"):
+            raise OSError(errno.ESTALE, "Stale file handle", place)
+        return scan(place)
+
+    monkeypatch.setattr(os, "scandir", stale)
+    with pytest.raises(
+        MisureError, match=r"^.*Training cannot be read \(Stale file handle\): check its permissions.*$"
+    ):
         locate(tmp_path)
 
 
