@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -112,11 +114,11 @@ def data_uri(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def displayable(image: Tensor) -> np.ndarray:
-    """Scale an image (C x H x W) to [0, 1] for display: H x W for one channel, else H x W x 3."""
+def displayable(image: Tensor, like: Tensor | None = None) -> np.ndarray:
+    """Scale an image (C x H x W) to [0, 1], as ``like`` would be: H x W for one channel, else H x W x 3."""
+    low, high = (float(end) for end in (image if like is None else like).detach().float().aminmax())
     array = image.detach().cpu().float().numpy()
-    low, high = float(array.min()), float(array.max())
-    array = (array - low) / (high - low) if high > low else np.zeros_like(array)
+    array = np.clip((array - low) / (high - low), 0, 1) if high > low else np.zeros_like(array)
     return array[:3].transpose(1, 2, 0) if len(array) >= 3 else array[0]
 
 
@@ -134,13 +136,18 @@ def show_mask(axes: Axes, mask: Tensor) -> None:
     axes.set_yticks([])
 
 
-def show_region(axes: Axes, image: Tensor | None, region: Tensor) -> None:
-    """Draw what of an image lies inside a region (the rest is black); without an image the region in white."""
+def show_region(axes: Axes, image: Tensor | None, region: Tensor, blank: Sequence[float] = (0.0,)) -> None:
+    """Draw an image as a network sees a region of it alone; without an image the region in white.
+
+    ``blank`` is the value elsewhere, of each channel or of all: zero for an image as it goes into the network, the mean
+    of its normalisation for one without.
+    """
     if image is None:
         show_mask(axes, region)
         return
-    shown, inside = displayable(image), region.cpu().numpy()
-    axes.imshow(shown * (inside if shown.ndim == 2 else inside[..., None]), cmap="gray", vmin=0, vmax=1)
+    elsewhere = image.new_tensor(blank).view(-1, 1, 1)
+    seen = torch.where(region.to(image.device), image, elsewhere)
+    axes.imshow(displayable(seen, like=image), cmap="gray", vmin=0, vmax=1)
     axes.set_xticks([])
     axes.set_yticks([])
 

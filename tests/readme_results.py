@@ -210,8 +210,8 @@ def _made_from(run: pd.DataFrame, about: Mapping[str, Any]) -> str:
     cells = "; ".join(f"{setup}: {text}" for setup, text in told.items())
     return (
         f"Reference: {n} explanations in {hours:.2g} hours on {machines}, {first} to {last}, "
-        f"cell by cell in {len(about['made_by'])} parts, of which `data/reference/about.json` says command, commit, versions "
-        f"and what else ran. Objects of real images that were explained, of those that the profile asks "
+        f"cell by cell in {len(about['made_by'])} parts, of which `data/reference/about.json` says command, commit, "
+        f"versions and what else ran. Objects of real images that were explained, of those that the profile asks "
         f"for: {cells}. The records [ship](data/README.md#the-reference-records)."
     )
 

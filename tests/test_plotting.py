@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from matplotlib.figure import Figure
 
-from misure.plotting import brought_to, heat, outline, picture_uri
+from misure.plotting import brought_to, heat, outline, picture_uri, show_region
 
 REGION = np.zeros((7, 8), bool)
 REGION[2:6, 1:6] = True
@@ -37,3 +39,15 @@ def test_heat_grows_brighter_and_pictures_are_addresses():
     assert (np.diff(colours.sum(2)) > 0).all()
     assert picture_uri(colours.astype(np.uint8), photograph=False).startswith("data:image/png;base64,")
     assert picture_uri(colours.astype(np.uint8), photograph=True).startswith("data:image/jpeg;base64,")
+
+
+def test_outside_of_a_region_stands_what_the_network_sees_there():
+    image = torch.stack([torch.full((2, 2), value) for value in (0.2, 0.6, 1.0)])
+    image[:, 0, 0] = 0.0
+    region = torch.tensor([[True, True], [False, False]])
+    axes = Figure().subplots()
+    for blank, expected in (((0.0,), 0.0), ((0.5, 0.25, 0.75), (0.5, 0.25, 0.75))):
+        show_region(axes, image, region, blank)
+        drawn = axes.images[-1].get_array()
+        np.testing.assert_allclose(drawn[0, 1], (0.2, 0.6, 1.0), atol=1e-6)
+        np.testing.assert_allclose(drawn[1], np.broadcast_to(expected, (2, 3)), atol=1e-6)

@@ -31,8 +31,8 @@ OURS = "misure"
 
 _LITERAL: Mapping[str, OneImage] = {"msr": literal_msr, "rise": literal_rise, "seg_grad_cam": literal_seg_grad_cam}
 
-_RUNS = {"msr": 1, "rise": 2}
-"""Of methods that are not repeated until noise is known: the longest, and the one whose noise is what is measured."""
+_RUNS = {"msr": 2, "rise": 2}
+"""Of the longest, one with each order of its versions; and of the one whose noise is what is measured."""
 
 
 def run_bench(
@@ -62,16 +62,17 @@ def run_bench(
         targets: One per image.
         explainers: Ours, by name; several of them may be of one method.
         plain_masks: Of the others' RISE, which is the paper's plain sum.
-        repeats: Runs of the methods of a few passes; MSR has one, RISE two with masks of their own.
+        repeats: Runs of the methods of a few passes; MSR has two, RISE two with masks of their own.
         precisions: Of ours; None means float32, and bfloat16 too where the hardware is fast at it.
         images_per_round: How many images take one turn.
         batch_size: Ours, see :class:`misure.models.compute.Compute`.
         progress: Show a progress bar.
 
     Returns:
-        One row per method, contestant, precision, image and run: seconds, masks (of RISE), the metrics, dilations, peak
-        memory, operations, the processor's peak in that precision, and Pearson's correlation with the map of the
-        method's first contestant; of RISE, with that of its own other run. The setting is repeated in every row.
+        One row per method, contestant, precision, image (with the turn of its round) and run: seconds, masks (of RISE),
+        the metrics, dilations, peak memory, operations, the processor's peak in that precision, and Pearson's
+        correlation with the map of the method's first contestant; of RISE, with that of its own other run. The setting
+        is repeated in every row.
 
     Raises:
         MisureError: On images that cannot be explained, or nobody to compare with.
@@ -104,7 +105,7 @@ def run_bench(
                 flipped = [(turn + run) % 2 == 1 for run in range(runs[name])]
                 for row in _rows_of(one, versions, flipped, work):
                     peak = {"method": name, "peak_flops": peaks[row["precision"]]}
-                    rows.append(row | peak | {"image": row["image"] + start})
+                    rows.append(row | peak | {"image": row["image"] + start, "turn": turn})
                 bar.update(len(one.images) * len(versions) * runs[name])
     return pd.DataFrame(rows).assign(**setting, load_after=os.getloadavg()[0], others_share=_others_share(process))
 

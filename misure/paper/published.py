@@ -45,6 +45,7 @@ class Pair:
         size_classes: Those that the figure with the prediction size shows, from top to bottom.
         sizes_merged: Whether that figure has all classes in one plot.
         sample_word: What its samples are, where they are not the same number of each class.
+        sample_rule: What is asked of ours that the paper does not say.
         photographs: Whether its images are people's photographs, which only some licences allow to show.
         mean: Of the normalisation that its images went through, per channel; empty for none.
         std: Of that normalisation.
@@ -66,6 +67,7 @@ class Pair:
     size_classes: tuple[str, ...] = ()
     sizes_merged: bool = False
     sample_word: str = ""
+    sample_rule: str = ""
     photographs: bool = False
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
@@ -140,6 +142,7 @@ _COCO_RESNET50 = Pair(
     qualitative_classes=("Bicycle", "Bus", "Car", "Cat", "Dog", "Cow", "Train", "Person"),
     sizes_merged=True,
     sample_word="pairs of an image and a class",
+    sample_rule="predicted with at least 160 pixels of 224 x 224, a rule of ours",
     photographs=True,
     mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),

@@ -104,6 +104,7 @@ def table7(material: Material) -> Table:
         Column("features", "The classifier sees", lambda features: _SEEN[features]),
         *(Column("protocol", "Protocol"), Column("paper_accuracy", "Accuracy, paper", printed)),
         _score_column("accuracy", "Accuracy, ours", "paper_accuracy"),
+        Column("prevalence", "Share reliable", measured),
         Column("majority_accuracy", "Majority accuracy", measured),
         Column("paper_auc", "AUC, paper", printed),
         _score_column("auroc", "AUC, ours", "paper_auc"),

@@ -119,11 +119,12 @@ class Column:
     def difference(self, row: Mapping[Any, Any]) -> Difference | None:
         """Tell a row's value from the paper's; None for a column that is not compared.
 
-        It is grey where the row is of a stand-in (column ``stand_in``) or the value has no interval: one sample.
+        It is grey where the row is of a stand-in (column ``stand_in``) or the value has no interval, for want of
+        images or volumes.
         """
         if not self.paper:
             return None
-        grey = "fewer than 2 samples" if self.low and pd.isna(row[self.low]) else ""
+        grey = "no interval, too few images or volumes" if self.low and pd.isna(row[self.low]) else ""
         grey = "a stand-in is not the paper's data" if row.get("stand_in", False) else grey
         return difference(row[self.paper], row[self.name], factor=self.better == "lower", grey=grey)
 

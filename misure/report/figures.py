@@ -29,7 +29,8 @@ _CAPTIONS = {
     "6": "Triangle: dilations, perturbation ratio and pixels kept against the size of the prediction.",
     "7": "COCO-2017: dilations, perturbation ratio and pixels kept against the size of the prediction.",
     "8": "Synapse: ROC curves of predicting reliability from MSR's features.",
-    "9": "Synapse: predictions with their maps and the probabilities that they are reliable and that they are not.",
+    "9": "Synapse: predictions with their maps and probabilities of being reliable: of each kind the one of which the "
+    "classifier is the surest and right (the paper does not say how it chose), and last its surest mistake.",
 }
 
 _BEYOND = {

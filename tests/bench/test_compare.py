@@ -33,7 +33,7 @@ def test_bench_has_a_row_per_method_contestant_image_and_run(bench: pd.DataFrame
     runs = groups["run"].nunique()
     assert (groups.size() == 3 * runs).all()
     assert {name: set(runs[name]) for name in runs.index.unique("method")} == {
-        "msr": {1}, "rise": {2}, "seg_grad_cam": {2}, "integrated_gradients": {2},
+        "msr": {2}, "rise": {2}, "seg_grad_cam": {2}, "integrated_gradients": {2},
     }  # fmt: skip
     assert set(runs["msr"].index) == {"literal", "misure", "misure msr_short"}
     assert (bench["ours"] == bench["contestant"].str.startswith("misure")).all()

@@ -28,7 +28,14 @@ def test_masks_to_a_correlation_are_those_of_simulated_maps() -> None:
 def row(method: str, contestant: str, image: int, run: int = 0, **numbers: float) -> dict[str, object]:
     usual = {"seconds": 2.0, "masks": math.nan, "dice_explained": 0.95, "perturbation_ratio": 0.7, "correlation": 1.0}
     fixed = {"precision": "32", "ours": contestant.startswith("misure"), "flops": 3.0, "peak_flops": 6.0}
-    which = {"method": method, "contestant": contestant, "image": image, "run": run, "peak_bytes": 5 << 20}
+    which = {
+        "method": method,
+        "contestant": contestant,
+        "image": image,
+        "turn": image,
+        "run": run,
+        "peak_bytes": 5 << 20,
+    }
     return {**which, **fixed, **usual, **numbers}
 
 
@@ -51,7 +58,7 @@ def test_rise_is_extrapolated_to_the_mean_of_the_images() -> None:
     assert found.loc["literal", "s to the same result"] == pytest.approx(2 / 400 * 400 * each)
     assert found.loc["misure", "s to the same result"] == pytest.approx(1 / 100 * (100 + 25) / 2 * each)
     assert math.isnan(found.loc["misure other", "s to the same result"])
-    assert found.loc["misure", "times faster than"] == "literal 3.2"
+    assert found.loc["misure", "times faster than"] == "literal 3.2 (2 to 8 by image)"
     assert list(found["share of the peak"]) == ["25%", "50%", "50%"]
 
 
@@ -67,6 +74,14 @@ def test_msr_counts_where_it_is_no_worse_than_the_literal_version() -> None:
     assert found.loc["misure", "times faster than"] == "literal 2 (1.5 to 2)"
     assert found.loc[["misure a", "misure b"], "s to the same result"].isna().all()
     assert found.loc["misure a", "result"].startswith("not the same: ")
+
+
+def test_images_of_one_turn_are_one_timing() -> None:
+    found = summary(
+        *(row("msr", "literal", i, seconds=s, turn=0) for i, s in enumerate((1.0, 2.0))),
+        *(row("msr", "misure", i, seconds=0.75, turn=0) for i in range(2)),
+    )
+    assert found.loc["misure", "times faster than"] == "literal 2 (one timing)"
 
 
 def test_other_methods_count_where_the_maps_agree_and_noise_is_named() -> None:

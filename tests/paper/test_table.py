@@ -83,7 +83,7 @@ def test_html_has_raw_values_units_directions_and_differences():
     assert [len(row) for row in read.findall("tbody/tr")] == [5] * len(FRAME)
     assert [cell.get("data-value") for cell in read.findall("tbody/tr/td[5]")] == FRAME["note"].tolist()
     assert 'data-value="0.91">0.910 [0.800, 0.950] <span class="diff above1">+0.010</span>' in html
-    assert '<span class="diff grey" title="Not coloured: fewer than 2 samples">+0.200</span>' in html
+    assert '<span class="diff grey" title="Not coloured: no interval, too few images or volumes">+0.200</span>' in html
     assert 'data-better="higher"' in html
     assert 'data-value="">' in html
 

@@ -189,7 +189,7 @@ def _draw_sample(line: Any, maps: Mapping[str, Maps], row: Row) -> None:
     else:
         show_image(line[0], image)
     if "sufficient_region" in saved:
-        show_region(line[2], image, torch.from_numpy(saved["sufficient_region"]))
+        show_region(line[2], image, torch.from_numpy(saved["sufficient_region"]), row.pair.mean or (0.0,))
     else:
         show_empty(line[2], "no map saved", aspect=aspect)
     for axes, name in zip(line[3:], _METHODS, strict=True):

@@ -144,12 +144,11 @@ def _result(
         numbers |= {f"{metric}_{name}": getattr(summary, name) for name in STATISTICS}
     masks = rows["param_n_masks"].iloc[0] if explainer == "rise" and len(rows) else None
     origin, note = Origin.of(rows), _note(len(rows), missing)
-    together = rows["batch_size"].astype(float).max()
-    remarks = [*origin.marks, note, *_reservations(len(rows), missing, masks)]
-    remarks += [f"seconds: throughput of {together:.0f} images together"] if together > 1 else []
+    seconds, how = _seconds(rows)
+    remarks = [*origin.marks, note, *_reservations(len(rows), missing, masks), how]
     return numbers | {
         "paper_seconds": paper.seconds,
-        "seconds_mean": rows["seconds"].astype(float).mean(skipna=False),
+        "seconds_mean": seconds,
         "n_dilations_median": rows["n_dilations"].astype(float).median(skipna=False),
         "prediction_size_median": rows["prediction_size"].astype(float).median(skipna=False),
         "n_samples": len(rows),
@@ -169,6 +168,24 @@ def _result(
         "note": note,
         "remarks": ", ".join(filter(None, remarks)),
     }
+
+
+def _seconds(rows: pd.DataFrame) -> tuple[float, str]:
+    """Return the mean time an image, and what is to be known of it.
+
+    Those explained one at a time count, as the paper timed them, on the device that has most of them; where there are
+    none, the throughput of several together, on whatever devices.
+    """
+    alone = rows[rows["batch_size"].astype(float) == 1]
+    devices = alone["device"].value_counts()
+    if devices.empty:
+        together = rows["batch_size"].astype(float).max()
+        how = f"seconds: throughput of {together:.0f} images together" if together > 1 else ""
+        return float(rows["seconds"].astype(float).mean(skipna=False)), how
+    timed = alone.loc[alone["device"] == devices.index[0], "seconds"].astype(float)
+    device = str(devices.index[0]).replace(", ", " with ")  # remarks stand in one line, separated by commas
+    how = f"seconds: of the {len(timed)} timed alone on {device}" if len(timed) < len(rows) else ""
+    return float(timed.mean(skipna=False)), how
 
 
 def _note(n: int, missing: Tally) -> str:

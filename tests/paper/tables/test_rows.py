@@ -149,3 +149,14 @@ def test_seconds_of_several_images_together_are_marked() -> None:
     rows = method_rows(run_of(unit("msr", 0, batch_size=8), unit("seg_grad_cam", 0)))
     assert "throughput of 8 images together" in _row(rows, dataset="Triangle", method="MSR")["remarks"]
     assert not rows["remarks"][rows["method"] == "Seg-Grad-CAM"].str.contains("together").any()
+
+
+def test_seconds_are_of_those_timed_alone_on_one_device() -> None:
+    alone = [unit("msr", i, batch_size=1, device="CPU, 2 threads", seconds=s) for i, s in enumerate((1.0, 3.0))]
+    others = [
+        unit("msr", 2, batch_size=1, device="CPU, 1 thread", seconds=9.0),
+        unit("msr", 3, batch_size=8, seconds=0.1),
+    ]
+    row = _row(method_rows(run_of(*alone, *others)), dataset="Triangle", method="MSR")
+    assert row["seconds_mean"] == 2.0
+    assert "seconds: of the 2 timed alone on CPU with 2 threads" in row["remarks"]
