@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -51,7 +52,9 @@ class MSR(PrunedRegion):
             ``"rising"`` lets it rise from its half.
         lam: Lambda, the weight of the mean absolute mask value.
         n_iterations: Optimiser steps.
-        mask_size: Side of the mask; in a volume at most the volume's own side.
+        mask_size: Side of the mask; in a volume at most the volume's own side. A mask coarser than the image starts
+            from some of its pixels (the nearest, as in OpenCV), so that it can miss a thin or small object; a warning
+            says so where it misses all of one.
         alpha_foreground: Alpha_l, the weight of the class's Dice.
         alpha_background: Alpha_0, the weight of the background's Dice.
         tv_weight: Gamma, the weight of the total variation; the paper gives no value.
@@ -149,7 +152,7 @@ class MSR(PrunedRegion):
         return MaskProblem(
             images=keep(images, regions, baseline),
             baseline=baseline,
-            start=self._initial_mask(images, targets.regions, regions),
+            start=self._initial_mask(images, targets, regions),
             seen=lambda mask, _iteration: resized(mask, size),
             loss=loss,
         )
@@ -177,12 +180,22 @@ class MSR(PrunedRegion):
         lost = ((1 - dice) * (reference.flatten(2).sum(2) > 0)).sum(1)
         return 1 - (alphas * torch.stack([lost, 1 - scored[:, 1]], 1)).sum(1) / n_classes
 
-    def _initial_mask(self, images: Tensor, objects: Tensor, regions: Tensor) -> Tensor:
-        start = torch.where(objects, 1.0, self.context_value).to(images.dtype) * regions
+    def _initial_mask(self, images: Tensor, targets: TargetBatch, regions: Tensor) -> Tensor:
+        start = torch.where(targets.regions, 1.0, self.context_value).to(images.dtype) * regions
         if self.initial_support == "positive_first_channel":
             start = start * (images[:, 0] > 0)
         size = mask_shape(self.mask_size, images.shape[2:])
-        return interpolate(start[:, None], size=size, mode="nearest")[:, 0].clone()
+        mask = interpolate(start[:, None], size=size, mode="nearest")[:, 0].clone()
+        missed = start.flatten(1).any(1) & ~mask.flatten(1).any(1)
+        for i in missed.nonzero().flatten().tolist():
+            warnings.warn(
+                f"{self.name} starts from an empty mask, so its map says nothing: mask_size={self.mask_size} misses "
+                f"all {int(start[i].count_nonzero())} pixels that class {targets.class_ids[i]} needs; give "
+                f"mask_size={max(images.shape[2:])}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return mask
 
 
 def mask_shape(side: int, size: torch.Size) -> tuple[int, ...]:

@@ -51,6 +51,23 @@ def test_every_pixel_of_the_object_is_kept_where_each_decides_for_itself(make_im
     assert (explanation.dice_explained, explanation.perturbation_ratio) == (1, 1)
 
 
+def line_on(row: int) -> torch.Tensor:
+    """Bright pixels along a row of 20 x 24, which nearest sampling to 10 x 10 sees on even rows alone."""
+    image = torch.zeros(1, 20, 24, dtype=torch.float64)
+    image[0, row, 2:20] = 1
+    return image
+
+
+def test_an_object_that_the_coarse_mask_misses_is_named():
+    images = torch.stack([line_on(4), line_on(5)])
+    said = r"^msr starts from an empty mask, .* misses all 18 pixels that class 1 needs; give mask_size=24$"
+    with pytest.warns(RuntimeWarning, match=said) as caught:
+        seen, missed = explain(PerPixel(), images, n_iterations=3, mask_size=10)
+    assert len(caught) == 1
+    assert (missed.perturbation_ratio, seen.perturbation_ratio > 0) == (0, True)
+    assert explain(PerPixel(), images[1], n_iterations=3, mask_size=24).dice_explained == 1
+
+
 def compare_with_the_oracle(images, *, blanking="zero", region=None, seed=8, target=1, **parameters):
     """Explain images of a random network both ways; return the explanations for further checks."""
     settings = msr.Settings(**parameters)
