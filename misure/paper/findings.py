@@ -113,7 +113,7 @@ class KeyFinding:
     @property
     def data(self) -> str:
         """What the records are of, in a few words."""
-        return f"{self.where}: {self.number.origin.label}" if self.units else self.where
+        return f"{self.where}; images: {self.number.origin.label}" if self.units else self.where
 
     @property
     def table_words(self) -> str:
