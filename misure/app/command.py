@@ -6,7 +6,7 @@ import argparse
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +20,16 @@ LARGEST_UPLOAD = "50mb"
 
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 _MOST_EXAMPLES = 16
+_DESCRIBED = ("mean", "std", "class_names", "network_output", "multi_label")
+"""Of files named with ``--model``."""
 
 
 def build_app(
-    models: Sequence[str] = (), *, data_root: Path | str = "data", outputs: Path | str = "outputs"
+    models: Sequence[str] = (),
+    *,
+    data_root: Path | str = "data",
+    outputs: Path | str = "outputs",
+    described: Mapping[str, Any] | None = None,
 ) -> gr.Blocks:
     """Build the page.
 
@@ -31,6 +37,8 @@ def build_app(
         models: Networks to offer first: names of ``configs/model`` or files.
         data_root: Where example images and published weights lie.
         outputs: Where trained checkpoints and reliability models are.
+        described: What is said of the files, by keys of ``configs/explain.yaml``: mean, std, class_names, multi_label,
+            network_output.
 
     Raises:
         MisureError: If Gradio is not installed or no network is at hand.
@@ -44,7 +52,7 @@ def build_app(
     data_root, outputs = (
         path_of(name, place) for name, place in {"--data-root": data_root, "--outputs": outputs}.items()
     )
-    shelf = Shelf(offers_at_hand(models, data_root, outputs), outputs)
+    shelf = Shelf(offers_at_hand(models, data_root, outputs, described), outputs)
     return build_page(shelf, example_images(data_root))
 
 
@@ -82,8 +90,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         SystemExit: After a user's error, with one line that says what to do.
     """
     arguments = _parser().parse_args(argv)
+    described = {name: getattr(arguments, name) for name in _DESCRIBED}
     try:
-        page = build_app(arguments.model, data_root=arguments.data_root, outputs=arguments.outputs)
+        page = build_app(arguments.model, data_root=arguments.data_root, outputs=arguments.outputs, described=described)
     except MisureError as error:
         sys.exit(f"misure: {error}")
     if arguments.host not in _LOCAL:
@@ -100,8 +109,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at; only this machine by default")
     parser.add_argument("--port", type=int, help="a free one from 7860 on by default")
     parser.add_argument("--model", nargs="+", default=[], help="networks to offer first: names or files")
+    own = parser.add_argument_group("of files named with --model, as misure explain takes them")
+    own.add_argument("--mean", type=_numbers, help="of images in [0, 1], by channel: 0.5,0.4,0.3")
+    own.add_argument("--std", type=_numbers, help="divisor after that")
+    own.add_argument("--class-names", help="a text file with one name a line, from class 0")
+    own.add_argument("--network-output", default="auto", help="what it returns: logits, probabilities or class_numbers")
+    own.add_argument("--multi-label", action="store_true", help="each channel of its output is a yes or no of its own")
     parser.add_argument(
         "--data-root", default=os.environ.get("MISURE_DATA", "data"), help="default: MISURE_DATA or data"
     )
     parser.add_argument("--outputs", default="outputs", help="where checkpoints/ and reliability/ are")
     return parser
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(number) for number in text.strip("[]").split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is no number, nor several with commas between") from error

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
 
 from misure.app.sharing import SharedNetwork
 from misure.config import build
 from misure.errors import MisureError, did_you_mean
 from misure.explaining.network import NamedNetwork, named_network, trained_network
+from misure.explaining.request import Request
 from misure.io.installed import CONFIG_FOLDER
 from misure.io.reading import user_path
 from misure.models.compute import default_device
-from misure.models.loading import load_model
+from misure.models.nnunet import is_result
 from misure.models.pretrained import OperatorListWeights
 from misure.reliability import ReliabilityModel
 
@@ -91,22 +94,27 @@ def _shared(name: str, loaded: NamedNetwork) -> SharedNetwork:
     return SharedNetwork(name, loaded.model, loaded.channels or 3, loaded.size)
 
 
-def offers_at_hand(models: Iterable[str], data_root: Path, outputs: Path) -> list[Offer]:
+def offers_at_hand(
+    models: Iterable[str], data_root: Path, outputs: Path, described: Mapping[str, Any] | None = None
+) -> list[Offer]:
     """List what the user named, what was trained here, and published networks whose weights are on this disk.
 
     Args:
         models: Names of ``configs/model`` or files, see :func:`misure.models.loading.load_model`.
         data_root: Where published weights lie.
         outputs: Where ``checkpoints/`` are.
+        described: What the user says of the files, by keys of ``configs/explain.yaml``.
 
     Raises:
-        MisureError: If something named is neither a file nor a published network at hand.
+        MisureError: If something named is neither a file nor a published network at hand, or a value is not allowed.
     """
     published = {offer.name: offer for offer in _published(data_root)}
     given = {user_path(model).absolute(): model for model in models}  # each once
     titles = [path.name for path in given]
+    request = _request(described or {})
     named = [
-        _named(model, path.name if titles.count(path.name) == 1 else model, published) for path, model in given.items()
+        _named(model, path.name if titles.count(path.name) == 1 else model, published, request)
+        for path, model in given.items()
     ]
     trained = [
         Offer(path.stem, partial(trained_network, path), path.stem.rpartition("-")[0])
@@ -118,15 +126,25 @@ def offers_at_hand(models: Iterable[str], data_root: Path, outputs: Path) -> lis
     return list(unique.values())
 
 
-def _named(model: str, title: str, published: dict[str, Offer]) -> Offer:
+def _request(described: Mapping[str, Any]) -> DictConfig:
+    with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
+        cfg = compose("explain")
+    cfg.merge_with(dict(described))
+    Request.of(cfg)
+    return cfg
+
+
+def _named(model: str, title: str, published: dict[str, Offer], request: DictConfig) -> Offer:
     if model in published:
         return published[model]
     path = user_path(model)
     if not model or not os.path.exists(path):  # noqa: PTH110 - which takes names of any length
         hint = did_you_mean(model, published)
         raise MisureError(f"--model {model} is neither a file nor a published network at hand{hint}")
-    load = trained_network if path.with_suffix(".json").exists() else _file
-    return Offer(title, partial(load, path), path.stem.rpartition("-")[0])
+    if is_result(path):
+        raise MisureError(f"--model {model} is a result of nnU-Net, which takes patches: use misure explain")
+    load = partial(named_network, OmegaConf.merge(request, {"model_file": str(path.absolute())}))
+    return Offer(title, load, path.stem.rpartition("-")[0])
 
 
 def _published(data_root: Path) -> list[Offer]:
@@ -142,7 +160,3 @@ def _published(data_root: Path) -> list[Offer]:
             if isinstance(weights, OperatorListWeights) and weights.is_at_hand():
                 offers.append(Offer(path.stem, partial(named_network, cfg), f"{cfg.dataset.name}-{path.stem}"))
     return offers
-
-
-def _file(path: Path) -> NamedNetwork:
-    return NamedNetwork(load_model(path), {"source": path.name})

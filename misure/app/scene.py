@@ -11,6 +11,7 @@ from torch import Tensor
 
 from misure.app.sharing import SharedNetwork
 from misure.errors import MisureError
+from misure.explaining.work import side_lengths
 from misure.io.images import InputFormat, WindowError, is_nifti, read_image, scan_shape
 from misure.models.compute import Compute
 from misure.models.normalisation import normalised
@@ -105,11 +106,11 @@ def _read(path: Path, channels: int, cut: Cut) -> tuple[Tensor, int, int]:
     return volume[:, index].clone(), index, count
 
 
-def _fitted(pixels: Tensor, size: int | None) -> Tensor:
-    """Scale an image to the side that its network needs, or to multiples of 32 that are not too large."""
+def _fitted(pixels: Tensor, size: int | list[int] | None) -> Tensor:
+    """Scale an image to the sides that its network needs, or to multiples of 32 that are not too large."""
     sides = pixels.shape[1:]
     shrink = min(1.0, LARGEST_SIDE / max(sides))
-    wanted = [size or max(1, round(side * shrink / _STRIDE)) * _STRIDE for side in sides]
+    wanted = side_lengths(size, 2) or [max(1, round(side * shrink / _STRIDE)) * _STRIDE for side in sides]
     return resized(pixels[None], wanted, antialias=True)[0].clamp(0, 1)
 
 

@@ -23,10 +23,12 @@ class SharedNetwork:
         name: As the user knows it.
         model: The network.
         channels: Image channels it takes.
-        size: Side of the images it takes, where it takes no other.
+        size: Side or sides of the images it takes, where it takes no other.
     """
 
-    def __init__(self, name: str, model: SegmentationModel, channels: int = 3, size: int | None = None) -> None:
+    def __init__(
+        self, name: str, model: SegmentationModel, channels: int = 3, size: int | list[int] | None = None
+    ) -> None:
         self.name = name
         self.model = model
         self.channels = channels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +20,11 @@ from misure.io.download import file_digest
 from misure.io.reading import reading, user_path
 from misure.models.checkpoint import fingerprint, load_checkpoint, read_info
 from misure.models.compute import default_device
+from misure.models.exported import Fixed
 from misure.models.layers import image_axes
 from misure.models.logits import OutputReading
 from misure.models.nnunet import Result, is_result
+from misure.models.onnx import OnnxNetwork, Shape
 from misure.models.pretrained import PublishedWeights
 from misure.models.wrapper import SegmentationModel
 
@@ -36,13 +39,13 @@ class NamedNetwork:
     Attributes:
         model: On the device it runs on.
         origin: What the manifest says of it: ``source`` and the hash of its file or weights.
-        size: Side of the images it takes, where it takes no other or was trained on no other.
+        size: Side or sides of the images it takes, where it takes no other or was trained on no other.
         result: Of nnU-Net, how images are prepared and which patches of them are taken.
     """
 
     model: SegmentationModel
     origin: Mapping[str, str]
-    size: int | None = None
+    size: int | list[int] | None = None
     result: Result | None = None
 
     @property
@@ -53,7 +56,8 @@ class NamedNetwork:
     @property
     def dimensions(self) -> int:
         """2 or 3: of the images it takes; 2 where nothing tells."""
-        return image_axes(self.model.modules) or 2
+        shape = _shape(self.model)
+        return len(shape) - 2 if len(shape) in {4, 5} else image_axes(self.model.modules) or 2
 
     @property
     def channels(self) -> int | None:
@@ -95,13 +99,26 @@ def trained_network(path: Path) -> NamedNetwork:
 
 
 def content_digest(path: Path, parts: Iterable[Path] | None = None) -> str:
-    """SHA-256 of a file; of a folder, that of the names and digests in order of all its files, or of those given."""
+    """SHA-256 of a file; of a folder, that of the names and digests in order of all its files, or of those given.
+
+    An ONNX file whose weights lie in others beside it counts as the folder of these.
+    """
+    if path.suffix.lower() == ".onnx" and path.is_file() and (beside := _weights_beside(path)):
+        return content_digest(path.parent, [path, *beside])
     if not path.is_dir():
         return file_digest(path)
     digest = hashlib.sha256()
     for part in sorted(part for part in path.rglob("*") if part.is_file()) if parts is None else parts:
         digest.update(f"{part.relative_to(path).as_posix()}\0{file_digest(part)}\n".encode())
     return digest.hexdigest()
+
+
+def _weights_beside(path: Path) -> list[Path]:
+    """The files that an ONNX file names as those of its weights, as PyTorch writes them unless told otherwise."""
+    content = path.read_bytes()
+    lengths = re.finditer(rb"\n\x08location\x12([\x01-\x7f])", content)  # of a protobuf's text
+    names = {content[found.end() : found.end() + ord(found[1])] for found in lengths}
+    return [beside for name in sorted(names) if (beside := path.parent / os.fsdecode(name)).is_file()]
 
 
 def class_names_of(value: Any) -> tuple[str, ...] | None:
@@ -137,11 +154,23 @@ def _from_file(cfg: DictConfig) -> NamedNetwork:
         there = path.exists()
     if not there:
         raise MisureError(f"model_file={path} does not exist")
+    if path.suffix.lower() == ".safetensors" and path.with_suffix(".json").is_file():
+        return trained_network(path)
     model = load_model(path, multi_label=bool(cfg.multi_label), mean=_numbers(cfg.mean), std=_numbers(cfg.std))
     model.title = name if fetches else model.title
     result = Result(path) if path.is_dir() and is_result(path) else None
     digest = content_digest(path) if result is None else content_digest(result.folder, result.files)
-    return NamedNetwork(model, {"source": name, "sha256": digest}, result=result)
+    return NamedNetwork(model, {"source": name, "sha256": digest}, _fixed_sides(model), result)
+
+
+def _shape(model: SegmentationModel) -> Shape:
+    """N, C and the spatial sides that a program or an ONNX file takes; nothing of another network."""
+    return model.network.shape if isinstance(model.network, Fixed | OnnxNetwork) else ()
+
+
+def _fixed_sides(model: SegmentationModel) -> list[int] | None:
+    sides = [side for side in _shape(model)[2:] if side is not None]
+    return sides if sides and len(sides) == len(_shape(model)) - 2 else None
 
 
 def _published(cfg: DictConfig) -> NamedNetwork:
