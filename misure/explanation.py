@@ -110,7 +110,9 @@ class Explanation:
         """Write ``saliency.npy``, ``arrays.npz``, ``explanation.png`` and ``manifest.json``.
 
         The folder appears whole or not at all. It replaces an explanation saved there before, and
-        nothing else. What a killed process left half-written beside it is removed.
+        nothing else: other files in the folder stay. A process that is killed while it moves them leaves
+        them in a folder beside it, of its name and 8 digits. What a killed process left half-written
+        beside it is removed.
 
         Args:
             folder: Where to write; its parent is made when missing.
@@ -141,6 +143,7 @@ class Explanation:
             versions = {"misure": package_version(), "torch": torch.__version__}
             manifest = {"schema": SCHEMA_VERSION, "versions": versions, **self.summary(), "curve": list(self.curve)}
             manifest |= extra(partial) if extra else {}
+            manifest["files"] = sorted({*_SAVED, *(path.name for path in partial.iterdir())})
             (partial / "manifest.json").write_text(json.dumps(manifest, indent=2), encoding="utf-8")
             _move_into_place(partial, folder)
         except OSError as error:
@@ -172,8 +175,13 @@ def _is_replaceable(folder: Path) -> bool:
 
 
 def _move_into_place(partial: Path, folder: Path) -> None:
-    """Rename a finished folder, putting aside what it replaces until it is there."""
-    old = partial.with_name(f"{partial.name}.old")
+    """Rename a finished folder, putting aside what it replaces until it is there, and move the user's files into it."""
+    new = [path.name for path in partial.iterdir()]
+    written = _files_of(folder) or new
+    own = [path.name for path in folder.iterdir() if path.name not in written] if folder.exists() else []
+    if taken := {*own} & {*new}:
+        raise MisureError(f"cannot write {folder}: {min(taken)} there is of something else; choose another folder")
+    old = folder.with_name(f"{folder.name}-{uuid4().hex[:8]}") if own else partial.with_name(f"{partial.name}.old")
     if folder.exists():
         folder.rename(old)
     try:
@@ -182,4 +190,15 @@ def _move_into_place(partial: Path, folder: Path) -> None:
         if old.exists():
             old.rename(folder)
         raise
+    for name in own:
+        (old / name).rename(folder / name)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _files_of(folder: Path) -> list[str]:
+    """Return the names of what an earlier explanation wrote, where it says so."""
+    try:
+        files = json.loads((folder / "manifest.json").read_text(encoding="utf-8")).get("files")
+    except FileNotFoundError:
+        return []
+    return files if isinstance(files, list) else []

@@ -24,6 +24,7 @@ from misure.target import make_targets
 
 IMAGE = torch.tensor([[[0.9, 0.1, 0.8, 0.2], [0.7, 0.6, 0.1, 0.0], [0.0, 0.9, 0.1, 0.3]]])
 FAST = {"n_iterations": 3, "mask_size": 4}
+NAMES = ["arrays.npz", "explanation.png", "manifest.json", "saliency.npy"]
 
 
 def test_the_ten_line_use(tmp_path):
@@ -106,14 +107,13 @@ def test_plots_show_the_raw_map_on_its_own_scale(channels):
 def test_a_saved_folder_holds_everything(tmp_path):
     explanation = misure.explain(PerPixel(), IMAGE, 1, **FAST)
     folder = explanation.save(tmp_path / "new" / "result")
-    names = ["arrays.npz", "explanation.png", "manifest.json", "saliency.npy"]
-    assert sorted(p.name for p in folder.iterdir()) == names
+    assert sorted(p.name for p in folder.iterdir()) == NAMES
     assert np.array_equal(np.load(folder / "saliency.npy"), explanation.saliency.numpy())
     with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
         assert sorted(arrays) == ["image", "region", "saliency", "sufficient_region"]
         assert np.array_equal(arrays["sufficient_region"], explanation.sufficient_region.numpy())
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    assert manifest["schema"] == 1
+    assert (manifest["schema"], manifest["files"]) == (1, NAMES)
     assert manifest["evaluations"][0]["dice_explained"] == explanation.dice_explained
     assert manifest["parameters"]["lam"] == 0.01
     assert manifest["curve"] == list(explanation.curve)
@@ -127,6 +127,56 @@ def test_saving_again_replaces_the_folder_and_leaves_nothing_else(tmp_path):
     second.save(tmp_path / "result")
     assert json.loads((tmp_path / "result" / "manifest.json").read_text(encoding="utf-8"))["method"] == "prediction"
     assert [p.name for p in tmp_path.iterdir()] == ["result"]
+
+
+def test_saving_again_keeps_the_user_s_files(tmp_path):
+    explanation = misure.explain(PerPixel(), IMAGE, 1, "prediction")
+    folder = explanation.save(tmp_path / "result", extra=lambda partial: {"n": (partial / "more.txt").write_text("1")})
+    (folder / "notes").mkdir()
+    (folder / "notes" / "thesis.txt").write_text("years of work", encoding="utf-8")
+    explanation.save(folder)
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*NAMES, "notes"])
+    assert (folder / "notes" / "thesis.txt").read_text(encoding="utf-8") == "years of work"
+    assert [path.name for path in tmp_path.iterdir()] == ["result"]
+    with pytest.raises(misure.MisureError, match="notes there is of something else; choose another folder"):
+        explanation.save(folder, extra=lambda partial: {"n": (partial / "notes").write_text("2")})
+    assert (folder / "notes" / "thesis.txt").read_text(encoding="utf-8") == "years of work"
+
+
+def test_of_an_explanation_that_lists_no_files_the_others_are_kept(tmp_path):
+    explanation = misure.explain(PerPixel(), IMAGE, 1, "prediction")
+    folder = explanation.save(tmp_path / "result")
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    del manifest["files"]
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    (folder / "metrics.json").write_text("old", encoding="utf-8")
+    (folder / "thesis.txt").write_text("years of work", encoding="utf-8")
+    explanation.save(folder, extra=lambda partial: {"n": (partial / "metrics.json").write_text("new")})
+    assert (folder / "metrics.json").read_text(encoding="utf-8") == "new"
+    assert (folder / "thesis.txt").read_text(encoding="utf-8") == "years of work"
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_no_kill_loses_the_user_s_files(tmp_path, monkeypatch, step):
+    """Whichever renaming is the last: that of the old folder, of the new one, of the first or the second file."""
+    explanation = misure.explain(PerPixel(), IMAGE, 1, "prediction")
+    folder = explanation.save(tmp_path / "result")
+    for name in ("a.txt", "b.txt"):
+        (folder / name).write_text(name, encoding="utf-8")
+    real, steps = Path.rename, []
+
+    def fail(self, target):
+        steps.append(self)
+        if len(steps) > step:
+            raise KeyboardInterrupt
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(KeyboardInterrupt):
+        explanation.save(folder)
+    monkeypatch.setattr(Path, "rename", real)
+    explanation.save(folder)
+    assert sorted(path.read_text(encoding="utf-8") for path in tmp_path.rglob("?.txt")) == ["a.txt", "b.txt"]
 
 
 @pytest.mark.parametrize(
