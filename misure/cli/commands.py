@@ -86,14 +86,19 @@ def prepare_data(cfg: DictConfig) -> None:
     from misure.config import build
     from misure.sweep.images import available
 
-    if "prepare" not in cfg.dataset:
-        print(f"dataset={cfg.dataset.name} needs no preparation")
-    elif cfg.plan_only:
-        there = available(cfg)
-        print(f"plan: prepare {cfg.dataset.name} in {cfg.data_root}; there now: {there.state}: {there.source}")
-        print(f"what is not there is made: {cfg.dataset.prepares}")
-    else:
+    if "prepare" in cfg.dataset and not cfg.plan_only:
         print(build(cfg.dataset.prepare))
+        return
+    there = available(cfg)
+    if "prepare" not in cfg.dataset and there.fetch is None:
+        print(f"dataset={cfg.dataset.name} needs no preparation: {there.source}")
+    elif cfg.plan_only:
+        print(f"plan: prepare {cfg.dataset.name} in {cfg.data_root}; there now: {there.state}: {there.source}")
+        print(f"what is not there is made: {cfg.dataset.get('prepares', there.download)}")
+    else:
+        there.fetch()
+        now = available(cfg)
+        print(now.source + (", as no server answers" if now.download else ""))
 
 
 @entry_point()

@@ -24,6 +24,7 @@ from misure.sweep.executors import Crew, crew_of
 from misure.sweep.experiment import Experiment
 from misure.sweep.images import fitted
 from misure.sweep.journal import Failures, Journal
+from misure.sweep.needs import fetch_ahead
 from misure.sweep.pace import Pace, duration, settled_pace
 from misure.sweep.plan import Outlook, Plan, SetupPlan
 from misure.sweep.recorder import Recorder, RunCounts
@@ -93,6 +94,7 @@ def run_one(cfg: DictConfig) -> None:
         if cfg.plan_only:
             return
         (part,), (experiment,) = plan.setups, plan.experiments
+        fetch_ahead(part.cfg)
         ready = crew.call(make_ready, *_to_prepare(part))
         runner = Runner(_surveyed(part, ready), part.pace, partial(explain_turns, ready), crew)
         _run(part, runner, part.outlooks)
@@ -158,6 +160,8 @@ def _to_prepare(part: SetupPlan) -> tuple[DictConfig, Experiment]:
 
 def _prepared_ahead(plan: Plan, crew: Crew) -> Iterator[tuple[SetupPlan, float, Future[Ready]]]:
     """Yield setups with the time at which they have to end; those that follow are prepared by workers that are free."""
+    for part in plan.setups:
+        fetch_ahead(part.cfg)
     prepared: deque[Future[Ready]] = deque()
     waiting = iter(plan.in_order)
     for part, deadline in plan.turns(time.time()):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from misure.errors import AbsentError
@@ -24,6 +24,7 @@ class Available:
             where it cannot.
         download: What will be downloaded, with its size; empty for nothing.
         to_write: Bytes that will be generated or prepared, roughly.
+        fetch: Downloads it ahead, as workers may have no internet; None where using the dataset downloads nothing.
     """
 
     state: Literal["real", "stand-in", "absent"]
@@ -31,6 +32,7 @@ class Available:
     offline: Mapping[str, Any] | None = None
     download: str = ""
     to_write: int = 0
+    fetch: Callable[[], object] | None = field(default=None, compare=False)
 
     def require(self) -> None:
         """Raise a NoImagesError that says what to do, if the images cannot be had."""

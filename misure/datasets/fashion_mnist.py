@@ -8,6 +8,7 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -116,12 +117,14 @@ def find_folder(data_root: Path, *, download: bool = True) -> tuple[Path, str]:
 
 def available(data_root: Path | str) -> Available:
     """Say which items :func:`find_folder` will choose; no server is asked."""
+    ahead = partial(find_folder, Path(data_root))
     try:
         folder, source = find_folder(Path(data_root), download=False)
     except MisureError as error:
-        return Available("real", f"torchvision's mirrors ({error})", download=_DOWNLOAD)
-    fetched = _DOWNLOAD if folder == SHIPPED_FOLDER else ""
-    return Available("real", f"Fashion-MNIST, {source}", {"download": False}, fetched)
+        return Available("real", f"torchvision's mirrors ({error})", download=_DOWNLOAD, fetch=ahead)
+    if folder != SHIPPED_FOLDER:
+        return Available("real", f"Fashion-MNIST, {source}", {"download": False})
+    return Available("real", f"Fashion-MNIST, {source}", {"download": False}, _DOWNLOAD, fetch=ahead)
 
 
 def load_items(split: Split, classes: Sequence[int], data_root: Path, *, download: bool = True) -> Items:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -11,10 +13,11 @@ from torch import nn
 
 from misure.config import build
 from misure.datasets.available import Available
+from misure.errors import MisureError
 from misure.models.checkpoint import without_pretrained
 from misure.sweep.experiment import Experiment
 from misure.sweep.images import available
-from misure.sweep.networks import elsewhere, is_at_hand
+from misure.sweep.networks import elsewhere, is_at_hand, needs_no_training
 from misure.sweep.pace import Pace, duration, side_of
 
 _ROW = 1300
@@ -92,14 +95,35 @@ def _size(module: nn.Module) -> int:
     return _FLOAT * numbers
 
 
-def _encoder_weights(cfg: DictConfig, module: nn.Module) -> str:
+def fetch_ahead(cfg: DictConfig) -> None:
+    """Fetch what a worker, who may have no internet, would download: images, and the weights that training begins with.
+
+    What cannot be had is no error: whoever needs it says so.
+
+    Args:
+        cfg: A run configuration.
+    """
+    with suppress(MisureError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if (fetch := available(cfg).fetch) is not None:
+            fetch()
+        if not needs_no_training(cfg) and _missing_weights(cfg) is not None:
+            build(cfg.model.network)  # which keeps them in the Hub's cache
+
+
+def _missing_weights(cfg: DictConfig) -> str | None:
     """Say which pre-trained weights the builder would download; builders that download say which."""
     arguments = OmegaConf.to_container(cfg.model.network, resolve=True)
     assert isinstance(arguments, dict)  # noqa: S101 - a node that is built
     named = {str(key): value for key, value in arguments.items()}
     builder = importlib.import_module(str(named.pop("_target_")).rpartition(".")[0])
-    repository = getattr(builder, "missing_weights", lambda **_: None)(**named)
-    if repository is None:
+    repository: str | None = getattr(builder, "missing_weights", lambda **_: None)(**named)
+    return repository
+
+
+def _encoder_weights(cfg: DictConfig, module: nn.Module) -> str:
+    """Name the weights that are missing, with their size."""
+    if (repository := _missing_weights(cfg)) is None:
         return ""
     size = _size(module.get_submodule("encoder")) / 1e6
     return f"{repository}, about {size:.0f} MB, from huggingface.co if it answers, otherwise training starts randomly"

@@ -12,17 +12,19 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from misure.config import build, plain, scale_of, setup_name
 from misure.datasets.base import SegmentationDataset, Stage
 from misure.errors import MisureError
 from misure.io.installed import package_version
-from misure.models.checkpoint import PUBLISHED, TRAINED_HERE, CheckpointInfo, architecture, save_checkpoint
+from misure.models.checkpoint import PUBLISHED, RANDOM, TRAINED_HERE, CheckpointInfo, architecture, save_checkpoint
 from misure.models.pretrained import Elsewhere, PublishedWeights
 from misure.models.trained import ServedCheckpoint, TrainedWeights, checkpoints_in
 from misure.sweep.images import available
 from misure.sweep.provenance import code_version
 from misure.training.config import Recipe
+from misure.training.state import STATE, state_of
 from misure.validation import shown
 
 
@@ -181,8 +183,21 @@ def train_network(cfg: DictConfig, *, anew: bool = True) -> CheckpointInfo:
         "size": OmegaConf.select(cfg, "dataset.size"),
     }
     network, logger = build(cfg.model.network), build(cfg.logger)
+    _check_start(network, cfg)
     info = _description(cfg, origin, TRAINED_HERE)
     return train(network, data, recipe, path=checkpoint_path(cfg), info=info, logger=logger, anew=anew)
+
+
+def _check_start(network: nn.Module, cfg: DictConfig) -> None:
+    """Raise a MisureError if a training begins without the weights it asks for, and nothing may take their place."""
+    wanted = OmegaConf.select(cfg, "model.network.pretrained")
+    tolerant = cfg.stand_in or OmegaConf.select(cfg, "profile.stand_in", default=True)
+    begun = (state_of(checkpoint_path(cfg)) / STATE).exists()
+    if wanted is not None and not (tolerant or begun) and getattr(network, "initial_weights", wanted) == RANDOM:
+        raise MisureError(
+            f"{setup_name(cfg)} would be trained from random weights, as {wanted} weights cannot be had: fetch them "
+            "where huggingface.co answers (the same command does), or set model.network.pretrained=null"
+        )
 
 
 def _description(cfg: DictConfig, data: Mapping[str, Any], origin: str) -> CheckpointInfo:

@@ -19,6 +19,7 @@ from misure.io.locks import Lock
 from misure.io.reading import user_path
 from misure.models.compute import Precision
 from misure.sweep.experiment import Experiment
+from misure.sweep.images import available
 from misure.sweep.journal import Journal
 from misure.sweep.networks import checkpoint_path, needs_no_training
 from misure.sweep.recorder import Recorder, RunCounts
@@ -178,6 +179,9 @@ def make_ready(cfg: DictConfig, experiment: Experiment) -> Ready:
     """
     _recorders.clear()
     _begin(cfg)
+    offline = available(cfg).offline or {}
+    for images in (cfg.dataset.train, cfg.dataset.val):  # what could be downloaded was, by one process: fetch_ahead
+        images.update(offline)
     journal, stage = Journal(Path(cfg.outputs)), partial(_stage, cfg)
     with stage("loading" if needs_no_training(cfg) else "training"):
         setup = prepare(cfg)

@@ -17,7 +17,7 @@ from pipeline import shipped_root
 from torchvision.datasets import FashionMNIST
 
 from misure.datasets import fashion_mnist
-from misure.datasets.fashion_mnist import SHIPPED_FOLDER, find_folder, load_items, read_idx
+from misure.datasets.fashion_mnist import SHIPPED_FOLDER, available, find_folder, load_items, read_idx
 from misure.errors import MisureError
 
 STEMS = [stem for pair in fashion_mnist._STEMS.values() for stem in pair]
@@ -114,6 +114,22 @@ def test_torchvisions_mirrors_come_before_the_subset(offline, monkeypatch):
     assert items.images.unique().tolist() == [5]
     assert items.source == "torchvision download"
     assert "data root" in load_items("val", [0], offline).source
+
+
+def test_items_are_fetched_ahead_for_workers_without_internet(offline, monkeypatch):
+    remote = {f"/{file.name}": file.read_bytes() for file in sorted(make_source(offline / "remote", 5).iterdir())}
+    resources = [(path[1:], hashlib.md5(body).hexdigest()) for path, body in remote.items()]
+    monkeypatch.setattr(FashionMNIST, "resources", resources)
+    there = available(offline)
+    assert (there.source.split()[1], there.offline) == ("subset", {"download": False})
+    there.fetch()
+    assert available(offline) == there  # no server answers
+    with running_host(remote) as server:
+        monkeypatch.setattr(FashionMNIST, "mirrors", [f"{server.url}/"])
+        there.fetch()
+    there = available(offline)
+    assert (there.source, there.download, there.fetch) == ("Fashion-MNIST, data root (raw)", "", None)
+    assert load_items("val", [0], offline, download=False).images.unique().tolist() == [5]
 
 
 @pytest.mark.parametrize(("download", "reason"), [(True, "network is unreachable"), (False, "switched off")])

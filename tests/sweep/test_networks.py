@@ -27,6 +27,7 @@ from misure.sweep.networks import (
     import_network,
     kept_with_weights,
     needs_no_training,
+    train_network,
 )
 
 pytestmark = pytest.mark.usefixtures("hydra")
@@ -114,6 +115,18 @@ def test_generated_images_get_a_network_of_their_own(compose_run, tmp_path):
     assert elsewhere(cfg) is None
     with pytest.raises(MisureError):
         elsewhere(compose("run", ["dataset=synapse", f"data_root={folder.parent}"]))
+
+
+@pytest.mark.parametrize("tolerant", ["profile.stand_in=true", "stand_in=true", "model.network.pretrained=null", ""])
+def test_where_nothing_may_stand_in_no_training_begins_without_its_weights(compose_run, monkeypatch, tolerant):
+    monkeypatch.setattr("misure.models.unet.built_from_hub", lambda *_, **__: None)
+    monkeypatch.setattr("misure.training.module.train", lambda network, *_, **__: network)
+    cfg = compose_run("model.network.pretrained=imagenet", "profile.stand_in=false", *filter(None, [tolerant]))
+    if tolerant:
+        assert train_network(cfg).initial_weights == "random"
+    else:
+        with pytest.raises(MisureError, match="would be trained from random weights, as imagenet weights cannot be"):
+            train_network(cfg)
 
 
 def second(path: Path) -> None:
