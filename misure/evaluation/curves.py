@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from misure.errors import MisureError
-from misure.explainers.base import Explainer
+from misure.explainers.base import Explainer, methods
 from misure.explanation import Explanation
 from misure.metrics import Blanking, dice, keep
 from misure.models.compute import Compute
@@ -55,9 +55,10 @@ def explanation_curves(
     Every set of pixels here is ``map > level``: pixels of equal value go in or out together. So of all sets that a
     threshold can choose, each point has the largest with at most the allowed number of pixels, and that may be none.
 
-    A map that is evaluated without thresholds is itself the mask: its zeros are left out at every level, and what lies
-    outside its sufficient region is zero. Its threshold curve ends at ``mask > 0`` and stays there. Any other map's
-    curve ends with the whole image. Insertion and deletion always go from one end to the other.
+    A map that is evaluated without thresholds is itself the mask, min-max scaled where the method's maps are none: its
+    zeros are left out at every level, and what lies outside its sufficient region is zero. Its threshold curve ends at
+    ``mask > 0`` and stays there. Any other map's curve ends with the whole image. Insertion and deletion always go from
+    one end to the other.
 
     Args:
         model: The adapted network.
@@ -147,7 +148,9 @@ def area(curve: Curve, low: float, high: float) -> float:
 
 
 def _ranked(explanation: Explanation, *, is_mask: bool) -> NDArray[np.floating]:
-    values: NDArray[np.floating] = explanation.saliency.numpy()
+    saliency = explanation.saliency
+    method = next((method for method in methods() if method.name == explanation.method), Explainer)
+    values: NDArray[np.floating] = (method.as_mask(saliency[None])[0] if is_mask else saliency).numpy()
     if is_mask and explanation.sufficient_region is not None:
         values = np.where(explanation.sufficient_region.numpy(), values, values.dtype.type(0))
     if not np.isfinite(values).all():

@@ -78,8 +78,9 @@ class Explainer(ABC):
         needs_gradients: Whether the method differentiates the network (a class attribute).
         needs_layer: Whether it looks at a layer inside the network (a class attribute).
         in_pixels: Names of the parameters that are lengths in pixels (a class attribute).
+        map_is_mask: Whether the map says how much of each pixel is kept, 0 to 1 (a class attribute).
         thresholds: Where the min-max scaled map is cut for evaluation; an empty tuple means that the
-            map itself, within [0, 1], is the mask.
+            map itself, within [0, 1], is the mask. One that is no mask is min-max scaled for that too.
         blanking: What a switched-off pixel becomes, see :class:`misure.metrics.Blanking`.
         blur_sigma: Standard deviation for ``blanking="blur"``, in pixels.
         seed: Key of everything random.
@@ -90,6 +91,7 @@ class Explainer(ABC):
     needs_gradients: ClassVar[bool] = False
     needs_layer: ClassVar[bool] = False
     in_pixels: ClassVar[tuple[str, ...]] = ("blur_sigma",)
+    map_is_mask: ClassVar[bool] = True
 
     thresholds: tuple[Share, ...] = ()
     blanking: BlankingKind = "zero"
@@ -221,6 +223,11 @@ class Explainer(ABC):
             for i, target in enumerate(targets)
         ]
 
+    @classmethod
+    def as_mask(cls, maps: Tensor) -> Tensor:
+        """Return what maps (N x spatial) keep of each pixel where no threshold cuts them, 0 to 1."""
+        return maps if cls.map_is_mask else min_max(maps)
+
     def _check_gradients(self, model: SegmentationModel) -> None:
         if self.needs_gradients and not model.differentiable:
             others = ", ".join(method.name for method in methods() if not method.needs_gradients)
@@ -231,12 +238,12 @@ class Explainer(ABC):
     def _evaluate(
         self, network: FrozenNetwork, images: Tensor, batch: TargetBatch, maps: SaliencyMaps, threshold: float | None
     ) -> list[Evaluation]:
-        masks = maps.saliency if threshold is None else (min_max(maps.saliency) > threshold).to(images.dtype)
+        masks = self.as_mask(maps.saliency) if threshold is None else min_max(maps.saliency) > threshold
         return evaluate(
             network,
             images,
             batch,
-            masks,
+            masks.to(images.dtype),
             threshold=threshold,
             support=maps.sufficient_region,
             blanking=self.fill,

@@ -33,6 +33,7 @@ class LayerExplainer(Explainer):
     """
 
     needs_layer: ClassVar[bool] = True
+    map_is_mask: ClassVar[bool] = False
 
     thresholds: tuple[Share, ...] = (0.05, 0.1)
     layer: str | None = None

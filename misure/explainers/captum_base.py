@@ -31,6 +31,7 @@ class CaptumExplainer(Explainer):
     """
 
     needs_gradients: ClassVar[bool] = True
+    map_is_mask: ClassVar[bool] = False
 
     thresholds: tuple[Share, ...] = (0.05, 0.1)
 

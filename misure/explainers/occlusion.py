@@ -43,6 +43,7 @@ class Occlusion(Explainer):
     name: ClassVar[str] = "occlusion"
     title: ClassVar[str] = "Occlusion"
     in_pixels: ClassVar[tuple[str, ...]] = ("blur_sigma", "window", "stride")
+    map_is_mask: ClassVar[bool] = False
 
     thresholds: tuple[Share, ...] = (0.2, 0.4)
     window: Count = 16

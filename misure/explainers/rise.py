@@ -60,6 +60,7 @@ class RISE(RandomMasks):
 
     name: ClassVar[str] = "rise"
     title: ClassVar[str] = "RISE"
+    map_is_mask: ClassVar[bool] = False
 
     thresholds: tuple[Share, ...] = (0.2, 0.4)
     n_masks: Count = 500

@@ -167,10 +167,15 @@ def test_against_a_slow_search(saliency: np.ndarray, is_mask: bool, seed: int, k
         assert curves["deletion_dice"][i] == score(everything - moved)
 
 
-@pytest.mark.parametrize("method", ["msr", "prediction", "sufficient_region"])
+@pytest.mark.parametrize("method", ["msr", "prediction", "sufficient_region", "rise", "seg_grad_cam"])
 def test_the_last_point_of_a_mask_is_its_evaluation(method: str, make_images) -> None:
-    images, network = make_images(1, 2, 12, 14).float(), SegmentationModel(Convolutional(2))
-    settings_ = {"n_iterations": 8, "mask_size": 14, "clamp_low": 0.6} if method == "msr" else {}
+    images = make_images(1, 2, 12, 14).float()
+    network = SegmentationModel(Convolutional(2), bottleneck="bottleneck")
+    settings_ = {
+        "msr": {"n_iterations": 8, "mask_size": 14, "clamp_low": 0.6},
+        "rise": {"n_masks": 12, "thresholds": ()},
+        "seg_grad_cam": {"thresholds": ()},
+    }.get(method, {})
     explanation = explain(network, images[0], 1, method=method, precision="32", **settings_)
     curves = explanation_curves(network, explanation, ZERO, EXACT)
     assert curves["curve_dice"][-1] == explanation.evaluations[0].binary_dice_explained

@@ -166,6 +166,20 @@ def test_maps_are_finite_have_the_image_s_size_and_stay_in_range(case, method):
             assert explanation.sufficient_region[explanation.target.region].all()
 
 
+def test_without_thresholds_the_map_itself_is_the_mask_and_scaled_only_where_it_is_none(method, monkeypatch):
+    seen, evaluate = [], misure.explainers.base.evaluate
+    monkeypatch.setattr(
+        "misure.explainers.base.evaluate",
+        lambda *args, **options: [seen.append(args[3]), evaluate(*args, **options)][1],
+    )
+    explanations = explain(make_case("tensor", 3, SIZES[0]), method, thresholds=())
+    for mask, explanation in zip(seen[0], explanations, strict=True):
+        if method in (*UNBOUNDED, "rise", "occlusion"):
+            assert (mask.min(), mask.max()) == (0, 1)
+        else:
+            assert torch.equal(mask, explanation.saliency)
+
+
 @EVERYWHERE
 def test_neither_repeating_nor_batches_nor_memory_layouts_change_a_map(case, method, kind):
     """Convolutions may take sums in another order, so float64 rounding is allowed where there are any."""
