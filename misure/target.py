@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
@@ -16,6 +17,11 @@ from misure.regions import as_region, border_of, component_at, point_within, pre
 from misure.validation import check_arguments, is_real, shown, whole
 
 _Frozen = TypeVar("_Frozen")
+
+_NO_OBJECT = re.compile(
+    r".*background.*|bg|unlabell?ed|void|others?|none|nothing|null|ignored?|unknown|empty|rest|((class|label)?0)?"
+)
+"""Names of a class 0 that is no object, in small letters and digits."""
 
 
 class EmptyTargetError(MisureError):
@@ -214,8 +220,20 @@ def predicted_classes(logits: Tensor, *, multi_label: bool = False) -> list[int]
     return [int(class_id) for class_id in (logits > 0).reshape(len(logits), -1).any(1).nonzero()]
 
 
-def _foreground(logits: Tensor, *, multi_label: bool) -> list[int]:
-    return [c for c in predicted_classes(logits, multi_label=multi_label) if c != 0 or multi_label]
+def has_background(model: SegmentationModel) -> bool:
+    """Say whether class 0 is what is no object, rather than such as the wall of ADE20K or the road of Cityscapes.
+
+    It is one where it has no name, or one of :data:`_NO_OBJECT`, and beside a single other class whatever its name.
+    """
+    names = model.class_names or ()
+    name = re.sub(r"[\W_]+", "", names[0].casefold()) if len(names) > 2 else ""
+    return not model.multi_label and bool(_NO_OBJECT.fullmatch(name))
+
+
+def objects_in(model: SegmentationModel, logits: Tensor) -> list[int]:
+    """Return the classes of objects that are predicted anywhere: all but the background, ascending."""
+    present = predicted_classes(logits, multi_label=model.multi_label)
+    return [class_id for class_id in present if class_id or not has_background(model)]
 
 
 def _nothing_predicted(where: str) -> EmptyTargetError:
@@ -258,7 +276,7 @@ def make_targets(
 def make_all_targets(
     network: FrozenNetwork, images: Tensor, region: Any = None, *, border: int | None = None
 ) -> list[list[Target]]:
-    """Freeze one target for every foreground class that is predicted, inside the region if there is one.
+    """Freeze one target for every object's class that is predicted, inside the region if there is one.
 
     Args:
         network: The frozen network.
@@ -273,7 +291,7 @@ def make_all_targets(
 
     def freeze(logits: Tensor, inside: Tensor | None, _i: int) -> list[Target]:
         seen, where = (logits, "") if inside is None else (logits[:, inside], " inside the region")
-        foreground = _foreground(seen, multi_label=multi_label)
+        foreground = objects_in(network.model, seen)
         if not foreground:
             raise _nothing_predicted(where)
         return [Target.from_logits(logits, c, inside, border=border, multi_label=multi_label) for c in foreground]
@@ -308,7 +326,7 @@ def _class_index(model: SegmentationModel, target: Wanted, logits: Tensor, at: A
     if at is not None:
         place = point_within(at, logits.shape[1:])
         logits, where = logits.movedim(0, -1)[place], f" at {place}"
-    present = _foreground(logits, multi_label=model.multi_label)
+    present = objects_in(model, logits)
     if len(present) == 1:
         return present[0]
     if not present:

@@ -15,7 +15,7 @@ from misure.errors import MisureError
 from misure.models.compute import Compute
 from misure.models.wrapper import SegmentationModel, frozen
 from misure.regions import predicted_as
-from misure.target import EmptyTargetError, Target, TargetBatch, make_targets
+from misure.target import EmptyTargetError, Target, TargetBatch, has_background, make_all_targets, make_targets
 
 CPU = torch.device("cpu")
 PREDICTED = torch.tensor([[0, 1, 1], [0, 2, 1]])
@@ -106,6 +106,35 @@ BRIGHT = torch.tensor([[[[0.9, 0.1, 0.9]]], [[[0.9, 0.8, 0.1]]]])
 def test_a_class_is_the_only_one_or_named():
     assert [t.class_id for t in resolve(PerPixel(), BRIGHT)] == [1, 1]
     assert resolve(PerPixel(), BRIGHT, "cell", class_names=("none", "cell"))[0].class_id == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "background"),
+    [
+        (None, True),
+        (("wall", "building", "sky"), False),
+        (("road", "car", "person"), False),
+        (("dark", "bright"), True),  # what is not the only object
+        *(((name, "a", "b"), True) for name in ("background", "__background__", "BG", "Unlabelled", "void", "other")),
+        *(((name, "a", "b"), True) for name in ("none", "ignore", "class 0", "LABEL_0", "0", "empty", "", " ")),
+    ],
+)
+def test_class_0_is_background_unless_it_is_named_otherwise(names, background):
+    assert has_background(SegmentationModel(PerPixel(), class_names=names)) == background
+    assert not has_background(SegmentationModel(PerPixel(), class_names=names, multi_label=True))
+
+
+def test_a_class_0_that_is_an_object_is_explained_like_any_other():
+    def network(_):
+        return LOGITS[None]
+
+    wall = {"class_names": ("wall", "building", "sky", "tree")}
+    with frozen(SegmentationModel(network, **wall), Compute("32", 1), CPU) as frozen_network:
+        image = torch.zeros(1, 1, 2, 3)
+        assert [target.class_id for target in make_all_targets(frozen_network, image)[0]] == [0, 1, 2]
+        assert make_targets(frozen_network, image, None, at=(0, 0))[0].class_id == 0
+        with pytest.raises(MisureError, match=r"out of \[0, 1, 2\]"):
+            make_targets(frozen_network, image, None)
 
 
 def test_one_region_serves_all_images_and_several_serve_one_each():

@@ -17,6 +17,7 @@ from misure.models.compute import Compute
 from misure.models.normalisation import normalised
 from misure.models.wrapper import SegmentationModel, frozen
 from misure.regions import resized
+from misure.target import has_background
 
 LARGEST_SIDE = 512
 """Larger images are scaled down to this."""
@@ -121,5 +122,5 @@ def predict(model: SegmentationModel, image: Tensor) -> Tensor:
     with frozen(model, Compute(), images.device) as network:
         logits = network(images, unperturbed=True)[0]
     surest, labels = logits.max(0)
-    objects = surest > 0 if model.multi_label else labels > 0
+    objects = surest > 0 if model.multi_label else labels >= int(has_background(model))
     return torch.where(objects, labels, NOTHING).cpu()

@@ -31,7 +31,7 @@ from misure.models.normalisation import normalised
 from misure.models.wrapper import frozen
 from misure.regions import resized
 from misure.sweep.networks import versions
-from misure.target import EmptyTargetError, predicted_classes
+from misure.target import EmptyTargetError, objects_in, predicted_classes
 
 _REQUEST = ("target", "at", "border", "region", "size", "slice", "window", "axes", "dimensions")
 _COMPUTE = ("precision", "batch_size", "allow_tf32", "fold")
@@ -171,7 +171,7 @@ class Command:
                 "or in_channels=..."
             ) from error
         present = predicted_classes(logits, multi_label=model.multi_label)
-        objects = [class_id for class_id in present if class_id or model.multi_label]
+        objects = objects_in(model, logits)
         named = ", ".join(model.class_label(class_id) for class_id in objects) or "only background"
         target = self.cfg.target
         index = self._class_id()

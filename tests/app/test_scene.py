@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from app_network import write_image
 
-from misure.app.scene import MOST_VOXELS, Cut, look
+from misure.app.scene import MOST_VOXELS, NOTHING, Cut, look
 from misure.errors import MisureError
+
+
+@pytest.mark.parametrize(("first", "shown"), [("background", {NOTHING, 1}), ("wall", {0, 1})])
+def test_a_class_0_that_is_an_object_can_be_clicked_on(shelf, tmp_path, first, shown) -> None:
+    network = shelf.take("bright")
+    network.model.class_names = (first, "bright", "never")
+    assert {*look(network, write_image(tmp_path / "blocks.png"), Cut()).labels.unique().tolist()} == shown
 
 
 @pytest.mark.parametrize(("index", "taken", "value"), [(3, 3, 1), (None, 2, 0)])

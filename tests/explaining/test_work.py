@@ -291,6 +291,12 @@ def test_another_request_does_not_replace_an_explanation(lent, capsys):
     assert len(folders()) == 7
 
 
+def test_a_class_0_that_is_an_object_is_one_of_several(lent, capsys):
+    write_png(Path("photo.png"), bright_square())
+    message = failing(capsys, *lent(class_names=("wall", "bright", "never")), "image=photo.png")
+    assert "several classes are predicted: choose target=<class> out of wall, bright" in message
+
+
 def test_classes_of_alike_names_have_folders_of_their_own(lent):
     network = Bright()
     with torch.no_grad():
