@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 
 from misure.errors import MisureError
@@ -90,6 +91,12 @@ def is_compiled(network: Callable[..., Any], parts: list[nn.Module]) -> bool:
     return hasattr(network, "_torchdynamo_orig_callable") or any(
         isinstance(part, compiled) or getattr(part, "_compiled_call_impl", None) is not None for part in parts
     )
+
+
+def mixes_images(modules: list[nn.Module]) -> bool:
+    """Say whether a batch normalisation keeps no statistics, so that in evaluation mode it takes those of the batch."""
+    parts = chain.from_iterable(module.modules() for module in modules)
+    return any(isinstance(part, _BatchNorm) and part.running_mean is None for part in parts)
 
 
 def set_layout(parameter: nn.Parameter, layout: torch.memory_format) -> None:

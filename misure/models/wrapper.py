@@ -30,7 +30,7 @@ from misure.models.compute import (
 )
 from misure.models.half import counted_in, is_half, precision_of, with_gradients_in_range
 from misure.models.layers import activation_bytes
-from misure.models.lending import lent, set_layout
+from misure.models.lending import lent, mixes_images, set_layout
 from misure.models.logits import unsound
 from misure.models.random_sources import RandomSources
 from misure.models.recall import digest
@@ -277,9 +277,12 @@ class FrozenNetwork:
         return maps, counts
 
     def batches(self, image: Tensor) -> Batches:
-        """Return the batch cutter, sized on first use for images like this one (C x H x W)."""
+        """Return the batch cutter, sized on first use for images like this one (C x H x W).
+
+        A network that mixes the images of a batch is given one at a time.
+        """
         if self._batches is None:
-            size = self.compute.batch_size
+            size = 1 if mixes_images(self.model.modules) else self.compute.batch_size
             if size == "auto":
                 measured = self.model.activation_bytes
                 if image.shape not in measured:

@@ -199,6 +199,14 @@ def test_neither_repeating_nor_batches_nor_memory_layouts_change_a_map(case, met
             torch.testing.assert_close(one.saliency, other.saliency, rtol=0, atol=1e-9)
 
 
+def test_statistics_of_the_batch_are_those_of_one_image(method):
+    """Batch normalisation without statistics of its own takes the batch's, also in evaluation mode."""
+    case = make_case("tensor", 1, SIZES[0])
+    case.module.features[1] = torch.nn.BatchNorm2d(6, track_running_stats=False, dtype=torch.float64)
+    for image, explanation in zip(case.images, explain(case, method, batch_size=8), strict=True):
+        assert_same(explain(case, method, image, batch_size=2), explanation)
+
+
 def test_layers_of_a_plain_callable():
     case = make_case("callable", 1, SIZES[0])
     within, direct = (
