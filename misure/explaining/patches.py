@@ -61,12 +61,16 @@ class Case:
         scale: Voxels of the file for one of these, by axis.
         offset: Where the first of these voxels lies, in voxels of the file, whose axes are transposed like these.
         affine: 4 x 4, from indices (D, H, W) to millimetres (RAS); None where the file does not say.
+        axes: Of the file's array, in the order in which they are here.
+        n_slices: How many the file has along the first of these.
     """
 
     pixels: Tensor
     scale: np.ndarray
     offset: np.ndarray
     affine: np.ndarray | None
+    axes: Sequence[int] = (0, 1, 2)
+    n_slices: int = 1
 
     @classmethod
     def of(cls, result: Result, file: Path) -> Case:
@@ -92,12 +96,51 @@ class Case:
         cropped = np.array([low for low, _ in known["bbox_used_for_cropping"]], float)
         padding = np.array([axis.start for axis in inside[1:]])
         offset = cropped + scale * (0.5 - padding) - 0.5  # resampling keeps borders, half a voxel before centres
-        return cls(torch.from_numpy(padded), scale, offset, _affine(result, known, scale, offset))
+        affine, n_slices = _affine(result, known, scale, offset), int(known["shape_before_cropping"][0])
+        return cls(torch.from_numpy(padded), scale, offset, affine, result.plans.transpose_forward, n_slices)
 
-    def index(self, place: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Return which voxel lies at a voxel of the file, in these axes."""
-        nearest: np.ndarray = np.rint((np.asarray(place) - self.offset) / self.scale).astype(int)
+    def index(self, place: Sequence[int]) -> np.ndarray:
+        """Return which voxel lies at a voxel of the file, whose axes are those of its array."""
+        nearest: np.ndarray = np.rint((np.array(place)[list(self.axes)] - self.offset) / self.scale).astype(int)
         return nearest
+
+    def slice_at(self, slice_index: int, file: Path) -> int:
+        """Return which slice along the first axis is a slice of the file.
+
+        Raises:
+            MisureError: If it is none of those that are kept.
+        """
+        index = round((slice_index - self.offset[0]) / self.scale[0])
+        if not 0 <= index < self.pixels.shape[1]:
+            kept = [self.slice_in_file(i) for i in (0, self.pixels.shape[1] - 1)]
+            raise MisureError(
+                f"slice={slice_index} lies outside of what nnU-Net keeps of {file}, {kept[0]} to {kept[1]}"
+            )
+        return index
+
+    def slice_in_file(self, index: int) -> int:
+        """Return which slice of the file lies at one along the first axis."""
+        return round(self.offset[0] + self.scale[0] * index)
+
+    def centre(self, at: Sequence[int], slice_index: int | None, file: Path) -> np.ndarray:
+        """Return which voxel is meant by a point of the file, or by one of a slice of it.
+
+        Raises:
+            MisureError: If it is none of those that are kept.
+        """
+        place = list(at)
+        if len(place) == 2:
+            if slice_index is None and self.n_slices > 1:
+                raise MisureError(f"at={place} can lie in any of {self.n_slices} slices of {file}: add slice=<number>")
+            place.insert(self.axes[0], slice_index or 0)
+        if len(place) != 3:
+            raise MisureError(f"at={place} is no voxel: at=[z,y,x], or [y,x] of a picture or a slice")
+        if slice_index is not None and slice_index != place[self.axes[0]]:
+            raise MisureError(f"at={place} does not lie in slice={slice_index}: give one of them")
+        centre = self.index(place)
+        if any(not 0 <= i < side for i, side in zip(centre, self.pixels.shape[1:], strict=True)):
+            raise MisureError(f"at={list(at)} lies outside of what nnU-Net keeps of {file}")
+        return centre
 
 
 def patch_of(
@@ -116,8 +159,9 @@ def patch_of(
         file: As :meth:`Case.of` takes it.
         model: The network.
         target: The class that is looked for; None for any but the background.
-        at: A voxel of the file in the order of its array, (z, y, x) of a scan and (y, x) of a picture.
-        slice_index: Where a network of slices is to look, counted in the file; None for all of them.
+        at: A voxel of the file in the order of its array, (z, y, x) of a scan and (y, x) of a picture or a slice.
+        slice_index: Where a network of slices is to look, counted in the file along the axis that it slices; None for
+            all of them.
 
     Raises:
         MisureError: If the file cannot be used, nothing of the class is predicted, or the point lies outside.
@@ -125,15 +169,11 @@ def patch_of(
     case, n_axes = Case.of(result, file), len(result.patch_size)
     size = (1,) * (3 - n_axes) + tuple(result.patch_size)
     shape = case.pixels.shape[1:]
+    only = None if slice_index is None else case.slice_at(slice_index, file)
     centre: np.ndarray | None
     if at is not None:
-        if len(at) not in (2, 3):
-            raise MisureError(f"at={list(at)} is no voxel: at=[z,y,x], or [y,x] of a picture")
-        centre = case.index(np.array([*[0] * (3 - len(at)), *at])[list(result.plans.transpose_forward)])
-        if any(not 0 <= i < side for i, side in zip(centre, shape, strict=True)):
-            raise MisureError(f"at={list(at)} lies outside of what nnU-Net keeps of {file}")
+        centre = case.centre(at, slice_index, file)
     else:
-        only = None if slice_index is None else int(case.index([slice_index, 0, 0])[0])
         cuts = ((start, _cut(case, start, size)) for start in _starts(shape, result.patch_size, only))
         centre = _middle(cuts, model, target)
     if centre is None:
@@ -150,7 +190,7 @@ def patch_of(
         _before_normalisation(_cut(case, start, size), model),
         file,
         grid,
-        None if n_axes == 3 else int(start[0]),
+        None if n_axes == 3 else case.slice_in_file(start[0]),
         None if at is None else (centre - start)[-n_axes:].tolist(),
     )
 
