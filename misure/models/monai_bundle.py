@@ -29,6 +29,15 @@ _ADVICE = "build it with monai.bundle yourself, if you trust it, and pass the ne
 _NESTED = ("model", "state_dict", "network")
 """Under which a checkpoint may hold the network's weights among others."""
 
+_CODE = "code"
+"""Kind of a step that is an expression, or a reference to nothing."""
+
+_NOT_FOLLOWED = (_CODE, "Compose", "Spacing", "Normalize", "ScaleIntensity", "Crop", "Pad")
+"""Kinds of steps begin so that change images, of which a range of values alone is followed."""
+
+_LONGEST_CHAIN = 9
+"""References from one to the next."""
+
 
 def is_bundle(folder: Path) -> bool:
     """Say whether a folder has a bundle's metadata."""
@@ -63,7 +72,7 @@ def open_bundle(folder: Path, monai: Any, torchscript: Callable[[Path], Opened],
         network, _ = torchscript(script)
     else:
         raise MisureError(f"{folder} has no models/model.pt or model.ts: fetch it (monai.bundle download)")
-    before, after = list(_steps(config.get("preprocessing"))), list(_steps(config.get("postprocessing")))
+    before, after = (list(_steps(config, name)) for name in ("preprocessing", "postprocessing"))
     if any(name.startswith("Activations") and step.get("sigmoid") is True for name, step in after):
         description["multi_label"] = n_outputs != 1
     if not told:
@@ -169,11 +178,33 @@ def _with_weights(network: nn.Module, path: Path) -> nn.Module:
     return network.eval()
 
 
-def _steps(composed: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _steps(config: Mapping[str, Any], name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What is done before or after the network, in the inference or the validation: kinds and arguments of steps.
+
+    A step that is no plain value is one of :data:`_CODE`.
+    """
+    composed = _followed(config, config.get(name, f"@validate::{name}"))
     steps = composed.get("transforms") if isinstance(composed, Mapping) else composed
-    for step in steps if isinstance(steps, list) else ():
-        if isinstance(step, Mapping) and isinstance(step.get("_target_"), str):
-            yield step["_target_"].rpartition(".")[2], step
+    found = _followed(config, steps)
+    for given in found if isinstance(found, list) else [] if steps is None else [_CODE]:
+        step = _followed(config, given)
+        plain = isinstance(step, Mapping) and isinstance(step.get("_target_"), str)
+        kind = step["_target_"].rpartition(".")[2] if plain else _CODE
+        yield kind, {key: _followed(config, value) for key, value in step.items()} if plain else {}
+
+
+def _followed(config: Mapping[str, Any], value: Any) -> Any:
+    """Follow references to entries of the configuration as data; None where one leads nowhere."""
+    for _ in range(_LONGEST_CHAIN):
+        if not (isinstance(value, str) and value[:1] in {"@", "%"}):
+            return value
+        found: Any = config
+        for part in re.split("::|#", value[1:]):
+            entries = dict(enumerate(found)) if isinstance(found, list) else found
+            known = entries if isinstance(entries, Mapping) else {}
+            found = known.get(int(part) if isinstance(found, list) and part.isdecimal() else part)
+        value = found
+    return None
 
 
 def _normalisation(
@@ -188,13 +219,17 @@ def _normalisation(
         advice.append(f"window=[{scaled['a_min']},{scaled['a_max']}]")
     if oriented and str(oriented.get("axcodes")).upper() == "RAS":
         advice.append("axes=ras")
-    if others := [name for name in steps if name.startswith(("Spacing", "Normalize", "ScaleIntensity", "Crop", "Pad"))]:
+    told = ""
+    if {*steps} <= {_CODE}:
+        told = "does not say in plain values how its images are prepared: do it as its training did, give mean and std"
+    elif others := [name for name in steps if name.startswith(_NOT_FOLLOWED)]:
         hint = f"; give {', '.join(advice)}" if advice else ""
-        warnings.warn(
-            f"{folder.name} prepares its images by {', '.join(others)}, of which only a range of values is followed: "
-            f"resample and normalise images as it does{hint}",
-            stacklevel=5,
+        told = (
+            f"prepares its images by {', '.join(others)}, of which only a range of values is followed: resample and "
+            f"normalise images as it does{hint}"
         )
+    if told:
+        warnings.warn(f"{folder.name} {told}", stacklevel=5)
     try:
         low, high = map(float, low_high or ())
         return {"mean": (0.0 - low / (high - low),), "std": (1 / (high - low),)}

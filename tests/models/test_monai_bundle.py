@@ -30,6 +30,7 @@ CONFIG = {
     "device": "$torch.device('cuda')",  # of no concern to the network
     "network_def": NETWORK,
     "network": "$@network_def.to(@device)",
+    "preprocessing": [{"_target_": "LoadImaged", "keys": "image"}],
 }
 HOVERNET = {"_target_": "HoVerNet", "adapt_standard_resnet": True, "pretrained_url": "http://127.0.0.1:9/net.pth"}
 METADATA = {
@@ -128,6 +129,42 @@ def test_steps_before_and_after_the_network_are_read_as_data(tmp_path):
         model = load_model(folder)
     assert (model.mean, model.std, model.multi_label) == ((0.0,), (1.0,), True)
     explained(model, IMAGE)
+
+
+@pytest.mark.parametrize("transforms", ["@steps", "%own::before", "@own#before", ["@steps::0"], "@more"])
+@pytest.mark.parametrize("where", ["inference", "validate"])
+def test_references_to_steps_are_followed(tmp_path, transforms, where):
+    scaled = RANGE | {"a_min": "@lowest"}
+    after = {"_target_": "Compose", "transforms": ["@own::sigmoid"]}
+    found = {"preprocessing": {"_target_": "Compose", "transforms": transforms}, "postprocessing": after}
+    sigmoid = {"_target_": "Activationsd", "sigmoid": True}
+    entries = {"lowest": -57, "steps": [scaled], "own": {"before": [scaled], "sigmoid": sigmoid}, "more": "@steps"}
+    config = {key: value for key, value in CONFIG.items() if key != "preprocessing"} | entries
+    folder = bundle(tmp_path, config | (found if where == "inference" else {where: found}))
+    with pytest.warns(UserWarning, match=r"by ScaleIntensityRanged, of which.*give window=\[-57,164\]"):
+        model = load_model(folder)
+    assert (model.mean, model.std, model.multi_label) == ((0.0,), (1.0,), True)
+
+
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [
+        (None, "does not say in plain values how its images are prepared"),
+        ("$scripts.steps()", "does not say in plain values"),
+        ({"_target_": "Compose", "transforms": "$@a + @b"}, "does not say in plain values"),
+        ({"_target_": "Compose", "transforms": "@round"}, "does not say in plain values"),
+        (["@absent", "%other.json::steps"], "does not say in plain values"),
+        ([{"_target_": "LoadImaged"}, "$scripts.step()"], "prepares its images by code, of which"),
+    ],
+)
+def test_steps_that_are_not_plain_are_told(tmp_path, steps, words):
+    config = CONFIG | {"preprocessing": steps, "round": "@turn", "turn": "@round"}
+    if steps is None:
+        del config["preprocessing"]
+    with pytest.warns(UserWarning, match=words) as told:
+        load_model(bundle(tmp_path, config))
+    assert len(told) == 1
+    load_model(tmp_path, mean=[0.5], std=[0.5])
 
 
 def test_a_single_sigmoid_channel_and_torchscript(tmp_path):
