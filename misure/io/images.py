@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -171,7 +171,7 @@ def read_mask(path: str | Path, wanted: InputFormat, image: LoadedImage | None =
     Args:
         path: A PNG, TIFF or NIfTI file: two numbers, one of them 0, or regions of whole numbers (instances, a
             palette). Of a picture with transparency, what is not transparent, if that says more than its colours.
-        wanted: What the network takes: which slice, and how scans are laid out.
+        wanted: What the network takes: which slice, of a mask that has several, and how scans are laid out.
         image: What the mask is for.
 
     Returns:
@@ -181,12 +181,18 @@ def read_mask(path: str | Path, wanted: InputFormat, image: LoadedImage | None =
         ImageFileError: If it cannot be read, its numbers are no mask (such as a JPEG's), or it does not fit the image.
     """
     path, grid = Path(path), None
+    single = replace(wanted, slice_index=None)  # a mask of one slice is that of the slice
     with reading(path, _ADVICE, ImageFileError):
         if _is_scan(path):
-            voxels, grid, _ = _laid_out(read_volume(path), wanted)
+            volume = read_volume(path)
+            voxels, grid, _ = _laid_out(volume, single if volume.voxels.shape[2] == 1 else wanted)
             values = whole_numbers(voxels, f"{path}: ")[None]
         else:
-            values, _ = read_pages(path, lambda n: wanted.chosen(n, f"{path} has pages"), partial(stored_numbers, path))
+            values, _ = read_pages(
+                path,
+                lambda n: (single if n == 1 else wanted).chosen(n, f"{path} has pages"),
+                partial(stored_numbers, path),
+            )
         mask = region_of(values, path)
     if image is not None and mask.shape != tuple(image.pixels.shape[1:]):
         size, needed = (" x ".join(map(str, shape)) for shape in (mask.shape, image.pixels.shape[1:]))

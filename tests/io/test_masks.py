@@ -5,6 +5,7 @@ from __future__ import annotations
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from ct_files import AFFINE, scan, write_nifti
 from PIL import Image
 
@@ -82,6 +83,22 @@ def test_a_mask_of_a_scan_lies_as_the_scan(tmp_path, dtype, axes):
         found = read_mask(tmp_path / "mask.nii.gz", wanted, image).numpy()
         values = read_image(tmp_path / "scan.nii.gz", InputFormat(**vars(wanted) | {"window": (-1000.0, 1500.0)}))
         np.testing.assert_array_equal(found, values.pixels[0].numpy() > 0.4 + 1e-4)  # 0 becomes 0.4
+
+
+def test_a_mask_of_one_slice_is_for_the_slice_that_is_taken(tmp_path):
+    wanted = InputFormat(1, slice_index=2)
+    image = read_image(write_nifti(tmp_path / "scan.nii.gz", scan()), wanted)
+    region = scan()[:, :, 2:3] > 0
+    place = AFFINE.copy()
+    place[:, 3] = AFFINE @ [0, 0, 2, 1]
+    single = read_mask(write_nifti(tmp_path / "single.nii.gz", region.astype(np.uint8), place), wanted, image)
+    Image.fromarray(single.numpy()).save(tmp_path / "single.png")
+    assert torch.equal(read_mask(tmp_path / "single.png", wanted, image), single)
+    whole = write_nifti(tmp_path / "whole.nii.gz", (scan() > 0).astype(np.uint8))
+    assert torch.equal(read_mask(whole, wanted, image), single)
+    elsewhere = write_nifti(tmp_path / "elsewhere.nii.gz", region.astype(np.uint8))
+    with pytest.raises(ImageFileError, match="different affines"):
+        read_mask(elsewhere, wanted, image)
 
 
 def soft():
