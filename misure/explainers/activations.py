@@ -12,6 +12,9 @@ from misure.errors import MisureError
 from misure.models.wrapper import FrozenNetwork
 from misure.target import TargetBatch
 
+_SMALLEST_SHARE = 2.0**-20
+"""Of a score that is differentiated in float16, which has no values between 0 and 2^-24."""
+
 
 def run_through(
     network: FrozenNetwork, images: Tensor, layer: str | None, change: Callable[[Tensor], Tensor]
@@ -89,14 +92,33 @@ def activations_and_gradients(
 
     with torch.enable_grad():
         logits = run_through(network, images.detach(), layer, capture)
-        score = (targets.scores(logits) * targets.regions).sum()
-    gradient = torch.autograd.grad(score, captured[-1], allow_unused=True)[0] if score.requires_grad else None
+        scores = (targets.scores(logits) * targets.regions).flatten(1).sum(1)
+
+    def as_map(found: Tensor) -> Tensor:
+        return _feature_map(network, found.detach().to(images.dtype), images.ndim)
+
+    gradient = _gradient(scores, captured[-1], as_map, is_short=network.model.dtype == torch.float16)
     if gradient is None:
         raise no_influence(network, layer)
-    activation, gradient = (
-        _feature_map(network, t.detach().to(images.dtype), images.ndim) for t in (captured[-1], gradient)
-    )
-    return activation, gradient
+    return as_map(captured[-1]), gradient
+
+
+def _gradient(
+    scores: Tensor, activation: Tensor, as_map: Callable[[Tensor], Tensor], *, is_short: bool
+) -> Tensor | None:
+    """Differentiate scores (N); where float16 is too short for an image's gradient, a share of its score instead."""
+    shares = torch.ones_like(scores)
+    while scores.requires_grad:
+        total = (scores * shares).sum()
+        (found,) = torch.autograd.grad(total, activation, retain_graph=is_short, allow_unused=True)
+        if found is None:
+            break
+        gradient = as_map(found)
+        fits = gradient.flatten(1).isfinite().all(1)
+        if not is_short or bool(fits.all() | (shares.amin() < _SMALLEST_SHARE)):
+            return gradient / shares.view(-1, *(1,) * (gradient.ndim - 1))
+        shares = torch.where(fits, shares, shares / 16)
+    return None
 
 
 def without_channels(network: FrozenNetwork, activation: Tensor, channels: Tensor, rank: int) -> Tensor:

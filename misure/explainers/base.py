@@ -203,7 +203,9 @@ class Explainer(ABC):
             seconds = (now(images.device) - started + network.seconds_recalled) / len(images)
             network.tell("evaluating", 0, masks=maps.saliency)
             if not bool(maps.saliency.isfinite().all()):
-                raise MisureError(f"{self.name} gave a map that is not finite: the network returned NaN or infinity")
+                raise MisureError(
+                    f"{self.name} gave a map that is not finite: the network's logits or gradients are NaN or infinity"
+                )
             evaluations = [self._evaluate(network, images, batch, maps, t) for t in self.thresholds or (None,)]
             shared: dict[str, Any] = {
                 "method": self.name,

@@ -45,6 +45,31 @@ def test_hand_set_weights(method, options, expected):
     torch.testing.assert_close(explanation.saliency, expected, rtol=0, atol=1e-14)  # float64 rounding
 
 
+class Pooled(nn.Module):
+    """Every pixel of an image has its mean as logit, so that one position of a layer feels the whole target."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Conv2d(1, 2, 1, bias=False)
+        nn.init.constant_(self.features.weight, 1)
+
+    def forward(self, images):
+        pooled = self.features(images.mean((2, 3), keepdim=True)).sum(1, keepdim=True)
+        return torch.cat([-pooled, pooled], 1).expand(-1, -1, *images.shape[2:])
+
+
+@pytest.mark.parametrize("method", ["seg_grad_cam", "hires_cam"])
+def test_a_gradient_that_float16_cannot_hold(method):
+    """The second image's target is small, so that its gradient is taken as it is."""
+    images = torch.rand(2, 1, 300, 300, generator=torch.Generator().manual_seed(0))
+    region = torch.ones(2, 300, 300, dtype=torch.bool)
+    region[1, 10:] = False
+    full, half = (explain(net, images, method, region=region) for net in (Pooled(), Pooled().half()))
+    for one, other in zip(half, full, strict=True):
+        torch.testing.assert_close(one.saliency, other.saliency, rtol=2e-3, atol=0)
+    assert full[0].saliency.max() > 65504 > full[1].saliency.max()
+
+
 def test_hand_set_weights_of_score_cam_s_original_reading():
     explanation = explain(HandSet().double(), ROW, "score_cam", score="logit")
     logits = np.array([5 * (0.8 * 1 + 1 * 2) / 2, 5 * (0.2 * 1 + 0 * 2) / 2])
