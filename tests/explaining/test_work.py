@@ -419,6 +419,17 @@ def test_layers_are_listed_with_their_shapes(lent, capsys):
     assert "1 x 3 x 24 x 20" in capsys.readouterr().out
 
 
+def test_a_program_of_one_size_explains_images_of_any(capsys):
+    program = torch.export.export(Bright().eval(), (torch.zeros(1, 1, 24, 28),))
+    torch.export.save(program, "network.pt2")
+    write_png(Path("photo.png"), bright_square(side=48))
+    command("model_file=network.pt2", "image=photo.png", "target=1", "size=null")
+    assert read(folders()[0], "manifest.json")["shape"] == [1, 24, 28]
+    for options in ([], ["image=photo.png"]):
+        cli.main(["layers", "model_file=network.pt2", *options])
+        assert "1 x 3 x 24 x 28" in capsys.readouterr().out
+
+
 def test_a_full_disk_leaves_nothing(lent, capsys, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
