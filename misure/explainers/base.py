@@ -123,12 +123,17 @@ class Explainer(ABC):
     def at_scale(self, scale: float) -> Self:
         """Return the method for reduced images: lengths in pixels shrink with them, whole ones down, to at least 1.
 
+        Whole are those whose default is.
+
         Args:
             scale: Side of the images as a share of the side that the lengths were chosen for, above 0.
         """
         given: dict[str, Any] = {name: getattr(self, name) for name in self.in_pixels}
+        if scale == 1:
+            return self
+        whole = {name for name, value in given.items() if isinstance(getattr(type(self), name, value), int)}
         shrunk: dict[str, Any] = {
-            name: min(value, max(1, int(value * scale + _DIGITS))) if isinstance(value, int) else value * scale
+            name: min(value, max(1, int(value * scale + _DIGITS))) if name in whole else value * scale
             for name, value in given.items()
         }
         return replace(self, **shrunk)
@@ -179,6 +184,7 @@ class Explainer(ABC):
         check_arguments(Explainer.explain, {"targets": targets, "compute": compute, "watch": watch})
         self._check_gradients(model)
         images = check_images(images, model)
+        images = images.to(counted_in(images.dtype))
         if len(targets) != len(images):
             raise MisureError(f"{len(images)} images but {len(targets)} targets: pass one target per image")
         if any(target.region.shape != images.shape[2:] for target in targets):
@@ -203,9 +209,7 @@ class Explainer(ABC):
             seconds = (now(images.device) - started + network.seconds_recalled) / len(images)
             network.tell("evaluating", 0, masks=maps.saliency)
             if not bool(maps.saliency.isfinite().all()):
-                raise MisureError(
-                    f"{self.name} gave a map that is not finite: the network's logits or gradients are NaN or infinity"
-                )
+                raise MisureError(f"{self.name} gave a map that is not finite: logits or gradients are NaN or infinity")
             evaluations = [self._evaluate(network, images, batch, maps, t) for t in self.thresholds or (None,)]
             shared: dict[str, Any] = {
                 "method": self.name,
@@ -269,6 +273,8 @@ _COLOURS = (1, 3, 4)
 def check_images(images: Tensor | NDArray[Any], model: SegmentationModel) -> Tensor:
     """Return a batch of valid images on the network's device and in its floating type, but at least float32.
 
+    Half-precision images for a network without parameters stay what they are: they say what it computes in.
+
     Raises:
         MisureError: On what is no tensor or array, a wrong rank, type or channel count, channels that come last, and
             NaN or infinite pixels.
@@ -280,8 +286,10 @@ def check_images(images: Tensor | NDArray[Any], model: SegmentationModel) -> Ten
         raise MisureError(f"image {bad[0]} of the batch has NaN or infinite pixels: clean it before explaining")
     with torch.inference_mode(mode=False):
         own = given.clone() if given.is_inference() else given
+    model.given_type = None
     if is_half(own.dtype) and model.dtype is None:
         model.given_type = own.dtype
+        return own.detach()
     return own.detach().to(model.device or own.device, counted_in(model.dtype or own.dtype))
 
 

@@ -95,8 +95,8 @@ def find_sufficient_region(
         The masks M_SR (bool, N x H x W) and the number of dilations (int64, N).
 
     Raises:
-        MisureError: If not even the whole image reaches ``tau``, which only a network that is not
-            deterministic can do.
+        MisureError: If not even the whole image exceeds ``tau``: the network does not predict there what it
+            predicted for the target.
     """
     masks = targets.regions.clone()
     n_dilations = torch.zeros(len(images), dtype=torch.int64, device=images.device)
@@ -110,8 +110,9 @@ def find_sufficient_region(
         done = enough.any(1)
         if bool((~done & steps[:, -1].flatten(1).all(1)).any()):
             raise MisureError(
-                f"the whole image gives a Dice of at most {tau} with the network's own prediction: the network is "
-                "not deterministic in evaluation mode"
+                f"the whole image gives a Dice of at most {tau} with the target's prediction: the network is not "
+                "deterministic in evaluation mode or mixes the images of a batch, or the target was made on another "
+                "network or at another precision: make it anew"
             )
         first = torch.where(done, enough.int().argmax(1), n_steps - 1)
         masks[pending] = steps[torch.arange(len(pending), device=images.device), first]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -47,7 +49,9 @@ def test_the_footprint_is_opencv_s_ellipse(radius, widths):
 
 def test_reduced_images_get_smaller_lengths():
     half = MSR(mask_size=56, blur_sigma=3).at_scale(0.5)
-    assert (half.mask_size, half.dilation_radius, half.blur_sigma, half.lr) == (28, 1, 1, MSR().lr)
+    assert (half.mask_size, half.dilation_radius, half.blur_sigma, half.lr) == (28, 1, 1.5, MSR().lr)
+    assert MSR(blur_sigma=5).at_scale(0.25).blur_sigma == MSR(blur_sigma=5.0).at_scale(0.25).blur_sigma == 1.25
+    assert json.dumps(MSR(blur_sigma=5).at_scale(1.0).blur_sigma) == "5"
     assert Occlusion().at_scale(0.5).stride == Occlusion().stride // 2
     assert MSR().at_scale(1) == MSR()
     assert MSR().at_scale(0.01).mask_size == 2
@@ -121,6 +125,13 @@ def test_a_network_that_is_not_deterministic_is_named(block):
 
     with pytest.raises(MisureError, match="not deterministic in evaluation mode"):
         explain(Moody(), torch.ones(1, 17, 23))
+
+
+def test_a_target_of_another_network_is_named():
+    images = torch.rand(1, 1, 17, 23, generator=torch.Generator().manual_seed(0))
+    target = explain(PerPixel(0.2), images[0]).target
+    with pytest.raises(MisureError, match=r"the target was made on another network or at another precision: make it"):
+        misure.explain(PerPixel(0.9), images[0], target, "sufficient_region", precision="32")
 
 
 @pytest.mark.parametrize("tau", [1, 1.5])
