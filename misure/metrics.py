@@ -113,10 +113,13 @@ class Evaluation:
     """Metrics of one map at one threshold.
 
     Attributes:
-        threshold: On the map min-max scaled per image; None where the map itself is the mask.
+        threshold: On the map min-max scaled per image; None where the map itself is the mask, scaled if it is none.
         dice_explained: Dice of the prediction on the masked image with the reference, 0..1, higher is better.
-        perturbation_ratio: Non-zero pixels of the mask over pixels of the object, lower is better.
-        region_ratio: The same, counting only pixels where the masked image differs from its blanked self.
+        perturbation_ratio: Non-zero pixels of the mask over pixels of the object, lower is better: the paper's formula
+            to the letter. A mask coarser than the image (``mask_size``) is interpolated, and what that leaves outside
+            the sufficient region counts here, though the network never sees those pixels.
+        region_ratio: The same, counting only pixels where the masked image differs from its blanked self; none outside
+            the sufficient region.
         binary_dice_explained: Dice explained when every non-zero mask value is set to one.
     """
 
