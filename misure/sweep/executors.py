@@ -111,8 +111,10 @@ def _environment(number: int, workers: int) -> dict[str, str]:
     shares = {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // workers))}
     if count := torch.cuda.device_count():
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        devices = visible.split(",")[:count] if visible else list(map(str, range(count)))
-        shares["CUDA_VISIBLE_DEVICES"] = devices[number % count]
+        devices = visible.split(",") if visible else list(map(str, range(count)))
+        if not devices[0].startswith("MIG-"):  # of slices CUDA shows a process the first alone
+            devices = devices[:count]
+        shares["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]
     return shares
 
 

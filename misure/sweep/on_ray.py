@@ -30,6 +30,9 @@ _QUIET = {
 _OF_THIS_MACHINE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
 """Of a cluster that is started here: only this machine reaches it, only this run may use it."""
 
+_HANDED_ON = ("HF_", "TORCH_HOME", "WANDB_", "MISURE_")
+"""Beginnings of the variables that workers of a cluster which was there before get from whoever drives them."""
+
 _OBJECT_STORE = 100_000_000
 """Bytes of shared memory of a cluster that is started here: calls carry configurations and counts alone."""
 
@@ -78,7 +81,8 @@ class RayExecutor(Executor):
                 f"no machine of the Ray cluster has room for a worker of {num_cpus:g} CPUs and {gpus:g} GPUs: change "
                 "runner.cpus and runner.gpus, of which one has to be above 0"
             )
-        self._new = self._ray.remote(num_cpus=num_cpus, num_gpus=gpus)(Worker)
+        environment = {"env_vars": _handed_on()} if address else {}  # what is started here has it
+        self._new = self._ray.remote(num_cpus=num_cpus, num_gpus=gpus, runtime_env=environment)(Worker)
         self._callers = ThreadPoolExecutor(self.workers, thread_name_prefix="caller")
         self._free: SimpleQueue[Any] = SimpleQueue()
         self._all: list[Any] = []
@@ -177,6 +181,10 @@ def _imported(address: str | None) -> Any:
     except ImportError as error:
         raise MisureError("runner=ray needs Ray: pip install 'misure[ray]'") from error
     return ray
+
+
+def _handed_on() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith(_HANDED_ON)}
 
 
 def _connect(ray: Any, address: str | None) -> None:

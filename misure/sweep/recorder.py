@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import Any
+from multiprocessing import parent_process
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -125,10 +128,10 @@ class Recorder:
             )
             explanations = explainer.explain(model, images, targets, experiment.compute)
         except Exception as error:  # noqa: BLE001 - whatever it is, the other samples go on
-            _log.debug("%s failed", experiment.label, exc_info=True)
-            reason = reason_of(error)
+            reason = self._reason(experiment, error)
         if reason and torch.cuda.is_available():
-            torch.cuda.empty_cache()  # here, where the exception no longer holds on to tensors
+            with suppress(RuntimeError):
+                torch.cuda.empty_cache()  # here, where the exception no longer holds on to tensors
         if reason and len(chosen) == 1:
             self.fail(experiment, chosen[0][0], reason)
         elif reason:
@@ -149,8 +152,15 @@ class Recorder:
             self._write_reason(experiment, sample, "skipped", str(error))
             self.counts.skipped += 1
         except Exception as error:  # noqa: BLE001 - whatever it is, the other samples go on
-            _log.debug("%s failed", experiment.label, exc_info=True)
-            self.fail(experiment, sample, reason_of(error))
+            self.fail(experiment, sample, self._reason(experiment, error))
+
+    def _reason(self, experiment: Experiment, error: Exception) -> str:
+        """Say why samples fail, unless it is the GPU: that ends this process, as all later ones would fail on it."""
+        _log.debug("%s failed", experiment.label, exc_info=True)
+        device = self.setup.model.device
+        if device is not None and device.type == "cuda" and not _works(device):
+            _end(f"the GPU does not work any more ({reason_of(error)}): the same command goes on")
+        return reason_of(error)
 
     def fail(self, experiment: Experiment, sample: Sample, reason: str) -> None:
         """Record that a sample cannot be explained; numbers from before, whose maps were to be made anew, stay.
@@ -249,6 +259,26 @@ def _finite_target(network: FrozenNetwork, images: Tensor, class_id: int) -> Tar
         if bool(target.reference.isfinite().all()):
             return target
     raise MisureError("the network returned NaN or infinity for the image itself: train it again")
+
+
+def _works(device: torch.device) -> bool:
+    """Say whether a GPU still calculates: after some errors every later operation of a process fails."""
+    try:
+        torch.ones(1, device=device).add(1).cpu()
+        torch.cuda.synchronize(device)
+    except torch.OutOfMemoryError:
+        return True
+    except RuntimeError:
+        return False
+    return True
+
+
+def _end(reason: str) -> NoReturn:
+    """End this process; a worker's own exception would go to the process that it works for."""
+    if parent_process() is None:
+        sys.exit(f"misure: {reason}")
+    print(f"misure: {reason}", file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def _maps(explanation: Explanation) -> dict[str, np.ndarray]:

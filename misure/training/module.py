@@ -23,7 +23,7 @@ from misure.models.checkpoint import RANDOM, CheckpointInfo, load_checkpoint, re
 from misure.models.compute import Compute, Precision, default_device, tf32
 from misure.models.wrapper import SegmentationModel, frozen
 from misure.training.config import Recipe, memory_format
-from misure.training.processes import in_processes, with_shared_statistics
+from misure.training.processes import ending_when_told, in_processes, with_shared_statistics
 from misure.training.state import STATE, identity, resumable, state_of
 from misure.training.state_io import StateIO
 from misure.training.task import BestWeights, SegmentationTask
@@ -213,7 +213,7 @@ def _fit(
     if trainer.world_size > 1:
         torch.manual_seed(recipe.seed + trainer.global_rank)  # each draws its own dropout
     task = SegmentationTask(network, recipe, info.initial_weights, whose)
-    with warnings.catch_warnings(), tf32(allowed=precision == "tf32"):
+    with ending_when_told(), warnings.catch_warnings(), tf32(allowed=precision == "tf32"):
         for message in _LIGHTNING_CHATTER:
             warnings.filterwarnings("ignore", message=message)
         trainer.fit(task, data, ckpt_path=None if begun is None else state / STATE, weights_only=True)

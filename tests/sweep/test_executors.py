@@ -22,7 +22,7 @@ from worker_calls import GUILTY, Deadly, end, explain, refuse, share_of_the_mach
 
 from misure.errors import MisureError
 from misure.sweep import runner as module
-from misure.sweep.executors import Crew, InThisProcess, LocalProcesses, crew_of
+from misure.sweep.executors import Crew, InThisProcess, LocalProcesses, _environment, crew_of
 from misure.sweep.journal import CannotWriteError
 from misure.sweep.runner import Runner
 
@@ -46,6 +46,19 @@ def test_processes_share_the_machine_and_one_that_ends_takes_its_own_call_with_i
     assert devices <= {"4", "5"}
     alive = psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=60)[1]
     assert alive == []
+
+
+@pytest.mark.parametrize(
+    ("visible", "shares"),
+    [("MIG-a,MIG-b,MIG-c", ["MIG-a", "MIG-b", "MIG-c", "MIG-a"]), ("7,8", ["7"] * 4), (None, ["0"] * 4)],
+)
+def test_each_process_gets_a_slice_of_a_gpu_of_its_own(monkeypatch, visible, shares):
+    """CUDA counts one slice, however many are visible."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [_environment(number, 4)["CUDA_VISIBLE_DEVICES"] for number in range(4)] == shares
 
 
 WITH_A_BAR = """

@@ -64,6 +64,13 @@ def test_a_process_stays_until_it_ends_and_concerns_its_own_call_alone(cluster, 
     assert all(call.cancelled() or isinstance(call.exception(), BrokenExecutor) for call in waiting)
 
 
+def test_what_is_set_where_a_run_is_driven_reaches_workers_of_a_cluster_that_was_there(cluster, monkeypatch):
+    monkeypatch.setenv("HF_HOME", "/shared/hub")
+    monkeypatch.setenv("OTHER", "here")
+    with RayExecutor(cluster.address) as executor:
+        assert [executor.submit(os.getenv, name).result() for name in ("HF_HOME", "OTHER")] == ["/shared/hub", None]
+
+
 def test_what_cannot_be_had_is_told_in_a_line(cluster, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as other:
         free = "{}:{}".format(*other.getsockname())

@@ -12,6 +12,7 @@ import pytest
 import torch
 from oracles.toys import PerPixel
 from pandas.testing import assert_frame_equal
+from pretended_cuda import pretended_cuda
 from sweep_runs import EMPTY, Images, experiment, make_runner, runner_of, toy_setup
 from torch import Tensor, nn
 
@@ -124,6 +125,49 @@ def test_the_guilty_sample_alone_fails_and_is_alone_tried_again(tmp_path, fault,
     assert after.keys() == before.keys()
     assert [json.loads(after[p])["sample"] for p in after if after[p] != before[p]] == [GUILTY]
     assert second.recorder.store.load().set_index("sample").loc[GUILTY, "status"] == "done"
+
+
+class Weighted(PerPixel):
+    """A network that has a device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Illegal(PredictionMap):
+    """Does what a GPU does not forgive."""
+
+    def saliency_maps(self, network, images, targets):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+def sick(_device=None) -> None:
+    raise RuntimeError("CUDA error: unspecified launch failure")
+
+
+def ended(code: int) -> None:
+    raise SystemExit(code)
+
+
+@pytest.mark.parametrize("is_worker", [False, True])
+def test_a_gpu_that_does_not_work_any_more_ends_the_process_and_is_no_failure_of_a_sample(
+    tmp_path, monkeypatch, is_worker
+):
+    monkeypatch.setattr("misure.sweep.recorder.parent_process", lambda: is_worker or None)
+    monkeypatch.setattr(os, "_exit", ended)
+    planned = replace(planned_in_steps(1), explainer=Illegal())
+    with pretended_cuda():
+        recorder = make_runner(tmp_path, network=Weighted().to("cuda")).recorder
+        first, second, *_ = recorder.samples(planned)
+        monkeypatch.setattr(torch.cuda, "empty_cache", sick)
+        recorder.explain(planned, [first])
+        monkeypatch.setattr(torch.cuda, "synchronize", sick)
+        with pytest.raises(SystemExit) as caught:
+            recorder.explain(planned, [second])
+    assert str(caught.value.code).startswith("1" if is_worker else "misure: the GPU does not work any more (")
+    assert recorder.store.load()["sample"].tolist() == [first.image]
 
 
 @pytest.mark.parametrize("explainer", [None, Faulty()])

@@ -168,18 +168,23 @@ def test_an_interrupted_training_ends_with_the_same_weights(uninterrupted, root,
 
 
 class Killed(Interrupted):
-    """A network whose process is killed at a training step."""
+    """A network whose process gets a signal at a training step."""
+
+    def __init__(self, step: int, number: signal.Signals) -> None:
+        super().__init__(toy_network(), step)
+        self.number = number
 
     def stop(self) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), self.number)
 
 
 @without_gpu
-def test_a_killed_training_ends_with_the_same_weights(uninterrupted, root, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_training_ends_with_the_same_weights(uninterrupted, root, tmp_path, number):
     path = tmp_path / "toy.safetensors"
-    with forked(run, root, path, network=Killed(toy_network(), 8)) as process:
+    with forked(run, root, path, network=Killed(8, number)) as process:
         process.join()
-    assert process.exitcode == -signal.SIGKILL
+    assert process.exitcode == -number
     assert (tmp_path / "toy.state" / "last.ckpt").exists()
     run(root, path)
     assert same_weights(path, uninterrupted[0])
