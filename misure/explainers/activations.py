@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -108,17 +109,16 @@ def _gradient(
 ) -> Tensor | None:
     """Differentiate scores (N); where float16 is too short for an image's gradient, a share of its score instead."""
     shares = torch.ones_like(scores)
-    while scores.requires_grad:
-        total = (scores * shares).sum()
-        (found,) = torch.autograd.grad(total, activation, retain_graph=is_short, allow_unused=True)
+    differentiate = partial(torch.autograd.grad, inputs=activation, retain_graph=is_short, allow_unused=True)
+    while True:
+        found = differentiate((scores * shares).sum())[0] if scores.requires_grad else None
         if found is None:
-            break
+            return None
         gradient = as_map(found)
         fits = gradient.flatten(1).isfinite().all(1)
         if not is_short or bool(fits.all() | (shares.amin() < _SMALLEST_SHARE)):
             return gradient / shares.view(-1, *(1,) * (gradient.ndim - 1))
         shares = torch.where(fits, shares, shares / 16)
-    return None
 
 
 def without_channels(network: FrozenNetwork, activation: Tensor, channels: Tensor, rank: int) -> Tensor:
