@@ -25,6 +25,7 @@ from misure.sweep.experiment import Experiment
 from misure.sweep.images import fitted
 from misure.sweep.journal import Failures, Journal
 from misure.sweep.needs import fetch_ahead
+from misure.sweep.networks import training_state
 from misure.sweep.pace import Pace, duration, settled_pace
 from misure.sweep.plan import Outlook, Plan, SetupPlan
 from misure.sweep.recorder import Recorder, RunCounts
@@ -59,7 +60,7 @@ def reproduce(cfg: DictConfig) -> None:
         counts = RunCounts()
         for part, deadline, prepared in _prepared_ahead(plan, crew):
             with failures.noted(part.name):
-                ready = crew.result(prepared, make_ready, *_to_prepare(part))
+                ready = _made_ready(part, crew, prepared)
                 recorder = _surveyed(part, ready)
                 runner = Runner(recorder, part.pace, partial(explain_turns, ready), crew, deadline, counts)
                 _run(part, runner, part.first)
@@ -95,7 +96,7 @@ def run_one(cfg: DictConfig) -> None:
             return
         (part,), (experiment,) = plan.setups, plan.experiments
         fetch_ahead(part.cfg)
-        ready = crew.call(make_ready, *_to_prepare(part))
+        ready = _made_ready(part, crew, crew.executor.submit(make_ready, *_to_prepare(part)))
         runner = Runner(_surveyed(part, ready), part.pace, partial(explain_turns, ready), crew)
         _run(part, runner, part.outlooks)
     from misure.paper.tables.console import experiment_summary
@@ -168,6 +169,14 @@ def _prepared_ahead(plan: Plan, crew: Crew) -> Iterator[tuple[SetupPlan, float, 
         for following in islice(waiting, crew.workers - len(prepared)):
             prepared.append(crew.executor.submit(make_ready, *_to_prepare(following)))
         yield part, deadline, prepared.popleft()
+
+
+def _made_ready(part: SetupPlan, crew: Crew, begun: Future[Ready]) -> Ready:
+    """Return a setup that workers prepare; a training goes on where the one before was lost."""
+    state = training_state(part.cfg)
+    return crew.resumed(
+        begun, lambda: state.stat().st_mtime_ns if state.exists() else 0, partial(make_ready, *_to_prepare(part))
+    )
 
 
 def _surveyed(plan: SetupPlan, ready: Ready) -> Recorder:

@@ -9,6 +9,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExec
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context
 from queue import SimpleQueue
 from threading import RLock
@@ -24,7 +25,12 @@ from misure.io.locks import end_with_parent
 from misure.validation import Whole
 
 _TRIES = 3
-"""Workers that may be lost by one call."""
+"""Workers that may be lost by one call, one after the other without any progress."""
+
+
+class UnfitError(BrokenExecutor):
+    """A worker cannot do what another may: its machine lacks a folder or a GPU. It counts as one that has ended."""
+
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -152,12 +158,26 @@ class Crew:
 
     def result(self, begun: Future[_T], fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Return the result of a call that was begun, or of another try where its worker ends."""
-        for _ in range(_TRIES - 1):
+        return self.resumed(begun, lambda: None, partial(fn, *args, **kwargs))
+
+    def resumed(self, begun: Future[_T], state: Callable[[], object], fn: Callable[[], _T]) -> _T:
+        """Return the result of a call that was begun, whose next try goes on from a state that it keeps.
+
+        Args:
+            begun: The call.
+            state: Tells one state from another: a worker that has moved it was not lost in vain.
+            fn: The call, for further tries.
+        """
+        lost, before = 0, state()
+        while True:
             try:
                 return begun.result()
             except BrokenExecutor:
-                begun = self.executor.submit(fn, *args, **kwargs)
-        return begun.result()
+                now = state()
+                lost, before = (lost + 1 if now == before else 0), now
+                if lost == _TRIES:
+                    raise
+                begun = self.executor.submit(fn)
 
     @property
     def in_flight(self) -> int:

@@ -51,6 +51,11 @@ def is_at_hand(cfg: DictConfig) -> bool:
     return checkpoint_path(cfg).with_suffix(".json").exists()
 
 
+def training_state(cfg: DictConfig) -> Path:
+    """Where the state of a configuration's half-done training lies."""
+    return state_of(checkpoint_path(cfg)) / STATE
+
+
 def needs_no_training(cfg: DictConfig) -> bool:
     """Say whether the network is trained, here or elsewhere."""
     return is_at_hand(cfg) or elsewhere(cfg) is not None
@@ -192,7 +197,7 @@ def _check_start(network: nn.Module, cfg: DictConfig) -> None:
     """Raise a MisureError if a training begins without the weights it asks for, and nothing may take their place."""
     wanted = OmegaConf.select(cfg, "model.network.pretrained")
     tolerant = cfg.stand_in or OmegaConf.select(cfg, "profile.stand_in", default=True)
-    begun = (state_of(checkpoint_path(cfg)) / STATE).exists()
+    begun = training_state(cfg).exists()
     if wanted is not None and not (tolerant or begun) and getattr(network, "initial_weights", wanted) == RANDOM:
         raise MisureError(
             f"{setup_name(cfg)} would be trained from random weights, as {wanted} weights cannot be had: fetch them "

@@ -42,6 +42,9 @@ _PATIENCE = (
     120.0  # seconds for which a controller that has taken jobs before may refuse them: they are restarted at times
 )
 
+_LONG_WAIT = 300.0
+"""Seconds without a job that has begun after which the reason is printed: some can never begin."""
+
 _SETUP = (
     '[ -z "$SLURM_CPUS_PER_TASK" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK '
     "OMP_NUM_THREADS=${OMP_NUM_THREADS:-$SLURM_CPUS_PER_TASK}"
@@ -102,6 +105,8 @@ class SlurmExecutor(Executor):
         self._jobs: dict[SlurmJob[_Outcome], Future[Any]] = {}
         self._ended: set[str] = set()
         self._asked, self._accepted = 0.0, False
+        self._waits_since: float | None = None
+        self._told_why = False
         self._closing, self._cancelling = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._serve, name="slurm", daemon=True)
         self._thread.start()
@@ -200,10 +205,28 @@ class SlurmExecutor(Executor):
         if time.monotonic() - self._asked < self.interval:
             return {}
         self._asked = time.monotonic()
-        states = {job_id: state for job_id, state in _states(self._jobs).items() if state in _ENDED}
+        known = _states(self._jobs)
+        self._say_why_nothing_begins(known)
+        states = {job_id: state for job_id, state in known.items() if state in _ENDED}
         gone = {job_id: state for job_id, state in states.items() if job_id in self._ended}
         self._ended = {*states}
         return gone
+
+    def _say_why_nothing_begins(self, states: dict[str, str]) -> None:
+        """Print once, after minutes in which every job only waits, what SLURM says they wait for."""
+        if {*states.values()} != {"PENDING"}:
+            self._waits_since = None
+            return
+        self._waits_since = self._waits_since or time.monotonic()
+        if self._told_why or time.monotonic() - self._waits_since < _LONG_WAIT:
+            return
+        self._told_why = True
+        with suppress(OSError, subprocess.SubprocessError):
+            reasons = _ask("squeue", "-h", "-o", "%r", "-j", _arrays(self._jobs)).split("\n")
+            told = ", ".join(dict.fromkeys(filter(None, map(str.strip, reasons))))
+            print(
+                f"no SLURM job has begun for {_LONG_WAIT / 60:.0f} minutes; squeue gives as reasons: {told}", flush=True
+            )
 
     def _resolve(self, job: SlurmJob[_Outcome], future: Future[Any]) -> None:
         del self._jobs[job]
@@ -291,13 +314,16 @@ def _states(jobs: dict[SlurmJob[_Outcome], Future[Any]]) -> dict[str, str]:
     """Ask for the states of jobs; of none while the accounting does not answer."""
     from submitit.slurm.slurm import SlurmInfoWatcher
 
-    arrays = ",".join(sorted({job.job_id.split("_")[0] for job in jobs}))
     try:
-        answer = _ask("sacct", "-X", "-P", "-o", "JobID,State", "-j", arrays)
+        answer = _ask("sacct", "-X", "-P", "-o", "JobID,State", "-j", _arrays(jobs))
     except (OSError, subprocess.SubprocessError):
         return {}
     known = SlurmInfoWatcher().read_info(answer)
     return {job.job_id: known[job.job_id]["State"].partition(" ")[0] for job in jobs if job.job_id in known}
+
+
+def _arrays(jobs: dict[SlurmJob[_Outcome], Future[Any]]) -> str:
+    return ",".join(sorted({job.job_id.split("_")[0] for job in jobs}))
 
 
 def _ask(*command: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from tqdm import tqdm
 
 from misure.errors import MisureError
-from misure.sweep.executors import Crew
+from misure.sweep.executors import Crew, UnfitError
 from misure.sweep.experiment import Experiment
 from misure.sweep.journal import reason_of
 from misure.sweep.pace import Pace
@@ -89,6 +89,7 @@ class Runner:
     _spent: float = field(default=0.0, init=False)
     _is_over: bool = field(default=False, init=False)
     _asked: set[str] = field(default_factory=set, init=False, repr=False)
+    _unfit: set[str] = field(default_factory=set, init=False, repr=False)
 
     def run(self, experiments: Sequence[Experiment]) -> None:
         """Have every pending sample explained, in rounds, while the time lasts.
@@ -198,6 +199,9 @@ class Runner:
             except Exception as error:  # samples fail inside the worker, so this is its own end
                 if self.crew.is_this_process:
                     raise
+                if isinstance(error, UnfitError) and str(error) not in self._unfit:
+                    self._unfit.add(str(error))
+                    tqdm.write(f"a worker cannot do its part, others have to: {error}")
                 self._bury(task, reason_of(error))
                 continue
             self._deaths_in_a_row = 0

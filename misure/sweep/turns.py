@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -17,10 +18,11 @@ from misure.config import build, setup_name
 from misure.errors import MisureError, set_up_messages
 from misure.io.locks import Lock
 from misure.io.reading import user_path
-from misure.models.compute import Precision
+from misure.models.compute import Precision, default_device
+from misure.sweep.executors import UnfitError
 from misure.sweep.experiment import Experiment
 from misure.sweep.images import available
-from misure.sweep.journal import Journal
+from misure.sweep.journal import CannotWriteError, Journal
 from misure.sweep.networks import checkpoint_path, needs_no_training
 from misure.sweep.recorder import Recorder, RunCounts
 from misure.sweep.records import RecordStore
@@ -55,6 +57,7 @@ class Ready:
         weights: Fingerprint of the network's weights.
         images: Fingerprint of the images.
         precision: Of its passes.
+        device: Type of the device that it runs on.
         cfg: A run configuration, with absolute paths.
     """
 
@@ -63,6 +66,7 @@ class Ready:
     weights: str
     images: str
     precision: Precision
+    device: str
     cfg: DictConfig = field(compare=False)
 
     @property
@@ -109,16 +113,29 @@ def at_work(ready: Ready) -> Recorder:
     """Return this process's recorder of a setup; one that it worked on before is let go.
 
     Raises:
-        MisureError: If the images or weights here are others than those that were prepared.
+        UnfitError: If there is no GPU here as where it was prepared, or other images or weights, or none.
+        CannotWriteError: If the outputs folder cannot be written.
     """
     if ready not in _recorders:
         _recorders.clear()
         _begin(ready.cfg)
-        setup = ready.described()
-        check_same(setup, ready)
-        _ = setup.model  # where it cannot be loaded that is no failure of the samples
+        try:
+            _check_device(ready)
+            setup = ready.described()
+            check_same(setup, ready)
+            _ = setup.model  # where it cannot be loaded that is no failure of the samples
+        except CannotWriteError:
+            raise
+        except MisureError as error:
+            raise UnfitError(f"{socket.gethostname()}: {error}") from error
         _recorders[ready] = Recorder(ready.store, setup)
     return _recorders[ready]
+
+
+def _check_device(ready: Ready) -> None:
+    """Raise a MisureError if a setup that was prepared on a GPU would be explained on a CPU, a hundred times slower."""
+    if ready.device == "cuda" and default_device().type != ready.device:
+        raise MisureError("no GPU can be used here, where others have one")
 
 
 def explain_turns(
@@ -134,7 +151,7 @@ def explain_turns(
 
     Raises:
         CannotWriteError: If records cannot be written.
-        MisureError: If the setup is not the same here.
+        UnfitError: If the setup cannot be explained here.
     """
     tally = Tally()
     recorder, started = replace(recorder_of(ready), counts=tally.counts), time.monotonic()
@@ -189,7 +206,8 @@ def make_ready(cfg: DictConfig, experiment: Experiment) -> Ready:
     with stage("survey"):
         setup.samples(experiment.sampling, experiment.cfg.seed, experiment.compute)
     fingerprints = setup.info.fingerprint, setup.dataset.fingerprint
-    ready = Ready(setup.name, str(cfg.outputs), *fingerprints, setup.precision(experiment.compute), cfg)
+    precision = setup.precision(experiment.compute)
+    ready = Ready(setup.name, str(cfg.outputs), *fingerprints, precision, default_device().type, cfg)
     _recorders[ready] = Recorder(ready.store, setup)
     return ready
 

@@ -22,7 +22,8 @@ from worker_calls import GUILTY, Deadly, end, explain, refuse, share_of_the_mach
 
 from misure.errors import MisureError
 from misure.sweep import runner as module
-from misure.sweep.executors import Crew, InThisProcess, LocalProcesses, _environment, crew_of
+from misure.sweep import turns
+from misure.sweep.executors import Crew, InThisProcess, LocalProcesses, UnfitError, _environment, crew_of
 from misure.sweep.journal import CannotWriteError
 from misure.sweep.runner import Runner
 
@@ -130,14 +131,23 @@ class Ending(Executor):
         return future
 
 
-@pytest.mark.parametrize(("error", "most"), [(OSError("no node left"), 12), (CannotWriteError("no node left"), 1)])
-def test_workers_that_end_one_after_the_other_end_the_run_without_a_record(tmp_path, monkeypatch, error, most):
+@pytest.mark.parametrize(
+    ("error", "most"),
+    [
+        (OSError("no node left"), 12),
+        (UnfitError("no node left"), 12),
+        (MisureError("no node left"), 1),
+        (CannotWriteError("no node left"), 1),
+    ],
+)
+def test_workers_that_end_one_after_the_other_end_the_run_without_a_record(tmp_path, monkeypatch, capsys, error, most):
     monkeypatch.setattr(module, "_BACK_OFF", 0)
     executor, toy = Ending(error), make_runner(tmp_path)
     planned = [experiment("explainer=prediction", f"input_noise={n}e-3", "n_samples=8") for n in range(3)]
     with pytest.raises(MisureError, match="no node left"):
         replace(toy, crew=Crew(executor)).run(planned)
     assert executor.calls == most
+    assert capsys.readouterr().out.count("no node left") == isinstance(error, UnfitError)  # of each told once
     assert toy.recorder.store.load().empty
 
 
@@ -163,6 +173,34 @@ def test_a_machine_on_which_workers_end_before_they_begin_costs_no_sample(tmp_pa
     runner.run([experiment("explainer=prediction", "n_samples=8")])
     assert (runner.counts.done, runner.counts.skipped, runner.counts.failed) == (7, 1, 0)
     assert Crew(OneBadMachine()).call(max, 3, 5) == 5
+
+
+@pytest.mark.parametrize(("moves", "tries"), [(0, 3), (4, 7)])
+def test_workers_that_are_lost_while_a_training_goes_on_are_not_lost_in_vain(moves, tries):
+    states = iter(range(moves + 1))
+    executor, last = Ending(BrokenProcessPool("the time limit is over")), [0]
+
+    def state() -> int:
+        last[0] = next(states, last[0])
+        return last[0]
+
+    with pytest.raises(BrokenProcessPool):
+        Crew(executor).resumed(executor.submit(abs), state, abs)
+    assert executor.calls == tries
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "fits"), [("cuda", "cpu", False), ("cpu", "cuda", True), ("cpu", "cpu", True)]
+)
+def test_a_worker_without_the_gpu_or_the_folders_of_the_others_leaves_the_work_to_them(
+    tmp_path, monkeypatch, there, here, fits
+):
+    monkeypatch.setattr(turns, "default_device", lambda: torch.device(here))
+    monkeypatch.setattr(turns, "PATIENCE", 0)
+    cfg = compose("run", [f"outputs={tmp_path}", f"data_root={tmp_path}", "dataset.val.download=false"])
+    ready = turns.Ready("toy", str(tmp_path), "weights", "images", "32", there, cfg)
+    with pytest.raises(UnfitError, match="there is no checkpoint" if fits else "no GPU can be used here"):
+        turns.at_work(ready)
 
 
 def test_tasks_are_as_long_as_asked_and_short_enough_for_all_workers():

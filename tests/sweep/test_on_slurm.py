@@ -19,6 +19,7 @@ import pytest
 from worker_runs import assert_same, killed, log_of, n_records, started, when
 
 from misure.errors import MisureError
+from misure.sweep import on_slurm
 from misure.sweep.journal import CannotWriteError
 from misure.sweep.on_slurm import JobEndedError, SlurmExecutor
 
@@ -121,6 +122,24 @@ def test_cancelled_jobs_end_and_their_calls_say_so(executor_with, tmp_path):
         futures[1].result()
     with pytest.raises(RuntimeError):
         executor.submit(end)
+
+
+def test_jobs_that_do_not_begin_are_told_of_once(executor_with, monkeypatch, capsys):
+    def ask(*command: str) -> str:
+        return "Resources\nResources\nAssocMaxGRES\n" if command[0] == "squeue" else real(*command)
+
+    def waiting(jobs):
+        looks.append({job.job_id: "PENDING" for job in jobs})
+        return looks[-1]
+
+    real, looks = on_slurm._ask, list[dict[str, str]]()
+    monkeypatch.setattr(on_slurm, "_ask", ask)
+    monkeypatch.setattr(on_slurm, "_states", waiting)
+    monkeypatch.setattr(on_slurm, "_LONG_WAIT", 0.1)
+    with executor_with() as executor:
+        executor.submit(time.sleep, 600)
+        wait_for(lambda: len(looks) > 5)
+    assert capsys.readouterr().out.count("squeue gives as reasons: Resources, AssocMaxGRES\n") == 1
 
 
 def test_calls_that_nobody_waits_for_are_not_sent_and_those_that_came_are_done(executor_with):
