@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from misure.app.sharing import SharedNetwork
 from misure.config import build
@@ -143,8 +143,9 @@ def _named(model: str, title: str, published: dict[str, Offer], request: DictCon
         raise MisureError(f"--model {model} is neither a file nor a published network at hand{hint}")
     if is_result(path):
         raise MisureError(f"--model {model} is a result of nnU-Net, which takes patches: use misure explain")
-    load = partial(named_network, OmegaConf.merge(request, {"model_file": str(path.absolute())}))
-    return Offer(title, load, path.stem.rpartition("-")[0])
+    cfg = request.copy()
+    cfg.model_file = str(path.absolute())
+    return Offer(title, partial(named_network, cfg), path.stem.rpartition("-")[0])
 
 
 def _published(data_root: Path) -> list[Offer]:

@@ -110,7 +110,7 @@ class Case:
         Raises:
             MisureError: If it is none of those that are kept.
         """
-        index = round((slice_index - self.offset[0]) / self.scale[0])
+        index = int(np.rint((slice_index - self.offset[0]) / self.scale[0]))
         if not 0 <= index < self.pixels.shape[1]:
             kept = [self.slice_in_file(i) for i in (0, self.pixels.shape[1] - 1)]
             raise MisureError(
@@ -120,7 +120,7 @@ class Case:
 
     def slice_in_file(self, index: int) -> int:
         """Return which slice of the file lies at one along the first axis."""
-        return round(self.offset[0] + self.scale[0] * index)
+        return int(np.rint(self.offset[0] + self.scale[0] * index))
 
     def centre(self, at: Sequence[int], slice_index: int | None, file: Path) -> np.ndarray:
         """Return which voxel is meant by a point of the file, or by one of a slice of it.

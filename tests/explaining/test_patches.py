@@ -76,6 +76,28 @@ def test_of_a_network_of_slices_one_slice_can_be_meant(file, tmp_path):
         patch_of(result, file, SegmentationModel(bright), 1, slice_index=2)
 
 
+@pytest.mark.parametrize(("transpose", "middle", "point"), [((0, 1, 2), 7, [22, 20]), ((1, 0, 2), 22, [7, 20])])
+def test_of_a_cropped_case_slices_are_counted_in_the_file(tmp_path, transpose, middle, point):
+    voxels = np.zeros((32, 36, 12), np.int16)
+    voxels[10:, 10:, 3:] = -50
+    voxels[CUBE] = 250
+    nib.save(nib.Nifti1Image(voxels, OBLIQUE), tmp_path / "case.nii.gz")
+    result = Result(write_result(tmp_path, 2, plan=plans(2, transpose=transpose))[0])
+
+    def patch(**wanted):
+        return patch_of(
+            result, tmp_path / "case.nii.gz", SegmentationModel(bright, **result.normalisation), 1, **wanted
+        )
+
+    for found in (patch(slice_index=middle), patch(slice_index=middle, at=point)):
+        assert found.slice_index == middle
+        assert found.pixels.max() > 0.6
+    with pytest.raises(MisureError, match="slice=2 lies outside of what nnU-Net keeps of"):
+        patch(slice_index=2)
+    with pytest.raises(MisureError, match=r"can lie in any of (12|36) slices"):
+        patch(at=point)
+
+
 def test_a_small_case_is_padded_to_a_patch(tmp_path):
     result = Result(write_result(tmp_path, 3)[0])
     nib.save(nib.Nifti1Image(np.full((6, 6, 3), 200, np.int16), np.diag([1.0, 1, 2, 1])), tmp_path / "small.nii.gz")
