@@ -144,7 +144,7 @@ def _named(model: str, title: str, published: dict[str, Offer], request: DictCon
     if is_result(path):
         raise MisureError(f"--model {model} is a result of nnU-Net, which takes patches: use misure explain")
     cfg = request.copy()
-    cfg.model_file = str(path.absolute())
+    cfg.model_file = str(path.absolute()).replace("${", r"\${")
     return Offer(title, partial(named_network, cfg), path.stem.rpartition("-")[0])
 
 

@@ -56,7 +56,7 @@ def test_a_checkpoint_is_one_by_its_ending_and_keeps_its_size(tmp_path):
 
 
 def test_a_program_of_one_size_gets_images_of_it(tmp_path):
-    network = taken(program(tmp_path / "net.pt2"), tmp_path)
+    network = taken(program(tmp_path / "${net}.pt2"), tmp_path)
     scene = look(network, write_png(tmp_path / "photo.png", bright_square(48)), Cut())
     assert scene.image.shape == (1, 32, 36)
 
