@@ -20,6 +20,7 @@ _Frozen = TypeVar("_Frozen")
 
 _NO_OBJECT = re.compile(
     r".*background.*|bg|unlabell?ed|void|others?|none|nothing|null|ignored?|unknown|empty|rest|((class|label)?0)?"
+    r"|outside|negative|normal|healthy|hintergrund|achtergrond|arri.re(fond|plan)|fond|s?fondo"
 )
 """Names of a class 0 that is no object, in small letters and digits."""
 
