@@ -17,7 +17,7 @@ from misure.errors import MisureError
 from misure.models.checkpoint import without_pretrained
 from misure.sweep.experiment import Experiment
 from misure.sweep.images import available
-from misure.sweep.networks import elsewhere, is_at_hand, needs_no_training
+from misure.sweep.networks import elsewhere, import_network, is_at_hand, may_start_randomly
 from misure.sweep.pace import Pace, duration, side_of
 
 _ROW = 1300
@@ -96,7 +96,7 @@ def _size(module: nn.Module) -> int:
 
 
 def fetch_ahead(cfg: DictConfig) -> None:
-    """Fetch what a worker, who may have no internet, would download: images, and the weights that training begins with.
+    """Fetch what a worker, who may have no internet, would download: images, and weights to explain or to train from.
 
     What cannot be had is no error: whoever needs it says so.
 
@@ -107,8 +107,12 @@ def fetch_ahead(cfg: DictConfig) -> None:
         warnings.simplefilter("ignore")
         if (fetch := available(cfg).fetch) is not None:
             fetch()
-        if not needs_no_training(cfg) and _missing_weights(cfg) is not None:
+        if is_at_hand(cfg):
+            return
+        if (weights := elsewhere(cfg)) is None and _missing_weights(cfg) is not None:
             build(cfg.model.network)  # which keeps them in the Hub's cache
+        elif weights is not None and weights.download:
+            import_network(cfg)
 
 
 def _missing_weights(cfg: DictConfig) -> str | None:
@@ -126,4 +130,5 @@ def _encoder_weights(cfg: DictConfig, module: nn.Module) -> str:
     if (repository := _missing_weights(cfg)) is None:
         return ""
     size = _size(module.get_submodule("encoder")) / 1e6
-    return f"{repository}, about {size:.0f} MB, from huggingface.co if it answers, otherwise training starts randomly"
+    otherwise = " if it answers, otherwise training starts randomly" if may_start_randomly(cfg) else ""
+    return f"{repository}, about {size:.0f} MB, from huggingface.co{otherwise}"

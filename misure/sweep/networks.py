@@ -193,12 +193,19 @@ def train_network(cfg: DictConfig, *, anew: bool = True) -> CheckpointInfo:
     return train(network, data, recipe, path=checkpoint_path(cfg), info=info, logger=logger, anew=anew)
 
 
+def may_start_randomly(cfg: DictConfig) -> bool:
+    """Say whether a training may begin from random weights where those that it asks for cannot be had."""
+    return bool(cfg.stand_in or OmegaConf.select(cfg, "profile.stand_in", default=True))
+
+
 def _check_start(network: nn.Module, cfg: DictConfig) -> None:
     """Raise a MisureError if a training begins without the weights it asks for, and nothing may take their place."""
-    wanted = OmegaConf.select(cfg, "model.network.pretrained")
-    tolerant = cfg.stand_in or OmegaConf.select(cfg, "profile.stand_in", default=True)
-    begun = training_state(cfg).exists()
-    if wanted is not None and not (tolerant or begun) and getattr(network, "initial_weights", wanted) == RANDOM:
+    wanted, begun = OmegaConf.select(cfg, "model.network.pretrained"), training_state(cfg).exists()
+    if (
+        wanted is not None
+        and not (begun or may_start_randomly(cfg))
+        and getattr(network, "initial_weights", wanted) == RANDOM
+    ):
         raise MisureError(
             f"{setup_name(cfg)} would be trained from random weights, as {wanted} weights cannot be had: fetch them "
             "where huggingface.co answers (the same command does), or set model.network.pretrained=null"

@@ -49,6 +49,16 @@ def test_weights_that_a_training_begins_with_are_fetched_ahead(tmp_path, asked):
     assert len(asked) == 1
 
 
+@pytest.mark.parametrize("download", ["a file", ""])
+def test_weights_from_elsewhere_are_fetched_ahead_where_they_are_not_here(tmp_path, monkeypatch, asked, download):
+    imported = []
+    monkeypatch.setattr(needs, "elsewhere", lambda _: SimpleNamespace(download=download))
+    monkeypatch.setattr(needs, "import_network", imported.append)
+    cfg = composed(tmp_path)
+    fetch_ahead(cfg)
+    assert (imported, asked) == ([cfg] if download else [], [])
+
+
 def test_what_cannot_be_fetched_is_told_by_whoever_needs_it(tmp_path, monkeypatch, recwarn):
     def refuse(_cfg):
         raise MisureError("no disk")
