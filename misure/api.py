@@ -86,7 +86,6 @@ def explain(
         explainer = make_explainer(method, **parameters)
     wrapped = SegmentationModel.of(model)
     compute = Compute(precision, batch_size, allow_tf32, channels_last, fold)
-    wrapped.given_type = None
     given = plain_tensor("the image", image)
     single = given.ndim == (4 if takes_volumes(wrapped) else 3)
     images = check_images(given[None] if single else given, wrapped)
