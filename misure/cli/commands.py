@@ -90,11 +90,11 @@ def prepare_data(cfg: DictConfig) -> None:
         print(build(cfg.dataset.prepare))
         return
     there = available(cfg)
-    if "prepare" not in cfg.dataset and there.fetch is None:
-        print(f"dataset={cfg.dataset.name} needs no preparation: {there.source}")
-    elif cfg.plan_only:
+    if cfg.plan_only and ("prepare" in cfg.dataset or there.fetch is not None):
         print(f"plan: prepare {cfg.dataset.name} in {cfg.data_root}; there now: {there.state}: {there.source}")
         print(f"what is not there is made: {cfg.dataset.get('prepares', there.download)}")
+    elif there.fetch is None:
+        print(f"dataset={cfg.dataset.name} needs no preparation: {there.source}")
     else:
         there.fetch()
         now = available(cfg)
