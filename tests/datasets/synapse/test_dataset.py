@@ -91,6 +91,9 @@ def test_the_fingerprint_is_that_of_the_files(tmp_path):
     assert SynapseDataset("val", tmp_path, size=96).fingerprint != of["val"]
     folder = tmp_path / "synapse" / "RawData" / "Training"
     write_nifti(folder / "img" / "img0005.nii.gz", scan(seed=99))
+    with pytest.warns(UserWarning, match="case0005: their files are gone or have changed"):
+        assert SynapseDataset("train", tmp_path).fingerprint == of["train"]
+    prepare_synapse(tmp_path)
     assert SynapseDataset("train", tmp_path).fingerprint != of["train"]
     assert SynapseDataset("val", tmp_path).fingerprint == of["val"]
     theirs = SynapseDataset("train", transunet(tmp_path / "theirs"), size=8).fingerprint
