@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor, distributed, nn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -89,11 +88,14 @@ def _begin(rank: int, n: int, folder: Path, work: Callable[[nn.Module], object],
 @contextmanager
 def ending_when_told() -> Iterator[None]:
     """Let SIGTERM end this process as it ends others: Lightning makes of it an exit with code 0."""
+    from pytorch_lightning.utilities.exceptions import SIGTERMException  # here, as tables do not need Lightning
+
     try:
         yield
     except SIGTERMException:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)
+        os._exit(128 + signal.SIGTERM)  # the first process of a container, which no signal ends by itself
 
 
 def summed(values: Tensor) -> Tensor:
