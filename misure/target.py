@@ -19,10 +19,11 @@ from misure.validation import check_arguments, is_real, shown, whole
 _Frozen = TypeVar("_Frozen")
 
 _NO_OBJECT = re.compile(
-    r".*background.*|bg|unlabell?ed|void|others?|none|nothing|null|ignored?|unknown|empty|rest|((class|label)?0)?"
-    r"|outside|negative|normal|healthy|hintergrund|achtergrond|arri.re(fond|plan)|fond|s?fondo"
+    r".*background.*|bg|(un|not ?)(labell?ed|classified|defined|assigned)|void|others?|none|nothing|null|ignored?"
+    r"|unknown|empty|clear|rest|outside|negative|normal|healthy|n ?a|no ?data|((class|label) ?)?0?"
+    r"|(no|non|not|without) .*|hintergrund|achtergrond|arri.re ?(fond|plan)|fond|s?fondo|fundo"
 )
-"""Names of a class 0 that is no object, in small letters and digits."""
+"""Names of a class 0 that is no object, in small letters and digits, with a space for whatever is between them."""
 
 
 class EmptyTargetError(MisureError):
@@ -227,7 +228,7 @@ def has_background(model: SegmentationModel) -> bool:
     It is one where it has no name, or one of :data:`_NO_OBJECT`, and beside a single other class whatever its name.
     """
     names = model.class_names or ()
-    name = re.sub(r"[\W_]+", "", names[0].casefold()) if len(names) > 2 else ""
+    name = re.sub(r"[\W_]+", " ", names[0].casefold()).strip() if len(names) > 2 else ""
     return not model.multi_label and bool(_NO_OBJECT.fullmatch(name))
 
 

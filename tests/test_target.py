@@ -117,7 +117,10 @@ def test_a_class_is_the_only_one_or_named():
         (("dark", "bright"), True),  # what is not the only object
         *(((name, "a", "b"), True) for name in ("background", "__background__", "BG", "Unlabelled", "void", "other")),
         *(((name, "a", "b"), True) for name in ("none", "ignore", "class 0", "LABEL_0", "0", "empty", "", " ")),
-        *(((name, "a", "b"), True) for name in ("Hintergrund", "Arrière-plan", "normal")),
+        *(
+            ((name, "a", "b"), True)
+            for name in ("Hintergrund", "Arrière-plan", "normal", "no_lesion", "N/A", "not labelled")
+        ),
     ],
 )
 def test_class_0_is_background_unless_it_is_named_otherwise(names, background):

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +116,14 @@ def content_digest(path: Path, parts: Iterable[Path] | None = None) -> str:
 
 def _weights_beside(path: Path) -> list[Path]:
     """The files that an ONNX file names as those of its weights, as PyTorch writes them unless told otherwise."""
-    content = path.read_bytes()
-    lengths = re.finditer(rb"\n\x08location\x12([\x01-\x7f])", content)  # of a protobuf's text
-    names = {content[found.end() : found.end() + ord(found[1])] for found in lengths}
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        lengths = re.finditer(rb"\n\x08location\x12([\x80-\xff]?[\x01-\x7f])", content)  # of a protobuf's text
+        names = {content[found.end() : found.end() + _varint(found[1])] for found in lengths}
     return [beside for name in sorted(names) if (beside := path.parent / os.fsdecode(name)).is_file()]
+
+
+def _varint(content: bytes) -> int:
+    return sum((byte & 0x7F) << 7 * place for place, byte in enumerate(content))
 
 
 def class_names_of(value: Any) -> tuple[str, ...] | None:

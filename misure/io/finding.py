@@ -69,7 +69,8 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
     """Every folder under ``root`` with the names of its files, symbolic links followed, each folder once.
 
     Raises:
-        MisureError: If a folder is there and cannot be read: what is in it must not count as gone.
+        MisureError: If a folder is there and fails to be read, other than one that this user may not read: what is in
+            it must not count as gone.
     """
     seen: set[Path] = set()
     for folder, subfolders, names in os.walk(root, followlinks=True, onerror=_refuse_unreadable):
@@ -83,10 +84,8 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def _refuse_unreadable(error: OSError) -> None:
-    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
-        raise MisureError(
-            f"{error.filename} cannot be read ({brief(error)}): check its permissions and its file system"
-        )
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError, PermissionError)):
+        raise MisureError(f"{error.filename} cannot be read ({brief(error)}): check its file system")
 
 
 def _matches(pattern: Path) -> list[Path]:

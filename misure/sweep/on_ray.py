@@ -33,6 +33,9 @@ _OF_THIS_MACHINE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "
 _HANDED_ON = ("HF_", "TORCH_HOME", "WANDB_", "MISURE_")
 """Beginnings of the variables that workers of a cluster which was there before get from whoever drives them."""
 
+_SECRET = ("TOKEN", "KEY")
+"""Endings of those that do not go with them: a cluster shows its workers' variables to whoever uses it."""
+
 _OBJECT_STORE = 100_000_000
 """Bytes of shared memory of a cluster that is started here: calls carry configurations and counts alone."""
 
@@ -184,7 +187,8 @@ def _imported(address: str | None) -> Any:
 
 
 def _handed_on() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.startswith(_HANDED_ON)}
+    handed_on = {name: value for name, value in os.environ.items() if name.startswith(_HANDED_ON)}
+    return {name: value for name, value in handed_on.items() if not name.endswith(_SECRET)}
 
 
 def _connect(ray: Any, address: str | None) -> None:

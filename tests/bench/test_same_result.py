@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from misure.bench.same_result import masks_to, noise, summarise
+from misure.paper.published import DASH
 
 
 def test_masks_to_a_correlation_are_those_of_simulated_maps() -> None:
@@ -92,3 +94,12 @@ def test_other_methods_count_where_the_maps_agree_and_noise_is_named() -> None:
     )
     assert found.loc["misure", "times faster than"].endswith("within noise)")
     assert math.isnan(found.loc["misure wrong", "s to the same result"])
+
+
+def test_the_page_s_factors_are_those_of_its_file() -> None:
+    project = Path(__file__).parents[2]
+    page = (project / "misure" / "bench" / "README.md").read_text(encoding="utf-8")
+    told = summarise(pd.read_csv(project / "data" / "readme" / "bench.csv"))["times faster than"]
+    factors = [factor.partition(" ")[2] for cell in told[told != ""] for factor in cell.split("; ")]
+    assert len(factors) == 7
+    assert all(f"| {factor} |" in page for factor in factors if factor != DASH)

@@ -67,8 +67,10 @@ def test_a_process_stays_until_it_ends_and_concerns_its_own_call_alone(cluster, 
 def test_what_is_set_where_a_run_is_driven_reaches_workers_of_a_cluster_that_was_there(cluster, monkeypatch):
     monkeypatch.setenv("HF_HOME", "/shared/hub")
     monkeypatch.setenv("OTHER", "here")
+    monkeypatch.setenv("WANDB_API_KEY", "secret")
     with RayExecutor(cluster.address) as executor:
-        assert [executor.submit(os.getenv, name).result() for name in ("HF_HOME", "OTHER")] == ["/shared/hub", None]
+        found = [executor.submit(os.getenv, name).result() for name in ("HF_HOME", "OTHER", "WANDB_API_KEY")]
+        assert found == ["/shared/hub", None, None]
 
 
 def test_what_cannot_be_had_is_told_in_a_line(cluster, monkeypatch):

@@ -37,7 +37,7 @@ from misure.datasets.synapse.protocol import (
 )
 from misure.errors import MisureError, some
 from misure.io.finding import walk
-from misure.io.images import read_volume
+from misure.io.images import image_name, read_volume
 from misure.io.locks import alone
 from misure.io.reading import ImageFileError
 from misure.io.volume import Volume, grid_difference, radiological, unknown_labels, whole_numbers
@@ -171,6 +171,7 @@ def prepare(
     with alone(lock, lambda: print(f"{target}: another process prepares the volumes", flush=True)):
         manifest, due, gone, kept = _left(pairs, target, origin, label_map, keep=keep)
         manifest.complete = False
+        manifest.numbers |= {image_name(pair.images[0]): pair.case for pair in pairs if pair.case > OWN_CASES}
         make_folders(target)
         manifest.save(target)
         for name in gone:
@@ -262,7 +263,7 @@ def _earlier(target: Path, origin: str, label_map: Mapping[int, int]) -> Manifes
         )
     if manifest.settings != settings:
         cases = {name: replace(case, output_bytes=_OTHER_SETTINGS) for name, case in manifest.cases.items()}
-        return Manifest(origin, settings, cases=cases)
+        return Manifest(origin, settings, cases=cases, numbers=manifest.numbers)
     return manifest
 
 

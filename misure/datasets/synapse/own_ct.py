@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 
 from misure.datasets.synapse.btcv import CaseFiles
-from misure.datasets.synapse.protocol import LABEL_MAP, LAST_LABEL_ID, OWN_CASES
+from misure.datasets.synapse.protocol import LABEL_MAP, LAST_LABEL_ID, OWN_CASES, split_of
 from misure.errors import MisureError
 from misure.io.images import image_name, is_nifti
 
@@ -55,13 +55,16 @@ def own_pairs(source: Path, numbered: Mapping[str, int] | None = None) -> tuple[
 def case_ids(names: Sequence[str], numbered: Mapping[str, int]) -> dict[str, int]:
     """Case ids of own volumes by name: 1001, 1002 and so on, of which every third is for validation.
 
-    A volume keeps the id that it was given before, and those of volumes that are gone are not given again: else one
-    more volume would move those that a network was trained on to validation. Of one or two volumes that are the first,
-    the last gets 1003, so that there always is one for validation.
+    A volume keeps the id that it was given before, also when it was away, and no other gets that: else one more volume
+    would move those that a network was trained on to validation. Where none would be for validation, the last new one
+    gets the next id that is.
     """
-    new = zip((name for name in names if name not in numbered), count(max((OWN_CASES, *numbered.values())) + 1))
-    ids = {name: numbered[name] for name in names if name in numbered} | dict(new)
-    return ids if numbered or len(names) > 2 else ids | {names[-1]: OWN_CASES + 3}
+    new = [name for name in names if name not in numbered]
+    ids = {name: numbered[name] for name in names if name in numbered}
+    ids |= zip(new, count(max((OWN_CASES, *numbered.values())) + 1))
+    if new and all(split_of(case) == "train" for case in ids.values()):
+        ids[new[-1]] += (OWN_CASES - ids[new[-1]]) % 3
+    return ids
 
 
 def _entries(folder: Path, strange: dict[str, str]) -> dict[str, Path]:

@@ -21,7 +21,6 @@ from misure.errors import MisureError
 from misure.io.atomic import replacing
 from misure.io.download import file_digest
 from misure.io.finding import walk
-from misure.io.images import image_name
 from misure.io.reading import reading
 
 Split = Literal["train", "val"]
@@ -110,6 +109,7 @@ class Manifest:
         complete: False while preparation is under way.
         cases: Prepared cases by name.
         rejected: Rejected cases by name.
+        numbers: Case ids of own volumes by their names, also of those that are gone.
     """
 
     origin: str
@@ -117,6 +117,7 @@ class Manifest:
     complete: bool = False
     cases: dict[str, PreparedCase] = field(default_factory=dict)
     rejected: dict[str, RejectedCase] = field(default_factory=dict)
+    numbers: dict[str, int] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Write it, whole or not at all."""
@@ -138,12 +139,6 @@ class Manifest:
             cases = {name: _case(entry) for name, entry in content.pop("cases").items()}
             rejected = {name: RejectedCase(e["reason"], _files(e)) for name, e in content.pop("rejected").items()}
             return cls(**content, cases=cases, rejected=rejected)
-
-    def numbers(self) -> dict[str, int]:
-        """Case ids by the names of the images, without endings; of rejected cases as well."""
-        of = {name: case.files for name, case in self.cases.items()}
-        of |= {name: case.files for name, case in self.rejected.items()}
-        return {image_name(Path(files[0].name)): int(name.removeprefix("case")) for name, files in of.items() if files}
 
     def slices(self, split: Split) -> int:
         """Number of prepared slices of a split."""

@@ -126,7 +126,7 @@ def prepare_synapse(
             f"{root} holds {len(in_place)} official volumes: keep one kind, own scans in another data_root"
         )
     earlier = Manifest.load(root / "prepared")
-    pairs, lonely = own_pairs(folder, earlier.numbers() if earlier else None)
+    pairs, lonely = own_pairs(folder, earlier.numbers if earlier else None)
     done = prepare(pairs, root / "prepared", label_map=LABEL_MAPS[labels], last_label_id=LAST_LABEL_IDS[labels])
     cases = done.manifest.cases
     if not cases:

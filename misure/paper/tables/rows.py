@@ -39,6 +39,9 @@ NOT_RUN = "not run in this profile"
 STATISTICS = ("mean", "low", "high", "median")
 """Per metric, columns ``<metric>_<statistic>``; low and high bound the mean's 95 % interval over images or volumes."""
 
+_FEWEST_TIMED = 5
+"""Samples timed alone that stand for all others: a few are what other runs have left."""
+
 _BY_CLASS = ("msr", "sufficient_region")
 
 _BASELINES = ("sufficient_region", "prediction", "random_map")
@@ -174,11 +177,11 @@ def _seconds(rows: pd.DataFrame) -> tuple[float, str]:
     """Return the mean time an image, and what is to be known of it.
 
     Those explained one at a time count, as the paper timed them, on the device that has most of them; where there are
-    none, the throughput of several together, on whatever devices.
+    too few, the throughput of several together, on whatever devices.
     """
     alone = rows[rows["batch_size"].astype(float) == 1]
     devices = alone["device"].value_counts()
-    if devices.empty:
+    if devices.empty or devices.iloc[0] < min(len(rows), _FEWEST_TIMED):
         together = rows["batch_size"].astype(float).max()
         how = f"seconds: throughput of {together:.0f} images together" if together > 1 else ""
         return float(rows["seconds"].astype(float).mean(skipna=False)), how

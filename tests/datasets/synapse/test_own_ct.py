@@ -22,7 +22,7 @@ from misure.io.volume import radiological
 
 def prepared(source: Path, target: Path, numbering: str = "btcv") -> Preparation:
     earlier = Manifest.load(target)
-    pairs, _ = own_pairs(source, earlier.numbers() if earlier else None)
+    pairs, _ = own_pairs(source, earlier.numbers if earlier else None)
     return prepare(pairs, target, label_map=LABEL_MAPS[numbering], last_label_id=LAST_LABEL_IDS[numbering])
 
 
@@ -39,6 +39,20 @@ def test_every_third_own_case_is_for_validation():
         assert [split_of(case) for case in ids].count("val") == max(1, n // 3)
     with pytest.raises(ImageFileError, match="no published split"):
         split_of(61)
+
+
+@pytest.mark.parametrize(
+    ("names", "numbered", "expected"),
+    [
+        ("ab", {"a": 1001, "b": 1003}, [1001, 1003]),
+        ("ac", {"a": 1001, "b": 1003}, [1001, 1006]),  # of new ones the last, where none is left for validation
+        ("abd", {"a": 1001, "b": 1002, "c": 1003}, [1001, 1002, 1006]),
+        ("abc", {"a": 1001, "c": 1003, "b": 1002}, [1001, 1002, 1003]),  # back again
+        ("0ac", {"a": 1001, "c": 1003}, [1004, 1001, 1003]),
+    ],
+)
+def test_a_scan_keeps_its_case(names, numbered, expected):
+    assert list(map(case_ids(names, numbered).get, names)) == expected
 
 
 @pytest.mark.parametrize("axes", ["RAS", "PIL"])
@@ -95,7 +109,7 @@ def test_own_scans_are_prepared_once(tmp_path):
     assert prepared(source, target).n_new == 1
     os.utime(min(series.iterdir()), ns=(2**62, 2**62))
     assert prepared(source, target).n_new == 1
-    (source / "images" / "a.nii.gz").unlink()
+    away = (source / "images" / "a.nii.gz").rename(tmp_path / "a.nii.gz")
     write_nifti(source / "images" / "0.nii.gz", scan(seed=8))
     write_nifti(source / "labels" / "0.nii.gz", labels(seed=8))
     done = prepared(source, target)  # none that a network was trained on becomes one for validation
@@ -105,6 +119,8 @@ def test_own_scans_are_prepared_once(tmp_path):
     done = prepared(source, target, "totalsegmentator")
     assert {name: case.files[0].name for name, case in done.manifest.cases.items()} == expected
     assert done.n_new == 3
+    away.rename(source / "images" / "a.nii.gz")
+    assert "case1001" in prepared(source, target).manifest.cases
 
 
 def test_folders_that_are_no_source(tmp_path):

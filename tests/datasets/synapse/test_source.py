@@ -81,7 +81,7 @@ def test_a_folder_that_cannot_be_read_is_one_line_and_not_empty(tmp_path, monkey
 
     monkeypatch.setattr(os, "scandir", stale)
     with pytest.raises(
-        MisureError, match=r"^.*Training cannot be read \(Stale file handle\): check its permissions.*$"
+        MisureError, match=r"^.*Training cannot be read \(Stale file handle\): check its file system.*$"
     ):
         locate(tmp_path)
 

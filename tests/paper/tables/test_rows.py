@@ -152,11 +152,12 @@ def test_seconds_of_several_images_together_are_marked() -> None:
 
 
 def test_seconds_are_of_those_timed_alone_on_one_device() -> None:
-    alone = [unit("msr", i, batch_size=1, device="CPU, 2 threads", seconds=s) for i, s in enumerate((1.0, 3.0))]
+    seconds = (1.0, 3.0, 1.0, 3.0, 2.0)
+    alone = [unit("msr", i, batch_size=1, device="CPU, 2 threads", seconds=s) for i, s in enumerate(seconds)]
     others = [
-        unit("msr", 2, batch_size=1, device="CPU, 1 thread", seconds=9.0),
-        unit("msr", 3, batch_size=8, seconds=0.1),
+        unit("msr", 5, batch_size=1, device="CPU, 1 thread", seconds=9.0),
+        unit("msr", 6, batch_size=8, seconds=0.1),
     ]
     row = _row(method_rows(run_of(*alone, *others)), dataset="Triangle", method="MSR")
     assert row["seconds_mean"] == 2.0
-    assert "seconds: of the 2 timed alone on CPU with 2 threads" in row["remarks"]
+    assert "seconds: of the 5 timed alone on CPU with 2 threads" in row["remarks"]
