@@ -128,9 +128,9 @@ def _faster(rows: pd.DataFrame, own: Reached, others: pd.DataFrame, other: Reach
         by_image = times * (other.masks / other.masks.mean()) / (own.masks / own.masks.mean())
         return f"{name} {times:.3g} ({by_image.min():.3g} to {by_image.max():.3g} by image)"
     theirs, ours = (frame.groupby(["turn", "run"])["seconds"].mean() for frame in (others, rows))
-    times = theirs / ours  # images of a turn share one time of ours
-    low, middle, high = times.quantile([0.25, 0.5, 0.75])
-    if len(times) == 1:
+    factors: pd.Series = theirs / ours  # images of a turn share one time of ours
+    low, middle, high = factors.quantile([0.25, 0.5, 0.75])
+    if len(factors) == 1:
         return f"{name} {middle:.3g} (one timing)"
     within = ", within noise" if low <= 1 <= high else ""
     return f"{name} {middle:.3g} ({low:.3g} to {high:.3g}{within})"
