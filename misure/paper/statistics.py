@@ -42,8 +42,13 @@ _SHARE = re.compile(
 )
 
 
-def bounds_of(name: str) -> tuple[float, float]:
-    """Return what the mean of a metric cannot leave, by its name in tables."""
+def bounds_of(name: str, explainer: str = "") -> tuple[float, float]:
+    """Return what the mean of a metric cannot leave, by its name in tables and the explainer's.
+
+    A sufficient region holds its object, so that its ratio is at least 1.
+    """
+    if (name, explainer) == ("perturbation_ratio", "sufficient_region"):
+        return 1.0, math.inf
     if name in {"spearman", "pearson", "rank_correlation"}:
         return -1.0, 1.0
     if _SHARE.match(name):

@@ -53,7 +53,9 @@ def experiment_summary(rows: pd.DataFrame) -> str:
         cells = [
             f"{label} {measured(summary.mean)} {interval(summary)}, median {measured(summary.median)}"
             for label, metric in (("Dice explained", "dice_explained"), ("perturbation ratio", "perturbation_ratio"))
-            for summary in [summarise(group[metric], independent(group), bounds_of(metric))]
+            for summary in [
+                summarise(group[metric], independent(group), bounds_of(metric, str(group["explainer"].iloc[0])))
+            ]
         ]
         at = "" if pd.isna(threshold) else f"threshold {threshold!s}: "
         seconds = f"{duration(group['seconds'].mean())} s an image"

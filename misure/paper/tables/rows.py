@@ -141,7 +141,7 @@ def _result(
     rows = at_threshold(selected, threshold)
     numbers: dict[str, Any] = {}
     for metric in METRICS:
-        summary = summarise(rows[metric], rows[INDEPENDENT], bounds_of(metric))
+        summary = summarise(rows[metric], rows[INDEPENDENT], bounds_of(metric, explainer))
         if metric in {"dice_explained", "perturbation_ratio"}:
             numbers[f"paper_{metric}"] = getattr(paper, metric)
         numbers |= {f"{metric}_{name}": getattr(summary, name) for name in STATISTICS}

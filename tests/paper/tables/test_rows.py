@@ -161,3 +161,10 @@ def test_seconds_are_of_those_timed_alone_on_one_device() -> None:
     row = _row(method_rows(run_of(*alone, *others)), dataset="Triangle", method="MSR")
     assert row["seconds_mean"] == 2.0
     assert "seconds: of the 5 timed alone on CPU with 2 threads" in row["remarks"]
+
+
+def test_a_sufficient_region_keeps_no_less_than_its_object() -> None:
+    ratios = [1.0] * 9 + [20.0]
+    units = [unit("sufficient_region", i, group=str(i), perturbation_ratio=ratio) for i, ratio in enumerate(ratios)]
+    row = _row(method_rows(run_of(*units)), dataset="Triangle", method="SR")
+    assert (row["perturbation_ratio_mean"], row["perturbation_ratio_low"]) == (pytest.approx(2.9), 1.0)
