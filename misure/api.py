@@ -11,7 +11,7 @@ from torch import Tensor
 
 from misure.errors import MisureError
 from misure.explainers import make_explainer
-from misure.explainers.base import Explainer, check_images, takes_volumes
+from misure.explainers.base import Explainer, check_images
 from misure.models.compute import Compute
 from misure.models.wrapper import FrozenNetwork, SegmentationModel, frozen
 from misure.progress import Watch
@@ -87,7 +87,7 @@ def explain(
     wrapped = SegmentationModel.of(model)
     compute = Compute(precision, batch_size, allow_tf32, channels_last, fold)
     given = plain_tensor("the image", image)
-    single = given.ndim == (4 if takes_volumes(wrapped) else 3)
+    single = given.ndim == (4 if wrapped.image_axes == 3 else 3)
     images = check_images(given[None] if single else given, wrapped)
     target = plain(target)
     every = isinstance(target, str) and target == EVERY_CLASS

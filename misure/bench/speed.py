@@ -30,11 +30,11 @@ _DEFINITIONS = f"""\
 - All took turns in one run on the same images and targets, in evaluation mode, timed without evaluation. The others
   explain one image at a time, called as their documentation shows; ours explains those of a turn together.
 - Same result, RISE: correlation {WANTED} with the version's own map of infinitely many masks (another kind of masks has
-  another such map: versions are not compared with each other), extrapolated: two
-  runs of n masks each correlate at r = 1 / (1 + c / n) (Spearman and Brown), so that c = n (1 / r - 1) and {WANTED}
-  takes c x {WANTED}^2 / (1 - {WANTED}^2); mean of the images (lowest to highest), at the measured seconds a mask. The
-  others sum plain masks; ours takes a regression out of the noise, for which that is an upper bound beyond the masks
-  that it ran, and for fewer the number that it ran is taken.
+  another such map: versions are not compared with each other), extrapolated: two runs of n masks each correlate at r =
+  1 / (1 + c / n) (Spearman and Brown), so that c = n (1 / r - 1) and {WANTED} takes c x {WANTED}^2 / (1 - {WANTED}^2);
+  mean of the images (lowest to highest), at the measured seconds a mask. The others sum plain masks; ours takes a
+  regression out of the noise, for which that is an upper bound beyond the masks that it ran, and for fewer the number
+  that it ran is taken.
 - Same result, MSR: mean Dice explained at most {DICE_WITHIN} lower and mean ratio at most {RATIO_WITHIN:.0%} higher
   than in the first row. Other methods: correlation of at least {SAME_MAP} with the first row's map in every image.
 - Times faster: median of the pairs of one turn and run (middle half), within noise where that holds 1; of RISE, with

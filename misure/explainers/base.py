@@ -17,7 +17,6 @@ from misure.explanation import Explanation
 from misure.metrics import Blanking, BlankingKind, Evaluation, evaluate, min_max
 from misure.models.compute import Compute, now
 from misure.models.half import counted_in, is_half
-from misure.models.layers import image_axes
 from misure.models.wrapper import FrozenNetwork, SegmentationModel, frozen
 from misure.progress import Watch
 from misure.target import Target, TargetBatch
@@ -314,11 +313,6 @@ def _check_layout(images: Tensor, model: SegmentationModel) -> None:
         raise MisureError(f"images have {found} channels, the network takes {wanted}")
     if (normalised := max(len(model.mean), len(model.std))) not in {1, found}:
         raise MisureError(f"images have {found} channels, the network's mean and std are for {normalised}")
-
-
-def takes_volumes(model: SegmentationModel) -> bool:
-    """Say whether a network takes volumes, so that one image is C x D x H x W."""
-    return image_axes(model.modules) == 3
 
 
 def _first_channels(model: SegmentationModel) -> int | None:

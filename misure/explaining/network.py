@@ -21,11 +21,8 @@ from misure.io.download import file_digest
 from misure.io.reading import reading, user_path
 from misure.models.checkpoint import fingerprint, load_checkpoint, read_info
 from misure.models.compute import default_device
-from misure.models.exported import Fixed
-from misure.models.layers import image_axes
 from misure.models.logits import OutputReading
 from misure.models.nnunet import Result, is_result
-from misure.models.onnx import OnnxNetwork, Shape
 from misure.models.pretrained import PublishedWeights
 from misure.models.wrapper import SegmentationModel
 
@@ -57,8 +54,7 @@ class NamedNetwork:
     @property
     def dimensions(self) -> int:
         """2 or 3: of the images it takes; 2 where nothing tells."""
-        shape = _shape(self.model)
-        return len(shape) - 2 if len(shape) in {4, 5} else image_axes(self.model.modules) or 2
+        return self.model.image_axes or 2
 
     @property
     def channels(self) -> int | None:
@@ -168,14 +164,9 @@ def _from_file(cfg: DictConfig) -> NamedNetwork:
     return NamedNetwork(model, {"source": name, "sha256": digest}, _fixed_sides(model), result)
 
 
-def _shape(model: SegmentationModel) -> Shape:
-    """N, C and the spatial sides that a program or an ONNX file takes; nothing of another network."""
-    return model.network.shape if isinstance(model.network, Fixed | OnnxNetwork) else ()
-
-
 def _fixed_sides(model: SegmentationModel) -> list[int] | None:
-    sides = [side for side in _shape(model)[2:] if side is not None]
-    return sides if sides and len(sides) == len(_shape(model)) - 2 else None
+    sides = [side for side in model.shape[2:] if side is not None]
+    return sides if sides and len(sides) == len(model.shape) - 2 else None
 
 
 def _published(cfg: DictConfig) -> NamedNetwork:

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from misure.errors import MisureError
 from misure.models.compute import Compute, PrecisionChoice
 from misure.models.description import checked_network, first_pass, names_of_classes, normalisation_of
+from misure.models.exported import Fixed
 from misure.models.hidden import found_in
-from misure.models.layers import Layer, find_layer, list_layers, suggest
+from misure.models.layers import Layer, find_layer, image_axes, list_layers, suggest
 from misure.models.lending import lent, own_copy, weights_of
 from misure.models.logits import OutputKind, OutputReading, located
+from misure.models.onnx import OnnxNetwork, Shape
 from misure.models.recall import Recall
 from misure.validation import Count, check_arguments, plain_tensor
 
@@ -104,6 +106,16 @@ class SegmentationModel:
         if self._found is None or self._found[0] is not self.network:
             self._found = self.network, found_in(self.network)[0]
         return self._found[1]
+
+    @property
+    def shape(self) -> Shape:
+        """N, C and the spatial sides that a program or an ONNX file takes, None where any; empty for other networks."""
+        return self.network.shape if isinstance(self.network, Fixed | OnnxNetwork) else ()
+
+    @property
+    def image_axes(self) -> int | None:
+        """How many spatial axes its images have, 2 or 3 (volumes); None where nothing tells."""
+        return len(self.shape) - 2 if len(self.shape) in {4, 5} else image_axes(self.modules)
 
     @property
     def device(self) -> torch.device | None:

@@ -154,11 +154,8 @@ class Crew:
 
     def call(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Have a call run by a worker, or by another one where that ends, and return its result."""
-        return self.result(self.executor.submit(fn, *args, **kwargs), fn, *args, **kwargs)
-
-    def result(self, begun: Future[_T], fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """Return the result of a call that was begun, or of another try where its worker ends."""
-        return self.resumed(begun, lambda: None, partial(fn, *args, **kwargs))
+        again = partial(fn, *args, **kwargs)
+        return self.resumed(self.executor.submit(again), lambda: None, again)
 
     def resumed(self, begun: Future[_T], state: Callable[[], object], fn: Callable[[], _T]) -> _T:
         """Return the result of a call that was begun, whose next try goes on from a state that it keeps.

@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from image_files import Bright, write_checkpoint
 from omegaconf import OmegaConf
 
+import misure
 from misure.explaining.network import NamedNetwork, _checkpoint, content_digest, named_network, trained_network
 from misure.explaining.work import prepared
 from misure.io.download import file_digest
@@ -100,6 +101,8 @@ def onnx_file(path, shape, **options):
 def test_an_onnx_file_says_its_size_and_dimensions(tmp_path, shape, size, dimensions):
     network = named(onnx_file(tmp_path / "net.onnx", shape))
     assert (network.size, network.dimensions) == (size, dimensions)
+    sides = size or [4, 5, 6]
+    assert list(misure.explain(network.model, torch.ones(1, *sides), 0, "prediction").saliency.shape) == sides
 
 
 def test_an_onnx_file_s_digest_depends_on_weights_that_lie_beside_it(tmp_path):
